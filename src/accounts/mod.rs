@@ -1,0 +1,5 @@
+//! Who may log in.
+
+mod settings;
+
+pub use settings::AccountsSection;

@@ -1,0 +1,72 @@
+//! Every bound and every deadline of a connection and a request.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::config::units::{duration, positive_duration, positive_size, size};
+
+/// `[limits]`: what a client may take, in bytes and in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections open at once.
+    pub connections: NonZeroUsize,
+    /// How long a TLS handshake may take.
+    #[serde(with = "positive_duration")]
+    pub handshake: Duration,
+    /// How long the head of a request may take to arrive.
+    #[serde(with = "positive_duration")]
+    pub header_read: Duration,
+    /// How long a connection may rest between two requests.
+    #[serde(with = "positive_duration")]
+    pub keep_alive: Duration,
+    /// The largest head of a request.
+    #[serde(with = "positive_size")]
+    pub header_size: ByteSize,
+    /// The longest path and query.
+    #[serde(with = "positive_size")]
+    pub uri_size: ByteSize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: NonZeroU32,
+    /// The fewest bytes per second that a request body must bring, on average.
+    #[serde(with = "positive_size")]
+    pub body_min_rate: ByteSize,
+    /// How long a body may come slower than that before it is given up.
+    #[serde(with = "positive_duration")]
+    pub body_grace: Duration,
+    /// How long a client may take no byte of an answer.
+    #[serde(with = "positive_duration")]
+    pub write_stall: Duration,
+    /// How much of a refused request's body is read and thrown away to keep the connection.
+    #[serde(with = "size")]
+    pub refused_body: ByteSize,
+    /// How long a connection that is to be closed waits for its client to read the last answer.
+    #[serde(with = "duration")]
+    pub linger: Duration,
+    /// How long requests in flight may take to finish when the gateway stops.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: NonZeroUsize::MIN.saturating_add(19_999),
+            handshake: Duration::from_secs(10),
+            header_read: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(120),
+            header_size: ByteSize::kib(64),
+            uri_size: ByteSize::kib(8),
+            streams: NonZeroU32::MIN.saturating_add(99),
+            body_min_rate: ByteSize::kib(1),
+            body_grace: Duration::from_secs(10),
+            write_stall: Duration::from_secs(30),
+            refused_body: ByteSize::kib(64),
+            linger: Duration::from_secs(5),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

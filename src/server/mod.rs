@@ -1,0 +1,5 @@
+//! Listeners, TLS and workers.
+
+mod settings;
+
+pub use settings::{CertificateSection, ListenSection, TlsSection};

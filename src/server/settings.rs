@@ -1,0 +1,187 @@
+//! Pure: what `[listen]` and `[tls]` may say.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use http::HeaderValue;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::config::units::refuse;
+
+/// `[listen]`: where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenSection {
+    /// Addresses that speak HTTPS.
+    #[serde(deserialize_with = "addresses")]
+    pub https: Vec<SocketAddr>,
+    /// Addresses that speak plain HTTP, only to redirect or refuse.
+    #[serde(deserialize_with = "addresses")]
+    pub http: Vec<SocketAddr>,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+}
+
+impl Default for ListenSection {
+    fn default() -> Self {
+        Self {
+            https: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8443))],
+            http: Vec::new(),
+            workers: 0,
+        }
+    }
+}
+
+/// `[tls]`: certificates, and the header that keeps browsers on HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSection {
+    /// The value of `Strict-Transport-Security`; `None`, written `""`, leaves the header out.
+    #[serde(with = "hsts")]
+    pub hsts: Option<HeaderValue>,
+    /// At least one; with several, the client's server name chooses, and the first is for clients
+    /// that send none.
+    pub certificates: Vec<CertificateSection>,
+}
+
+impl Default for TlsSection {
+    fn default() -> Self {
+        Self {
+            hsts: Some(HeaderValue::from_static("max-age=31536000")),
+            certificates: vec![CertificateSection {
+                certificate: PathBuf::from("certs/server.pem"),
+                key: PathBuf::from("certs/server.key"),
+            }],
+        }
+    }
+}
+
+/// One entry of `tls.certificates`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateSection {
+    /// PEM file: the server's certificate first, then those that lead to its root.
+    pub certificate: PathBuf,
+    /// PEM file: the private key that belongs to the certificate.
+    pub key: PathBuf,
+}
+
+fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let addresses = Vec::<Address>::deserialize(from)?;
+    Ok(addresses
+        .into_iter()
+        .map(|Address(address)| address)
+        .collect())
+}
+
+struct Address(SocketAddr);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Parse;
+        impl Visitor<'_> for Parse {
+            type Value = Address;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address and a port in quotes, for example \"0.0.0.0:8443\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Address, E> {
+                let wrong = format!("`{text}` is not an IP address with a port");
+                text.parse()
+                    .map(Address)
+                    .map_err(|_| refuse(wrong, address_remedy(text)))
+            }
+        }
+        from.deserialize_str(Parse)
+    }
+}
+
+fn address_remedy(text: &str) -> String {
+    let after_colon = text.rsplit(':').next().unwrap_or(text);
+    let Ok(port) = after_colon.parse::<u16>() else {
+        return match text.parse::<std::net::IpAddr>() {
+            Ok(ip) => format!("add the port: \"{}\"", SocketAddr::new(ip, 8443)),
+            Err(_) => "write for example \"0.0.0.0:8443\" or \"[::]:8443\"".to_owned(),
+        };
+    };
+    if text.starts_with("localhost") {
+        return format!("write \"127.0.0.1:{port}\"");
+    }
+    format!(
+        "write \"0.0.0.0:{port}\" for every network of this machine, \
+         \"127.0.0.1:{port}\" for this machine only"
+    )
+}
+
+mod hsts {
+    use http::HeaderValue;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::config::units::refuse;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<HeaderValue>, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let names_age = text
+            .split(';')
+            .any(|part| match part.trim().split_once('=') {
+                Some((name, age)) => {
+                    let age = age.trim_matches('"');
+                    name.eq_ignore_ascii_case("max-age")
+                        && !age.is_empty()
+                        && age.bytes().all(|b| b.is_ascii_digit())
+                }
+                None => false,
+            });
+        if !names_age {
+            return Err(refuse(
+                format_args!("`{text}` does not say for how many seconds it holds"),
+                "write \"max-age=31536000\" for one year, or \"\" to send no such header",
+            ));
+        }
+        HeaderValue::from_str(&text)
+            .map(Some)
+            .map_err(D::Error::custom)
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<HeaderValue>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = value.as_ref().and_then(|value| value.to_str().ok());
+        to.serialize_str(text.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_address_gets_a_remedy_that_fits() {
+        let cases = [
+            ("localhost:8443", "write \"127.0.0.1:8443\""),
+            (
+                ":443",
+                "write \"0.0.0.0:443\" for every network of this machine, \
+                 \"127.0.0.1:443\" for this machine only",
+            ),
+            ("192.0.2.1", "add the port: \"192.0.2.1:8443\""),
+            (
+                "fe80::x",
+                "write for example \"0.0.0.0:8443\" or \"[::]:8443\"",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(address_remedy(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Pure: what `[upstream]` may say.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::uri::Authority;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::config::units::{positive_duration, refuse};
+
+/// `[upstream]`: the backend that calls are forwarded to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamSection {
+    /// Where the backend listens.
+    pub url: UpstreamUrl,
+    /// The `Host` the backend is sent; without it, the one in `url`.
+    #[serde(with = "host")]
+    pub host: Option<Authority>,
+    /// How long opening a connection may take.
+    #[serde(with = "positive_duration")]
+    pub connect_timeout: Duration,
+    /// How long the backend may take, after the whole request was sent, to begin its answer.
+    #[serde(with = "positive_duration")]
+    pub response_timeout: Duration,
+    /// How long an unused connection is kept.
+    #[serde(with = "positive_duration")]
+    pub idle_timeout: Duration,
+    /// Connections open at once, per worker.
+    pub max_connections: NonZeroUsize,
+    /// Unused connections kept, per worker.
+    pub max_idle: usize,
+}
+
+impl Default for UpstreamSection {
+    fn default() -> Self {
+        Self {
+            url: UpstreamUrl::Http {
+                authority: Authority::from_static("127.0.0.1:8080"),
+                host: "127.0.0.1".to_owned(),
+                port: 8080,
+            },
+            host: None,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(90),
+            max_connections: NonZeroUsize::MIN.saturating_add(1023),
+            max_idle: 256,
+        }
+    }
+}
+
+/// Where a backend listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamUrl {
+    /// `http://host:port`.
+    Http {
+        /// Host and port as written: what the backend is sent as `Host`.
+        authority: Authority,
+        /// A name or an IP address, the latter without brackets.
+        host: String,
+        /// The port, 80 when none was written.
+        port: u16,
+    },
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// Why a text is no [`UpstreamUrl`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct UpstreamUrlError {
+    message: String,
+    remedy: String,
+}
+
+impl UpstreamUrlError {
+    /// What to write instead.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl FromStr for UpstreamUrl {
+    type Err = UpstreamUrlError;
+
+    fn from_str(text: &str) -> Result<Self, UpstreamUrlError> {
+        let wrong = |message: String, remedy: String| Err(UpstreamUrlError { message, remedy });
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                let remedy = "write for example \"unix:/run/backend.sock\"".to_owned();
+                return wrong("the path of the socket is missing".to_owned(), remedy);
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        if let Some(rest) = strip_scheme(text, "https://") {
+            return wrong(
+                "https:// to the backend is not supported yet".to_owned(),
+                format!(
+                    "write \"http://{rest}\" and keep backend and gateway on one machine or in \
+                     one trusted network"
+                ),
+            );
+        }
+        let Some(rest) = strip_scheme(text, "http://") else {
+            let remedy = match text.split_once("://") {
+                None if !text.is_empty() => format!("write \"http://{text}\""),
+                Some(_) | None => {
+                    "write \"http://host:port\" or \"unix:/path/to/socket\"".to_owned()
+                }
+            };
+            return wrong(
+                format!("`{text}` does not begin with http:// or unix:"),
+                remedy,
+            );
+        };
+        let (rest, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !matches!(path, "" | "/") {
+            return wrong(
+                format!("the address of the backend cannot hold a path (`{path}`)"),
+                format!("write \"http://{rest}\"; paths are written under [[routes]]"),
+            );
+        }
+        let example = "write for example \"http://127.0.0.1:8080\"".to_owned();
+        let Some(authority) = parse_authority(rest) else {
+            return wrong(format!("`{rest}` is not a host with a port"), example);
+        };
+        let port = match authority.port_u16() {
+            Some(0) => return wrong("port 0 cannot be connected to".to_owned(), example),
+            Some(port) => port,
+            None => 80,
+        };
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self::Http {
+            authority,
+            host,
+            port,
+        })
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { authority, .. } => write!(f, "http://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for UpstreamUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse()
+            .map_err(|e: UpstreamUrlError| refuse(&e, &e.remedy))
+    }
+}
+
+impl Serialize for UpstreamUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+fn strip_scheme<'a>(text: &'a str, scheme: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// `host[:port]`: no user name, and the port a number from 0 to 65535 when there is a colon.
+fn parse_authority(text: &str) -> Option<Authority> {
+    let authority = Authority::from_str(text).ok()?;
+    let after_host = text.strip_prefix(authority.host())?;
+    let port_fits = after_host.is_empty() || authority.port_u16().is_some();
+    (port_fits && !authority.host().is_empty()).then_some(authority)
+}
+
+mod host {
+    use http::uri::Authority;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::config::units::refuse;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Authority>, D::Error> {
+        let text = String::deserialize(from)?;
+        super::parse_authority(&text).map(Some).ok_or_else(|| {
+            refuse(
+                format_args!("`{text}` is not a host name"),
+                "write for example \"erp.example.com\" or \"erp.example.com:8080\"",
+            )
+        })
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Authority>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(Authority::as_str).serialize(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_backends() {
+        let cases: &[(&str, Result<(&str, u16), &str>)] = &[
+            ("http://127.0.0.1:8080", Ok(("127.0.0.1", 8080))),
+            ("http://erp.example/", Ok(("erp.example", 80))),
+            ("HTTP://erp.example:81", Ok(("erp.example", 81))),
+            ("http://[::1]:8080", Ok(("::1", 8080))),
+            (
+                "https://erp.example",
+                Err("https:// to the backend is not supported yet"),
+            ),
+            (
+                "erp:8080",
+                Err("`erp:8080` does not begin with http:// or unix:"),
+            ),
+            (
+                "ftp://erp",
+                Err("`ftp://erp` does not begin with http:// or unix:"),
+            ),
+            ("", Err("`` does not begin with http:// or unix:")),
+            ("http://", Err("`` is not a host with a port")),
+            ("http://:8080", Err("`:8080` is not a host with a port")),
+            ("http://erp:", Err("`erp:` is not a host with a port")),
+            (
+                "http://erp:99999",
+                Err("`erp:99999` is not a host with a port"),
+            ),
+            ("http://erp:0", Err("port 0 cannot be connected to")),
+            (
+                "http://me:secret@erp",
+                Err("`me:secret@erp` is not a host with a port"),
+            ),
+            (
+                "http://erp/api",
+                Err("the address of the backend cannot hold a path (`/api`)"),
+            ),
+            ("unix:", Err("the path of the socket is missing")),
+        ];
+        for (text, expected) in cases {
+            let found = text.parse::<UpstreamUrl>().map_err(|e| e.to_string());
+            let found = found.map(|url| match url {
+                UpstreamUrl::Http { host, port, .. } => (host, port),
+                UpstreamUrl::Unix(path) => panic!("{text}: {}", path.display()),
+            });
+            let expected = expected.map(|(host, port)| (host.to_owned(), port));
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
+        for text in ["unix:/run/erp.sock", "unix:///run/erp.sock"] {
+            assert_eq!(
+                text.parse(),
+                Ok(UpstreamUrl::Unix(PathBuf::from("/run/erp.sock")))
+            );
+        }
+    }
+}
