@@ -1,5 +1,7 @@
-//! From user name and password to a token.
+//! `POST /api/getToken`: reading credentials and checking passwords.
 
+pub mod body;
+pub mod hashing;
 mod settings;
 
 pub use settings::LoginSection;
