@@ -1,5 +1,1 @@
-//! Who may log in.
-
-mod settings;
-
-pub use settings::AccountsSection;
+//! Accounts.
