@@ -1,1 +1,141 @@
-//! Accounts.
+//! Who may sign in: the accounts of the gateway, read from `users.toml` and swapped whole on reload.
+
+mod account;
+mod file;
+
+pub use account::{Account, AccountId, PasswordMark};
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+pub use file::Problems;
+
+/// The accounts in force. Reading never waits, not even for a reload.
+#[derive(Debug)]
+pub struct Accounts {
+    path: PathBuf,
+    table: ArcSwap<AccountTable>,
+    /// Held over a whole reload, so that an older file never replaces a newer one.
+    names: Mutex<Names>,
+}
+
+impl Accounts {
+    /// Reads the account file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub fn open(path: &Path) -> Result<Self, Problems> {
+        let mut names = Names::default();
+        let table = AccountTable::new(file::read(path)?, &mut names);
+        Ok(Self {
+            path: path.to_owned(),
+            table: ArcSwap::from_pointee(table),
+            names: Mutex::new(names),
+        })
+    }
+
+    /// Reads the account file again. From its return on, every lookup sees the new state; returns
+    /// the number of accounts.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file; the state before stays in force.
+    pub fn reload(&self) -> Result<usize, Problems> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = AccountTable::new(file::read(&self.path)?, &mut names);
+        let count = table.len();
+        self.table.store(Arc::new(table));
+        Ok(count)
+    }
+
+    /// The account of a name, compared byte for byte.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Account>> {
+        self.table.load().find(name).cloned()
+    }
+
+    /// The account that a session names, unless it has been removed since.
+    #[must_use]
+    pub fn by_id(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.table.load().by_id(id).cloned()
+    }
+
+    /// The present state, to look at without counting references: cheapest for a look that does
+    /// not outlive the step it serves. Not to be kept across an await.
+    #[must_use]
+    pub fn table(&self) -> Guard<Arc<AccountTable>> {
+        self.table.load()
+    }
+
+    /// The file that the accounts come from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// One consistent state of all accounts.
+#[derive(Debug)]
+pub struct AccountTable {
+    by_name: HashMap<Arc<str>, Arc<Account>>,
+    /// Indexed by [`AccountId`]; names that are gone leave a hole.
+    by_id: Vec<Option<Arc<Account>>>,
+}
+
+impl AccountTable {
+    fn new(entries: Vec<file::Entry>, names: &mut Names) -> Self {
+        let mut by_name = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            let (id, name) = names.intern(&entry.name);
+            by_name.insert(Arc::clone(&name), Arc::new(Account::new(id, name, entry)));
+        }
+        let mut by_id = vec![None; names.0.len()];
+        for account in by_name.values() {
+            by_id[account.id().index()] = Some(Arc::clone(account));
+        }
+        Self { by_name, by_id }
+    }
+
+    /// The account of a name, compared byte for byte.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Account>> {
+        self.by_name.get(name)
+    }
+
+    /// The account that a session names, unless it has been removed since.
+    #[must_use]
+    pub fn by_id(&self, id: AccountId) -> Option<&Arc<Account>> {
+        self.by_id.get(id.index())?.as_ref()
+    }
+
+    /// How many accounts there are, disabled ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// True when nobody can sign in because there is no account.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+/// Every name ever read in this process and its id: a name keeps its id over reloads, also when
+/// it was gone for a while.
+#[derive(Debug, Default)]
+struct Names(HashMap<Arc<str>, AccountId>);
+
+impl Names {
+    fn intern(&mut self, name: &str) -> (AccountId, Arc<str>) {
+        if let Some((name, &id)) = self.0.get_key_value(name) {
+            return (id, Arc::clone(name));
+        }
+        let id = AccountId::from_index(self.0.len());
+        let name: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&name), id);
+        (id, name)
+    }
+}
