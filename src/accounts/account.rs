@@ -12,6 +12,12 @@ use crate::login::hashing::PasswordHash;
 pub struct AccountId(u32);
 
 impl AccountId {
+    /// The id of that number: for stores that keep it, and for tests.
+    #[must_use]
+    pub fn new(number: u32) -> Self {
+        Self(number)
+    }
+
     pub(super) fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("an account file is too small for 2^32 names"))
     }

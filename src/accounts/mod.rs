@@ -2,6 +2,7 @@
 
 mod account;
 mod file;
+mod settings;
 
 pub use account::{Account, AccountId, PasswordMark};
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 
 pub use file::Problems;
+pub use settings::AccountsSection;
 
 /// The accounts in force. Reading never waits, not even for a reload.
 #[derive(Debug)]

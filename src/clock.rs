@@ -1,0 +1,136 @@
+//! The time of day. The only place that asks the system for it, so that a test can pass its own.
+//!
+//! Deadlines do not come from here: they are measured with the runtime's monotonic clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+
+/// A source of the time of day, to be cloned freely: clones of a manual clock share their time.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The system's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `start` (not before 1970) until [`Clock::advance`] moves it.
+    #[must_use]
+    pub fn manual(start: Timestamp) -> Self {
+        let millis = u64::try_from(start.as_millisecond()).unwrap_or(0);
+        Self(Source::Manual(Arc::new(AtomicU64::new(millis))))
+    }
+
+    /// Moves a manual clock forward, to the millisecond; the system's clock stays as it is.
+    pub fn advance(&self, by: Duration) {
+        match &self.0 {
+            Source::System => {}
+            Source::Manual(millis) => {
+                let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+                millis.fetch_add(by, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        match &self.0 {
+            Source::System => {
+                #[expect(clippy::disallowed_methods, reason = "this is the place")]
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Source::Manual(millis) => UnixMillis(millis.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMillis(u64);
+
+impl UnixMillis {
+    /// The number of milliseconds.
+    #[must_use]
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The second that this moment lies in.
+    #[must_use]
+    pub fn seconds(self) -> UnixSeconds {
+        UnixSeconds(u32::try_from(self.0 / 1000).unwrap_or(u32::MAX))
+    }
+
+    /// The same moment as a calendar timestamp.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        i64::try_from(self.0)
+            .ok()
+            .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Whole seconds since 1970-01-01T00:00:00Z in four bytes, enough until the year 2106.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixSeconds(u32);
+
+impl UnixSeconds {
+    /// The given number of seconds.
+    #[must_use]
+    pub fn new(seconds: u32) -> Self {
+        Self(seconds)
+    }
+
+    /// This moment and `by` more, in whole seconds, stopping at the last moment that fits.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u32::try_from(by.as_secs()).unwrap_or(u32::MAX)),
+        )
+    }
+
+    /// The same moment as a calendar timestamp.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_second(i64::from(self.0)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told_and_its_clones_with_it() {
+        let clock = Clock::manual("2025-04-23T10:02:42Z".parse().unwrap());
+        let other = clock.clone();
+        assert_eq!(
+            clock.now().seconds().timestamp().to_string(),
+            "2025-04-23T10:02:42Z"
+        );
+        other.advance(Duration::from_millis(1500));
+        assert_eq!(
+            clock.now().timestamp().to_string(),
+            "2025-04-23T10:02:43.5Z"
+        );
+        let tomorrow = clock.now().seconds().plus(Duration::from_secs(86_400));
+        assert_eq!(tomorrow.timestamp().to_string(), "2025-04-24T10:02:43Z");
+    }
+}

@@ -1,0 +1,231 @@
+//! The three stages of a token: issued to a client, presented by one, and the digest that is kept.
+//!
+//! 39 bytes in standard base64 (RFC 4648 section 4), 52 characters: 3 fixed bytes that read `SGT1`,
+//! 32 bytes of the operating system's random numbers, CRC-32 of these 35 (big-endian). Prefix and
+//! checksum let secret scanners find a leaked token, and tell a typing error without a lookup.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+/// A token that was just made: the only stage whose text can be read, to be told to the client once.
+pub struct IssuedToken {
+    text: Zeroizing<String>,
+    digest: TokenDigest,
+}
+
+impl IssuedToken {
+    /// Makes a token from 32 fresh random bytes.
+    ///
+    /// # Errors
+    /// When the operating system's random number generator fails.
+    pub fn generate(random: &SystemRandom) -> Result<Self, ring::error::Unspecified> {
+        let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
+        random.fill(secret.as_mut())?;
+        Ok(Self::from_secret(&secret))
+    }
+
+    fn from_secret(secret: &[u8; SECRET_LENGTH]) -> Self {
+        let mut bytes = Zeroizing::new([0; TOKEN_LENGTH]);
+        bytes[..3].copy_from_slice(&PREFIX);
+        bytes[3..35].copy_from_slice(secret);
+        let checksum = crc32fast::hash(&bytes[..35]);
+        bytes[35..].copy_from_slice(&checksum.to_be_bytes());
+        Self {
+            text: Zeroizing::new(STANDARD.encode(bytes.as_ref())),
+            digest: TokenDigest::of(&bytes),
+        }
+    }
+
+    /// The token as the client has to send it: 52 characters.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// What a store keeps of it.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IssuedToken(redacted)")
+    }
+}
+
+/// Bytes that a client sent as a token and that have the form of one; whether it was ever issued is
+/// for the store to say.
+pub struct PresentedToken([u8; TOKEN_LENGTH]);
+
+impl PresentedToken {
+    /// Reads the 52 characters of a token.
+    ///
+    /// # Errors
+    /// When length, prefix, alphabet or checksum are wrong.
+    pub fn parse(text: &[u8]) -> Result<Self, MalformedToken> {
+        if text.len() != TEXT_LENGTH {
+            return Err(MalformedToken::Length);
+        }
+        let mut token = Self([0; TOKEN_LENGTH]);
+        match STANDARD.decode_slice(text, &mut token.0) {
+            Ok(TOKEN_LENGTH) => {}
+            Ok(_) | Err(_) => return Err(MalformedToken::Alphabet),
+        }
+        if token.0[..3] != PREFIX {
+            return Err(MalformedToken::Prefix);
+        }
+        if token.0[35..] != crc32fast::hash(&token.0[..35]).to_be_bytes() {
+            return Err(MalformedToken::Checksum);
+        }
+        Ok(token)
+    }
+
+    /// What a store looks it up by.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest::of(&self.0)
+    }
+}
+
+impl Drop for PresentedToken {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for PresentedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedToken(redacted)")
+    }
+}
+
+/// What is wrong with a presented token; each text may be told to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MalformedToken {
+    /// Not 52 characters.
+    #[error("the token is malformed: it must have 52 characters")]
+    Length,
+    /// A character that is not base64.
+    #[error("the token is malformed: it is not base64")]
+    Alphabet,
+    /// Not a token of this gateway.
+    #[error("the token is malformed: it does not begin with SGT1")]
+    Prefix,
+    /// A character was changed.
+    #[error("the token is malformed: its checksum is wrong, so a character was changed")]
+    Checksum,
+}
+
+/// SHA-256 of a token's 39 bytes: all that is ever kept of it. A token is looked up by its digest,
+/// so how long a lookup takes tells nothing about the token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    fn of(token: &[u8; TOKEN_LENGTH]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, token).as_ref());
+        Self(bytes)
+    }
+}
+
+impl Hash for TokenDigest {
+    /// The first 8 bytes: the digest is uniform already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(redacted)")
+    }
+}
+
+/// Decodes from the base64 text `SGT1`.
+const PREFIX: [u8; 3] = [0x48, 0x64, 0xf5];
+const SECRET_LENGTH: usize = 32;
+const TOKEN_LENGTH: usize = 39;
+const TEXT_LENGTH: usize = 52;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issued() -> IssuedToken {
+        IssuedToken::from_secret(&[7; SECRET_LENGTH])
+    }
+
+    #[test]
+    fn a_token_has_52_characters_begins_with_its_mark_and_is_read_back() {
+        let token = IssuedToken::generate(&SystemRandom::new()).unwrap();
+        assert_eq!(token.expose().len(), 52);
+        assert!(token.expose().starts_with("SGT1"));
+        let presented = PresentedToken::parse(token.expose().as_bytes()).unwrap();
+        assert!(presented.digest() == token.digest());
+    }
+
+    #[test]
+    fn a_changed_token_is_told_from_an_unknown_one() {
+        let good = issued();
+        let good = good.expose();
+        let cases: [(&str, String, MalformedToken); 6] = [
+            ("empty", String::new(), MalformedToken::Length),
+            ("cut off", good[..51].to_owned(), MalformedToken::Length),
+            ("one more", format!("{good}A"), MalformedToken::Length),
+            (
+                "url alphabet",
+                format!("{}_", &good[..51]),
+                MalformedToken::Alphabet,
+            ),
+            (
+                "other prefix",
+                format!("SGT2{}", &good[4..]),
+                MalformedToken::Prefix,
+            ),
+            (
+                "swapped",
+                format!("SGT1AB{}", &good[6..]),
+                MalformedToken::Checksum,
+            ),
+        ];
+        for (name, text, expected) in cases {
+            assert_eq!(
+                PresentedToken::parse(text.as_bytes()).err(),
+                Some(expected),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_single_changed_character_is_noticed() {
+        let good = issued().expose().to_owned();
+        for at in 0..good.len() {
+            let mut bad = good.clone().into_bytes();
+            bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
+            assert!(PresentedToken::parse(&bad).is_err(), "character {at}");
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_nothing() {
+        let token = issued();
+        let presented = PresentedToken::parse(token.expose().as_bytes()).unwrap();
+        let shown = format!("{token:?} {presented:?} {:?}", token.digest());
+        assert_eq!(
+            shown,
+            "IssuedToken(redacted) PresentedToken(redacted) TokenDigest(redacted)"
+        );
+    }
+}
