@@ -1,5 +1,225 @@
-//! Pure: from method and path to what is meant.
+//! Pure: which paths and methods there are. A path matches by its bytes, ignoring ASCII case and
+//! nothing else: nothing is decoded or normalized.
 
 mod settings;
 
+use std::cmp::Ordering;
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{Method, Uri};
+
+use crate::refusal::Refusal;
+
 pub use settings::{AuthorizationHeader, RoutePath, RoutePathError, RouteSection};
+
+/// What is to be done with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// `POST /api/getToken`: a login.
+    IssueToken,
+    /// To the upstream, with a valid token.
+    Forward(&'a Route),
+}
+
+/// A configured path that leads to the upstream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    index: usize,
+    path: Arc<str>,
+    methods: Vec<Method>,
+    max_body: u64,
+    authorization: AuthorizationHeader,
+}
+
+/// All routes, in an order that finds one quickly.
+#[derive(Debug)]
+pub struct Routes {
+    login: Arc<str>,
+    forwarded: Vec<Route>,
+}
+
+impl Routes {
+    /// The routes of a checked configuration.
+    #[must_use]
+    pub fn new(sections: &[RouteSection]) -> Self {
+        let mut routes: Vec<Route> = sections
+            .iter()
+            .enumerate()
+            .map(|(index, section)| Route {
+                index,
+                path: section.path.as_str().into(),
+                methods: section.methods.clone(),
+                max_body: section.max_body.as_u64(),
+                authorization: section.authorization,
+            })
+            .collect();
+        routes.sort_by(|a, b| compare_ignoring_case(&a.path, &b.path));
+        Self {
+            login: LOGIN_PATH.into(),
+            forwarded: routes,
+        }
+    }
+
+    /// The login path, as a route's name in logs.
+    #[must_use]
+    pub fn login(&self) -> &Arc<str> {
+        &self.login
+    }
+
+    /// What a request for `path` with `method` asks for.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] and [`Refusal::MethodNotAllowed`].
+    pub fn find(&self, method: &Method, path: &str) -> Result<Destination<'_>, Refusal> {
+        if path.eq_ignore_ascii_case(LOGIN_PATH) {
+            return match *method {
+                Method::POST => Ok(Destination::IssueToken),
+                _ => Err(Refusal::MethodNotAllowed {
+                    allow: Method::POST.to_string(),
+                }),
+            };
+        }
+        let found = self
+            .forwarded
+            .binary_search_by(|route| compare_ignoring_case(&route.path, path));
+        let Some(route) = found.ok().and_then(|at| self.forwarded.get(at)) else {
+            return Err(Refusal::NotFound);
+        };
+        if !route.methods.contains(method) {
+            let allow: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
+            return Err(Refusal::MethodNotAllowed {
+                allow: allow.join(", "),
+            });
+        }
+        Ok(Destination::Forward(route))
+    }
+}
+
+impl Route {
+    /// Its place in the configuration, from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The path as configured, as the route's name in logs.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    /// The longest body in bytes.
+    #[must_use]
+    pub fn max_body(&self) -> u64 {
+        self.max_body
+    }
+
+    /// What becomes of the client's `Authorization` header.
+    #[must_use]
+    pub fn authorization(&self) -> AuthorizationHeader {
+        self.authorization
+    }
+
+    /// The request target for the upstream: the path as configured, the query byte for byte.
+    #[must_use]
+    pub fn target(&self, uri: &Uri) -> PathAndQuery {
+        // The usual case needs no new string: the client wrote the path as configured.
+        if let Some(same) = uri.path_and_query()
+            && same.path() == &*self.path
+        {
+            return same.clone();
+        }
+        let target = match uri.query() {
+            Some(query) => PathAndQuery::try_from(format!("{}?{query}", self.path)),
+            None => PathAndQuery::try_from(&*self.path),
+        };
+        target.expect("a checked path and a query that was parsed already")
+    }
+}
+
+/// Where tokens are issued.
+pub const LOGIN_PATH: &str = "/api/getToken";
+
+fn compare_ignoring_case(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| lower(a).cmp(lower(b)))
+}
+
+fn lower(text: &str) -> impl Iterator<Item = u8> + '_ {
+    text.bytes().map(|byte| byte.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes() -> Routes {
+        Routes::new(&[
+            RouteSection::new("/api/SyncData".parse().unwrap()),
+            RouteSection {
+                methods: vec![Method::GET, Method::POST],
+                ..RouteSection::new("/api/GetData".parse().unwrap())
+            },
+        ])
+    }
+
+    fn found(method: &Method, path: &str) -> String {
+        match routes().find(method, path) {
+            Ok(Destination::IssueToken) => "login".to_owned(),
+            Ok(Destination::Forward(route)) => route.name().to_string(),
+            Err(Refusal::MethodNotAllowed { allow }) => format!("405 {allow}"),
+            Err(refusal) => refusal.status().as_u16().to_string(),
+        }
+    }
+
+    #[test]
+    fn a_path_matches_by_its_bytes_ignoring_case_and_nothing_else() {
+        let cases = [
+            (Method::POST, "/api/getToken", "login"),
+            (Method::POST, "/API/GETTOKEN", "login"),
+            (Method::GET, "/api/getToken", "405 POST"),
+            (Method::POST, "/api/SyncData", "/api/SyncData"),
+            (Method::POST, "/api/syncdata", "/api/SyncData"),
+            (Method::GET, "/api/SyncData", "405 POST"),
+            (Method::PUT, "/api/getdata", "405 GET, POST"),
+            (Method::GET, "/api/GetData", "/api/GetData"),
+            (Method::POST, "/api/SyncData/", "404"),
+            (Method::POST, "//api/SyncData", "404"),
+            (Method::POST, "/api//SyncData", "404"),
+            (Method::POST, "/api/./SyncData", "404"),
+            (Method::POST, "/api/x/../SyncData", "404"),
+            (Method::POST, "/api/Sync%44ata", "404"),
+            (Method::POST, "/api%2fSyncData", "404"),
+            (Method::POST, "/api/SyncData;x", "404"),
+            (Method::POST, "/api/SyncDat\u{212a}", "404"),
+            (Method::POST, "/api/SyncDat", "404"),
+            (Method::POST, "", "404"),
+        ];
+        for (method, path, expected) in cases {
+            assert_eq!(found(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_upstream_gets_the_configured_path_and_the_query_as_it_came() {
+        let routes = routes();
+        let Ok(Destination::Forward(route)) = routes.find(&Method::POST, "/api/SYNCDATA") else {
+            panic!("no route");
+        };
+        for (uri, expected) in [
+            ("/api/SYNCDATA", "/api/SyncData"),
+            ("/api/SyncData", "/api/SyncData"),
+            ("/api/SYNCDATA?a=%2f&&b=;", "/api/SyncData?a=%2f&&b=;"),
+            ("/api/SyncData?", "/api/SyncData?"),
+            ("/api/syncData?", "/api/SyncData?"),
+            ("https://a.example/api/SyncData?x", "/api/SyncData?x"),
+        ] {
+            assert_eq!(
+                route.target(&uri.parse().unwrap()).as_str(),
+                expected,
+                "{uri}"
+            );
+        }
+    }
+}

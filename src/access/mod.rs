@@ -1,0 +1,4 @@
+//! Who may do what: from a presented token to a permit.
+
+pub mod bearer;
+pub mod permit;

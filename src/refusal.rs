@@ -1,0 +1,417 @@
+//! Pure: every way the gateway says no.
+//!
+//! A refusal has two audiences. The client gets a status, a fixed text in the envelope and, for a
+//! machine, the error type and details of `Proxy-Status` (RFC 9209): enough to mend its request,
+//! nothing of what lies behind the gateway. The operator gets the `Display` text in the access
+//! record and the whole chain of `source()`: what really happened, and which setting to look at.
+//! Neither text ever holds a token, a password or a part of a body. All methods match every variant
+//! by name, so that a new one does not compile before both audiences have their text.
+
+use std::io;
+use std::time::Duration;
+
+use http::StatusCode;
+use thiserror::Error;
+
+use crate::login::body::CredentialsError;
+use crate::token::MalformedToken;
+
+/// Why a request was not answered by the upstream.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// The request breaks a rule of HTTP that matters behind the gateway.
+    #[error("malformed request: {0}")]
+    MalformedRequest(&'static str),
+    /// The body broke off or its framing was wrong.
+    #[error("the client's body is malformed or was cut off")]
+    MalformedBody(#[source] hyper::Error),
+    /// The body of a login is not what it must be.
+    #[error("malformed credentials")]
+    MalformedCredentials(#[source] CredentialsError),
+    /// Unknown user, wrong password or disabled user: the client cannot tell which.
+    #[error("login failed: {0}")]
+    LoginFailed(LoginFault),
+    /// No usable token.
+    #[error("token refused: {0}")]
+    TokenRefused(TokenFault),
+    /// A live token, but not the right.
+    #[error("no right to this {0}")]
+    Forbidden(MissingRight),
+    /// No such path.
+    #[error("no route has this path")]
+    NotFound,
+    /// The path is there, the method is not.
+    #[error("the route does not take this method")]
+    MethodNotAllowed {
+        /// The value of `Allow`.
+        allow: String,
+    },
+    /// The client did not finish its header section in time.
+    #[error("the client was too slow to send its header section (limits.header_read)")]
+    HeadersTooSlow,
+    /// The client sends its body below the minimum rate.
+    #[error("the client was too slow to send its body (limits.body_min_rate, limits.body_grace)")]
+    BodyTooSlow,
+    /// A body without a length.
+    #[error("neither Content-Length nor Transfer-Encoding")]
+    LengthRequired,
+    /// The body is longer than the route allows.
+    #[error("the body is longer than {limit} bytes")]
+    BodyTooLarge {
+        /// The route's limit in bytes.
+        limit: u64,
+    },
+    /// The request target is too long.
+    #[error("the request target is too long (limits.uri_size)")]
+    UriTooLong,
+    /// The body is not JSON by its media type.
+    #[error("the media type is not application/json")]
+    UnsupportedMediaType,
+    /// An `Expect` other than `100-continue`.
+    #[error("an expectation other than 100-continue")]
+    ExpectationFailed,
+    /// The TLS server name and the Host are different certificates' names.
+    #[error("Host differs from the TLS server name")]
+    Misdirected,
+    /// The header section is too long or has too many fields.
+    #[error("the header section is too large (limits.header_size, 100 fields)")]
+    HeadersTooLarge,
+    /// Plain HTTP, and not a request that can be redirected.
+    #[error("plain HTTP is not served")]
+    PlainHttp,
+    /// Nothing accepts connections behind the gateway.
+    #[error("the upstream is unreachable")]
+    UpstreamUnreachable(#[source] io::Error),
+    /// Connecting took too long.
+    #[error("connecting to the upstream took too long (upstream.connect_timeout)")]
+    UpstreamConnectTimeout,
+    /// The upstream's connection broke before its response head was complete.
+    #[error("the upstream broke off before it answered")]
+    UpstreamBroke(#[source] hyper::Error),
+    /// The upstream's answer is not valid HTTP.
+    #[error("the upstream's answer is malformed: {0}")]
+    UpstreamMalformed(&'static str),
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer in time (upstream.response_timeout)")]
+    UpstreamTimeout,
+    /// All connections to the upstream are in use.
+    #[error("too many requests under way to the upstream (upstream.max_connections)")]
+    UpstreamBusy,
+    /// The queue of passwords to check is full.
+    #[error("too many logins at once (login.hash_threads, login.hash_queue)")]
+    LoginsSaturated,
+    /// As many tokens are live as the configuration allows.
+    #[error("the token store is full (tokens.capacity)")]
+    StoreFull,
+    /// The operating system gives no random numbers.
+    #[error("the operating system's random number generator failed")]
+    NoRandom,
+}
+
+/// Why a login failed; never told to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LoginFault {
+    /// No account of that name.
+    #[error("unknown user")]
+    UnknownUser,
+    /// The account is switched off.
+    #[error("disabled user")]
+    DisabledUser,
+    /// The password is not the account's.
+    #[error("wrong password")]
+    WrongPassword,
+}
+
+/// Why a token is refused; each text is told to the client as `error_description` (RFC 6750).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TokenFault {
+    /// No `Authorization` header.
+    #[error("no token was sent: send Authorization: Bearer <token>")]
+    Missing,
+    /// More than one `Authorization` header.
+    #[error("the token is malformed: send exactly one Authorization header")]
+    Repeated,
+    /// The text that JavaScript makes of the whole token object.
+    #[error("the token is malformed: it is [object Object]; send token.accesstoken, not token")]
+    WholeObject,
+    /// Not of a token's form.
+    #[error("{0}")]
+    Malformed(MalformedToken),
+    /// Of a token's form, but not one that this gateway knows.
+    #[error("the token is unknown")]
+    Unknown,
+    /// Its lifetime is over.
+    #[error("the token is expired: log in again")]
+    Expired,
+    /// Its account's password has been changed since.
+    #[error("the token is revoked: the password was changed, log in again")]
+    Revoked,
+    /// The account that it was issued to is gone.
+    #[error("the token's user is gone")]
+    UserGone,
+    /// The account that it was issued to is switched off.
+    #[error("the token's user is disabled")]
+    UserDisabled,
+}
+
+/// The right that a user lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MissingRight {
+    /// No entry for the route.
+    #[error("route")]
+    Route,
+    /// An entry for the route, but not for the method.
+    #[error("method")]
+    Method,
+    /// Entries for route and method, but not for the form.
+    #[error("form")]
+    Form,
+}
+
+impl Refusal {
+    /// The status code of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::MalformedRequest(_) | Self::MalformedBody(_) | Self::MalformedCredentials(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::LoginFailed(_) | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::PlainHttp => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadersTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UpstreamUnreachable(_) | Self::UpstreamBroke(_) | Self::UpstreamMalformed(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::UpstreamBusy | Self::LoginsSaturated | Self::StoreFull | Self::NoRandom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The text of the envelope's `messages`.
+    #[must_use]
+    pub fn client_text(&self) -> &'static str {
+        match self {
+            Self::MalformedRequest(_) => "The request is not valid HTTP",
+            Self::MalformedBody(_) => "The body is malformed or was cut off",
+            Self::MalformedCredentials(_) => {
+                "The body must be a JSON object with the strings username and password"
+            }
+            Self::LoginFailed(_) => "Invalid username or password",
+            Self::TokenRefused(_) => "Token is invalid or expired",
+            Self::Forbidden(_) => "No access to the resource",
+            Self::NotFound => "No such resource",
+            Self::MethodNotAllowed { .. } => "Method not allowed",
+            Self::HeadersTooSlow => "The header section did not arrive in time",
+            Self::BodyTooSlow => "The body arrived too slowly",
+            Self::LengthRequired => "Send Content-Length or Transfer-Encoding: chunked",
+            Self::BodyTooLarge { .. } => "The body is too large",
+            Self::UriTooLong => "The request target is too long",
+            Self::UnsupportedMediaType => "Send Content-Type: application/json",
+            Self::ExpectationFailed => "The only expectation supported is 100-continue",
+            Self::Misdirected => "This connection does not serve that host",
+            Self::HeadersTooLarge => "The header section is too large",
+            Self::PlainHttp => {
+                "HTTPS is required. What was sent over plain HTTP is exposed: \
+                 change the password or token it held"
+            }
+            Self::UpstreamUnreachable(_) => "The backend cannot be reached",
+            Self::UpstreamConnectTimeout => "The backend cannot be reached in time",
+            Self::UpstreamBroke(_) => "The backend broke off before it answered",
+            Self::UpstreamMalformed(_) => "The backend gave a malformed answer",
+            Self::UpstreamTimeout => "The backend did not answer in time",
+            Self::UpstreamBusy => "Too many requests are under way; try again shortly",
+            Self::LoginsSaturated => "Too many logins at once; try again shortly",
+            Self::StoreFull => "Too many tokens are in use; try again later",
+            Self::NoRandom => "No token can be issued at present; try again shortly",
+        }
+    }
+
+    /// The error type of `Proxy-Status`, as registered by RFC 9209 section 2.3.
+    #[must_use]
+    pub fn proxy_error(&self) -> &'static str {
+        match self {
+            Self::MalformedRequest(_)
+            | Self::MalformedBody(_)
+            | Self::MalformedCredentials(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::HeadersTooSlow
+            | Self::BodyTooSlow
+            | Self::LengthRequired
+            | Self::BodyTooLarge { .. }
+            | Self::UriTooLong
+            | Self::UnsupportedMediaType
+            | Self::ExpectationFailed
+            | Self::Misdirected
+            | Self::HeadersTooLarge => "http_request_error",
+            Self::LoginFailed(_) | Self::TokenRefused(_) | Self::Forbidden(_) | Self::PlainHttp => {
+                "http_request_denied"
+            }
+            Self::UpstreamUnreachable(error) => {
+                if error.kind() == io::ErrorKind::ConnectionRefused {
+                    "connection_refused"
+                } else {
+                    "destination_unavailable"
+                }
+            }
+            Self::UpstreamConnectTimeout => "connection_timeout",
+            Self::UpstreamBroke(_) => "connection_terminated",
+            Self::UpstreamMalformed(_) => "http_protocol_error",
+            Self::UpstreamTimeout => "http_response_timeout",
+            Self::UpstreamBusy => "connection_limit_reached",
+            Self::LoginsSaturated | Self::StoreFull | Self::NoRandom => "proxy_internal_error",
+        }
+    }
+
+    /// The `details` of `Proxy-Status`: what the client may know beyond the envelope's text.
+    #[must_use]
+    pub fn details(&self) -> String {
+        match self {
+            Self::MalformedRequest(reason) | Self::UpstreamMalformed(reason) => {
+                (*reason).to_owned()
+            }
+            Self::MalformedCredentials(error) => error.to_string(),
+            Self::LoginFailed(_) => "invalid credentials".to_owned(),
+            Self::TokenRefused(fault) => fault.to_string(),
+            Self::Forbidden(missing) => format!("missing right: {missing}"),
+            Self::BodyTooLarge { limit } => format!("the limit is {limit} bytes"),
+            Self::MalformedBody(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::HeadersTooSlow
+            | Self::BodyTooSlow
+            | Self::LengthRequired
+            | Self::UriTooLong
+            | Self::UnsupportedMediaType
+            | Self::ExpectationFailed
+            | Self::Misdirected
+            | Self::HeadersTooLarge
+            | Self::PlainHttp
+            | Self::UpstreamUnreachable(_)
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamBroke(_)
+            | Self::UpstreamTimeout
+            | Self::UpstreamBusy
+            | Self::LoginsSaturated
+            | Self::StoreFull
+            | Self::NoRandom => self.code().replace('_', " "),
+        }
+    }
+
+    /// A word for the log and for the metrics: one per variant, a token's fault told apart.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MalformedRequest(_) => "malformed_request",
+            Self::MalformedBody(_) => "malformed_body",
+            Self::MalformedCredentials(_) => "malformed_credentials",
+            Self::LoginFailed(LoginFault::UnknownUser) => "login_unknown_user",
+            Self::LoginFailed(LoginFault::DisabledUser) => "login_disabled_user",
+            Self::LoginFailed(LoginFault::WrongPassword) => "login_wrong_password",
+            Self::TokenRefused(fault) => fault.code(),
+            Self::Forbidden(MissingRight::Route) => "no_right_to_route",
+            Self::Forbidden(MissingRight::Method) => "no_right_to_method",
+            Self::Forbidden(MissingRight::Form) => "no_right_to_form",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::HeadersTooSlow => "headers_too_slow",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::LengthRequired => "length_required",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::Misdirected => "misdirected",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::PlainHttp => "plain_http",
+            Self::UpstreamUnreachable(_) => "upstream_unreachable",
+            Self::UpstreamConnectTimeout => "upstream_connect_timeout",
+            Self::UpstreamBroke(_) => "upstream_broke",
+            Self::UpstreamMalformed(_) => "upstream_malformed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBusy => "upstream_busy",
+            Self::LoginsSaturated => "logins_saturated",
+            Self::StoreFull => "store_full",
+            Self::NoRandom => "no_random",
+        }
+    }
+
+    /// After how long the client may try again, for the refusals that pass by themselves.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::UpstreamBusy | Self::LoginsSaturated | Self::NoRandom => {
+                Some(Duration::from_secs(1))
+            }
+            Self::StoreFull => Some(Duration::from_secs(60)),
+            Self::MalformedRequest(_)
+            | Self::MalformedBody(_)
+            | Self::MalformedCredentials(_)
+            | Self::LoginFailed(_)
+            | Self::TokenRefused(_)
+            | Self::Forbidden(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::HeadersTooSlow
+            | Self::BodyTooSlow
+            | Self::LengthRequired
+            | Self::BodyTooLarge { .. }
+            | Self::UriTooLong
+            | Self::UnsupportedMediaType
+            | Self::ExpectationFailed
+            | Self::Misdirected
+            | Self::HeadersTooLarge
+            | Self::PlainHttp
+            | Self::UpstreamUnreachable(_)
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamBroke(_)
+            | Self::UpstreamMalformed(_)
+            | Self::UpstreamTimeout => None,
+        }
+    }
+
+    /// Whether an HTTP/1 connection ends with this answer, whatever was read of the body: after
+    /// these nobody can say where the next request begins.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::MalformedRequest(_)
+                | Self::MalformedBody(_)
+                | Self::HeadersTooSlow
+                | Self::BodyTooSlow
+                | Self::BodyTooLarge { .. }
+                | Self::UriTooLong
+                | Self::HeadersTooLarge
+                | Self::ExpectationFailed
+                | Self::PlainHttp
+        )
+    }
+}
+
+impl TokenFault {
+    /// A word for the log and for the metrics.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "token_missing",
+            Self::Repeated | Self::WholeObject | Self::Malformed(_) => "token_malformed",
+            Self::Unknown => "token_unknown",
+            Self::Expired => "token_expired",
+            Self::Revoked => "token_revoked",
+            Self::UserGone => "token_user_gone",
+            Self::UserDisabled => "token_user_disabled",
+        }
+    }
+}

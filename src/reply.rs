@@ -1,0 +1,219 @@
+//! The only place that makes responses: the gateway's own in the envelope of the contract, and the
+//! frame round a relayed one.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::clock::{UnixMillis, UnixSeconds};
+use crate::refusal::{Refusal, TokenFault};
+use crate::request_id::RequestId;
+use crate::token::IssuedToken;
+
+/// An answer of the gateway's own.
+#[derive(Debug)]
+pub enum Reply {
+    /// A login that succeeded.
+    TokenIssued {
+        /// The token, told here once and kept nowhere.
+        token: IssuedToken,
+        /// When it ends.
+        expires: UnixSeconds,
+    },
+    /// Plain HTTP that can be repeated over HTTPS.
+    RedirectToHttps {
+        /// The absolute `https` address of what was asked for.
+        location: HeaderValue,
+    },
+}
+
+impl Reply {
+    /// The response to send.
+    #[must_use]
+    pub fn into_response(self, id: &RequestId) -> Response<Bytes> {
+        match self {
+            Self::TokenIssued { token, expires } => {
+                let body = Issued {
+                    success: true,
+                    code: 200,
+                    messages: "Success",
+                    token: IssuedFields {
+                        accesstoken: token.expose(),
+                        expires: expires.timestamp().to_string(),
+                    },
+                };
+                own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::RedirectToHttps { location } => {
+                let status = StatusCode::PERMANENT_REDIRECT;
+                let mut response = own(status, envelope(status, "Use HTTPS"), id);
+                response.headers_mut().insert(LOCATION, location);
+                response.headers_mut().insert(CONNECTION, CLOSE);
+                response
+            }
+        }
+    }
+}
+
+impl Refusal {
+    /// The response to send. It says nothing about the connection: [`closing`] does.
+    #[must_use]
+    pub fn to_response(&self, id: &RequestId) -> Response<Bytes> {
+        let mut response = own(
+            self.status(),
+            envelope(self.status(), self.client_text()),
+            id,
+        );
+        let headers = response.headers_mut();
+        let status = format!(
+            "syncgate; error={}; details=\"{}\"",
+            self.proxy_error(),
+            self.details()
+        );
+        if let Ok(value) = HeaderValue::try_from(status) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        if let Self::TokenRefused(fault) = self {
+            headers.insert(WWW_AUTHENTICATE, challenge(*fault));
+        }
+        if let Self::Forbidden(missing) = self {
+            let value = format!(
+                "Bearer realm=\"syncgate\", error=\"insufficient_scope\", \
+                 error_description=\"missing right: {missing}\""
+            );
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(WWW_AUTHENTICATE, value);
+            }
+        }
+        if let Self::MethodNotAllowed { allow } = self
+            && let Ok(value) = HeaderValue::try_from(allow)
+        {
+            headers.insert(ALLOW, value);
+        }
+        if let Some(after) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        response
+    }
+
+    /// The whole HTTP/1.1 answer in bytes, for a request that no service ever saw. The connection
+    /// ends with it.
+    #[must_use]
+    pub fn to_http1(&self, id: &RequestId, now: UnixMillis, hsts: Option<&HeaderValue>) -> Vec<u8> {
+        let mut response = closing(self.to_response(id));
+        if let Some(hsts) = hsts {
+            response
+                .headers_mut()
+                .insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        let (parts, body) = response.into_parts();
+        let mut head = format!("HTTP/1.1 {}\r\n", parts.status);
+        for (name, value) in &parts.headers {
+            // Own header values are visible ASCII; anything else would be left out, not garbled.
+            if let Ok(value) = value.to_str() {
+                let _ = write!(head, "{name}: {value}\r\n");
+            }
+        }
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now.as_u64()));
+        let _ = write!(
+            head,
+            "content-length: {}\r\ndate: {date}\r\n\r\n",
+            body.len()
+        );
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+}
+
+/// The same response, telling an HTTP/1 client that the connection ends with it.
+#[must_use]
+pub fn closing<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().insert(CONNECTION, CLOSE);
+    response
+}
+
+/// A response with the head of `parts` and another body.
+#[must_use]
+pub fn relay<B>(parts: http::response::Parts, body: B) -> Response<B> {
+    Response::from_parts(parts, body)
+}
+
+/// Tells the client to stay with HTTPS (RFC 6797), unless the backend has said so itself.
+pub fn secure<B>(response: &mut Response<B>, hsts: &HeaderValue) {
+    let headers = response.headers_mut();
+    headers
+        .entry(STRICT_TRANSPORT_SECURITY)
+        .or_insert_with(|| hsts.clone());
+}
+
+/// The name under which a request is found in the logs of gateway and backend.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+fn own(status: StatusCode, body: Bytes, id: &RequestId) -> Response<Bytes> {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = status;
+    parts.headers.insert(CONTENT_TYPE, JSON);
+    parts.headers.insert(CACHE_CONTROL, NO_STORE);
+    parts.headers.insert(X_REQUEST_ID, id.to_header());
+    Response::from_parts(parts, body)
+}
+
+fn envelope(status: StatusCode, text: &str) -> Bytes {
+    to_json(&Envelope {
+        success: false,
+        messages: text,
+        code: status.as_u16(),
+    })
+}
+
+fn to_json<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value)
+        .expect("structs of strings and numbers always serialize")
+        .into()
+}
+
+/// RFC 6750 section 3: without `error` where no token was sent.
+fn challenge(fault: TokenFault) -> HeaderValue {
+    if fault == TokenFault::Missing {
+        return HeaderValue::from_static("Bearer realm=\"syncgate\"");
+    }
+    let value = format!(
+        "Bearer realm=\"syncgate\", error=\"invalid_token\", error_description=\"{fault}\""
+    );
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer realm=\"syncgate\""))
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    success: bool,
+    messages: &'a str,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct Issued<'a> {
+    success: bool,
+    code: u16,
+    messages: &'a str,
+    token: IssuedFields<'a>,
+}
+
+#[derive(Serialize)]
+struct IssuedFields<'a> {
+    accesstoken: &'a str,
+    expires: String,
+}

@@ -1,0 +1,274 @@
+//! Pure: what a request must be before anything else looks at it. hyper refuses much by itself; here
+//! stands what it lets through and a lenient backend could read differently than we do.
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+use crate::limits::Limits;
+use crate::refusal::Refusal;
+
+/// Checks the head of a request against RFC 9110 and 9112 and the bounds of its size.
+///
+/// # Errors
+/// The refusal to answer with; nothing of the request may be used then.
+pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
+    check_size(parts, limits)?;
+    check_target(parts)?;
+    check_host(parts)?;
+    check_framing(parts)?;
+    match parts.headers.get(EXPECT) {
+        None => Ok(()),
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
+        Some(_) => Err(Refusal::ExpectationFailed),
+    }
+}
+
+/// Whether the client waits for `100 Continue` before it sends its body.
+#[must_use]
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.contains_key(EXPECT)
+}
+
+/// The host that the client means: from the target where it names one (HTTP/2, absolute form), else
+/// from `Host`. Checked by [`check`] to be the only one.
+#[must_use]
+pub fn host(parts: &Parts) -> Option<&str> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
+    }
+}
+
+/// Checks that a request is for the server name that its connection was opened for, where several
+/// certificates make it matter (RFC 9110 section 15.5.20).
+///
+/// # Errors
+/// [`Refusal::Misdirected`].
+pub fn check_server_name(parts: &Parts, server_name: Option<&str>) -> Result<(), Refusal> {
+    let Some(name) = server_name else {
+        return Ok(());
+    };
+    match host(parts).map(without_port) {
+        Some(host) if host.eq_ignore_ascii_case(name) => Ok(()),
+        Some(_) | None => Err(Refusal::Misdirected),
+    }
+}
+
+/// Where a request over plain HTTP can be repeated over HTTPS: only GET and HEAD can, since any
+/// other has already exposed what it carries.
+#[must_use]
+pub fn https_location(parts: &Parts, port: u16) -> Option<HeaderValue> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let host = without_port(host(parts)?);
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let location = match port {
+        443 => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    };
+    HeaderValue::try_from(location).ok()
+}
+
+fn without_port(host: &str) -> &str {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    // The last colon of an IPv6 address without a port stands within its brackets.
+    if host.ends_with(']') { host } else { name }
+}
+
+fn check_size(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
+    let query = parts.uri.query().map_or(0, |query| query.len() + 1);
+    if (parts.uri.path().len() + query) as u64 > limits.uri_size.as_u64() {
+        return Err(Refusal::UriTooLong);
+    }
+    // hyper bounds an HTTP/1 head by itself; what follows is for HTTP/2, counted as RFC 9113
+    // section 6.5.2 does, with 32 bytes for each field.
+    let fields = parts.headers.iter();
+    let size: usize = fields
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
+    if size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(())
+}
+
+fn check_target(parts: &Parts) -> Result<(), Refusal> {
+    let path = parts.uri.path();
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::MalformedRequest("CONNECT is for forward proxies"));
+    }
+    if parts.method == Method::TRACE {
+        return Err(Refusal::MalformedRequest("TRACE is not served"));
+    }
+    if parts
+        .method
+        .as_str()
+        .bytes()
+        .any(|byte| byte.is_ascii_lowercase())
+    {
+        return Err(Refusal::MalformedRequest("methods are written in capitals"));
+    }
+    if !path.starts_with('/') {
+        return Err(Refusal::MalformedRequest(
+            "the request target must be a path",
+        ));
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    if !path.is_ascii() || !query.is_ascii() {
+        return Err(Refusal::MalformedRequest(
+            "the request target holds a byte outside ASCII",
+        ));
+    }
+    if parts
+        .uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err(Refusal::MalformedRequest(
+            "the request target holds user information",
+        ));
+    }
+    Ok(())
+}
+
+/// Exactly one host, and the same one everywhere (RFC 9112 section 3.2).
+fn check_host(parts: &Parts) -> Result<(), Refusal> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let header = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::MalformedRequest("more than one Host header"));
+    }
+    if header.is_some_and(|host| !is_host(host)) {
+        return Err(Refusal::MalformedRequest("the Host header is not a host"));
+    }
+    match (parts.uri.authority(), header) {
+        (Some(authority), Some(host))
+            if !authority
+                .as_str()
+                .as_bytes()
+                .eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            Err(Refusal::MalformedRequest(
+                "Host differs from the request target",
+            ))
+        }
+        (None, None) if parts.version != Version::HTTP_10 => {
+            Err(Refusal::MalformedRequest("no Host header"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_host(value: &HeaderValue) -> bool {
+    let host = value.as_bytes();
+    !host.is_empty()
+        && host.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        })
+}
+
+/// One way only to tell where the body ends (RFC 9112 section 6).
+fn check_framing(parts: &Parts) -> Result<(), Refusal> {
+    let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    let encoding = encodings.next();
+    if encodings.next().is_some()
+        || encoding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Refusal::MalformedRequest(
+            "the only transfer coding supported is chunked",
+        ));
+    }
+    let length = parts.headers.get(CONTENT_LENGTH);
+    if encoding.is_some() && length.is_some() {
+        return Err(Refusal::MalformedRequest(
+            "both Content-Length and Transfer-Encoding",
+        ));
+    }
+    let has_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+    if has_body && encoding.is_none() && length.is_none() && parts.version < Version::HTTP_2 {
+        return Err(Refusal::LengthRequired);
+    }
+    Ok(())
+}
+
+/// The same number as hyper's own for HTTP/1.
+const MAX_FIELDS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+    use http::Request;
+
+    use super::*;
+
+    type Case<'a> = (Version, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
+    fn verdict(version: Version, method: &str, target: &str, headers: &[(&str, &str)]) -> String {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = target.parse().unwrap();
+        for (name, value) in headers {
+            let name = http::HeaderName::try_from(*name).unwrap();
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request.headers_mut().append(name, value);
+        }
+        let limits = Limits {
+            uri_size: ByteSize::b(64),
+            ..Limits::default()
+        };
+        match check(&request.into_parts().0, &limits) {
+            Ok(()) => "ok".to_owned(),
+            Err(refusal) => refusal.to_string(),
+        }
+    }
+
+    #[test]
+    fn only_unambiguous_requests_pass() {
+        let h1 = Version::HTTP_11;
+        let ok = "ok";
+        let host = ("host", "a.example:8443");
+        let zero = ("content-length", "0");
+        let coding = "malformed request: the only transfer coding supported is chunked";
+        let long = format!("/{}", "x".repeat(64));
+        #[rustfmt::skip]
+        let cases: &[Case<'_>] = &[
+            (h1, "POST", "/a", &[host, zero], ok),
+            (h1, "GET", "/a?b=c", &[host], ok),
+            (h1, "POST", "http://a.example:8443/a", &[host, zero], ok),
+            (h1, "POST", "http://A.example:8443/a", &[host, zero], ok),
+            (h1, "POST", "http://b.example/a", &[host, zero], "malformed request: Host differs from the request target"),
+            (h1, "POST", "http://u@a.example:8443/a", &[("host", "u@a.example:8443"), zero], "malformed request: the request target holds user information"),
+            (h1, "POST", "/a", &[zero], "malformed request: no Host header"),
+            (Version::HTTP_10, "POST", "/a", &[zero], ok),
+            (Version::HTTP_10, "POST", "/a", &[host], "neither Content-Length nor Transfer-Encoding"),
+            (Version::HTTP_2, "POST", "https://a.example/a", &[], ok),
+            (Version::HTTP_2, "POST", "https://a.example/a", &[("host", "b.example")], "malformed request: Host differs from the request target"),
+            (h1, "POST", "/a", &[host, host, zero], "malformed request: more than one Host header"),
+            (h1, "POST", "/a", &[("host", "a/b"), zero], "malformed request: the Host header is not a host"),
+            (h1, "POST", "/a", &[("host", ""), zero], "malformed request: the Host header is not a host"),
+            (h1, "POST", "/a", &[host], "neither Content-Length nor Transfer-Encoding"),
+            (h1, "POST", "/a", &[host, ("transfer-encoding", "Chunked")], ok),
+            (h1, "POST", "/a", &[host, ("transfer-encoding", "gzip, chunked")], coding),
+            (h1, "POST", "/a", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], coding),
+            (h1, "POST", "/a", &[host, ("transfer-encoding", "chunked"), zero], "malformed request: both Content-Length and Transfer-Encoding"),
+            (h1, "POST", "/a", &[host, zero, ("expect", "100-Continue")], ok),
+            (h1, "POST", "/a", &[host, zero, ("expect", "200-ok")], "an expectation other than 100-continue"),
+            (h1, "OPTIONS", "*", &[host], "malformed request: the request target must be a path"),
+            (h1, "GET", "foo", &[("host", "foo")], "malformed request: the request target must be a path"),
+            (h1, "CONNECT", "a.example:8443", &[host], "malformed request: CONNECT is for forward proxies"),
+            (h1, "TRACE", "/a", &[host], "malformed request: TRACE is not served"),
+            (h1, "post", "/a", &[host, zero], "malformed request: methods are written in capitals"),
+            (h1, "GET", "/é", &[host], "malformed request: the request target holds a byte outside ASCII"),
+            (h1, "GET", "/a?é", &[host], "malformed request: the request target holds a byte outside ASCII"),
+            (h1, "GET", &long, &[host], "the request target is too long (limits.uri_size)"),
+        ];
+        for (version, method, target, headers, expected) in cases {
+            let found = verdict(*version, method, target, headers);
+            assert_eq!(found, *expected, "{method} {target} {headers:?}");
+        }
+    }
+}
