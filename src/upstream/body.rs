@@ -1,0 +1,265 @@
+//! A client's request body on its way: counted, bounded, held to a minimum rate, trailers dropped.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::limits::Limits;
+use crate::refusal::Refusal;
+
+/// What is known of a request body while it moves; shared by the body, which may be owned by an
+/// upstream connection, and the request it belongs to.
+#[derive(Debug)]
+pub struct Transfer {
+    received: Cell<u64>,
+    ended: Cell<bool>,
+    last: Cell<Instant>,
+    fault: RefCell<Option<Refusal>>,
+}
+
+impl Transfer {
+    fn new(now: Instant) -> Self {
+        Self {
+            received: Cell::new(0),
+            ended: Cell::new(false),
+            last: Cell::new(now),
+            fault: RefCell::new(None),
+        }
+    }
+
+    /// Bytes of the body that arrived.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Whether the whole body arrived.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// When the body last moved.
+    #[must_use]
+    pub fn last_progress(&self) -> Instant {
+        self.last.get()
+    }
+
+    /// Why the body was given up, if it was; told once.
+    #[must_use]
+    pub fn take_fault(&self) -> Option<Refusal> {
+        self.fault.borrow_mut().take()
+    }
+}
+
+/// The request body as the gateway lets it through.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Incoming,
+    transfer: Rc<Transfer>,
+    limit: u64,
+    allowance: Allowance,
+}
+
+impl RequestBody {
+    /// The body of a request that arrived `now`, with no bound on its length yet.
+    #[must_use]
+    pub fn new(incoming: Incoming, limits: &Limits, now: Instant) -> Self {
+        let transfer = Transfer::new(now);
+        transfer.ended.set(incoming.is_end_stream());
+        Self {
+            incoming,
+            transfer: Rc::new(transfer),
+            limit: u64::MAX,
+            allowance: Allowance::new(limits),
+        }
+    }
+
+    /// What is known of the transfer.
+    #[must_use]
+    pub fn transfer(&self) -> &Rc<Transfer> {
+        &self.transfer
+    }
+
+    /// Bounds the body to `limit` bytes.
+    ///
+    /// # Errors
+    /// At once when the client has announced more.
+    pub fn limited_to(mut self, limit: u64) -> Result<Self, Refusal> {
+        if self.incoming.size_hint().lower() > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        self.limit = limit;
+        Ok(self)
+    }
+
+    /// The whole body; for one that was limited to a small size.
+    ///
+    /// # Errors
+    /// When the body breaks off, is too long or too slow.
+    pub async fn collect(mut self) -> Result<BytesMut, Refusal> {
+        let mut whole = BytesMut::new();
+        while let Some(data) = self.next_chunk().await? {
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole)
+    }
+
+    /// Reads and forgets a body that nobody wants, so that the connection can carry the next
+    /// request. False when it is longer than `limit` bytes, broken or too slow.
+    pub async fn discard(self, limit: u64) -> bool {
+        let Ok(mut body) = self.limited_to(limit) else {
+            return false;
+        };
+        loop {
+            match body.next_chunk().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await;
+        match frame {
+            None => Ok(None),
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(BodyGivenUp)) => {
+                Err(self.transfer.take_fault().unwrap_or(Refusal::BodyTooSlow))
+            }
+        }
+    }
+
+    fn give_up(&self, fault: Refusal) -> Poll<Option<Result<Frame<Bytes>, BodyGivenUp>>> {
+        *self.transfer.fault.borrow_mut() = Some(fault);
+        Poll::Ready(Some(Err(BodyGivenUp)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyGivenUp;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyGivenUp>>> {
+        loop {
+            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(self.allowance.poll_exhausted(cx));
+                    return self.give_up(Refusal::BodyTooSlow);
+                }
+            };
+            let Some(frame) = frame else {
+                self.transfer.ended.set(true);
+                return Poll::Ready(None);
+            };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return self.give_up(Refusal::MalformedBody(error)),
+            };
+            // Trailers are dropped: a backend may merge them into the headers that were checked.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let received = self.transfer.received.get() + data.len() as u64;
+            self.transfer.received.set(received);
+            let now = Instant::now();
+            self.transfer.last.set(now);
+            self.allowance.earn(data.remaining() as u64, now);
+            if received > self.limit {
+                let limit = self.limit;
+                return self.give_up(Refusal::BodyTooLarge { limit });
+            }
+            if self.incoming.is_end_stream() {
+                self.transfer.ended.set(true);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The body was given up for a reason that its [`Transfer`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyGivenUp;
+
+impl fmt::Display for BodyGivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request body was given up")
+    }
+}
+
+impl std::error::Error for BodyGivenUp {}
+
+/// Time that a client may still take: waiting for it uses the time up, each byte earns some back,
+/// never more than the grace. Only waiting for the client counts, not a busy upstream, and a client
+/// that always has the next bytes ready costs no timer.
+#[derive(Debug)]
+struct Allowance {
+    grace: Duration,
+    bytes_per_second: u64,
+    left: Duration,
+    waiting: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    since: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Allowance {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            grace: limits.body_grace,
+            bytes_per_second: limits.body_min_rate.as_u64(),
+            left: limits.body_grace,
+            waiting: None,
+        }
+    }
+
+    fn poll_exhausted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.left;
+        let wait = self.waiting.get_or_insert_with(|| {
+            let since = Instant::now();
+            Wait {
+                since,
+                sleep: Box::pin(sleep_until(since + left)),
+            }
+        });
+        wait.sleep.as_mut().poll(cx)
+    }
+
+    fn earn(&mut self, bytes: u64, now: Instant) {
+        let Some(wait) = self.waiting.take() else {
+            return;
+        };
+        let earned = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.bytes_per_second);
+        let used = now.saturating_duration_since(wait.since);
+        self.left = self
+            .left
+            .saturating_sub(used)
+            .saturating_add(earned)
+            .min(self.grace);
+    }
+}

@@ -1,0 +1,467 @@
+//! Pure: the head that the upstream sees, made from the head that the client sent, and the head that
+//! the client sees, made from the upstream's.
+//!
+//! The request's headers are moved into a new map one by one, so that what is not let through by a
+//! rule cannot be there, and the client's order stays.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::reply::X_REQUEST_ID;
+use crate::route::AuthorizationHeader;
+
+/// What the gateway itself knows of a request, to be told to the backend.
+#[derive(Debug)]
+pub struct Identity<'a> {
+    /// The authenticated user.
+    pub user: HeaderValue,
+    /// The request's id.
+    pub request_id: HeaderValue,
+    /// The address of the client's end of the connection.
+    pub peer: IpAddr,
+    /// The host that the client asked for.
+    pub host: Option<&'a str>,
+    /// Random bytes for `traceparent`: a trace id and a parent id.
+    pub trace: ([u8; 16], [u8; 8]),
+}
+
+/// Makes the upstream's header fields: strips what must not pass, then adds the gateway's own.
+#[must_use]
+pub fn for_upstream(
+    client: HeaderMap,
+    authorization: AuthorizationHeader,
+    upstream_host: &HeaderValue,
+    identity: &Identity<'_>,
+) -> HeaderMap {
+    let named = Named::by(&client);
+    let traceparent = traceparent(&client, identity.trace);
+    let mut upstream = HeaderMap::with_capacity(client.len() + OWN.len());
+    upstream.insert(HOST, upstream_host.clone());
+    let mut current = None;
+    for (name, value) in client {
+        // `None` stands for another value of the name before.
+        if let Some(name) = name {
+            current = passes(&name, authorization, &named, traceparent.continued).then_some(name);
+        }
+        if let Some(name) = &current {
+            upstream.append(name.clone(), value);
+        }
+    }
+    upstream.insert(X_AUTH_USER, identity.user.clone());
+    upstream.insert(X_REQUEST_ID, identity.request_id.clone());
+    add_forwarded(&mut upstream, identity);
+    upstream.insert(TRACEPARENT, traceparent.value);
+    upstream
+}
+
+/// Removes from the upstream's answer what concerns only the connection it came over.
+pub fn for_client(upstream: &mut HeaderMap) {
+    let named = Named::by(upstream);
+    if !named.is_empty() {
+        let names: Vec<HeaderName> = upstream
+            .keys()
+            .filter(|name| named.contains(name))
+            .cloned()
+            .collect();
+        for name in names {
+            upstream.remove(name);
+        }
+    }
+    for name in [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        TRAILER,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+    ] {
+        upstream.remove(name);
+    }
+    upstream.remove(KEEP_ALIVE);
+    upstream.remove(PROXY_CONNECTION);
+}
+
+fn passes(
+    name: &HeaderName,
+    authorization: AuthorizationHeader,
+    named: &Named,
+    trace_continued: bool,
+) -> bool {
+    let text = name.as_str();
+    // Replaced: the framing by hyper from the body, the host by the upstream's.
+    if *name == HOST || *name == CONTENT_LENGTH {
+        return false;
+    }
+    if *name == AUTHORIZATION {
+        return authorization == AuthorizationHeader::Keep;
+    }
+    if HOP_BY_HOP.contains(name) || *name == HTTP2_SETTINGS || text.starts_with("proxy-") {
+        return false;
+    }
+    if text.contains('_') || text.starts_with("x-forwarded-") || OWN.contains(&text) {
+        return false;
+    }
+    if text == "tracestate" {
+        return trace_continued;
+    }
+    !DANGEROUS.contains(&text) && !named.contains(name)
+}
+
+/// The header names that a message's `Connection` declares hop-by-hop (RFC 9110 section 7.6.1).
+struct Named(Vec<HeaderName>);
+
+impl Named {
+    fn by(headers: &HeaderMap) -> Self {
+        let mut names = Vec::new();
+        for value in headers.get_all(CONNECTION) {
+            // The two values that nearly every request has name no header.
+            if value == "keep-alive" || value == "close" {
+                continue;
+            }
+            names.extend(
+                value
+                    .as_bytes()
+                    .split(|&byte| byte == b',')
+                    .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()),
+            );
+        }
+        Self(names)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
+    }
+}
+
+/// `X-Forwarded-*` as proxies before us have established it, and `Forwarded` (RFC 7239), both from
+/// the real peer alone.
+fn add_forwarded(upstream: &mut HeaderMap, identity: &Identity<'_>) {
+    let mut text = String::with_capacity(96);
+    let _ = write!(text, "{}", identity.peer);
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        upstream.insert(X_FORWARDED_FOR, value);
+    }
+    upstream.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    text.clear();
+    // RFC 7239 section 6: an IPv6 address stands in brackets, and anything with a colon is quoted.
+    let _ = match identity.peer {
+        IpAddr::V4(peer) => write!(text, "for={peer};proto=https"),
+        IpAddr::V6(peer) => write!(text, "for=\"[{peer}]\";proto=https"),
+    };
+    if let Some(host) = identity.host
+        && let Ok(value) = HeaderValue::from_str(host)
+    {
+        upstream.insert(X_FORWARDED_HOST, value);
+        let _ = write!(text, ";host=\"{host}\"");
+    }
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        upstream.insert(FORWARDED, value);
+    }
+}
+
+struct TraceParent {
+    value: HeaderValue,
+    continued: bool,
+}
+
+/// The client's trace with a new parent id, or a new trace (W3C Trace Context, level 1).
+fn traceparent(client: &HeaderMap, random: ([u8; 16], [u8; 8])) -> TraceParent {
+    let mut values = client.get_all(TRACEPARENT).iter();
+    let sent = match (values.next(), values.next()) {
+        (Some(only), None) => parse_traceparent(only.as_bytes()),
+        _ => None,
+    };
+    let mut text = String::with_capacity(55);
+    text.push_str("00-");
+    match sent {
+        Some((trace, _)) => text.push_str(trace),
+        None => push_hex(&mut text, &random.0),
+    }
+    text.push('-');
+    push_hex(&mut text, &random.1);
+    text.push('-');
+    text.push_str(sent.map_or("00", |(_, flags)| flags));
+    let value = HeaderValue::try_from(text).expect("hexadecimal digits and hyphens");
+    TraceParent {
+        value,
+        continued: sent.is_some(),
+    }
+}
+
+/// Trace id and flags of a version 00 `traceparent`, 55 characters with hyphens at fixed places.
+fn parse_traceparent(value: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut fields = text.split('-');
+    let (version, trace, parent, flags) = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+    );
+    let hex = |field: &str, length: usize| {
+        field.len() == length
+            && field
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let zero = |field: &str| field.bytes().all(|byte| byte == b'0');
+    let valid = version == "00"
+        && fields.next().is_none()
+        && hex(trace, 32)
+        && !zero(trace)
+        && hex(parent, 16)
+        && !zero(parent)
+        && hex(flags, 2);
+    valid.then_some((trace, flags))
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+}
+
+/// RFC 9110 section 7.6.1, and what the gateway has handled itself.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    EXPECT,
+];
+
+/// Set by the gateway alone. A client's `X_Auth_User` is dropped with all names that hold `_`.
+const OWN: [&str; 4] = ["x-auth-user", "x-request-id", "forwarded", "traceparent"];
+
+/// Headers by which backends of this kind let a client change what was authorized here: its
+/// address, the path or the method.
+const DANGEROUS: [&str; 7] = [
+    "x-real-ip",
+    "x-original-url",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
+
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_AUTH_USER: HeaderName = HeaderName::from_static("x-auth-user");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::try_from(*name).unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    fn seen(fields: &[(&str, &str)], rule: AuthorizationHeader, peer: IpAddr) -> Vec<String> {
+        let identity = Identity {
+            user: HeaderValue::from_static("till-01"),
+            request_id: HeaderValue::from_static("the-id"),
+            peer,
+            host: Some("gate.example:8443"),
+            trace: ([0xab; 16], [0xcd; 8]),
+        };
+        let host = HeaderValue::from_static("backend:8080");
+        for_upstream(map(fields), rule, &host, &identity)
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+            .collect()
+    }
+
+    fn v4() -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))
+    }
+
+    #[test]
+    fn the_client_s_own_headers_keep_their_order_and_the_gateway_s_follow() {
+        let client = [
+            ("host", "gate.example:8443"),
+            ("user-agent", "a"),
+            ("authorization", "hidden"),
+            ("accept", "b"),
+            ("content-length", "3"),
+            ("x-custom", "1"),
+            ("accept-language", "c"),
+            ("x-custom", "2"),
+        ];
+        let expected = [
+            "host: backend:8080",
+            "user-agent: a",
+            "accept: b",
+            "x-custom: 1",
+            "x-custom: 2",
+            "accept-language: c",
+            "x-auth-user: till-01",
+            "x-request-id: the-id",
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-proto: https",
+            "x-forwarded-host: gate.example:8443",
+            "forwarded: for=192.0.2.7;proto=https;host=\"gate.example:8443\"",
+            "traceparent: 00-abababababababababababababababab-cdcdcdcdcdcdcdcd-00",
+        ];
+        assert_eq!(seen(&client, AuthorizationHeader::Strip, v4()), expected);
+        let kept = seen(&client, AuthorizationHeader::Keep, v4());
+        assert!(kept.contains(&"authorization: hidden".to_owned()));
+    }
+
+    #[test]
+    fn what_a_client_must_not_say_is_dropped() {
+        let none = seen(&[], AuthorizationHeader::Strip, v4());
+        for field in [
+            ("x-auth-user", "admin"),
+            ("x_auth_user", "admin"),
+            ("X_Auth-User", "admin"),
+            ("any_thing", "1"),
+            ("x-request-id", "mine"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-prefix", "/admin"),
+            ("forwarded", "for=10.0.0.1"),
+            ("proxy-authorization", "x"),
+            ("proxy-connection", "x"),
+            ("keep-alive", "x"),
+            ("te", "trailers"),
+            ("trailer", "x-auth-user"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("expect", "100-continue"),
+            ("x-original-url", "/admin"),
+            ("x-http-method-override", "DELETE"),
+            ("tracestate", "orphan=1"),
+        ] {
+            assert_eq!(
+                seen(&[field], AuthorizationHeader::Strip, v4()),
+                none,
+                "{}",
+                field.0
+            );
+        }
+    }
+
+    #[test]
+    fn connection_removes_what_it_names_but_nothing_of_the_gateway_s() {
+        let client = [
+            ("connection", "close, X-Hop , X-Auth-User, Authorization"),
+            ("x-hop", "1"),
+            ("x-stay", "2"),
+        ];
+        let seen = seen(&client, AuthorizationHeader::Strip, v4());
+        assert!(!seen.iter().any(|field| field.starts_with("x-hop")));
+        assert!(seen.contains(&"x-stay: 2".to_owned()));
+        assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
+    }
+
+    #[test]
+    fn a_valid_trace_goes_on_and_any_other_begins_anew() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let fields = [("traceparent", trace), ("tracestate", "a=1")];
+        let continued = seen(&fields, AuthorizationHeader::Strip, v4());
+        assert!(continued.contains(
+            &"traceparent: 00-0af7651916cd43dd8448eb211c80319c-cdcdcdcdcdcdcdcd-01".to_owned()
+        ));
+        assert!(continued.contains(&"tracestate: a=1".to_owned()));
+        let new = "traceparent: 00-abababababababababababababababab-cdcdcdcdcdcdcdcd-00";
+        for bad in [
+            "",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7-b7ad-01",
+        ] {
+            let fields = [("traceparent", bad), ("tracestate", "a=1")];
+            let seen = seen(&fields, AuthorizationHeader::Strip, v4());
+            assert!(seen.contains(&new.to_owned()), "{bad}");
+            assert!(
+                !seen.iter().any(|field| field.starts_with("tracestate")),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_ipv6_peer_is_quoted_in_forwarded() {
+        let seen = seen(
+            &[],
+            AuthorizationHeader::Strip,
+            "2001:db8::1".parse().unwrap(),
+        );
+        assert!(seen.contains(&"x-forwarded-for: 2001:db8::1".to_owned()));
+        assert!(seen.contains(
+            &"forwarded: for=\"[2001:db8::1]\";proto=https;host=\"gate.example:8443\"".to_owned()
+        ));
+    }
+
+    #[test]
+    fn the_client_sees_the_backend_s_end_to_end_headers_only() {
+        let mut headers = map(&[
+            ("content-type", "application/json"),
+            ("connection", "keep-alive, x-hop"),
+            ("keep-alive", "timeout=5"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("x-powered-by", "b"),
+            ("www-authenticate", "Negotiate"),
+        ]);
+        for_client(&mut headers);
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "www-authenticate", "x-powered-by"]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_client_sends_the_backend_sees_one_identity(
+            fields in prop::collection::vec(("[A-Za-z_-]{1,12}|[xX][-_][aA]uth[-_][uU]ser|[Cc]onnection", "[ -~]{0,20}"), 0..30)
+        ) {
+            let fields: Vec<(&str, &str)> =
+                fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let seen = seen(&fields, AuthorizationHeader::Strip, v4());
+            let folded: Vec<String> = seen
+                .iter()
+                .map(|field| field.split(':').next().unwrap().replace('_', "-"))
+                .collect();
+            for own in ["host", "x-auth-user", "x-request-id", "x-forwarded-for", "forwarded"] {
+                prop_assert_eq!(folded.iter().filter(|name| *name == own).count(), 1, "{}", own);
+            }
+            prop_assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
+            for hop in HOP_BY_HOP {
+                prop_assert!(!folded.contains(&hop.as_str().to_owned()), "{}", hop);
+            }
+        }
+    }
+}
