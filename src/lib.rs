@@ -1,12 +1,34 @@
 //! An authenticating reverse proxy: it terminates TLS, exchanges user name and password for an
 //! opaque token, checks the token of every call and forwards the call to the backend.
+//!
+//! A request's path, in reading order: [`server`] accepts a connection, ends TLS and lets hyper read
+//! a request; [`gateway`] takes it from there. [`request`] checks its head, [`route`] finds what it
+//! asks for. A login goes through [`login`], [`accounts`] and [`store`] and ends as a
+//! [`token`]. Any other request presents one: [`access`] turns it into a permit or a [`refusal`],
+//! and [`upstream`] forwards what has a permit, and nothing else. [`reply`] makes every answer.
+
+pub mod server;
+
+pub mod client;
+pub mod gateway;
+pub mod request;
+pub mod request_id;
+pub mod response_body;
+pub mod route;
 
 pub mod accounts;
+pub mod login;
+pub mod session;
+pub mod store;
+pub mod token;
+
+pub mod access;
+pub mod upstream;
+
+pub mod refusal;
+pub mod reply;
+
+pub mod clock;
 pub mod config;
 pub mod limits;
-pub mod login;
 pub mod observe;
-pub mod route;
-pub mod server;
-pub mod store;
-pub mod upstream;

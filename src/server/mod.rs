@@ -1,5 +1,262 @@
-//! Listeners, TLS and workers.
+//! Sockets, TLS and threads: the only place that knows of them. A request leaves it as a call of
+//! [`Gateway::handle`](crate::gateway::Gateway::handle).
 
+mod connection;
+mod drain;
+mod http1;
+mod http2;
+mod listener;
 mod settings;
+mod stream;
+pub mod tls;
+mod worker;
 
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ring::rand::SystemRandom;
+use thiserror::Error;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::interval;
+
+use crate::accounts::{self, Accounts};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::gateway::Shared;
+use crate::login::hashing::HashingPool;
+use crate::observe::AccessSink;
+use crate::route::Routes;
+use crate::store::TokenStore;
+
+use connection::Protocol;
 pub use settings::{CertificateSection, ListenSection, TlsSection};
+use tls::{Certificates, TlsError};
+use worker::Worker;
+
+/// A running gateway. Dropping it drains it.
+#[derive(Debug)]
+pub struct Server {
+    https: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Certificates or keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The account file.
+    #[error(transparent)]
+    Accounts(#[from] accounts::Problems),
+    /// A listening address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address as configured.
+        address: SocketAddr,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A thread or an event queue.
+    #[error("the operating system gives no threads")]
+    Threads(#[source] io::Error),
+}
+
+impl Server {
+    /// Opens everything that the configuration names and returns when connections are accepted.
+    /// Access records go to `sink`, if there is one.
+    ///
+    /// # Errors
+    /// What could not be opened; nothing is left running then.
+    pub fn start(
+        config: &Config,
+        clock: Clock,
+        sink: Option<AccessSink>,
+    ) -> Result<Self, StartError> {
+        let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
+        let tls = Arc::new(tls::server_config(certificates)?);
+        let accounts = Accounts::open(&config.accounts.file)?;
+        let https = bind_all(&config.listen.https)?;
+        let http = bind_all(&config.listen.http)?;
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let hashers = NonZeroUsize::new(config.login.hash_threads)
+            .or(NonZeroUsize::new(cores / 2))
+            .unwrap_or(NonZeroUsize::MIN);
+        let hashing = HashingPool::start(hashers, config.login.hash_queue);
+        let shared = Arc::new(Shared {
+            routes: Routes::new(&config.routes),
+            accounts,
+            tokens: TokenStore::open(&config.tokens),
+            lifetime: config.tokens.lifetime,
+            hashing: hashing.map_err(StartError::Threads)?,
+            clock,
+            limits: config.limits.clone(),
+            hsts: config.tls.hsts.clone(),
+            random: SystemRandom::new(),
+        });
+        let mut server = Self {
+            https: addresses(&https),
+            http: addresses(&http),
+            shared: Arc::clone(&shared),
+            stop: None,
+            threads: Vec::new(),
+        };
+        let https_port = server.https.first().map_or(443, SocketAddr::port);
+        let several_names = config.tls.certificates.len() > 1;
+        let secure = Protocol::Https {
+            config: tls,
+            several_names,
+        };
+        let plain = Protocol::Http { https_port };
+        let listeners = https.into_iter().map(|listener| (listener, secure.clone()));
+        let listeners = listeners.chain(http.into_iter().map(|listener| (listener, plain.clone())));
+        let mut workers = Vec::new();
+        let count = if config.listen.workers == 0 {
+            cores
+        } else {
+            config.listen.workers
+        };
+        for number in 0..count {
+            let shared = Arc::clone(&shared);
+            let upstream = config.upstream.clone();
+            let (worker, thread) = Worker::start(number, shared, upstream, sink.clone())
+                .map_err(StartError::Threads)?;
+            workers.push(worker);
+            server.threads.push(thread);
+        }
+        let (stop, stopped) = oneshot::channel();
+        let acceptor = Acceptor {
+            listeners: listeners.collect(),
+            workers,
+            shared,
+        };
+        let thread = thread::Builder::new()
+            .name("syncgate-accept".to_owned())
+            .spawn(move || acceptor.run(stopped))
+            .map_err(StartError::Threads)?;
+        server.stop = Some(stop);
+        server.threads.push(thread);
+        Ok(server)
+    }
+
+    /// The addresses that HTTPS is served on, with the port that the system chose for port 0.
+    #[must_use]
+    pub fn https(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    /// The addresses that plain HTTP is redirected or refused on.
+    #[must_use]
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// What the workers share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops accepting, lets what is under way finish within `limits.drain`, and returns when all
+    /// threads have ended.
+    pub fn drain(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The acceptor ends, then the workers, whose inboxes it held.
+        drop(self.stop.take());
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the gateway had panicked");
+            }
+        }
+    }
+}
+
+/// The thread that accepts connections and sweeps the token store.
+struct Acceptor {
+    listeners: Vec<(TcpListener, Protocol)>,
+    workers: Vec<Worker>,
+    shared: Arc<Shared>,
+}
+
+impl Acceptor {
+    fn run(self, stopped: oneshot::Receiver<()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        match runtime.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(self.accept_until(stopped)),
+            Err(error) => tracing::error!(%error, "connections cannot be accepted"),
+        }
+    }
+
+    async fn accept_until(self, stopped: oneshot::Receiver<()>) {
+        let permits = Arc::new(Semaphore::new(self.shared.limits.connections.get()));
+        let workers = Rc::new(self.workers);
+        let mut tasks = Vec::new();
+        for (listener, protocol) in self.listeners {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    let (permits, workers) = (Arc::clone(&permits), Rc::clone(&workers));
+                    let accepting = listener::accept(listener, protocol, permits, workers);
+                    tasks.push(tokio::task::spawn_local(accepting));
+                }
+                Err(error) => tracing::error!(%error, "a listener cannot be watched"),
+            }
+        }
+        tasks.push(tokio::task::spawn_local(sweep(self.shared)));
+        drop(workers);
+        // Ends by the sender being dropped.
+        let _ = stopped.await;
+        for task in &tasks {
+            task.abort();
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Frees the memory of tokens that expired long ago, on a thread that serves no requests.
+async fn sweep(shared: Arc<Shared>) {
+    let mut tick = interval(SWEEP);
+    loop {
+        tick.tick().await;
+        let swept = {
+            let shared = Arc::clone(&shared);
+            tokio::task::spawn_blocking(move || shared.tokens.sweep(shared.clock.now().seconds()))
+        };
+        if let Ok(swept @ 1..) = swept.await {
+            tracing::debug!(swept, "expired tokens were forgotten");
+        }
+    }
+}
+
+fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |&address: &SocketAddr| {
+        listener::bind(address).map_err(|cause| StartError::Listen { address, cause })
+    };
+    addresses.iter().map(bind).collect()
+}
+
+fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect()
+}
+
+/// How often expired tokens are looked for.
+const SWEEP: Duration = Duration::from_secs(60);

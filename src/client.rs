@@ -1,0 +1,150 @@
+//! What is known of one client connection, shared by the connection, the requests on it and their
+//! bodies. All of it belongs to one worker.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+/// One client connection.
+#[derive(Debug)]
+pub struct ClientConnection {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// How it is protected.
+    pub transport: Transport,
+    phase: Cell<Phase>,
+    in_flight: Cell<usize>,
+    served: Cell<u64>,
+    heads: Cell<u64>,
+    response_over: Cell<bool>,
+    lingers: Cell<bool>,
+    written: Cell<u64>,
+    blocked: Cell<bool>,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTPS.
+    Tls {
+        /// The server name that requests must be for, where several certificates make it matter.
+        server_name: Option<String>,
+    },
+    /// HTTP: redirected or refused.
+    Plain {
+        /// The port to redirect to.
+        https_port: u16,
+    },
+}
+
+/// What an HTTP/1 connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Between requests.
+    Idle,
+    /// The first bytes of a head are there.
+    Head,
+    /// A request is being answered.
+    Serving,
+}
+
+impl ClientConnection {
+    /// A connection that has just been accepted.
+    #[must_use]
+    pub fn new(peer: SocketAddr, transport: Transport) -> Self {
+        Self {
+            peer,
+            transport,
+            phase: Cell::new(Phase::Idle),
+            in_flight: Cell::new(0),
+            served: Cell::new(0),
+            heads: Cell::new(0),
+            response_over: Cell::new(false),
+            lingers: Cell::new(false),
+            written: Cell::new(0),
+            blocked: Cell::new(false),
+        }
+    }
+
+    /// What the connection is at.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Requests answered so far; tells two idle times apart.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.get()
+    }
+
+    /// Heads begun so far; tells two heads apart.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads.get()
+    }
+
+    /// Requests under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    /// Bytes arrived: between requests they begin a head.
+    pub fn bytes_arrived(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.head_begins();
+        }
+    }
+
+    /// A head began to arrive.
+    pub fn head_begins(&self) {
+        self.phase.set(Phase::Head);
+        self.heads.set(self.heads.get() + 1);
+    }
+
+    /// A request is complete in its head and being answered from now on.
+    pub fn request_begins(&self) {
+        self.phase.set(Phase::Serving);
+        self.response_over.set(false);
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    /// The response body of a request is given away or given up.
+    pub fn response_ends(&self) {
+        self.response_over.set(true);
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.served.set(self.served.get() + 1);
+    }
+
+    /// Everything written so far is with the kernel.
+    pub fn flushed(&self) {
+        if self.phase.get() == Phase::Serving && self.response_over.get() {
+            self.phase.set(Phase::Idle);
+        }
+    }
+
+    /// How a write ended: with so many bytes taken, or with none because the client does not read.
+    pub fn wrote(&self, taken: Option<usize>) {
+        self.blocked.set(taken.is_none());
+        self.written
+            .set(self.written.get() + taken.unwrap_or(0) as u64);
+    }
+
+    /// While the client does not take what is written: the number of bytes that it took before.
+    #[must_use]
+    pub fn blocked_at(&self) -> Option<u64> {
+        self.blocked.get().then_some(self.written.get())
+    }
+
+    /// The connection ends with the present answer while the client may still be sending: it has to
+    /// linger, or the client's kernel throws the answer away.
+    pub fn will_linger(&self) {
+        self.lingers.set(true);
+    }
+
+    /// Whether the connection has to linger.
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        self.lingers.get()
+    }
+}

@@ -1,0 +1,361 @@
+//! The request path on one screen: [`Gateway::handle`] never fails, [`Gateway::answer`] takes the
+//! steps, each of which may refuse.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use ring::rand::SystemRandom;
+use tokio::time::Instant;
+
+use crate::access::{bearer, permit};
+use crate::accounts::Accounts;
+use crate::client::{ClientConnection, Transport};
+use crate::clock::{Clock, UnixMillis};
+use crate::limits::Limits;
+use crate::login::body::{Credentials, is_json};
+use crate::login::hashing::HashingPool;
+use crate::observe::{AccessLog, AccessRecord};
+use crate::refusal::{LoginFault, Refusal, TokenFault};
+use crate::reply::{self, Reply};
+use crate::request;
+use crate::request_id::RequestIds;
+use crate::response_body::{Recording, ResponseBody};
+use crate::route::{Destination, Route, Routes};
+use crate::session::Session;
+use crate::store::{StoreError, TokenStore};
+use crate::token::IssuedToken;
+use crate::upstream::body::RequestBody;
+use crate::upstream::headers::Identity;
+use crate::upstream::{RelayedBody, Upstream};
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Paths and methods.
+    pub routes: Routes,
+    /// Who may log in.
+    pub accounts: Accounts,
+    /// Live tokens.
+    pub tokens: TokenStore,
+    /// How long a token lives.
+    pub lifetime: Duration,
+    /// Password checks.
+    pub hashing: HashingPool,
+    /// The time of day.
+    pub clock: Clock,
+    /// Bounds and deadlines.
+    pub limits: Limits,
+    /// `Strict-Transport-Security`, unless switched off.
+    pub hsts: Option<HeaderValue>,
+    /// Source of tokens.
+    pub random: SystemRandom,
+}
+
+/// One worker's gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    upstream: Upstream,
+    ids: RequestIds,
+    log: Rc<AccessLog>,
+}
+
+/// What a request gets when nothing refused it.
+enum Answer {
+    Own(Reply),
+    Relayed(Response<RelayedBody>),
+}
+
+impl Gateway {
+    /// A worker's gateway.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, upstream: Upstream, log: AccessLog) -> Self {
+        Self {
+            shared,
+            upstream,
+            ids: RequestIds::new(),
+            log: Rc::new(log),
+        }
+    }
+
+    /// What this worker shares with the others.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The answer to a request that never became one: hyper could not read it, or its head did not
+    /// arrive in time. In bytes, for the connection to write as its last.
+    #[must_use]
+    pub fn refuse_unread(&self, client: &ClientConnection, refusal: &Refusal) -> Vec<u8> {
+        let now = self.shared.clock.now();
+        let mut record = self.record(now, Instant::now(), client.peer);
+        record.status = Some(refusal.status());
+        record.reason = Some(refusal.code());
+        let hsts = match client.transport {
+            Transport::Tls { .. } => self.shared.hsts.as_ref(),
+            Transport::Plain { .. } => None,
+        };
+        let answer = refusal.to_http1(&record.id, now, hsts);
+        self.log.record(&record);
+        answer
+    }
+
+    /// Small regular work: hands over log lines and closes connections that were idle for too long.
+    pub fn tidy(&self) {
+        self.log.flush();
+        self.upstream.reap();
+    }
+
+    /// Answers a request. Never fails: whatever goes wrong is a refusal, and every request leaves
+    /// one access record, also when the future is dropped because its client is gone.
+    pub async fn handle(
+        &self,
+        client: &Rc<ClientConnection>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let now = self.shared.clock.now();
+        let started = Instant::now();
+        let (parts, incoming) = request.into_parts();
+        let version = parts.version;
+        let waits = request::expects_continue(&parts.headers);
+        let body = RequestBody::new(incoming, &self.shared.limits, started);
+        let transfer = Rc::clone(body.transfer());
+        let mut call = Call {
+            now,
+            client,
+            body: Some(body),
+            recording: Recording::start(
+                Rc::clone(&self.log),
+                Rc::clone(client),
+                Rc::clone(&transfer),
+                AccessRecord {
+                    version,
+                    method: Some(parts.method.clone()),
+                    ..self.record(now, started, client.peer)
+                },
+            ),
+        };
+        let answer = match &client.transport {
+            Transport::Tls { server_name } => {
+                self.answer(&mut call, server_name.as_deref(), parts).await
+            }
+            Transport::Plain { https_port } => self.redirect(*https_port, &parts),
+        };
+        let id = call.recording.record.id;
+        let mut response = match answer {
+            Ok(Answer::Relayed(response)) => {
+                let (parts, body) = response.into_parts();
+                let recording = call.recording.answered(parts.status, true);
+                reply::relay(parts, ResponseBody::relayed(body, recording))
+            }
+            Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.recording),
+            Err(refusal) => self.refuse(call, &refusal, version, waits).await,
+        };
+        if let Transport::Tls { .. } = client.transport
+            && let Some(hsts) = &self.shared.hsts
+        {
+            reply::secure(&mut response, hsts);
+        }
+        response
+    }
+
+    /// The steps of a request over TLS, in their order.
+    async fn answer(
+        &self,
+        call: &mut Call<'_>,
+        server_name: Option<&str>,
+        parts: Parts,
+    ) -> Result<Answer, Refusal> {
+        request::check(&parts, &self.shared.limits)?;
+        request::check_server_name(&parts, server_name)?;
+        match self.shared.routes.find(&parts.method, parts.uri.path())? {
+            Destination::IssueToken => {
+                call.recording.record.route = Some(Arc::clone(self.shared.routes.login()));
+                self.issue_token(call, &parts).await.map(Answer::Own)
+            }
+            Destination::Forward(route) => {
+                call.recording.record.route = Some(Arc::clone(route.name()));
+                self.forward(call, route, parts).await.map(Answer::Relayed)
+            }
+        }
+    }
+
+    /// User name and password to a token.
+    async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+        let json = parts.headers.get(CONTENT_TYPE).is_some_and(is_json);
+        if !json || parts.headers.contains_key(CONTENT_ENCODING) {
+            return Err(Refusal::UnsupportedMediaType);
+        }
+        let body = call.take_body(LOGIN_BODY)?.collect().await?;
+        let credentials = Credentials::parse(&body).map_err(Refusal::MalformedCredentials)?;
+        let account = credentials
+            .username()
+            .and_then(|name| self.shared.accounts.find(name));
+        call.recording.record.account.clone_from(&account);
+        let hash = account.as_ref().and_then(|account| account.password());
+        let matches = self
+            .shared
+            .hashing
+            .verify(credentials.into_password(), hash)
+            .await;
+        let matches = matches.map_err(|_| Refusal::LoginsSaturated)?;
+        let account = account.ok_or(Refusal::LoginFailed(LoginFault::UnknownUser))?;
+        if account.is_disabled() {
+            return Err(Refusal::LoginFailed(LoginFault::DisabledUser));
+        }
+        if !matches {
+            return Err(Refusal::LoginFailed(LoginFault::WrongPassword));
+        }
+        let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
+        let expires = self.shared.clock.now().seconds().plus(self.shared.lifetime);
+        let session = Session::new(account.id(), account.password_mark(), expires);
+        self.shared
+            .tokens
+            .issue(token.digest(), session)
+            .map_err(|error| match error {
+                StoreError::Full => Refusal::StoreFull,
+            })?;
+        Ok(Reply::TokenIssued { token, expires })
+    }
+
+    /// Token to permit, permit to upstream.
+    async fn forward(
+        &self,
+        call: &mut Call<'_>,
+        route: &Route,
+        parts: Parts,
+    ) -> Result<Response<RelayedBody>, Refusal> {
+        let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
+        let session = self.shared.tokens.lookup(&token.digest());
+        let now = call.now.seconds();
+        let user = permit::authenticate(session, &self.shared.accounts, now);
+        let user = user.map_err(|fault: TokenFault| Refusal::TokenRefused(fault))?;
+        call.recording.record.account = Some(Arc::clone(user.account()));
+        let host = request::host(&parts).map(str::to_owned);
+        let permit = permit::authorize(&user, route, parts)?;
+        let identity = Identity {
+            user: HeaderValue::from_str(user.account().name())
+                .expect("an account's name is of visible ASCII"),
+            request_id: call.recording.record.id.to_header(),
+            peer: call.client.peer.ip(),
+            host: host.as_deref(),
+            trace: (self.ids.random(), self.ids.random()),
+        };
+        let body = call.take_body(route.max_body())?;
+        let sent = Instant::now();
+        let response = self.upstream.forward(permit, &identity, body).await;
+        call.recording.record.upstream = Some(sent.elapsed());
+        response
+    }
+
+    /// What a request over plain HTTP gets.
+    fn redirect(&self, https_port: u16, parts: &Parts) -> Result<Answer, Refusal> {
+        request::check(parts, &self.shared.limits)?;
+        let location = request::https_location(parts, https_port).ok_or(Refusal::PlainHttp)?;
+        Ok(Answer::Own(Reply::RedirectToHttps { location }))
+    }
+
+    /// Turns a refusal into its answer. On HTTP/1 the connection can go on only when the request's
+    /// body is out of the way: a short one is read and forgotten, a longer one ends the connection.
+    async fn refuse(
+        &self,
+        mut call: Call<'_>,
+        refusal: &Refusal,
+        version: Version,
+        waits: bool,
+    ) -> Response<ResponseBody> {
+        let record = &mut call.recording.record;
+        record.reason = Some(refusal.code());
+        if refusal.status().is_server_error() {
+            record.cause = Some(chain(refusal));
+        }
+        let response = refusal.to_response(&record.id);
+        let transfer = Rc::clone(call.recording.transfer());
+        if version < Version::HTTP_2
+            && !refusal.closes()
+            // Reading on would make the client send a body that nobody wants.
+            && !waits
+            && let Some(body) = call.body.take()
+        {
+            body.discard(self.shared.limits.refused_body.as_u64()).await;
+        }
+        let client = Rc::clone(call.client);
+        let response = own(response, call.recording);
+        if version < Version::HTTP_2 && (refusal.closes() || !transfer.is_ended()) {
+            client.will_linger();
+            return reply::closing(response);
+        }
+        response
+    }
+
+    fn record(&self, at: UnixMillis, started: Instant, peer: SocketAddr) -> AccessRecord {
+        AccessRecord {
+            id: self.ids.next(at),
+            at,
+            started,
+            peer,
+            version: Version::HTTP_11,
+            method: None,
+            route: None,
+            account: None,
+            status: None,
+            reason: None,
+            cause: None,
+            relayed: false,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            complete: false,
+        }
+    }
+}
+
+/// One request on its way through the gateway.
+struct Call<'a> {
+    now: UnixMillis,
+    client: &'a Rc<ClientConnection>,
+    /// Until a step takes it.
+    body: Option<RequestBody>,
+    recording: Recording,
+}
+
+impl Call<'_> {
+    /// The request's body, for the one step of the path that reads it.
+    fn take_body(&mut self, limit: u64) -> Result<RequestBody, Refusal> {
+        let body = self
+            .body
+            .take()
+            .expect("each path through answer() takes the body once");
+        body.limited_to(limit)
+    }
+}
+
+fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody> {
+    let (parts, bytes) = response.into_parts();
+    let recording = recording.answered(parts.status, false);
+    reply::relay(parts, ResponseBody::own(bytes, recording))
+}
+
+/// An error and all its causes on one line.
+fn chain(refusal: &Refusal) -> String {
+    let mut text = refusal.to_string();
+    let mut cause = refusal.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The longest body of a login in bytes.
+const LOGIN_BODY: u64 = 8 * 1024;

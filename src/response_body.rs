@@ -1,0 +1,148 @@
+//! The one body type of every answer, which also knows when the answer is over.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::client::ClientConnection;
+use crate::observe::{AccessLog, AccessRecord};
+use crate::upstream::RelayedBody;
+use crate::upstream::body::Transfer;
+
+/// The body of an answer, and its record.
+#[derive(Debug)]
+pub struct ResponseBody {
+    content: Content,
+    recording: Recording,
+}
+
+#[derive(Debug)]
+enum Content {
+    Own(Option<Bytes>),
+    Relayed(RelayedBody),
+}
+
+impl ResponseBody {
+    /// The body of an answer of the gateway's own.
+    #[must_use]
+    pub fn own(bytes: Bytes, recording: Recording) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self {
+            content: Content::Own(bytes),
+            recording,
+        }
+    }
+
+    /// The upstream's body.
+    #[must_use]
+    pub fn relayed(body: RelayedBody, recording: Recording) -> Self {
+        Self {
+            content: Content::Relayed(body),
+            recording,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        let frame = match &mut this.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Relayed(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.recording.record.bytes_out += data.len() as u64;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Relayed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Relayed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.recording.record.complete = match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Relayed(body) => body.is_complete(),
+        };
+    }
+}
+
+/// The record of a request from its first moment: written when it is dropped, whether the request
+/// was answered or its client was gone before.
+#[derive(Debug)]
+pub struct Recording {
+    /// What will be written.
+    pub record: Box<AccessRecord>,
+    transfer: Rc<Transfer>,
+    client: Rc<ClientConnection>,
+    log: Rc<AccessLog>,
+}
+
+impl Recording {
+    /// Begins the record of a request.
+    #[must_use]
+    pub fn start(
+        log: Rc<AccessLog>,
+        client: Rc<ClientConnection>,
+        transfer: Rc<Transfer>,
+        record: AccessRecord,
+    ) -> Self {
+        client.request_begins();
+        Self {
+            record: Box::new(record),
+            transfer,
+            client,
+            log,
+        }
+    }
+
+    /// What is known of the request's body.
+    #[must_use]
+    pub fn transfer(&self) -> &Rc<Transfer> {
+        &self.transfer
+    }
+
+    /// Notes the answer's status, and whether it is the upstream's answer.
+    #[must_use]
+    pub fn answered(mut self, status: StatusCode, relayed: bool) -> Self {
+        self.record.status = Some(status);
+        self.record.relayed = relayed;
+        self
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.record.bytes_in = self.transfer.received();
+        self.log.record(&self.record);
+        self.client.response_ends();
+    }
+}

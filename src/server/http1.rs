@@ -1,0 +1,263 @@
+//! An HTTP/1 connection: hyper while there is something to do, and no more than the encrypted stream
+//! while the client rests.
+//!
+//! The deadlines of a connection share one timer that is looked at when it fires and set anew, so
+//! that an ordinary request touches no timer here.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::drain::Watch;
+use super::stream::ClientStream;
+use crate::client::{ClientConnection, Phase};
+use crate::gateway::Gateway;
+use crate::limits::Limits;
+use crate::refusal::Refusal;
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(
+    mut stream: ClientStream,
+    gateway: Rc<Gateway>,
+    client: Rc<ClientConnection>,
+    watch: Watch,
+) {
+    let shared = gateway.shared().clone();
+    let limits = &shared.limits;
+    loop {
+        let (end, back) = run(stream, &gateway, &client, &watch).await;
+        stream = back;
+        match end {
+            End::Rest(read_ahead) if read_ahead.is_empty() => {
+                let Some(first) = rest(&mut stream, &watch, limits.keep_alive).await else {
+                    return close(stream, &client, limits).await;
+                };
+                stream.put_back(first);
+            }
+            End::Rest(read_ahead) => {
+                // A head was begun behind the last request: its time starts now.
+                client.head_begins();
+                stream.put_back(read_ahead);
+            }
+            End::Over => {
+                return match stream.kept_back().map(refusal_for_status) {
+                    Some(refusal) => answer_last(stream, &gateway, &client, &refusal).await,
+                    None => close(stream, &client, limits).await,
+                };
+            }
+            End::HeadTooSlow => {
+                return answer_last(stream, &gateway, &client, &Refusal::HeadersTooSlow).await;
+            }
+            End::Broken => return stream.reset_on_close(),
+        }
+    }
+}
+
+/// Why hyper's part ended.
+enum End {
+    /// Nothing is under way. Holds what was read of a next request.
+    Rest(Bytes),
+    /// The connection is over, in good order or by a request that could not be read.
+    Over,
+    /// The head of a request did not arrive in time.
+    HeadTooSlow,
+    /// An answer could not be completed, or nobody is there to read it.
+    Broken,
+}
+
+async fn run(
+    stream: ClientStream,
+    gateway: &Rc<Gateway>,
+    client: &Rc<ClientConnection>,
+    watch: &Watch,
+) -> (End, ClientStream) {
+    let service = service_fn(|request| {
+        let (gateway, client) = (Rc::clone(gateway), Rc::clone(client));
+        async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) }
+    });
+    let limits = &gateway.shared().limits;
+    let mut builder = Builder::new();
+    builder.max_header_size(usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX));
+    // On the heap, so that a connection at rest does not keep the room for it.
+    let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
+    let mut timer = Timer::new();
+    let mut draining = false;
+    let end = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
+                // Between requests an error is the client's way to leave, or a head that could not
+                // be read and is still to be answered.
+                let broken = result.is_err() && client.phase() == Phase::Serving;
+                return Poll::Ready(if broken { Why::Broken } else { Why::Over });
+            }
+            if draining || !watch.has_begun() {
+                return timer.poll(cx, client, limits);
+            }
+            draining = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+    })
+    .await;
+    let parts = connection.into_parts();
+    let end = match end {
+        Why::Rest => End::Rest(parts.read_buf),
+        Why::Over => End::Over,
+        Why::HeadTooSlow => End::HeadTooSlow,
+        Why::Broken => End::Broken,
+    };
+    (end, parts.io.into_inner())
+}
+
+#[derive(Clone, Copy)]
+enum Why {
+    Rest,
+    Over,
+    HeadTooSlow,
+    Broken,
+}
+
+/// One timer for three deadlines: the rest between requests, the head, the stalled write.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: Armed,
+}
+
+/// What the timer was set for, with a number that tells whether it is still the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Armed {
+    Rest { served: u64 },
+    Head { number: u64 },
+    Stall { written: u64 },
+    Busy,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self {
+            sleep: Box::pin(sleep(REST_AFTER)),
+            armed: Armed::Rest { served: 0 },
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &ClientConnection,
+        limits: &Limits,
+    ) -> Poll<Why> {
+        loop {
+            let due = Self::due(client);
+            // A head has its own deadline from its first byte on; the others can wait for a tick.
+            if matches!(due, Armed::Head { .. }) && self.armed != due {
+                self.arm(due, limits);
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.armed == due {
+                match due {
+                    Armed::Rest { .. } => return Poll::Ready(Why::Rest),
+                    Armed::Head { .. } => return Poll::Ready(Why::HeadTooSlow),
+                    Armed::Stall { .. } => return Poll::Ready(Why::Broken),
+                    Armed::Busy => {}
+                }
+            }
+            self.arm(due, limits);
+        }
+    }
+
+    fn due(client: &ClientConnection) -> Armed {
+        match (client.phase(), client.blocked_at()) {
+            (Phase::Idle, _) => Armed::Rest {
+                served: client.served(),
+            },
+            (Phase::Head, _) => Armed::Head {
+                number: client.heads(),
+            },
+            (Phase::Serving, Some(written)) => Armed::Stall { written },
+            (Phase::Serving, None) => Armed::Busy,
+        }
+    }
+
+    fn arm(&mut self, armed: Armed, limits: &Limits) {
+        let after = match armed {
+            Armed::Rest { .. } | Armed::Busy => REST_AFTER,
+            Armed::Head { .. } => limits.header_read,
+            Armed::Stall { .. } => limits.write_stall,
+        };
+        self.armed = armed;
+        self.sleep.as_mut().reset(Instant::now() + after);
+    }
+}
+
+/// Waits for the first bytes of a next request without hyper's buffers. None when the client leaves,
+/// rests for too long, or the gateway stops.
+async fn rest(stream: &mut ClientStream, watch: &Watch, keep_alive: Duration) -> Option<Bytes> {
+    let mut deadline = Box::pin(sleep(keep_alive));
+    poll_fn(|cx| {
+        if watch.has_begun() {
+            return Poll::Ready(None);
+        }
+        let mut first = [0; 1024];
+        let mut first = ReadBuf::new(&mut first);
+        if let Poll::Ready(result) = Pin::new(&mut *stream).poll_read(cx, &mut first) {
+            let read = first.filled();
+            let some = result.is_ok() && !read.is_empty();
+            return Poll::Ready(some.then(|| Bytes::copy_from_slice(read)));
+        }
+        deadline.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Answers for hyper where no service saw the request, and ends the connection.
+async fn answer_last(
+    mut stream: ClientStream,
+    gateway: &Gateway,
+    client: &Rc<ClientConnection>,
+    refusal: &Refusal,
+) {
+    let limits = &gateway.shared().limits;
+    let answer = gateway.refuse_unread(client, refusal);
+    stream.stop_guarding();
+    client.will_linger();
+    if let Ok(Ok(())) = timeout(limits.write_stall, stream.write_all(&answer)).await {
+        close(stream, client, limits).await;
+    }
+}
+
+/// Ends a connection so that its last answer arrives: the client may still be sending, and a socket
+/// closed with unread bytes makes the kernel discard what was written.
+async fn close(mut stream: ClientStream, client: &ClientConnection, limits: &Limits) {
+    stream.stop_guarding();
+    let mut scrap = vec![0; if client.lingers() { 16 * 1024 } else { 0 }];
+    let ending = async {
+        let shut = stream.shutdown().await.is_ok();
+        while shut && client.lingers() && stream.read(&mut scrap).await.is_ok_and(|read| read > 0) {
+        }
+    };
+    // Nothing is left to be done for a client that does not end in time.
+    let _ = timeout(limits.linger, ending).await;
+}
+
+/// The refusal that stands for an answer of hyper's own.
+fn refusal_for_status(status: u16) -> Refusal {
+    match status {
+        414 => Refusal::UriTooLong,
+        431 => Refusal::HeadersTooLarge,
+        _ => Refusal::MalformedRequest("it is not valid HTTP/1.1"),
+    }
+}
+
+/// After how long without a request a connection gives up hyper's buffers.
+const REST_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,96 @@
+//! An HTTP/2 connection.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, sleep};
+
+use super::drain::Watch;
+use super::stream::ClientStream;
+use crate::client::ClientConnection;
+use crate::gateway::Gateway;
+
+/// Serves a connection until it ends: by the client, after a long time without a request, or
+/// because the gateway stops.
+pub(super) async fn serve(
+    stream: ClientStream,
+    gateway: Rc<Gateway>,
+    client: Rc<ClientConnection>,
+    watch: Watch,
+) {
+    let limits = &gateway.shared().limits;
+    let service = service_fn(|request| {
+        let (gateway, client) = (Rc::clone(&gateway), Rc::clone(&client));
+        async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) }
+    });
+    let header_size = u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX);
+    let mut builder = Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams.get())
+        // Above our own bound, so that a list somewhat too long is refused with an envelope.
+        .max_header_list_size(header_size.saturating_mul(2))
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(ERRORS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+    let mut idle = Box::pin(sleep(limits.keep_alive));
+    let mut served = 0;
+    let mut ending = false;
+    poll_fn(|cx| {
+        loop {
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if watch.has_begun() && !ending {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            if idle.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let at_rest = client.in_flight() == 0 && client.served() == served;
+            if at_rest && ending {
+                // GOAWAY was sent a while ago and the client does not leave.
+                return Poll::Ready(());
+            }
+            if at_rest {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+                idle.as_mut().reset(Instant::now() + limits.linger);
+                continue;
+            }
+            served = client.served();
+            idle.as_mut().reset(Instant::now() + limits.keep_alive);
+        }
+    })
+    .await;
+}
+
+/// Runs hyper's stream tasks on the worker's own runtime.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Streams that the client may reset before they were looked at (rapid reset, CVE-2023-44487).
+const RESETS: usize = 20;
+
+/// Streams that we reset because of the client's errors (CVE-2025-8671).
+const ERRORS: usize = 100;
+
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);

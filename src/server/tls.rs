@@ -1,0 +1,318 @@
+//! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
+//! provider stands here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{InconsistentKeys, ServerConfig};
+use thiserror::Error;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use super::settings::{CertificateSection, TlsSection};
+use crate::clock::UnixMillis;
+
+/// Why TLS cannot be served as configured.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file is missing, unreadable or not PEM.
+    #[error("{path} cannot be read as {what} in PEM", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        cause: PemError,
+    },
+    /// A certificate file holds no certificate.
+    #[error("{path} holds no certificate", path = path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate that is none.
+    #[error("{path} holds something that is no X.509 certificate", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The dates of a certificate do not include the present.
+    #[error("the certificate in {path} is valid from {from} until {until}, and it is {now} now",
+            path = path.display())]
+    OutOfDate {
+        /// The file.
+        path: PathBuf,
+        /// Its first moment.
+        from: String,
+        /// Its last moment.
+        until: String,
+        /// The present.
+        now: String,
+    },
+    /// A private key of a kind that is not supported.
+    #[error("the key in {path} cannot be used", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        cause: rustls::Error,
+    },
+    /// A private key that belongs to another certificate.
+    #[error("the key in {key} does not belong to the certificate in {certificate}",
+            key = key.display(), certificate = certificate.display())]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// The provider does not go with the protocol settings.
+    #[error("TLS cannot be set up")]
+    Setup(#[source] rustls::Error),
+}
+
+/// Certificates by server name, swapped whole.
+#[derive(Debug)]
+pub struct Certificates(ArcSwap<CertificateSet>);
+
+#[derive(Debug)]
+struct CertificateSet {
+    /// For clients that name no server, or an unknown one: the first of the configuration.
+    default: Arc<CertifiedKey>,
+    /// Exact names, and `*.` for one label, in lower case.
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Reads the configured certificates and keys and checks that they match and are in date.
+    ///
+    /// # Errors
+    /// The first that cannot be served.
+    pub fn open(section: &TlsSection, now: UnixMillis) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(CertificateSet::read(
+            &section.certificates,
+            now,
+        )?)))
+    }
+
+    /// Reads them again; connections made from now on get the new ones.
+    ///
+    /// # Errors
+    /// The first that cannot be served; all stay as they are then.
+    pub fn reload(&self, section: &TlsSection, now: UnixMillis) -> Result<(), TlsError> {
+        self.0
+            .store(Arc::new(CertificateSet::read(&section.certificates, now)?));
+        Ok(())
+    }
+}
+
+impl CertificateSet {
+    fn read(sections: &[CertificateSection], now: UnixMillis) -> Result<Self, TlsError> {
+        let provider = provider();
+        let mut by_name = HashMap::new();
+        let mut first = None;
+        for section in sections {
+            let (key, names) = read_one(section, &provider, now)?;
+            let key = Arc::new(key);
+            first.get_or_insert_with(|| Arc::clone(&key));
+            for name in names {
+                // Of two certificates for a name, the one configured first is served.
+                by_name
+                    .entry(name.to_ascii_lowercase())
+                    .or_insert_with(|| Arc::clone(&key));
+            }
+        }
+        let default = first.ok_or_else(|| TlsError::NoCertificate {
+            path: PathBuf::from("tls.certificates"),
+        })?;
+        Ok(Self { default, by_name })
+    }
+
+    fn find(&self, server_name: Option<&str>) -> &Arc<CertifiedKey> {
+        let Some(name) = server_name else {
+            return &self.default;
+        };
+        let name = name.to_ascii_lowercase();
+        let wildcard = || {
+            let (_, parent) = name.split_once('.')?;
+            self.by_name.get(&format!("*.{parent}"))
+        };
+        self.by_name
+            .get(&name)
+            .or_else(wildcard)
+            .unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(self.0.load().find(hello.server_name())))
+    }
+}
+
+/// The settings of all HTTPS listeners.
+///
+/// # Errors
+/// When provider and protocol versions do not go together.
+pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Setup)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // One stateless ticket: resuming saves an RSA signature, and more tickets only cost.
+    config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
+    config.send_tls13_tickets = 1;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // No early data: a replayed login or batch would be a second one.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// *ring*, and in front of its key exchanges X25519MLKEM768 where the processor can do it.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    if let Some(group) = post_quantum_group() {
+        provider.kx_groups.insert(0, group);
+    }
+    Arc::new(provider)
+}
+
+#[cfg(feature = "pq")]
+fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup> {
+    processor_runs_graviola().then(|| rustls_graviola::kx::ALL_KX_GROUPS[0])
+}
+
+#[cfg(not(feature = "pq"))]
+fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup> {
+    None
+}
+
+/// Graviola's assembler asserts these at first use.
+#[cfg(all(feature = "pq", target_arch = "x86_64"))]
+fn processor_runs_graviola() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("ssse3")
+        && std::arch::is_x86_feature_detected!("pclmulqdq")
+        && std::arch::is_x86_feature_detected!("avx")
+        && std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("adx")
+}
+
+#[cfg(all(feature = "pq", target_arch = "aarch64"))]
+fn processor_runs_graviola() -> bool {
+    std::arch::is_aarch64_feature_detected!("neon")
+        && std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
+        && std::arch::is_aarch64_feature_detected!("sha2")
+}
+
+#[cfg(all(
+    feature = "pq",
+    not(any(target_arch = "x86_64", target_arch = "aarch64"))
+))]
+fn processor_runs_graviola() -> bool {
+    false
+}
+
+fn read_one(
+    section: &CertificateSection,
+    provider: &CryptoProvider,
+    now: UnixMillis,
+) -> Result<(CertifiedKey, Vec<String>), TlsError> {
+    let path = &section.certificate;
+    let chain = read_chain(path)?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| TlsError::NoCertificate { path: path.clone() })?;
+    let names = check_leaf(leaf, path, now)?;
+    let key = PrivateKeyDer::from_pem_file(&section.key).map_err(|cause| TlsError::Read {
+        path: section.key.clone(),
+        what: "a private key",
+        cause,
+    })?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|cause| TlsError::Key {
+            path: section.key.clone(),
+            cause,
+        })?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok((certified, names))
+        }
+        Err(_) => Err(TlsError::Mismatch {
+            key: section.key.clone(),
+            certificate: path.clone(),
+        }),
+    }
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|cause| TlsError::Read {
+            path: path.to_owned(),
+            what: "a certificate",
+            cause,
+        })
+}
+
+/// Checks the dates of a certificate and returns the names it is for.
+fn check_leaf(
+    leaf: &CertificateDer<'_>,
+    path: &Path,
+    now: UnixMillis,
+) -> Result<Vec<String>, TlsError> {
+    let malformed = || TlsError::Malformed {
+        path: path.to_owned(),
+    };
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| malformed())?;
+    let validity = certificate.validity();
+    let (from, until) = (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    );
+    let seconds = now.timestamp().as_second();
+    if seconds < from || until < seconds {
+        let show = |seconds| {
+            jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |t| t.to_string())
+        };
+        return Err(TlsError::OutOfDate {
+            path: path.to_owned(),
+            from: show(from),
+            until: show(until),
+            now: show(seconds),
+        });
+    }
+    let extension = certificate
+        .subject_alternative_name()
+        .map_err(|_| malformed())?;
+    let names = extension
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    Ok(names
+        .filter_map(|name| {
+            if let GeneralName::DNSName(name) = name {
+                Some((*name).to_owned())
+            } else {
+                None
+            }
+        })
+        .collect())
+}

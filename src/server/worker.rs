@@ -1,0 +1,149 @@
+//! One worker: a thread, a current-thread runtime, an upstream pool and the connections handed to it.
+//! A connection lives and dies on one worker.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::LocalOptions;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{interval, timeout};
+
+use super::connection::{self, Protocol};
+use super::drain::Drain;
+use crate::gateway::{Gateway, Shared};
+use crate::observe::{AccessLog, AccessSink};
+use crate::upstream::{Upstream, UpstreamSection};
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) protocol: Protocol,
+    /// Its place among all connections, free again when it ends.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// The acceptor's end of a worker. Dropping it makes the worker drain and end.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Unbounded by itself: every connection in it holds one of a bounded number of permits.
+    inbox: UnboundedSender<(Accepted, Load)>,
+    load: Arc<AtomicUsize>,
+}
+
+/// One connection in the load of its worker.
+#[derive(Debug)]
+struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread or no event queue.
+    pub(super) fn start(
+        number: usize,
+        shared: Arc<Shared>,
+        upstream: UpstreamSection,
+        sink: Option<AccessSink>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (inbox, received) = unbounded_channel();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let thread =
+            Builder::new()
+                .name(format!("syncgate-{number}"))
+                .spawn(
+                    move || match runtime.enable_all().build_local(LocalOptions::default()) {
+                        Ok(runtime) => {
+                            runtime.block_on(work(shared, &upstream, sink, received));
+                        }
+                        Err(error) => tracing::error!(%error, "a worker cannot start"),
+                    },
+                )?;
+        Ok((
+            Self {
+                inbox,
+                load: Arc::default(),
+            },
+            thread,
+        ))
+    }
+
+    /// Connections that the worker has at present.
+    pub(super) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over. Only the acceptor does, so the load it chose by cannot have grown.
+    pub(super) fn take(&self, accepted: Accepted) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        let load = Load(Arc::clone(&self.load));
+        if self.inbox.send((accepted, load)).is_err() {
+            tracing::error!("a worker is gone; its connection is closed");
+        }
+    }
+}
+
+async fn work(
+    shared: Arc<Shared>,
+    upstream: &UpstreamSection,
+    sink: Option<AccessSink>,
+    mut inbox: UnboundedReceiver<(Accepted, Load)>,
+) {
+    let drain = Rc::new(Drain::default());
+    let grace = shared.limits.drain;
+    let gateway = Rc::new(Gateway::new(
+        shared,
+        Upstream::new(upstream),
+        AccessLog::new(sink),
+    ));
+    let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
+    while let Some((accepted, load)) = inbox.recv().await {
+        let (gateway, drain) = (Rc::clone(&gateway), Rc::clone(&drain));
+        tokio::task::spawn_local(serve(accepted, load, gateway, drain));
+    }
+    drain.begin();
+    if timeout(grace, drain.emptied()).await.is_err() {
+        tracing::warn!("requests were still under way when the grace period ended (limits.drain)");
+    }
+    tidier.abort();
+    gateway.tidy();
+}
+
+async fn serve(accepted: Accepted, load: Load, gateway: Rc<Gateway>, drain: Rc<Drain>) {
+    let Accepted {
+        socket,
+        peer,
+        protocol,
+        permit,
+    } = accepted;
+    let watch = drain.watch().await;
+    match tokio::net::TcpStream::from_std(socket) {
+        Ok(socket) => connection::serve(socket, peer, protocol, gateway, watch).await,
+        Err(error) => tracing::warn!(%error, "a connection could not be watched"),
+    }
+    drop((load, permit));
+}
+
+async fn tidy(gateway: Rc<Gateway>) {
+    let mut tick = interval(TIDY);
+    loop {
+        tick.tick().await;
+        gateway.tidy();
+    }
+}
+
+/// How long an access record may wait in its buffer.
+const TIDY: Duration = Duration::from_millis(250);
