@@ -32,3 +32,4 @@ pub mod clock;
 pub mod config;
 pub mod limits;
 pub mod observe;
+pub mod sample_backend;
