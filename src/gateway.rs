@@ -106,6 +106,8 @@ impl Gateway {
             Transport::Plain { .. } => None,
         };
         let answer = refusal.to_http1(&record.id, now, hsts);
+        record.bytes_out = answer.len() as u64;
+        record.complete = true;
         self.log.record(&record);
         answer
     }

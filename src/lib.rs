@@ -30,6 +30,7 @@ pub mod reply;
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod limits;
 pub mod observe;
 pub mod sample_backend;

@@ -38,18 +38,26 @@ impl SampleBackend {
     pub fn start() -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = mpsc::channel();
-        let thread = thread::Builder::new().name("sample-backend".to_owned()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let outcome = match runtime {
-                Ok(runtime) => runtime.block_on(serve(&ready, stopped)),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = outcome {
-                let _ = ready.send(Err(error));
-            }
-        })?;
+        let thread = thread::Builder::new()
+            .name("sample-backend".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let outcome = match runtime {
+                    Ok(runtime) => runtime.block_on(serve(&ready, stopped)),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = outcome {
+                    let _ = ready.send(Err(error));
+                }
+            })?;
         let address = address.recv().map_err(io::Error::other)??;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens.
@@ -84,7 +92,9 @@ async fn serve(
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, Arc::clone(&keys)));
             // A gateway that goes away is no concern of a sample.
-            let _ = Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            let _ = Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
     }
 }
@@ -101,7 +111,10 @@ async fn answer(
         Err(_) => Answer::failed("The batch was cut off"),
     };
     let body = serde_json::to_vec(&answer).unwrap_or_default();
-    #[expect(clippy::disallowed_methods, reason = "a backend's answer, not the gateway's")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a backend's answer, not the gateway's"
+    )]
     let mut response = Response::new(Full::new(Bytes::from(body)));
     // It says how it went in its own `code`, over a plain 200.
     *response.status_mut() = StatusCode::OK;
@@ -174,13 +187,24 @@ mod tests {
         let cases: [(&str, &[u8], u16, usize, &str); 5] = [
             ("/api/SyncData", two, 201, 2, "setCustomer-1"),
             ("/api/SyncVoucher", two, 202, 2, "setCustomer-3"),
-            ("/api/GetData", br#"{"form":"getStock"}"#, 200, 0, "getStock-5"),
+            (
+                "/api/GetData",
+                br#"{"form":"getStock"}"#,
+                200,
+                0,
+                "getStock-5",
+            ),
             ("/api/SyncData", b"{}", 601, 0, ""),
             ("/api/Other", two, 601, 0, ""),
         ];
         for (path, body, code, records, key) in cases {
             let answer = respond(path, body, &keys);
-            let found = (answer.code, answer.records, answer.fkey.as_str(), answer.success);
+            let found = (
+                answer.code,
+                answer.records,
+                answer.fkey.as_str(),
+                answer.success,
+            );
             assert_eq!(found, (code, records, key, code != 601), "{path}");
         }
     }

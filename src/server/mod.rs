@@ -28,6 +28,7 @@ use tokio::time::interval;
 use crate::accounts::{self, Accounts};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control::{Reload, Watcher};
 use crate::gateway::Shared;
 use crate::login::hashing::HashingPool;
 use crate::observe::AccessSink;
@@ -44,7 +45,8 @@ use worker::Worker;
 pub struct Server {
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
-    shared: Arc<Shared>,
+    reload: Arc<Reload>,
+    watcher: Option<Watcher>,
     stop: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -67,7 +69,7 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
-    /// A thread or an event queue.
+    /// A thread.
     #[error("the operating system gives no threads")]
     Threads(#[source] io::Error),
 }
@@ -84,7 +86,7 @@ impl Server {
         sink: Option<AccessSink>,
     ) -> Result<Self, StartError> {
         let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
-        let tls = Arc::new(tls::server_config(certificates)?);
+        let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
         let accounts = Accounts::open(&config.accounts.file)?;
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
@@ -107,7 +109,12 @@ impl Server {
         let mut server = Self {
             https: addresses(&https),
             http: addresses(&http),
-            shared: Arc::clone(&shared),
+            reload: Arc::new(Reload::new(
+                Arc::clone(&shared),
+                certificates,
+                config.tls.clone(),
+            )),
+            watcher: None,
             stop: None,
             threads: Vec::new(),
         };
@@ -146,6 +153,8 @@ impl Server {
             .map_err(StartError::Threads)?;
         server.stop = Some(stop);
         server.threads.push(thread);
+        let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
+        server.watcher = Some(watcher);
         Ok(server)
     }
 
@@ -161,10 +170,10 @@ impl Server {
         &self.http
     }
 
-    /// What the workers share.
+    /// What reads accounts and certificates again. It happens by itself when their files change.
     #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub fn reload(&self) -> &Arc<Reload> {
+        &self.reload
     }
 
     /// Stops accepting, lets what is under way finish within `limits.drain`, and returns when all
@@ -176,6 +185,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        drop(self.watcher.take());
         // The acceptor ends, then the workers, whose inboxes it held.
         drop(self.stop.take());
         for thread in self.threads.drain(..) {

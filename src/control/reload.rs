@@ -1,0 +1,74 @@
+//! Reads again what the configuration names and swaps it in whole. Listeners, tokens, counters and
+//! connections outlive it; what cannot be used is reported, and the last good state stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::gateway::Shared;
+use crate::server::TlsSection;
+use crate::server::tls::Certificates;
+
+/// What can be read again while the gateway runs.
+#[derive(Debug)]
+pub struct Reload {
+    shared: Arc<Shared>,
+    certificates: Arc<Certificates>,
+    tls: TlsSection,
+}
+
+impl Reload {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        certificates: Arc<Certificates>,
+        tls: TlsSection,
+    ) -> Self {
+        Self {
+            shared,
+            certificates,
+            tls,
+        }
+    }
+
+    /// Reads everything again, and logs how it went.
+    pub fn all(&self) {
+        self.accounts();
+        self.certificates();
+    }
+
+    /// Reads the account file again, and logs how it went. From the return on, every request sees
+    /// the new accounts, those with older tokens too.
+    pub fn accounts(&self) {
+        match self.shared.accounts.reload() {
+            Ok(accounts) => tracing::info!(accounts, "the account file was read again"),
+            Err(problems) => {
+                tracing::error!("the account file cannot be used, the last one stays:\n{problems}");
+            }
+        }
+    }
+
+    /// Reads the certificates again, and logs how it went. Connections made from the return on get
+    /// the new ones.
+    pub fn certificates(&self) {
+        match self.certificates.reload(&self.tls, self.shared.clock.now()) {
+            Ok(()) => tracing::info!("the certificates were read again"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the certificates cannot be used, the last ones stay");
+            }
+        }
+    }
+
+    /// The files behind [`Reload::accounts`].
+    pub(super) fn account_files(&self) -> Vec<PathBuf> {
+        vec![self.shared.accounts.path().to_owned()]
+    }
+
+    /// The files behind [`Reload::certificates`].
+    pub(super) fn certificate_files(&self) -> Vec<PathBuf> {
+        let files = self.tls.certificates.iter();
+        files
+            .flat_map(|pair| [&pair.certificate, &pair.key])
+            .cloned()
+            .collect()
+    }
+}

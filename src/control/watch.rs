@@ -1,0 +1,168 @@
+//! Notices changed files by itself.
+//!
+//! The folders are watched, not the files: editors and secret mounts replace a file instead of
+//! writing to it. Whatever happens there, and every few seconds besides, the contents decide whether
+//! something changed, so that a missed event only costs time.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher as _};
+use ring::digest::{SHA256, digest};
+
+use super::reload::Reload;
+
+/// The thread that watches. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    events: Option<Sender<Event>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Something happened in a watched folder, or the watcher ends.
+enum Event {
+    Touched,
+    End,
+}
+
+/// Files that are read again together.
+struct Group {
+    files: Vec<PathBuf>,
+    seen: Vec<u8>,
+    reload: fn(&Reload),
+}
+
+impl Watcher {
+    /// Starts watching the files behind `reload`, as they are now.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub(crate) fn start(reload: Arc<Reload>) -> std::io::Result<Self> {
+        let mut groups = [
+            Group::new(reload.account_files(), Reload::accounts),
+            Group::new(reload.certificate_files(), Reload::certificates),
+        ];
+        let (events, received) = channel();
+        let notifier = notifier(events.clone(), &groups);
+        let thread = thread::Builder::new()
+            .name("syncgate-watch".to_owned())
+            .spawn(move || {
+                // Lives as long as the thread.
+                let _notifier = notifier;
+                while wait(&received) {
+                    for group in &mut groups {
+                        group.look(&reload);
+                    }
+                }
+            })?;
+        Ok(Self {
+            events: Some(events),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(events) = self.events.take() {
+            let _ = events.send(Event::End);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Group {
+    fn new(files: Vec<PathBuf>, reload: fn(&Reload)) -> Self {
+        let seen = contents(&files);
+        Self {
+            files,
+            seen,
+            reload,
+        }
+    }
+
+    fn look(&mut self, reload: &Reload) {
+        let now = contents(&self.files);
+        if now != self.seen {
+            self.seen = now;
+            (self.reload)(reload);
+        }
+    }
+}
+
+/// The digests of the files, one that cannot be read counting as empty.
+fn contents(files: &[PathBuf]) -> Vec<u8> {
+    let digests = files.iter().map(|file| {
+        let bytes = zeroize::Zeroizing::new(std::fs::read(file).unwrap_or_default());
+        digest(&SHA256, &bytes)
+    });
+    digests
+        .flat_map(|digest| digest.as_ref().to_vec())
+        .collect()
+}
+
+/// Subscribes to the folders of all files. Without it, files are still looked at regularly.
+fn notifier(events: Sender<Event>, groups: &[Group]) -> Option<notify::RecommendedWatcher> {
+    let on_event = move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event too: it must not lead to the next reading.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = events.send(Event::Touched);
+        }
+    };
+    let mut notifier = match notify::recommended_watcher(on_event) {
+        Ok(notifier) => notifier,
+        Err(error) => {
+            tracing::warn!(%error, "files are looked at every {} s only", POLL.as_secs());
+            return None;
+        }
+    };
+    let folders: BTreeSet<&Path> = groups
+        .iter()
+        .flat_map(|group| &group.files)
+        .filter_map(|file| file.parent())
+        .collect();
+    for folder in folders {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        if let Err(error) = notifier.watch(folder, RecursiveMode::NonRecursive) {
+            tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
+        }
+    }
+    Some(notifier)
+}
+
+/// Waits for the next time to look: some quiet after an event, or long enough without one. False
+/// when the watcher ends.
+fn wait(events: &Receiver<Event>) -> bool {
+    let mut patience = POLL;
+    let mut first = None;
+    loop {
+        match events.recv_timeout(patience) {
+            Ok(Event::Touched) => {
+                let first = *first.get_or_insert_with(Instant::now);
+                if first.elapsed() > LONGEST_UNREST {
+                    return true;
+                }
+                patience = QUIET;
+            }
+            Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Event::End) | Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}
+
+/// How long a folder must be quiet before its files are read, so that none is read half-written.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a folder in constant change can put that off.
+const LONGEST_UNREST: Duration = Duration::from_secs(2);
+/// How often the files are looked at without an event.
+const POLL: Duration = Duration::from_secs(10);
