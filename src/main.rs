@@ -1,1 +1,3 @@
+//! The `syncgate` program.
+
 fn main() {}

@@ -1,9 +1,18 @@
 //! The configuration: the list of its sections. What a section means is known only to the module
 //! that uses it.
 
+mod checks;
+mod document;
+mod explain;
+mod load;
+mod report;
 pub(crate) mod suggest;
 pub mod units;
 
+pub use load::{Loaded, load, parse};
+pub use report::{Problem, Problems, Severity};
+
+use document::Document;
 use serde::Serialize;
 
 use crate::accounts::AccountsSection;
@@ -51,5 +60,43 @@ impl Default for Config {
             limits: Limits::default(),
             log: LogSection::default(),
         }
+    }
+}
+
+impl Config {
+    /// The names of the sections, as written in the file.
+    pub const SECTIONS: [&'static str; 9] = [
+        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "log",
+    ];
+
+    /// Reads every section; one that the file leaves out has its defaults.
+    fn read(document: &mut Document<'_>) -> Self {
+        document.refuse_other_sections(&Self::SECTIONS, Self::section_of);
+        Self {
+            listen: document.section("listen").unwrap_or_default(),
+            tls: document.section("tls").unwrap_or_default(),
+            upstream: document.section("upstream").unwrap_or_default(),
+            routes: document
+                .sections("routes")
+                .unwrap_or_else(RouteSection::defaults),
+            accounts: document.section("accounts").unwrap_or_default(),
+            login: document.section("login").unwrap_or_default(),
+            tokens: document.section("tokens").unwrap_or_default(),
+            limits: document.section("limits").unwrap_or_default(),
+            log: document.section("log").unwrap_or_default(),
+        }
+    }
+
+    /// The section that has the key `key`.
+    fn section_of(key: &str) -> Option<String> {
+        let sections = serde_json::to_value(Self::default()).ok()?;
+        let has = |value: &serde_json::Value| value.get(key).is_some();
+        let (name, _) = sections.as_object()?.iter().find(|(_, section)| {
+            has(section)
+                || section
+                    .as_array()
+                    .is_some_and(|tables| tables.iter().any(has))
+        })?;
+        Some(name.clone())
     }
 }

@@ -98,6 +98,12 @@ impl FromStr for UpstreamUrl {
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
+        if text.contains('@') {
+            return wrong(
+                "the address of the backend cannot hold a user name or a password".to_owned(),
+                "write \"http://host:port\"".to_owned(),
+            );
+        }
         if let Some(rest) = strip_scheme(text, "https://") {
             return wrong(
                 "https:// to the backend is not supported yet".to_owned(),
@@ -216,7 +222,8 @@ mod tests {
 
     #[test]
     fn addresses_of_backends() {
-        let cases: &[(&str, Result<(&str, u16), &str>)] = &[
+        type Case = (&'static str, Result<(&'static str, u16), &'static str>);
+        let cases: &[Case] = &[
             ("http://127.0.0.1:8080", Ok(("127.0.0.1", 8080))),
             ("http://erp.example/", Ok(("erp.example", 80))),
             ("HTTP://erp.example:81", Ok(("erp.example", 81))),
@@ -244,7 +251,7 @@ mod tests {
             ("http://erp:0", Err("port 0 cannot be connected to")),
             (
                 "http://me:secret@erp",
-                Err("`me:secret@erp` is not a host with a port"),
+                Err("the address of the backend cannot hold a user name or a password"),
             ),
             (
                 "http://erp/api",

@@ -1,0 +1,226 @@
+//! What one section alone cannot know: whether the sections fit each other, and whether the files
+//! they name are there.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::Config;
+use super::document::{Document, Step};
+use super::report::Problem;
+use crate::upstream::UpstreamUrl;
+
+/// The path of the login, which no route can have.
+const LOGIN: &str = "/api/getToken";
+/// IIS closes a connection that rests this long.
+const IIS_IDLE: Duration = Duration::from_secs(120);
+/// The smallest head that the HTTP/1 parser can be told to take.
+const SMALLEST_HEADER: ByteSize = ByteSize::kib(8);
+/// The longest URI that the HTTP/1 parser takes.
+const LONGEST_URI: ByteSize = ByteSize::b(65_534);
+
+/// Checks that need no look at the disk.
+pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
+    listeners(config, document);
+    certificates(config, document);
+    upstream(config, document);
+    routes(config, document);
+    limits(config, document);
+}
+
+/// Checks that the files are there.
+pub(super) fn files(config: &Config, document: &mut Document<'_>) {
+    let accounts = &config.accounts.file;
+    let remedy = "`syncgate user add NAME` creates it with a first user";
+    file(
+        document,
+        &["accounts", "file"].map(Step::Key),
+        accounts,
+        remedy,
+    );
+    let remedy = "`syncgate init` and `syncgate demo` write a certificate for trying things out; \
+                  certs/README.md says how to get a real one";
+    for (index, entry) in config.tls.certificates.iter().enumerate() {
+        let path = |key| {
+            [
+                Step::Key("tls"),
+                Step::Key("certificates"),
+                Step::Element(index),
+                Step::Key(key),
+            ]
+        };
+        file(document, &path("certificate"), &entry.certificate, remedy);
+        file(document, &path("key"), &entry.key, remedy);
+    }
+    if let UpstreamUrl::Unix(path) = &config.upstream.url
+        && path.is_dir()
+    {
+        let problem = Problem::error(format!("{} is a directory", path.display()))
+            .remedy("name the backend's socket inside it");
+        report(document, &["upstream", "url"].map(Step::Key), problem);
+    }
+}
+
+/// Reports `path` unless it can be opened as a file.
+fn file(document: &mut Document<'_>, key: &[Step<'_>], path: &Path, remedy: &str) {
+    let shown = path.display();
+    let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => {
+            Problem::error(format!("{shown} is a directory")).remedy("name a file inside it")
+        }
+        Ok(_) => return,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Problem::error(format!("there is no file {shown}")).remedy(remedy)
+        }
+        Err(error) => Problem::error(format!("the file {shown} cannot be read: {error}"))
+            .remedy("let the user that syncgate runs as read it, and nobody else"),
+    };
+    report(document, key, problem);
+}
+
+/// Reports a problem with the value at `path`, unless that value was wrong anyway. A value that
+/// is only a default has no place; the problem is shown without a line then.
+fn report(document: &mut Document<'_>, path: &[Step<'_>], problem: Problem) {
+    if let [Step::Key(section), Step::Key(key), ..] = path
+        && document.is_damaged(section, key)
+    {
+        return;
+    }
+    let span = document.span(path);
+    document.report(problem.at(span));
+}
+
+fn listeners(config: &Config, document: &mut Document<'_>) {
+    let listen = &config.listen;
+    if listen.https.is_empty() {
+        let problem = Problem::error("no address to listen on for HTTPS")
+            .remedy("write for example https = [\"127.0.0.1:8443\"]");
+        report(document, &["listen", "https"].map(Step::Key), problem);
+    }
+    let named = |key: &'static str, addresses: &[SocketAddr]| {
+        let named = addresses.iter().copied().enumerate();
+        named
+            .map(|(index, address)| (key, index, address))
+            .collect::<Vec<_>>()
+    };
+    let all = [named("https", &listen.https), named("http", &listen.http)].concat();
+    for (at, &(key, index, address)) in all.iter().enumerate() {
+        // Port 0 takes any free port, so that equal addresses do not collide.
+        let before = all[..at].iter().any(|&(_, _, other)| other == address);
+        if before && address.port() != 0 {
+            let problem = Problem::error(format!("{address} is listed twice"))
+                .remedy("an address can be listened on once, as https or as http: remove one");
+            let path = [Step::Key("listen"), Step::Key(key), Step::Element(index)];
+            report(document, &path, problem);
+        }
+    }
+}
+
+fn certificates(config: &Config, document: &mut Document<'_>) {
+    if config.tls.certificates.is_empty() {
+        let problem = Problem::error("HTTPS needs at least one certificate").remedy(
+            "write certificates = [{ certificate = \"certs/server.pem\", key = \
+             \"certs/server.key\" }]",
+        );
+        report(document, &["tls", "certificates"].map(Step::Key), problem);
+    }
+}
+
+fn upstream(config: &Config, document: &mut Document<'_>) {
+    let upstream = &config.upstream;
+    if upstream.idle_timeout >= IIS_IDLE {
+        let problem = Problem::warning("IIS closes a connection that rests for 120 seconds")
+            .remedy(
+                "stay below it, for example \"90s\": a request sent at the very moment the \
+                 backend closes is lost",
+            );
+        report(
+            document,
+            &["upstream", "idle_timeout"].map(Step::Key),
+            problem,
+        );
+    }
+    if upstream.max_idle > upstream.max_connections.get() {
+        let most = upstream.max_connections;
+        let problem = Problem::warning(format!("never more than {most} connections are open"))
+            .remedy(format!("write at most {most}, or raise max_connections"));
+        report(document, &["upstream", "max_idle"].map(Step::Key), problem);
+    }
+    if let UpstreamUrl::Http { host, port, .. } = &upstream.url
+        && config
+            .listen
+            .https
+            .iter()
+            .chain(&config.listen.http)
+            .any(|own| reaches(*own, host, *port))
+    {
+        let url = &upstream.url;
+        let problem = Problem::error(format!("syncgate itself listens on {url}"))
+            .remedy("write the address of the backend");
+        report(document, &["upstream", "url"].map(Step::Key), problem);
+    }
+}
+
+/// Whether a connection to `host` and `port` reaches the listener `own` of this machine.
+fn reaches(own: SocketAddr, host: &str, port: u16) -> bool {
+    let address = match host.eq_ignore_ascii_case("localhost") {
+        true => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        false => host.parse().ok(),
+    };
+    let here = address.is_some_and(|address| {
+        address == own.ip() || own.ip().is_unspecified() && address.is_loopback()
+    });
+    here && own.port() == port
+}
+
+fn routes(config: &Config, document: &mut Document<'_>) {
+    if config.routes.is_empty() {
+        let problem = Problem::error("no route, so that nothing would be forwarded")
+            .remedy("add [[routes]] with a path, or leave routes out to have the default ones");
+        document.report(problem.at(document.span(&[Step::Key("routes")])));
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        let path = route.path.as_str();
+        let problem = if path.eq_ignore_ascii_case(LOGIN) {
+            Problem::error(format!("{LOGIN} is answered by syncgate itself"))
+                .remedy("remove this route")
+        } else if let Some(first) = config.routes[..index]
+            .iter()
+            .find(|other| other.path.as_str().eq_ignore_ascii_case(path))
+        {
+            Problem::error(format!("there is a route for {} already", first.path)).remedy(
+                "paths are compared ignoring case: join the two, with all methods in one list",
+            )
+        } else {
+            continue;
+        };
+        let key = [Step::Key("routes"), Step::Element(index), Step::Key("path")];
+        document.report(problem.at(document.span(&key)));
+    }
+}
+
+fn limits(config: &Config, document: &mut Document<'_>) {
+    let limits = &config.limits;
+    if limits.header_size < SMALLEST_HEADER {
+        let problem = Problem::error("the head of a request needs room for 8 KiB")
+            .remedy("write \"8KiB\" or more");
+        report(document, &["limits", "header_size"].map(Step::Key), problem);
+    }
+    if limits.header_size > ByteSize::mib(1) {
+        let problem = Problem::error("the head of a request is held in memory, 1 MiB at most")
+            .remedy("write \"1MiB\" or less");
+        report(document, &["limits", "header_size"].map(Step::Key), problem);
+    }
+    if limits.uri_size > LONGEST_URI {
+        let problem = Problem::error("a path and query can be 65534 bytes long at most")
+            .remedy("write \"32KiB\" or less");
+        report(document, &["limits", "uri_size"].map(Step::Key), problem);
+    } else if limits.uri_size > limits.header_size {
+        let problem = Problem::error("the path is part of the head, so header_size bounds it too")
+            .remedy("write less than header_size, or raise that");
+        report(document, &["limits", "uri_size"].map(Step::Key), problem);
+    }
+}

@@ -1,0 +1,368 @@
+//! Pure: a TOML file that keeps its places, and gives every problem at once.
+//!
+//! A deserializer stops at the first error. So a section is read again and again, each time
+//! without the value that was wrong, until the rest of it is right.
+
+use std::ops::Range;
+
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::explain::explain;
+use super::report::{Problem, Problems};
+use super::suggest;
+
+/// A file as text, and where it is not TOML.
+pub(crate) struct Source {
+    /// The text without the lines that would keep toml from reading on.
+    readable: String,
+    problems: Problems,
+    /// Where each line starts.
+    lines: Vec<usize>,
+    /// The lines that are not TOML.
+    broken: Vec<usize>,
+}
+
+/// A parsed file, the problems found in it so far, and the values taken out because of them.
+pub(crate) struct Document<'s> {
+    source: &'s Source,
+    table: DeTable<'s>,
+    problems: Problems,
+    removed: Vec<Removed>,
+}
+
+/// A step on the way to a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step<'a> {
+    /// The value of this key.
+    Key(&'a str),
+    /// The element at this place.
+    Element(usize),
+}
+
+struct Removed {
+    section: String,
+    table: Range<usize>,
+    key: String,
+}
+
+impl Source {
+    /// Finds all places where `text`, the content of the file called `file`, is not TOML.
+    pub(crate) fn scan(file: &str, text: &str) -> Self {
+        let mut source = Self {
+            readable: text.to_owned(),
+            problems: Problems::none(file, text),
+            lines: line_starts(text),
+            broken: Vec::new(),
+        };
+        while let Some(line) = source.scan_once() {
+            let blank = " ".repeat(line.len());
+            source.readable.replace_range(line, &blank);
+        }
+        source
+    }
+
+    /// Whether the text is TOML. If not, the lines that are can be read all the same.
+    pub(crate) fn is_toml(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// The line, if any, that keeps what comes after it from being read.
+    fn scan_once(&mut self) -> Option<Range<usize>> {
+        let (_, errors) = DeTable::parse_recoverable(&self.readable);
+        for error in &errors {
+            let place = error.span().unwrap_or_default();
+            let line = self.line(place.start);
+            if !self.broken.contains(&line) {
+                let problem = explain(error.message(), "").problem;
+                self.problems.push(problem.at(Some(place)));
+                self.broken.push(line);
+            }
+            // What is left open makes what follows a part of itself: nothing is known of it.
+            let open = ["unclosed", "missing comma", "invalid multi-line"];
+            if open.iter().any(|open| error.message().starts_with(open)) {
+                self.readable.clear();
+                return None;
+            }
+            if error.message().starts_with("key with no value") {
+                let end = self
+                    .lines
+                    .get(line + 1)
+                    .map_or(self.readable.len(), |next| next - 1);
+                let line = self.lines[line]..end;
+                let is_blank = self.readable[line.clone()].trim().is_empty();
+                return (!is_blank).then_some(line);
+            }
+        }
+        None
+    }
+
+    /// The index of the line that holds `offset`.
+    fn line(&self, offset: usize) -> usize {
+        self.lines
+            .partition_point(|&start| start <= offset)
+            .saturating_sub(1)
+    }
+}
+
+impl<'s> Document<'s> {
+    /// Reads what can be read.
+    pub(crate) fn new(source: &'s Source) -> Self {
+        let (table, _) = DeTable::parse_recoverable(&source.readable);
+        let problems = source.problems.clone();
+        Self {
+            source,
+            table: table.into_inner(),
+            problems,
+            removed: Vec::new(),
+        }
+    }
+
+    /// Reports every section that is not in `known`. `home` says in which section a key belongs.
+    pub(crate) fn refuse_other_sections(
+        &mut self,
+        known: &[&str],
+        home: impl Fn(&str) -> Option<String>,
+    ) {
+        let mut problems = Vec::new();
+        for (key, value) in &self.table {
+            let name = key.get_ref().as_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let sections = format!("the sections are {}", known.join(", "));
+            let remedy = match (home(name), suggest::nearest(name, known)) {
+                (Some(section), _) => format!("it belongs under [{section}]"),
+                (None, Some(near)) => format!("did you mean `{near}`? {sections}"),
+                (None, None) => sections,
+            };
+            let message = match value.get_ref() {
+                DeValue::Table(_) | DeValue::Array(_) => format!("unknown section `{name}`"),
+                DeValue::String(_)
+                | DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_) => format!("`{name}` stands outside of any section"),
+            };
+            problems.push(Problem::error(message).at(Some(key.span())).remedy(remedy));
+        }
+        problems
+            .into_iter()
+            .for_each(|problem| self.report(problem));
+    }
+
+    /// Reads the section `[name]`; `None` when the file has none. What is wrong in it is reported
+    /// and left out.
+    pub(crate) fn section<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let value = self.table.get(name)?;
+        // serde would take a list for a struct, field by field.
+        if !value.get_ref().is_table() {
+            let problem = Problem::error(format!("`{name}` is one section"))
+                .at(Some(value.span()))
+                .remedy(format!("write [{name}] and its keys below it"));
+            return self.discard(name, problem);
+        }
+        self.read(name)
+    }
+
+    /// Reads all sections `[[name]]`; `None` when the file has none.
+    pub(crate) fn sections<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
+        let value = self.table.get(name)?;
+        if !value.get_ref().is_array() {
+            let problem = Problem::error(format!("there can be several `{name}`"))
+                .at(Some(value.span()))
+                .remedy(format!("write [[{name}]], with two brackets, above each"));
+            return self.discard(name, problem);
+        }
+        self.read(name)
+    }
+
+    fn discard<T>(&mut self, name: &str, problem: Problem) -> Option<T> {
+        self.table.remove(name);
+        self.report(problem);
+        None
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        loop {
+            let value = self.table.get(name)?;
+            let error = match T::deserialize(value.clone().into_deserializer()) {
+                Ok(section) => return Some(section),
+                Err(error) => error,
+            };
+            let span = error.span().unwrap_or_default();
+            let explained = explain(error.message(), name);
+            let known = explained.missing.is_some_and(|key| {
+                self.removed
+                    .iter()
+                    .any(|gone| gone.key == key && gone.table == span)
+            });
+            if !known {
+                self.report(explained.problem.at(error.span()));
+            }
+            self.remove(name, &span, explained.meant);
+        }
+    }
+
+    /// Where the value at `path` stands.
+    pub(crate) fn span(&self, path: &[Step<'_>]) -> Option<Range<usize>> {
+        let (first, rest) = path.split_first()?;
+        let Step::Key(key) = first else { return None };
+        let mut value = self.table.get(*key)?;
+        for step in rest {
+            value = match (step, value.get_ref()) {
+                (Step::Key(key), DeValue::Table(table)) => table.get(*key)?,
+                (Step::Element(index), DeValue::Array(array)) => array.get(*index)?,
+                (Step::Key(_) | Step::Element(_), _) => return None,
+            };
+        }
+        Some(value.span())
+    }
+
+    /// Whether something wrong was left out of the key of this section, so that its value is not
+    /// what was written.
+    pub(crate) fn is_damaged(&self, section: &str, key: &str) -> bool {
+        self.removed
+            .iter()
+            .any(|gone| gone.section == section && gone.key == key)
+    }
+
+    /// Reports a problem, unless its line is not even TOML and has been reported for that.
+    pub(crate) fn report(&mut self, problem: Problem) {
+        let line = problem
+            .span
+            .as_ref()
+            .map(|span| self.source.line(span.start));
+        if !line.is_some_and(|line| self.source.broken.contains(&line)) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// All problems found.
+    pub(crate) fn into_problems(self) -> Problems {
+        self.problems
+    }
+
+    /// Takes out what stands at `span` in the section, or all of it. `meant` is the key that
+    /// stands there under a wrong name.
+    fn remove(&mut self, section: &str, span: &Range<usize>, meant: Option<&str>) {
+        let Some(value) = self.table.get_mut(section) else {
+            return;
+        };
+        let path = find(value, span);
+        let mut above = &*value;
+        for step in path.iter().rev() {
+            if let (OwnedStep::Key(key), DeValue::Table(_)) = (step, above.get_ref()) {
+                for key in [Some(key.as_str()), meant].into_iter().flatten() {
+                    self.removed.push(Removed {
+                        section: section.to_owned(),
+                        table: above.span(),
+                        key: key.to_owned(),
+                    });
+                }
+            }
+            above = step.below(above);
+        }
+        if cut(value, path) == Left::Nothing {
+            self.table.remove(section);
+        }
+    }
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    let after_breaks = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
+    std::iter::once(0)
+        .chain(after_breaks.map(|(at, _)| at + 1))
+        .collect()
+}
+
+/// A step of a path found by [`find`].
+enum OwnedStep {
+    Key(String),
+    Element(usize),
+}
+
+impl OwnedStep {
+    fn below<'a, 't>(&self, value: &'a Spanned<DeValue<'t>>) -> &'a Spanned<DeValue<'t>> {
+        let below = match self {
+            Self::Key(key) => value.get_ref().get(key.as_str()),
+            Self::Element(index) => value.get_ref().get(*index),
+        };
+        below.unwrap_or(value)
+    }
+}
+
+/// The way to the innermost key or value that `span` names, last step first; empty when it is
+/// nothing below `value`.
+fn find(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Vec<OwnedStep> {
+    let covers = |value: &Spanned<DeValue<'_>>| {
+        let place = value.span();
+        place.start <= span.start && span.end <= place.end
+    };
+    let step = |below: &Spanned<DeValue<'_>>, named: bool, step: OwnedStep| {
+        let mut path = find(below, span);
+        let found = named || !path.is_empty() || covers(below);
+        found.then(|| {
+            path.push(step);
+            path
+        })
+    };
+    let path = match value.get_ref() {
+        DeValue::Table(table) => table.iter().find_map(|(key, below)| {
+            step(
+                below,
+                key.span() == *span,
+                OwnedStep::Key(key.get_ref().to_string()),
+            )
+        }),
+        DeValue::Array(array) => array
+            .iter()
+            .enumerate()
+            .find_map(|(index, below)| step(below, false, OwnedStep::Element(index))),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => None,
+    };
+    path.unwrap_or_default()
+}
+
+#[derive(PartialEq, Eq)]
+enum Left {
+    Something,
+    Nothing,
+}
+
+/// Takes out what `path` leads to. An array that has lost its last element goes as well: an empty
+/// one would be a problem that nobody made.
+fn cut(value: &mut Spanned<DeValue<'_>>, mut path: Vec<OwnedStep>) -> Left {
+    match (path.pop(), value.get_mut()) {
+        (Some(OwnedStep::Key(key)), DeValue::Table(table)) => {
+            let left = table.get_mut(key.as_str()).map(|below| cut(below, path));
+            if left == Some(Left::Nothing) {
+                table.remove(key.as_str());
+            }
+            Left::Something
+        }
+        (Some(OwnedStep::Element(index)), DeValue::Array(array)) => {
+            let left = array.get_mut(index).map(|below| cut(below, path));
+            if left == Some(Left::Nothing) {
+                let rest = std::mem::replace(array, DeArray::new())
+                    .into_iter()
+                    .enumerate();
+                *array = rest
+                    .filter(|&(i, _)| i != index)
+                    .map(|(_, kept)| kept)
+                    .collect();
+            }
+            if array.is_empty() {
+                Left::Nothing
+            } else {
+                Left::Something
+            }
+        }
+        (Some(OwnedStep::Key(_) | OwnedStep::Element(_)) | None, _) => Left::Nothing,
+    }
+}

@@ -1,0 +1,98 @@
+//! From `config.toml` to a [`Config`], or to everything that is wrong with it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::document::{Document, Source};
+use super::report::{Problem, Problems};
+use super::{Config, checks};
+use crate::upstream::UpstreamUrl;
+
+/// A configuration that can be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is probably not as it was meant.
+    pub warnings: Problems,
+}
+
+/// Reads the file, makes its paths relative to its own directory, and looks whether the files it
+/// names are there.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(&file, &error))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let source = Source::scan(&file, &text);
+    let (mut config, mut document) = read(&source);
+    config.resolve(directory);
+    if source.is_toml() {
+        checks::files(&config, &mut document);
+    }
+    finish(config, document)
+}
+
+/// Reads the text of a file called `file`. Paths stay as written, and no file is looked for.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn parse(file: &str, text: &str) -> Result<Loaded, Problems> {
+    let source = Source::scan(file, text);
+    let (config, document) = read(&source);
+    finish(config, document)
+}
+
+fn read(source: &Source) -> (Config, Document<'_>) {
+    let mut document = Document::new(source);
+    let config = Config::read(&mut document);
+    if source.is_toml() {
+        checks::cross(&config, &mut document);
+    }
+    (config, document)
+}
+
+fn finish(config: Config, document: Document<'_>) -> Result<Loaded, Problems> {
+    let warnings = document.into_problems();
+    match warnings.only_warnings() {
+        true => Ok(Loaded { config, warnings }),
+        false => Err(warnings),
+    }
+}
+
+fn unreadable(file: &str, error: &std::io::Error) -> Problems {
+    let mut problems = Problems::none(file, "");
+    let remedy = if error.kind() == ErrorKind::NotFound {
+        "`syncgate init` writes one; `--config FILE` names another"
+    } else if error.kind() == ErrorKind::InvalidData {
+        "save the file as UTF-8 text"
+    } else {
+        "let the user that syncgate runs as read the file"
+    };
+    problems.push(Problem::error(format!("cannot read the configuration: {error}")).remedy(remedy));
+    problems
+}
+
+impl Config {
+    /// Reads the file; what is only worth a warning is dropped.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        load(path).map(|loaded| loaded.config)
+    }
+
+    fn resolve(&mut self, directory: &Path) {
+        let resolve = |path: &mut PathBuf| *path = directory.join(&*path);
+        resolve(&mut self.accounts.file);
+        for certificate in &mut self.tls.certificates {
+            resolve(&mut certificate.certificate);
+            resolve(&mut certificate.key);
+        }
+        if let UpstreamUrl::Unix(path) = &mut self.upstream.url {
+            resolve(path);
+        }
+    }
+}
