@@ -1,0 +1,334 @@
+//! Pure: finds the root object's `form` in a body that streams through, and checks the body to its
+//! end as RFC 8259 JSON in UTF-8. What a lenient parser could read differently is refused. Memory
+//! is constant and nothing recurses; sixty-four bytes are read at a time.
+
+mod grammar;
+mod number;
+mod planes;
+mod text;
+mod utf8;
+
+use grammar::{Grammar, Tokens};
+use planes::{BLOCK, Block};
+use text::Key;
+use utf8::Utf8;
+
+pub use grammar::MAX_DEPTH;
+pub use number::MAX_NUMBER;
+
+/// Longest key of the root object, in bytes between its quotes.
+pub const MAX_KEY: usize = 256;
+
+/// Bounds of what a [`FormReader`] accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormLimits {
+    /// The form's closing quote must be among the first so many bytes of the body.
+    pub lookahead: usize,
+    /// Longest form, in bytes of UTF-8 after unescaping.
+    pub form: usize,
+}
+
+impl Default for FormLimits {
+    fn default() -> Self {
+        Self {
+            lookahead: 64 * 1024,
+            form: 256,
+        }
+    }
+}
+
+/// What is known of the form so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormState {
+    /// Not seen yet.
+    Pending,
+    /// Read; see [`FormReader::form`].
+    Found,
+}
+
+/// Why a body is refused. The texts name nothing of the body and may be sent to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormViolation {
+    /// The text begins with U+FEFF.
+    #[error("the body begins with a byte order mark")]
+    ByteOrderMark,
+    /// The bytes are not UTF-8.
+    #[error("the body is not valid UTF-8")]
+    NotUtf8,
+    /// The text does not begin with `{`, or is empty.
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    /// The text breaks a rule of RFC 8259.
+    #[error("the body is not valid JSON (RFC 8259)")]
+    NotJson,
+    /// The text ends before the root object does.
+    #[error("the JSON of the body ends too early")]
+    Truncated,
+    /// Something other than white space follows the root object.
+    #[error("something follows the JSON object of the body")]
+    TrailingText,
+    /// More than [`MAX_DEPTH`] levels.
+    #[error("the JSON of the body is nested deeper than 64 levels")]
+    TooDeep,
+    /// A number of more than [`MAX_NUMBER`] bytes.
+    #[error("a number in the body is longer than 128 characters")]
+    NumberTooLong,
+    /// A key of the root object of more than [`MAX_KEY`] bytes.
+    #[error("a key of the body's JSON object is longer than 256 bytes")]
+    KeyTooLong,
+    /// A key of the root object, or the form, holds half of a surrogate pair.
+    #[error("a key or the form holds half of a surrogate pair")]
+    LoneSurrogate,
+    /// A second key equals `form` ignoring case.
+    #[error("the key `form` occurs twice")]
+    DuplicateForm,
+    /// A key is not `form` as written but may be to a lenient parser.
+    #[error("a key resembles `form` but is written in another way")]
+    DisguisedKey,
+    /// The root object has no `form`.
+    #[error("the key `form` is missing")]
+    MissingForm,
+    /// The value of `form` is not a string.
+    #[error("the value of `form` is not a string")]
+    FormNotText,
+    /// The form holds a control character.
+    #[error("the value of `form` holds a control character")]
+    UnreadableForm,
+    /// The form is longer than [`FormLimits::form`].
+    #[error("the value of `form` is too long")]
+    FormTooLong,
+    /// The form did not end within [`FormLimits::lookahead`].
+    #[error("the key `form` comes too late in the body")]
+    FormTooLate,
+}
+
+/// Reads one body. The verdict depends on the bytes alone, not on how they are cut into chunks.
+///
+/// The form may become known up to 63 bytes late, and a violation likewise: nothing holds of the
+/// body as a whole until [`finish`](Self::finish) says so.
+#[derive(Debug)]
+pub struct FormReader {
+    limits: FormLimits,
+    utf8: Utf8,
+    grammar: Grammar,
+    pending: Block,
+    held: usize,
+    /// Where the next block begins in the body.
+    offset: usize,
+    sought: Sought,
+    /// Raw text of a key or the form that a block ended in.
+    raw: Vec<u8>,
+    form: Option<String>,
+    violation: Option<FormViolation>,
+}
+
+/// What of the root object comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sought {
+    Key,
+    KeyEnd,
+    Form,
+    FormEnd,
+}
+
+impl FormReader {
+    /// A reader at the start of a body.
+    pub fn new(limits: FormLimits) -> Self {
+        Self {
+            limits,
+            utf8: Utf8::default(),
+            grammar: Grammar::default(),
+            pending: [b' '; BLOCK],
+            held: 0,
+            offset: 0,
+            sought: Sought::Key,
+            raw: Vec::new(),
+            form: None,
+            violation: None,
+        }
+    }
+
+    /// The form, once read. It decides nothing about the rest of the body.
+    pub fn form(&self) -> Option<&str> {
+        self.form.as_deref()
+    }
+
+    /// Reads the next bytes of the body. After a violation every call returns the same one.
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<FormState, FormViolation> {
+        self.settle(|reader| reader.advance(chunk))?;
+        Ok(if self.form.is_some() {
+            FormState::Found
+        } else {
+            FormState::Pending
+        })
+    }
+
+    /// Ends the body; the form, if the body as a whole is as it must be.
+    pub fn finish(&mut self) -> Result<&str, FormViolation> {
+        self.settle(Self::end)?;
+        self.form().ok_or(FormViolation::MissingForm)
+    }
+
+    fn settle(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<(), FormViolation>,
+    ) -> Result<(), FormViolation> {
+        if let Some(violation) = self.violation {
+            return Err(violation);
+        }
+        let settled = step(self);
+        self.violation = settled.err();
+        settled
+    }
+
+    fn advance(&mut self, chunk: &[u8]) -> Result<(), FormViolation> {
+        // What is checked as UTF-8 is read while it is still in the cache.
+        for window in chunk.chunks(WINDOW) {
+            match self.utf8.check(window) {
+                Ok(()) => self.read(window)?,
+                Err(at) => {
+                    // Blocks that the fault is not in come first, as with any other cut.
+                    self.read(&window[..at])?;
+                    return Err(FormViolation::NotUtf8);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, mut text: &[u8]) -> Result<(), FormViolation> {
+        if self.held > 0 {
+            let taken = text.len().min(BLOCK - self.held);
+            self.pending[self.held..self.held + taken].copy_from_slice(&text[..taken]);
+            self.held += taken;
+            text = &text[taken..];
+            if self.held < BLOCK {
+                return Ok(());
+            }
+            let block = self.pending;
+            self.held = 0;
+            self.read_block(&block)?;
+            self.check_lookahead()?;
+        }
+        let (blocks, rest) = text.as_chunks::<BLOCK>();
+        for block in blocks {
+            self.read_block(block)?;
+            self.check_lookahead()?;
+        }
+        self.pending[..rest.len()].copy_from_slice(rest);
+        self.held = rest.len();
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), FormViolation> {
+        if !self.utf8.is_whole() {
+            return Err(FormViolation::NotUtf8);
+        }
+        // Blanks after the end change nothing, and a string left open stays open.
+        let mut block = self.pending;
+        block[self.held..].fill(b' ');
+        self.held = 0;
+        self.read_block(&block)?;
+        if self.grammar.is_blank() {
+            return Err(FormViolation::NotAnObject);
+        }
+        if !self.grammar.is_closed() {
+            return Err(FormViolation::Truncated);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read_block(&mut self, block: &Block) -> Result<(), FormViolation> {
+        if self.offset == 0 && block.starts_with(BYTE_ORDER_MARK) {
+            return Err(FormViolation::ByteOrderMark);
+        }
+        let tokens = self.grammar.read(block)?;
+        if tokens.root_keys != 0 || self.sought != Sought::Key {
+            self.read_root(block, &tokens)?;
+        }
+        self.offset += BLOCK;
+        if self.grammar.is_closed() && self.form.is_none() {
+            return Err(FormViolation::MissingForm);
+        }
+        Ok(())
+    }
+
+    fn check_lookahead(&self) -> Result<(), FormViolation> {
+        if self.form.is_none() && self.offset >= self.limits.lookahead {
+            return Err(FormViolation::FormTooLate);
+        }
+        Ok(())
+    }
+
+    /// Follows the keys of the root object, and the value of `form`, through a block.
+    fn read_root(&mut self, block: &Block, tokens: &Tokens) -> Result<(), FormViolation> {
+        let mut from = 0;
+        loop {
+            let sought = match self.sought {
+                Sought::Key => tokens.root_keys,
+                Sought::Form => tokens.starts,
+                Sought::KeyEnd | Sought::FormEnd => tokens.string_ends,
+            };
+            let next = (sought & u64::MAX.unbounded_shl(from)).trailing_zeros();
+            let passed = &block[from as usize..next as usize];
+            match self.sought {
+                Sought::KeyEnd => self.keep(passed, MAX_KEY, FormViolation::KeyTooLong)?,
+                Sought::FormEnd => {
+                    self.keep(passed, 6 * self.limits.form, FormViolation::FormTooLong)?;
+                }
+                Sought::Key | Sought::Form => {}
+            }
+            if next == 64 {
+                return Ok(());
+            }
+            self.sought = self.reach(next, tokens)?;
+            from = next + 1;
+        }
+    }
+
+    fn keep(
+        &mut self,
+        text: &[u8],
+        limit: usize,
+        violation: FormViolation,
+    ) -> Result<(), FormViolation> {
+        if self.raw.len() + text.len() > limit {
+            return Err(violation);
+        }
+        self.raw.extend_from_slice(text);
+        Ok(())
+    }
+
+    /// Takes what was sought, now that it is reached.
+    fn reach(&mut self, at: u32, tokens: &Tokens) -> Result<Sought, FormViolation> {
+        match self.sought {
+            Sought::Key => {
+                self.raw.clear();
+                Ok(Sought::KeyEnd)
+            }
+            Sought::KeyEnd => match text::judge_key(&self.raw)? {
+                Key::Other => Ok(Sought::Key),
+                Key::Form if self.form.is_some() => Err(FormViolation::DuplicateForm),
+                Key::Form => Ok(Sought::Form),
+            },
+            Sought::Form if tokens.string_starts >> at & 1 == 1 => {
+                self.raw.clear();
+                Ok(Sought::FormEnd)
+            }
+            Sought::Form => Err(FormViolation::FormNotText),
+            Sought::FormEnd => {
+                if self.offset + at as usize >= self.limits.lookahead {
+                    return Err(FormViolation::FormTooLate);
+                }
+                self.form = Some(text::read_form(&self.raw, self.limits.form)?);
+                Ok(Sought::Key)
+            }
+        }
+    }
+}
+
+/// How much is checked as UTF-8 at a time.
+const WINDOW: usize = 16 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();

@@ -1,0 +1,132 @@
+//! Pure: what the raw text between two quotes stands for.
+
+use super::FormViolation;
+
+/// What a key of the root object is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// `form`, in whatever case.
+    Form,
+    /// Something that no parser takes for it.
+    Other,
+}
+
+/// Judges a key by its raw text.
+///
+/// The key itself is accepted in plain ASCII only. What differs from it by an escape, or by
+/// characters that a culture-aware or cleaning comparison ignores or maps (controls, blanks,
+/// invisible and combining characters, full width and other styled letters), is refused.
+pub(super) fn judge_key(raw: &[u8]) -> Result<Key, FormViolation> {
+    if raw.eq_ignore_ascii_case(FORM.as_bytes()) {
+        return Ok(Key::Form);
+    }
+    let mut wanted = FORM.chars();
+    let mut alike = true;
+    for character in characters(raw)? {
+        // The rest is still decoded: a key must be text that every parser can represent.
+        let plain = plain_letter(character?);
+        alike = alike && plain.is_none_or(|plain| wanted.next() == Some(plain));
+    }
+    if alike && wanted.next().is_none() {
+        Err(FormViolation::DisguisedKey)
+    } else {
+        Ok(Key::Other)
+    }
+}
+
+/// Reads the form's name from its raw text; at most `limit` bytes of UTF-8.
+pub(super) fn read_form(raw: &[u8], limit: usize) -> Result<String, FormViolation> {
+    let mut form = String::with_capacity(raw.len().min(limit));
+    for character in characters(raw)? {
+        let character = character?;
+        if character.is_control() {
+            return Err(FormViolation::UnreadableForm);
+        }
+        if form.len() + character.len_utf8() > limit {
+            return Err(FormViolation::FormTooLong);
+        }
+        form.push(character);
+    }
+    Ok(form)
+}
+
+/// The characters that a string of valid JSON stands for.
+fn characters(
+    raw: &[u8],
+) -> Result<impl Iterator<Item = Result<char, FormViolation>>, FormViolation> {
+    let text = std::str::from_utf8(raw).map_err(|_| FormViolation::NotUtf8)?;
+    let mut rest = text.chars();
+    Ok(std::iter::from_fn(move || {
+        let character = rest.next()?;
+        Some(if character == '\\' {
+            unescape(&mut rest)
+        } else {
+            Ok(character)
+        })
+    }))
+}
+
+fn unescape(rest: &mut std::str::Chars<'_>) -> Result<char, FormViolation> {
+    match rest.next() {
+        Some('u') => {
+            let first = code_unit(rest)?;
+            let second = if (0xD800..0xDC00).contains(&first) {
+                if !rest.as_str().starts_with("\\u") {
+                    return Err(FormViolation::LoneSurrogate);
+                }
+                rest.nth(1);
+                Some(code_unit(rest)?)
+            } else {
+                None
+            };
+            match char::decode_utf16([first].into_iter().chain(second)).next() {
+                Some(Ok(character)) => Ok(character),
+                Some(Err(_)) | None => Err(FormViolation::LoneSurrogate),
+            }
+        }
+        Some('b') => Ok('\u{8}'),
+        Some('f') => Ok('\u{c}'),
+        Some('n') => Ok('\n'),
+        Some('r') => Ok('\r'),
+        Some('t') => Ok('\t'),
+        Some(same @ ('"' | '\\' | '/')) => Ok(same),
+        Some(_) | None => Err(FormViolation::NotJson),
+    }
+}
+
+fn code_unit(rest: &mut std::str::Chars<'_>) -> Result<u16, FormViolation> {
+    let (digits, _) = rest
+        .as_str()
+        .split_at_checked(4)
+        .ok_or(FormViolation::NotJson)?;
+    rest.nth(3);
+    u16::from_str_radix(digits, 16).map_err(|_| FormViolation::NotJson)
+}
+
+/// The small letter that a loose comparison may see in a character; none if it may see nothing.
+fn plain_letter(character: char) -> Option<char> {
+    let styled = |first: u32| {
+        let index = (u32::from(character) - first) % 26;
+        char::from_u32(u32::from('a') + index).unwrap_or(character)
+    };
+    Some(match character {
+        '!'..='~' => character.to_ascii_lowercase(),
+        'Ａ'..='Ｚ' => styled(0xFF21),
+        'ａ'..='ｚ' => styled(0xFF41),
+        'Ⓐ'..='ⓩ' => styled(0x24B6),
+        '⒜'..='⒵' => styled(0x249C),
+        '\u{1F110}'..='\u{1F129}' => styled(0x1F110),
+        '\u{1F130}'..='\u{1F149}' => styled(0x1F130),
+        '\u{1F150}'..='\u{1F169}' => styled(0x1F150),
+        '\u{1F170}'..='\u{1F189}' => styled(0x1F170),
+        '\u{1D400}'..='\u{1D6A3}' => styled(0x1D400),
+        'ᶠ' | 'ℱ' | 'Ⅎ' | 'ⅎ' => 'f',
+        'ᵒ' | 'ₒ' | 'ᴼ' | 'º' | 'ℴ' => 'o',
+        'ʳ' | 'ᵣ' | 'ᴿ' | 'ℛ' | 'ℜ' | 'ℝ' => 'r',
+        'ᵐ' | 'ₘ' | 'ᴹ' | 'ℳ' | 'Ⅿ' | 'ⅿ' => 'm',
+        _ if character.is_alphanumeric() => character,
+        _ => return None,
+    })
+}
+
+const FORM: &str = "form";
