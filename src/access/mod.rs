@@ -3,3 +3,4 @@
 pub mod bearer;
 pub mod form;
 pub mod permit;
+pub mod rights;
