@@ -3,9 +3,51 @@
 use std::sync::Arc;
 
 use ring::digest;
+use thiserror::Error;
 
-use super::file::Entry;
+use super::admission::Admission;
+use super::judge::Entry;
+use crate::access::rights::{Mode, Rights};
+use crate::login::body::MAX_USERNAME;
 use crate::login::hashing::PasswordHash;
+
+/// Checks a user name: 1 to 256 of the ASCII letters and digits and `. _ - @ +`, the first of them
+/// a letter or digit. So a name is safe in a header, a log and a command line, and no backend can
+/// take two names for one by folding characters.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.len() > MAX_USERNAME {
+        return Err(NameError::TooLong);
+    }
+    match name.chars().next() {
+        None => return Err(NameError::Empty),
+        Some(first) if first.is_ascii_alphanumeric() => {}
+        Some(first) => return Err(NameError::First(first)),
+    }
+    let stands = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
+    name.chars()
+        .find(|&c| !stands(c))
+        .map_or(Ok(()), |c| Err(NameError::Character(c)))
+}
+
+/// Why a text is no user name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("a user name cannot be empty")]
+    Empty,
+    /// Longer than 256 bytes.
+    #[error("a user name can be {MAX_USERNAME} characters long at most")]
+    TooLong,
+    /// Begins with something else than a letter or digit.
+    #[error("a user name begins with a letter or digit of ASCII, not with {0:?}")]
+    First(char),
+    /// Holds a character that no user name has.
+    #[error("a user name cannot hold {0:?}, only ASCII letters, digits and . _ - @ +")]
+    Character(char),
+}
 
 /// Stands for an account's name: equal names have equal ids for as long as the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,7 +76,7 @@ pub struct PasswordMark([u8; 8]);
 
 impl PasswordMark {
     /// Of a stored hash. Since each has its own salt, the same password set anew counts as new.
-    fn of(phc: &str) -> Self {
+    pub(super) fn of(phc: &str) -> Self {
         let digest = digest::digest(&digest::SHA256, phc.as_bytes());
         let mut mark = [0; 8];
         mark.copy_from_slice(&digest.as_ref()[..8]);
@@ -62,22 +104,34 @@ pub struct Account {
     password: Arc<PasswordHash>,
     mark: PasswordMark,
     disabled: bool,
+    rights: Rights,
+    mode: Mode,
+    roles: Vec<String>,
+    admission: Admission,
 }
 
 impl Account {
     pub(super) fn new(id: AccountId, name: Arc<str>, entry: Entry) -> Self {
         let Entry {
             name: _,
-            phc,
             password,
+            mark,
             disabled,
+            rights,
+            mode,
+            roles,
+            admission,
         } = entry;
         Self {
             id,
             name,
-            mark: PasswordMark::of(&phc),
-            password: Arc::new(password),
+            password,
+            mark,
             disabled,
+            rights,
+            mode,
+            roles,
+            admission,
         }
     }
 
@@ -106,9 +160,70 @@ impl Account {
         self.mark
     }
 
+    /// From where and when the account may be used.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// What the account may reach: its own rights and those of its roles.
+    #[must_use]
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// What becomes of a request without the right to it.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The names of the roles that the account has.
+    #[must_use]
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
     /// True when the account may neither sign in nor use its tokens.
     #[must_use]
     pub fn is_disabled(&self) -> bool {
         self.disabled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let long = "a".repeat(MAX_USERNAME);
+        let cases = [
+            ("till-01", Ok(())),
+            ("A.b_c@example+1", Ok(())),
+            ("0", Ok(())),
+            (&*long, Ok(())),
+            (&format!("{long}a"), Err(NameError::TooLong)),
+            ("", Err(NameError::Empty)),
+            ("-x", Err(NameError::First('-'))),
+            (" x", Err(NameError::First(' '))),
+            ("\u{ff41}dmin", Err(NameError::First('\u{ff41}'))),
+            ("a b", Err(NameError::Character(' '))),
+            ("a\nb", Err(NameError::Character('\n'))),
+            ("m\u{fc}ller", Err(NameError::Character('\u{fc}'))),
+            ("a,b", Err(NameError::Character(','))),
+            ("a:b", Err(NameError::Character(':'))),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(check_name(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_follows_the_stored_hash_and_survives_storing() {
+        let mark = PasswordMark::of("one");
+        assert_eq!(mark, PasswordMark::of("one"));
+        assert_ne!(mark, PasswordMark::of("two"));
+        assert_eq!(PasswordMark::from_bytes(mark.to_bytes()), mark);
     }
 }

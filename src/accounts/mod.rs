@@ -1,10 +1,16 @@
 //! Who may sign in: the accounts of the gateway, read from `users.toml` and swapped whole on reload.
 
 mod account;
+mod admission;
 mod file;
+mod judge;
+mod mask;
+mod private_file;
 mod settings;
 
-pub use account::{Account, AccountId, PasswordMark};
+pub use account::{Account, AccountId, NameError, PasswordMark, check_name};
+pub use admission::{Admission, NotAdmitted};
+pub use private_file::PrivateFileError;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-pub use file::Problems;
+use crate::config::Problems;
+use crate::route::RouteSection;
+
 pub use settings::AccountsSection;
 
 /// The accounts in force. Reading never waits, not even for a reload.
@@ -21,21 +29,28 @@ pub struct Accounts {
     path: PathBuf,
     table: ArcSwap<AccountTable>,
     /// Held over a whole reload, so that an older file never replaces a newer one.
-    names: Mutex<Names>,
+    reloading: Mutex<Reloading>,
+}
+
+/// What a reload needs besides the file.
+#[derive(Debug)]
+struct Reloading {
+    names: Names,
+    routes: Vec<RouteSection>,
 }
 
 impl Accounts {
-    /// Reads the account file.
+    /// Reads the account file. Rights are compiled for `routes`, by their indices.
     ///
     /// # Errors
     /// Everything that is wrong with the file, at once.
-    pub fn open(path: &Path) -> Result<Self, Problems> {
+    pub fn open(path: &Path, routes: Vec<RouteSection>) -> Result<Self, Problems> {
         let mut names = Names::default();
-        let table = AccountTable::new(file::read(path)?, &mut names);
+        let table = AccountTable::new(file::read(path, Some(&routes))?, &mut names);
         Ok(Self {
             path: path.to_owned(),
             table: ArcSwap::from_pointee(table),
-            names: Mutex::new(names),
+            reloading: Mutex::new(Reloading { names, routes }),
         })
     }
 
@@ -45,8 +60,12 @@ impl Accounts {
     /// # Errors
     /// Everything that is wrong with the file; the state before stays in force.
     pub fn reload(&self) -> Result<usize, Problems> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = AccountTable::new(file::read(&self.path)?, &mut names);
+        let mut reloading = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Reloading { names, routes } = &mut *reloading;
+        let table = AccountTable::new(file::read(&self.path, Some(routes))?, names);
         let count = table.len();
         self.table.store(Arc::new(table));
         Ok(count)
@@ -84,10 +103,12 @@ pub struct AccountTable {
     by_name: HashMap<Arc<str>, Arc<Account>>,
     /// Indexed by [`AccountId`]; names that are gone leave a hole.
     by_id: Vec<Option<Arc<Account>>>,
+    warnings: Problems,
 }
 
 impl AccountTable {
-    fn new(entries: Vec<file::Entry>, names: &mut Names) -> Self {
+    fn new(content: judge::Content, names: &mut Names) -> Self {
+        let judge::Content { entries, warnings } = content;
         let mut by_name = HashMap::with_capacity(entries.len());
         for entry in entries {
             let (id, name) = names.intern(&entry.name);
@@ -97,7 +118,11 @@ impl AccountTable {
         for account in by_name.values() {
             by_id[account.id().index()] = Some(Arc::clone(account));
         }
-        Self { by_name, by_id }
+        Self {
+            by_name,
+            by_id,
+            warnings,
+        }
     }
 
     /// The account of a name, compared byte for byte.
@@ -110,6 +135,12 @@ impl AccountTable {
     #[must_use]
     pub fn by_id(&self, id: AccountId) -> Option<&Arc<Account>> {
         self.by_id.get(id.index())?.as_ref()
+    }
+
+    /// What is probably not as it was meant in the file that this state comes from.
+    #[must_use]
+    pub fn warnings(&self) -> &Problems {
+        &self.warnings
     }
 
     /// How many accounts there are, disabled ones included.

@@ -50,9 +50,15 @@ struct Removed {
 impl Source {
     /// Finds all places where `text`, the content of the file called `file`, is not TOML.
     pub(crate) fn scan(file: &str, text: &str) -> Self {
+        Self::scan_masked(file, text, text)
+    }
+
+    /// As [`scan`](Self::scan), for a text that holds secrets: reports quote `shown`, which is as
+    /// long and has its lines at the same places.
+    pub(crate) fn scan_masked(file: &str, text: &str, shown: &str) -> Self {
         let mut source = Self {
             readable: text.to_owned(),
-            problems: Problems::none(file, text),
+            problems: Problems::none(file, shown),
             lines: line_starts(text),
             broken: Vec::new(),
         };

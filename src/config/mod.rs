@@ -2,7 +2,7 @@
 //! that uses it.
 
 mod checks;
-mod document;
+pub(crate) mod document;
 mod explain;
 mod load;
 mod report;

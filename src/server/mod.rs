@@ -25,9 +25,9 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::interval;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{Reload, Watcher};
 use crate::gateway::Shared;
 use crate::login::hashing::HashingPool;
@@ -59,7 +59,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// The account file.
     #[error(transparent)]
-    Accounts(#[from] accounts::Problems),
+    Accounts(#[from] config::Problems),
     /// A listening address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -87,7 +87,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
-        let accounts = Accounts::open(&config.accounts.file)?;
+        let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);

@@ -1,0 +1,296 @@
+//! Pure: whether the parts of an account file fit each other, and what follows from them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::account::PasswordMark;
+use super::admission::Admission;
+use super::file::{Name, Role, StoredPassword, User};
+use crate::access::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
+use crate::config::document::{Document, Step};
+use crate::config::{Problem, Problems, suggest};
+use crate::login::hashing::PasswordHash;
+use crate::route::RouteSection;
+
+/// Everything in the file, and what is only worth a warning.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// By name.
+    pub(super) entries: Vec<Entry>,
+    pub(super) warnings: Problems,
+}
+
+/// One user of the file, validated.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) password: Arc<PasswordHash>,
+    pub(super) mark: PasswordMark,
+    pub(super) disabled: bool,
+    pub(super) rights: Rights,
+    pub(super) mode: Mode,
+    pub(super) roles: Vec<String>,
+    pub(super) admission: Admission,
+}
+
+/// The file as far as it could be read.
+pub(super) struct Judge<'s, 'r> {
+    pub(super) document: Document<'s>,
+    pub(super) roles: BTreeMap<Name, Role>,
+    /// The configured routes, if they are known.
+    pub(super) routes: Option<&'r [RouteSection]>,
+}
+
+/// A role, compiled.
+struct Compiled {
+    rights: Rights,
+    mode: Mode,
+}
+
+impl Judge<'_, '_> {
+    /// The content of the file, or everything that is wrong with it.
+    pub(super) fn judge(mut self, users: BTreeMap<Name, User>) -> Result<Content, Problems> {
+        self.distinct(&users);
+        let mut roles = BTreeMap::new();
+        for (name, role) in std::mem::take(&mut self.roles) {
+            let rights = self.rights("roles", &name, &role.allow);
+            roles.insert(
+                name,
+                Compiled {
+                    rights,
+                    mode: role.mode.unwrap_or_default(),
+                },
+            );
+        }
+        let entries: Vec<_> = users
+            .into_iter()
+            .filter_map(|(name, user)| self.user(name, user, &roles))
+            .collect();
+        let warnings = self.document.into_problems();
+        match warnings.only_warnings() {
+            true => Ok(Content { entries, warnings }),
+            false => Err(warnings),
+        }
+    }
+
+    /// Names that differ only in case would be one to many a backend.
+    fn distinct(&mut self, users: &BTreeMap<Name, User>) {
+        let mut seen: BTreeMap<String, &Name> = BTreeMap::new();
+        for name in users.keys() {
+            if let Some(other) = seen.insert(name.text.to_ascii_lowercase(), name) {
+                let message = format!("`{}` and `{}` differ only in case", other.text, name.text);
+                let problem = Problem::error(message).at(Some(name.span.clone()));
+                self.document
+                    .report(problem.remedy("rename one: a backend may mistake them"));
+            }
+        }
+    }
+
+    fn user(&mut self, name: Name, user: User, roles: &BTreeMap<Name, Compiled>) -> Option<Entry> {
+        let given = user.allow.is_some() || !user.roles.is_empty();
+        if !given && !self.document.is_damaged("users", "allow") {
+            let problem = Problem::warning(format!("`{}` may reach nothing", name.text));
+            let remedy = "add `allow` or `roles`, or `allow = []` if that is what is meant";
+            self.document
+                .report(problem.at(Some(name.span.clone())).remedy(remedy));
+        }
+        let own = user
+            .allow
+            .as_ref()
+            .map(|allow| self.rights("users", &name, allow));
+        let named: Vec<_> = user
+            .roles
+            .iter()
+            .filter_map(|role| self.role(role, roles))
+            .collect();
+        let admission = Admission {
+            networks: user.networks.0,
+            valid_from: user.valid_from.as_ref().map(|moment| *moment.get_ref()),
+            valid_until: user.valid_until.as_ref().map(|moment| *moment.get_ref()),
+            hours: user.hours,
+        };
+        self.validity(user.valid_from.as_ref(), user.valid_until.as_ref());
+        let (password, mark) = self.password(&name, &user.password)?;
+        Some(Entry {
+            name: name.text,
+            password,
+            mark,
+            disabled: user.disabled,
+            mode: mode(user.mode, &named),
+            rights: named
+                .iter()
+                .fold(own.unwrap_or_default(), |all, role| all.union(&role.rights)),
+            roles: user.roles.into_iter().map(Spanned::into_inner).collect(),
+            admission,
+        })
+    }
+
+    fn password(
+        &mut self,
+        name: &Name,
+        stored: &Spanned<StoredPassword>,
+    ) -> Option<(Arc<PasswordHash>, PasswordMark)> {
+        let user = &name.text;
+        let remedy = format!("set a password: syncgate user passwd {user}");
+        match stored.get_ref() {
+            StoredPassword::Unusable(error) => {
+                let problem = Problem::error(error.to_string());
+                self.document
+                    .report(problem.at(Some(stored.span())).remedy(remedy));
+                None
+            }
+            StoredPassword::Hash { hash, mark } => {
+                if !hash.has_standard_cost() {
+                    let problem = Problem::warning(format!(
+                        "to verify this hash takes another time than for a user that does not \
+                         exist, so strangers can find out that there is a user `{user}`"
+                    ));
+                    self.document
+                        .report(problem.at(Some(stored.span())).remedy(remedy));
+                }
+                Some((Arc::clone(hash), *mark))
+            }
+        }
+    }
+
+    fn validity<T: PartialOrd>(&mut self, from: Option<&Spanned<T>>, until: Option<&Spanned<T>>) {
+        if let (Some(from), Some(until)) = (from, until)
+            && from.get_ref() >= until.get_ref()
+        {
+            let problem = Problem::error("`valid_until` is not after `valid_from`");
+            let problem = problem
+                .at(Some(until.span()))
+                .remedy("write a later moment");
+            self.document.report(problem);
+        }
+    }
+
+    fn role<'r>(
+        &mut self,
+        role: &Spanned<String>,
+        roles: &'r BTreeMap<Name, Compiled>,
+    ) -> Option<&'r Compiled> {
+        let name = role.get_ref();
+        let found = roles.get(name.as_str());
+        if found.is_none() && !self.document.is_damaged("roles", name) {
+            let names: Vec<_> = roles.keys().map(|role| &*role.text).collect();
+            let remedy = match suggest::nearest(name, &names) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("add a section [roles.{name}]"),
+            };
+            let problem = Problem::error(format!("there is no role `{name}`"));
+            self.document
+                .report(problem.at(Some(role.span())).remedy(remedy));
+        }
+        found
+    }
+
+    /// Compiles a list of rights; what is wrong in it is reported and left out.
+    fn rights(&mut self, section: &str, name: &Name, allow: &Allow) -> Rights {
+        let paths: Vec<_> = self
+            .routes
+            .unwrap_or_default()
+            .iter()
+            .map(|route| route.path.as_str())
+            .collect();
+        let entries = match allow {
+            Allow::Everything => {
+                return Rights::compile(allow, &paths).unwrap_or_default();
+            }
+            Allow::Entries(entries) => entries,
+        };
+        let mut rights = Rights::default();
+        for (index, entry) in entries.iter().enumerate() {
+            let list = Allow::Entries(vec![entry.clone()]);
+            let compiled = match self.routes {
+                Some(_) => Rights::compile(&list, &paths),
+                None => Rights::compile(&list, &[&entry.route]),
+            };
+            let place = |document: &Document<'_>, key| place(document, section, name, index, key);
+            match compiled {
+                Ok(more) => rights = rights.union(&more),
+                Err(error) => {
+                    let (key, remedy) = explain(&error, &paths);
+                    let problem = Problem::error(error.to_string()).remedy(remedy);
+                    let span = place(&self.document, key);
+                    self.document.report(problem.at(span));
+                }
+            }
+            if let Some(problem) = self.unreachable(entry) {
+                let span = place(&self.document, "methods");
+                self.document.report(problem.at(span));
+            }
+        }
+        rights
+    }
+
+    /// A method that the route does not take, so that the right to it is a right to nothing.
+    fn unreachable(&self, entry: &AllowEntry) -> Option<Problem> {
+        let same = |route: &&RouteSection| route.path.as_str().eq_ignore_ascii_case(&entry.route);
+        let route = self.routes?.iter().find(same)?;
+        let method = entry
+            .methods
+            .iter()
+            .flatten()
+            .find(|method| !route.methods.contains(method))?;
+        let taken: Vec<_> = route.methods.iter().map(|method| method.as_str()).collect();
+        let problem = Problem::warning(format!("the route {} does not take {method}", route.path));
+        Some(problem.remedy(format!("it takes {}", taken.join(", "))))
+    }
+}
+
+/// The user's own mode decides; without one, all roles of the user must say `report` for it to be.
+fn mode(own: Option<Mode>, roles: &[&Compiled]) -> Mode {
+    let all_report = !roles.is_empty() && roles.iter().all(|role| role.mode == Mode::Report);
+    own.unwrap_or(if all_report {
+        Mode::Report
+    } else {
+        Mode::Enforce
+    })
+}
+
+/// Where a key of an entry stands, or the nearest thing around it.
+fn place(
+    document: &Document<'_>,
+    section: &str,
+    name: &Name,
+    index: usize,
+    key: &str,
+) -> Option<Range<usize>> {
+    let list = [
+        Step::Key(section),
+        Step::Key(&name.text),
+        Step::Key("allow"),
+    ];
+    // What was left out as wrong has moved the others up.
+    let exact = !document.is_damaged(section, "allow");
+    let entry = [&list[..], &[Step::Element(index)]].concat();
+    let inside = [&entry[..], &[Step::Key(key)]].concat();
+    let places = [inside, entry]
+        .into_iter()
+        .filter(|_| exact)
+        .chain([list.to_vec()]);
+    places.into_iter().find_map(|path| document.span(&path))
+}
+
+/// The key of the entry that is wrong, and what to write instead.
+fn explain(error: &RightsError, paths: &[&str]) -> (&'static str, String) {
+    match error {
+        RightsError::UnknownRoute { route, .. } => {
+            let known = format!("the routes are {}", paths.join(", "));
+            let remedy = match suggest::nearest(route, paths) {
+                Some(near) => format!("did you mean \"{near}\"? {known}"),
+                None => known,
+            };
+            ("route", remedy)
+        }
+        RightsError::NoMethods { .. } => ("methods", "write for example [\"POST\"]".to_owned()),
+        RightsError::NoForms { .. } | RightsError::MalformedForm { .. } => (
+            "forms",
+            "write for example [\"setCustomer\", \"getStock*\"]".to_owned(),
+        ),
+    }
+}

@@ -1,0 +1,373 @@
+//! A file that only its owner can read: reading it, and replacing it whole.
+//!
+//! Knows nothing of what the file holds.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a private file could not be read or replaced.
+#[derive(Debug, Error)]
+pub enum PrivateFileError {
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A directory, a device or a pipe.
+    #[error("{path} is not a file", path = .0.display())]
+    NotAFile(PathBuf),
+    /// The mode of the file lets others read or change it.
+    #[error(
+        "others than its owner have access to {path} (mode {mode:04o})",
+        path = path.display()
+    )]
+    OthersHaveAccess {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Larger than any account file needs to be.
+    #[error("{path} is larger than {MAX_SIZE} bytes", path = .0.display())]
+    TooLarge(PathBuf),
+    /// Not text.
+    #[error("{path} is not valid UTF-8", path = .0.display())]
+    NotUtf8(PathBuf),
+}
+
+impl PrivateFileError {
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`syncgate user add NAME` creates it with a first user".to_owned())
+            }
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let path = path.display();
+                Some(format!(
+                    "let the user that syncgate runs as own {path}, with mode 0600"
+                ))
+            }
+            Self::OthersHaveAccess { path, .. } => {
+                Some(format!("run: chmod 600 '{}'", path.display()))
+            }
+            Self::NotUtf8(_) => Some("save it as UTF-8 text".to_owned()),
+            Self::Io { .. } | Self::NotAFile(_) | Self::TooLarge(_) => None,
+        }
+    }
+}
+
+/// Reads the file, if it is one and nobody but its owner has access.
+pub(super) fn read(path: &Path) -> Result<String, PrivateFileError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    read_open(&file, path)
+}
+
+/// Replaces the text of the file by what `change` makes of it, `None` meaning no change.
+///
+/// Two updates at once take turns. Whoever reads the file meanwhile, and whoever reads it after a
+/// crash, finds the old text or the new one. The file keeps its owner; a symbolic link stays one.
+///
+/// With `fresh`, a file that does not exist is made, and the text of an empty one is `fresh` before
+/// the change.
+pub(super) fn update<E: From<PrivateFileError>>(
+    path: &Path,
+    fresh: Option<&str>,
+    change: impl FnOnce(&str) -> Result<Option<String>, E>,
+) -> Result<(), E> {
+    let (path, locked) = lock(path, fresh.is_some())?;
+    let owner = locked.metadata().map_err(failed("read", &path))?;
+    let mut text = read_open(&locked, &path)?;
+    if text.is_empty() {
+        fresh.unwrap_or_default().clone_into(&mut text);
+    }
+    if let Some(text) = change(&text)? {
+        replace(&path, &text, (owner.uid(), owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// Locks the file that `path` leads to, and says where that is.
+fn lock(path: &Path, create: bool) -> Result<(PathBuf, File), PrivateFileError> {
+    loop {
+        let opened = fs::canonicalize(path).and_then(|path| {
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            Ok((path, file))
+        });
+        let (path, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                make_empty(path)?;
+                continue;
+            }
+            Err(error) => return Err(failed("open", path)(error)),
+        };
+        file.lock().map_err(failed("lock", &path))?;
+        // Whoever held the lock may have put another file in this one's place.
+        let ours = file.metadata().map_err(failed("read", &path))?;
+        let same = fs::metadata(&path)
+            .is_ok_and(|present| (present.dev(), present.ino()) == (ours.dev(), ours.ino()));
+        if same {
+            return Ok((path, file));
+        }
+    }
+}
+
+/// Makes the file, unless another process just did. Empty, since it is not locked yet.
+fn make_empty(path: &Path) -> Result<(), PrivateFileError> {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(path)
+    {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("create", path)(error))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes the text beside the file and renames it over the file. Only under the file's lock.
+fn replace(path: &Path, text: &str, (user, group): (u32, u32)) -> Result<(), PrivateFileError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let beside = directory.join(name);
+    // One that is there was left by a process that died: nobody else holds the lock.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &beside)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    write_beside(&beside, text, (user, group)).inspect_err(|_| {
+        // The error that is reported says more than one about the clean-up would.
+        let _ = fs::remove_file(&beside);
+    })?;
+    fs::rename(&beside, path).map_err(failed("replace", path))?;
+    let directory_itself = File::open(directory).map_err(failed("open", directory))?;
+    directory_itself
+        .sync_all()
+        .map_err(failed("write", directory))
+}
+
+fn write_beside(beside: &Path, text: &str, owner: (u32, u32)) -> Result<(), PrivateFileError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(beside)
+        .map_err(failed("create", beside))?;
+    let made = file.metadata().map_err(failed("read", beside))?;
+    if (made.uid(), made.gid()) != owner {
+        // When root edits, the gateway's own user must still be able to read.
+        fchown(&file, Some(owner.0), Some(owner.1)).map_err(failed("keep the owner of", beside))?;
+    }
+    file.write_all(text.as_bytes())
+        .map_err(failed("write", beside))?;
+    file.sync_all().map_err(failed("write", beside))
+}
+
+fn read_open(mut file: &File, path: &Path) -> Result<String, PrivateFileError> {
+    // Of the open file, not of its name, so that what is judged is what is read.
+    let metadata = file.metadata().map_err(failed("read", path))?;
+    if !metadata.is_file() {
+        return Err(PrivateFileError::NotAFile(path.to_owned()));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(PrivateFileError::OthersHaveAccess {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut bytes = Vec::new();
+    (&mut file)
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed("read", path))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(PrivateFileError::TooLarge(path.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|_| PrivateFileError::NotUtf8(path.to_owned()))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrivateFileError {
+    move |source| PrivateFileError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+const MODE: u32 = 0o600;
+/// The largest file that is read, in bytes: room for more than 100,000 accounts.
+const MAX_SIZE: u64 = 32 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").mode() & 0o7777
+    }
+
+    fn append(path: &Path, line: &str) -> Result<(), PrivateFileError> {
+        update(path, Some("# fresh\n"), |text| {
+            Ok(Some(format!("{text}{line}\n")))
+        })
+    }
+
+    fn names_in(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("a directory");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().into_string())
+            .collect();
+        names.sort();
+        names.into_iter().map(|name| name.expect("UTF-8")).collect()
+    }
+
+    #[test]
+    fn makes_a_missing_file_private_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        append(&path, "one").expect("made");
+        append(&path, "two").expect("replaced");
+        assert_eq!(read(&path).expect("readable"), "# fresh\none\ntwo\n");
+        assert_eq!(mode_of(&path), 0o600);
+        assert_eq!(names_in(directory.path()), ["f"]);
+    }
+
+    #[test]
+    fn a_missing_file_is_made_only_when_asked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        let result: Result<(), PrivateFileError> = update(&path, None, |_| Ok(None));
+        assert!(
+            matches!(result, Err(PrivateFileError::Io { action: "open", .. })),
+            "{result:?}"
+        );
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn refuses_a_file_that_others_can_reach_and_says_what_to_do() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        append(&path, "one").expect("made");
+        for mode in [0o640, 0o604, 0o602, 0o660, 0o610] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+            for result in [read(&path).map(drop), append(&path, "two")] {
+                let error = result.expect_err("refused");
+                assert!(
+                    error.to_string().contains(&format!("{mode:04o}")),
+                    "{error}"
+                );
+                assert!(
+                    error
+                        .remedy()
+                        .is_some_and(|remedy| remedy.contains("chmod 600"))
+                );
+            }
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("chmod");
+        assert_eq!(read(&path).expect("readable"), "# fresh\none\n");
+    }
+
+    #[test]
+    fn a_failed_change_leaves_the_file_as_it_was() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        append(&path, "one").expect("made");
+        let result = update(&path, None, |_| {
+            Err(PrivateFileError::NotUtf8("as good as any".into()))
+        });
+        assert!(matches!(result, Err(PrivateFileError::NotUtf8(_))));
+        assert_eq!(read(&path).expect("readable"), "# fresh\none\n");
+    }
+
+    #[test]
+    fn a_leftover_of_a_crash_is_no_obstacle() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        append(&path, "one").expect("made");
+        fs::write(directory.path().join(".f.new"), "half").expect("written");
+        append(&path, "two").expect("replaced");
+        assert_eq!(read(&path).expect("readable"), "# fresh\none\ntwo\n");
+        assert_eq!(names_in(directory.path()), ["f"]);
+    }
+
+    #[test]
+    fn a_symbolic_link_stays_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, link) = (
+            directory.path().join("target"),
+            directory.path().join("link"),
+        );
+        append(&target, "one").expect("made");
+        symlink(&target, &link).expect("linked");
+        append(&link, "two").expect("replaced");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert_eq!(read(&target).expect("readable"), "# fresh\none\ntwo\n");
+    }
+
+    #[test]
+    fn updates_at_once_lose_none() {
+        const WRITERS: usize = 8;
+        const EACH: usize = 5;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        let start = Barrier::new(WRITERS);
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (start, path) = (&start, &path);
+                scope.spawn(move || {
+                    start.wait();
+                    for line in 0..EACH {
+                        append(path, &format!("{writer} {line}")).expect("updated");
+                    }
+                });
+            }
+        });
+        // The header and every line once, whoever won which turn.
+        assert_eq!(
+            read(&path).expect("readable").lines().count(),
+            1 + WRITERS * EACH
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_text_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
+        assert!(matches!(
+            read(directory.path()),
+            Err(PrivateFileError::NotAFile(_))
+        ));
+        let path = directory.path().join("f");
+        append(&path, "").expect("made");
+        fs::write(&path, b"\xff").expect("written");
+        assert!(matches!(read(&path), Err(PrivateFileError::NotUtf8(_))));
+        File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|f| f.set_len(MAX_SIZE + 1))
+            .expect("grown");
+        assert!(matches!(read(&path), Err(PrivateFileError::TooLarge(_))));
+    }
+}
