@@ -2,7 +2,10 @@
 
 mod account;
 mod admission;
+mod change;
+mod edit;
 mod file;
+mod grants;
 mod judge;
 mod mask;
 mod private_file;
@@ -10,6 +13,9 @@ mod settings;
 
 pub use account::{Account, AccountId, NameError, PasswordMark, check_name};
 pub use admission::{Admission, NotAdmitted};
+pub use change::{AccountFile, ChangeError, NewRights, Outcome};
+pub use edit::EditError;
+pub use grants::Grant;
 pub use private_file::PrivateFileError;
 
 use std::collections::HashMap;
