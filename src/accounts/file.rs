@@ -285,7 +285,7 @@ mod tests {
             (
                 "[users.till]\npassword = HASH\npassword = HASH",
                 "3:1",
-                "duplicate key",
+                "for the second time",
             ),
             (
                 "[users.\"a b\"]\npassword = HASH",
