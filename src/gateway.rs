@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use ring::rand::SystemRandom;
 use tokio::time::Instant;
 
+use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
 use crate::accounts::Accounts;
 use crate::client::{ClientConnection, Transport};
@@ -24,7 +25,7 @@ use crate::limits::Limits;
 use crate::login::body::{Credentials, is_json};
 use crate::login::hashing::HashingPool;
 use crate::observe::{AccessLog, AccessRecord};
-use crate::refusal::{LoginFault, Refusal, TokenFault};
+use crate::refusal::{LoginFault, Refusal};
 use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
@@ -194,11 +195,11 @@ impl Gateway {
 
     /// User name and password to a token.
     async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
-        let json = parts.headers.get(CONTENT_TYPE).is_some_and(is_json);
-        if !json || parts.headers.contains_key(CONTENT_ENCODING) {
+        if !is_plain_json(parts) {
             return Err(Refusal::UnsupportedMediaType);
         }
-        let body = call.take_body(LOGIN_BODY)?.collect().await?;
+        call.body().limit_to(LOGIN_BODY)?;
+        let body = call.take_body().collect().await?;
         let credentials = Credentials::parse(&body).map_err(Refusal::MalformedCredentials)?;
         let account = credentials
             .username()
@@ -218,8 +219,13 @@ impl Gateway {
         if !matches {
             return Err(Refusal::LoginFailed(LoginFault::WrongPassword));
         }
+        let now = self.shared.clock.now();
+        let admitted = account
+            .admission()
+            .decide(now.timestamp(), call.client.peer.ip());
+        admitted.map_err(|reason| Refusal::LoginFailed(LoginFault::NotAdmitted(reason)))?;
         let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
-        let expires = self.shared.clock.now().seconds().plus(self.shared.lifetime);
+        let expires = now.seconds().plus(self.shared.lifetime);
         let session = Session::new(account.id(), account.password_mark(), expires);
         self.shared
             .tokens
@@ -239,12 +245,25 @@ impl Gateway {
     ) -> Result<Response<RelayedBody>, Refusal> {
         let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
         let session = self.shared.tokens.lookup(&token.digest());
-        let now = call.now.seconds();
-        let user = permit::authenticate(session, &self.shared.accounts, now);
-        let user = user.map_err(|fault: TokenFault| Refusal::TokenRefused(fault))?;
+        let user = permit::authenticate(session, &self.shared.accounts, call.now);
+        let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
         let host = request::host(&parts).map(str::to_owned);
-        let permit = permit::authorize(&user, route, parts)?;
+        let json = is_plain_json(&parts);
+        let verdict = permit::authorize(&user, call.client.peer.ip(), call.now, route, parts)?;
+        call.body().limit_to(route.max_body())?;
+        let permit = match verdict {
+            Verdict::Permitted(permit) => permit,
+            Verdict::DependsOnForm(_) if !json => return Err(Refusal::UnsupportedMediaType),
+            Verdict::DependsOnForm(undecided) => {
+                match call.body().read_form(self.shared.limits.form()).await {
+                    Ok(form) => undecided.decide(&form)?,
+                    Err(Refusal::FormRefused(violation)) => undecided.decide_unread(violation)?,
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+        };
+        call.recording.record.would_refuse = permit.reported();
         let identity = Identity {
             user: HeaderValue::from_str(user.account().name())
                 .expect("an account's name is of visible ASCII"),
@@ -253,7 +272,7 @@ impl Gateway {
             host: host.as_deref(),
             trace: (self.ids.random(), self.ids.random()),
         };
-        let body = call.take_body(route.max_body())?;
+        let body = call.take_body();
         let sent = Instant::now();
         let response = self.upstream.forward(permit, &identity, body).await;
         call.recording.record.upstream = Some(sent.elapsed());
@@ -312,6 +331,7 @@ impl Gateway {
             account: None,
             status: None,
             reason: None,
+            would_refuse: None,
             cause: None,
             relayed: false,
             upstream: None,
@@ -332,14 +352,22 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The request's body, for the one step of the path that reads it.
-    fn take_body(&mut self, limit: u64) -> Result<RequestBody, Refusal> {
-        let body = self
-            .body
-            .take()
-            .expect("each path through answer() takes the body once");
-        body.limited_to(limit)
+    fn body(&mut self) -> &mut RequestBody {
+        self.body.as_mut().expect(ONE_TAKER)
     }
+
+    /// The request's body, for the one step of the path that reads it to its end.
+    fn take_body(&mut self) -> RequestBody {
+        self.body.take().expect(ONE_TAKER)
+    }
+}
+
+const ONE_TAKER: &str = "each path through answer() takes the body once, as its last step";
+
+/// Whether the body is what the gateway can read: JSON in UTF-8, not compressed.
+fn is_plain_json(parts: &Parts) -> bool {
+    parts.headers.get(CONTENT_TYPE).is_some_and(is_json)
+        && !parts.headers.contains_key(CONTENT_ENCODING)
 }
 
 fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody> {

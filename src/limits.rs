@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::access::form::FormLimits;
 use crate::config::units::{duration, positive_duration, positive_size, size};
 
 /// `[limits]`: what a client may take, in bytes and in time.
@@ -43,6 +44,9 @@ pub struct Limits {
     /// How much of a refused request's body is read and thrown away to keep the connection.
     #[serde(with = "size")]
     pub refused_body: ByteSize,
+    /// How far into a body its form must stand, for users whose rights name forms.
+    #[serde(with = "positive_size")]
+    pub form_lookahead: ByteSize,
     /// How long a connection that is to be closed waits for its client to read the last answer.
     #[serde(with = "duration")]
     pub linger: Duration,
@@ -65,8 +69,21 @@ impl Default for Limits {
             body_grace: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
             refused_body: ByteSize::kib(64),
+            form_lookahead: ByteSize::kib(64),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    /// The bounds of reading a form.
+    #[must_use]
+    pub fn form(&self) -> FormLimits {
+        let lookahead = usize::try_from(self.form_lookahead.as_u64()).unwrap_or(usize::MAX);
+        FormLimits {
+            lookahead,
+            ..FormLimits::default()
         }
     }
 }

@@ -13,6 +13,9 @@ use std::time::Duration;
 use http::StatusCode;
 use thiserror::Error;
 
+use crate::access::form::FormViolation;
+use crate::access::rights::MissingRight;
+use crate::accounts::NotAdmitted;
 use crate::login::body::CredentialsError;
 use crate::token::MalformedToken;
 
@@ -35,8 +38,14 @@ pub enum Refusal {
     #[error("token refused: {0}")]
     TokenRefused(TokenFault),
     /// A live token, but not the right.
-    #[error("no right to this {0}")]
+    #[error("{0}")]
     Forbidden(MissingRight),
+    /// A live token of a user who may not be used from there, or then.
+    #[error("{0}")]
+    NotAdmitted(NotAdmitted),
+    /// A right depends on the form, and the body cannot be read for it beyond doubt.
+    #[error("the body is refused: {0}")]
+    FormRefused(FormViolation),
     /// No such path.
     #[error("no route has this path")]
     NotFound,
@@ -117,6 +126,9 @@ pub enum LoginFault {
     /// The account is switched off.
     #[error("disabled user")]
     DisabledUser,
+    /// The account may not be used from there, or then.
+    #[error("{0}")]
+    NotAdmitted(NotAdmitted),
     /// The password is not the account's.
     #[error("wrong password")]
     WrongPassword,
@@ -154,20 +166,6 @@ pub enum TokenFault {
     UserDisabled,
 }
 
-/// The right that a user lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum MissingRight {
-    /// No entry for the route.
-    #[error("route")]
-    Route,
-    /// An entry for the route, but not for the method.
-    #[error("method")]
-    Method,
-    /// Entries for route and method, but not for the form.
-    #[error("form")]
-    Form,
-}
-
 impl Refusal {
     /// The status code of the answer.
     #[must_use]
@@ -177,7 +175,9 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Self::LoginFailed(_) | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) | Self::PlainHttp => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::NotAdmitted(_) | Self::PlainHttp => StatusCode::FORBIDDEN,
+            Self::FormRefused(FormViolation::FormTooLate) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::FormRefused(_) => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadersTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -209,7 +209,11 @@ impl Refusal {
             }
             Self::LoginFailed(_) => "Invalid username or password",
             Self::TokenRefused(_) => "Token is invalid or expired",
-            Self::Forbidden(_) => "No access to the resource",
+            Self::Forbidden(_) | Self::NotAdmitted(_) => "No access to the resource",
+            Self::FormRefused(FormViolation::FormTooLate) => {
+                "The form comes too late in the body: send it first, or raise limits.form_lookahead"
+            }
+            Self::FormRefused(_) => "The body must be one JSON object with the string form",
             Self::NotFound => "No such resource",
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::HeadersTooSlow => "The header section did not arrive in time",
@@ -254,10 +258,13 @@ impl Refusal {
             | Self::UnsupportedMediaType
             | Self::ExpectationFailed
             | Self::Misdirected
+            | Self::FormRefused(_)
             | Self::HeadersTooLarge => "http_request_error",
-            Self::LoginFailed(_) | Self::TokenRefused(_) | Self::Forbidden(_) | Self::PlainHttp => {
-                "http_request_denied"
-            }
+            Self::LoginFailed(_)
+            | Self::TokenRefused(_)
+            | Self::Forbidden(_)
+            | Self::NotAdmitted(_)
+            | Self::PlainHttp => "http_request_denied",
             Self::UpstreamUnreachable(error) => {
                 if error.kind() == io::ErrorKind::ConnectionRefused {
                     "connection_refused"
@@ -284,7 +291,9 @@ impl Refusal {
             Self::MalformedCredentials(error) => error.to_string(),
             Self::LoginFailed(_) => "invalid credentials".to_owned(),
             Self::TokenRefused(fault) => fault.to_string(),
-            Self::Forbidden(missing) => format!("missing right: {missing}"),
+            Self::Forbidden(missing) => missing.to_string(),
+            Self::NotAdmitted(reason) => reason.to_string(),
+            Self::FormRefused(violation) => violation.to_string(),
             Self::BodyTooLarge { limit } => format!("the limit is {limit} bytes"),
             Self::MalformedBody(_)
             | Self::NotFound
@@ -318,11 +327,14 @@ impl Refusal {
             Self::MalformedCredentials(_) => "malformed_credentials",
             Self::LoginFailed(LoginFault::UnknownUser) => "login_unknown_user",
             Self::LoginFailed(LoginFault::DisabledUser) => "login_disabled_user",
+            Self::LoginFailed(LoginFault::NotAdmitted(_)) => "login_not_admitted",
             Self::LoginFailed(LoginFault::WrongPassword) => "login_wrong_password",
             Self::TokenRefused(fault) => fault.code(),
             Self::Forbidden(MissingRight::Route) => "no_right_to_route",
             Self::Forbidden(MissingRight::Method) => "no_right_to_method",
             Self::Forbidden(MissingRight::Form) => "no_right_to_form",
+            Self::NotAdmitted(_) => "not_admitted",
+            Self::FormRefused(_) => "form_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::HeadersTooSlow => "headers_too_slow",
@@ -361,6 +373,8 @@ impl Refusal {
             | Self::LoginFailed(_)
             | Self::TokenRefused(_)
             | Self::Forbidden(_)
+            | Self::NotAdmitted(_)
+            | Self::FormRefused(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow

@@ -83,10 +83,11 @@ impl Refusal {
         if let Self::TokenRefused(fault) = self {
             headers.insert(WWW_AUTHENTICATE, challenge(*fault));
         }
-        if let Self::Forbidden(missing) = self {
+        if self.status() == StatusCode::FORBIDDEN && !matches!(self, Self::PlainHttp) {
             let value = format!(
                 "Bearer realm=\"syncgate\", error=\"insufficient_scope\", \
-                 error_description=\"missing right: {missing}\""
+                 error_description=\"{}\"",
+                self.details()
             );
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(WWW_AUTHENTICATE, value);

@@ -5,27 +5,23 @@
 //! use syncgate::access::permit::Authorized;
 //! use syncgate::upstream::RequestHead;
 //! fn forge(head: RequestHead) -> Authorized {
-//!     Authorized { head, authorization: Default::default() }
+//!     Authorized { head, authorization: Default::default(), reported: None }
 //! }
 //! ```
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
 
+use crate::access::form::FormViolation;
+use crate::access::rights::{Decision, MissingRight, Mode};
 use crate::accounts::{Account, Accounts};
-use crate::clock::UnixSeconds;
+use crate::clock::UnixMillis;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{AuthorizationHeader, Route};
 use crate::session::Session;
 use crate::upstream::RequestHead;
-
-/// A request that may go to the upstream.
-#[derive(Debug)]
-pub struct Authorized {
-    head: RequestHead,
-    authorization: AuthorizationHeader,
-}
 
 /// A user who holds a live token at this moment; made here alone.
 #[derive(Debug)]
@@ -39,6 +35,31 @@ impl Authenticated {
     }
 }
 
+/// A request that may go to the upstream.
+#[derive(Debug)]
+pub struct Authorized {
+    head: RequestHead,
+    authorization: AuthorizationHeader,
+    reported: Option<&'static str>,
+}
+
+/// What can be said of a request before its body is looked at.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It may pass.
+    Permitted(Authorized),
+    /// It depends on the form that its body names.
+    DependsOnForm(Undecided),
+}
+
+/// A request whose form is still to be read.
+#[derive(Debug)]
+pub struct Undecided {
+    account: Arc<Account>,
+    route: usize,
+    permit: Authorized,
+}
+
 /// The user behind a live session.
 ///
 /// # Errors
@@ -47,10 +68,10 @@ impl Authenticated {
 pub fn authenticate(
     session: Option<Session>,
     accounts: &Accounts,
-    now: UnixSeconds,
+    now: UnixMillis,
 ) -> Result<Authenticated, TokenFault> {
     let session = session.ok_or(TokenFault::Unknown)?;
-    if !session.is_live(now) {
+    if !session.is_live(now.seconds()) {
         return Err(TokenFault::Expired);
     }
     let account = accounts
@@ -65,13 +86,76 @@ pub fn authenticate(
     Ok(Authenticated(account))
 }
 
-/// Decides whether an authenticated user's request may pass.
+/// Decides whether an authenticated user's request may pass, as far as that can be said without its
+/// body.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] with the missing right.
-pub fn authorize(user: &Authenticated, route: &Route, parts: Parts) -> Result<Authorized, Refusal> {
-    let _ = user;
-    Ok(Authorized::seal(route, parts))
+/// [`Refusal::NotAdmitted`] for a user who may not be used from there or then, and
+/// [`Refusal::Forbidden`] with the missing right. Where the user's rights are only reported, a
+/// missing one is noted in the permit instead.
+pub fn authorize(
+    user: &Authenticated,
+    peer: IpAddr,
+    now: UnixMillis,
+    route: &Route,
+    parts: Parts,
+) -> Result<Verdict, Refusal> {
+    let account = user.account();
+    account
+        .admission()
+        .decide(now.timestamp(), peer)
+        .map_err(Refusal::NotAdmitted)?;
+    match account.rights().decide(route.index(), &parts.method) {
+        Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
+        Decision::AllowedForForms(_) => Ok(Verdict::DependsOnForm(Undecided {
+            account: Arc::clone(account),
+            route: route.index(),
+            permit: Authorized::seal(route, parts),
+        })),
+        Decision::Denied(missing) => {
+            let refusal = Refusal::Forbidden(missing);
+            match account.mode() {
+                Mode::Enforce => Err(refusal),
+                Mode::Report => Ok(Verdict::Permitted(
+                    Authorized::seal(route, parts).reporting(&refusal),
+                )),
+            }
+        }
+    }
+}
+
+impl Undecided {
+    /// Decides with the form that the body names.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], unless the user's rights are only reported.
+    pub fn decide(self, form: &str) -> Result<Authorized, Refusal> {
+        let method = &self.permit.head.method;
+        let permitted = match self.account.rights().decide(self.route, method) {
+            Decision::Allowed => true,
+            Decision::AllowedForForms(forms) => forms.permits(form),
+            Decision::Denied(_) => false,
+        };
+        if permitted {
+            return Ok(self.permit);
+        }
+        self.unless_reported(Refusal::Forbidden(MissingRight::Form))
+    }
+
+    /// Decides when the body could not be read for its form.
+    ///
+    /// # Errors
+    /// [`Refusal::FormRefused`], unless the user's rights are only reported.
+    pub fn decide_unread(self, violation: FormViolation) -> Result<Authorized, Refusal> {
+        self.unless_reported(Refusal::FormRefused(violation))
+    }
+
+    fn unless_reported(self, refusal: Refusal) -> Result<Authorized, Refusal> {
+        match self.account.mode() {
+            Mode::Enforce => Err(refusal),
+            Mode::Report => Ok(self.permit.reporting(&refusal)),
+        }
+    }
 }
 
 impl Authorized {
@@ -85,7 +169,21 @@ impl Authorized {
         Self {
             head,
             authorization: route.authorization(),
+            reported: None,
         }
+    }
+
+    fn reporting(self, refusal: &Refusal) -> Self {
+        Self {
+            reported: Some(refusal.code()),
+            ..self
+        }
+    }
+
+    /// What the request would have been refused for, were the user's rights enforced.
+    #[must_use]
+    pub fn reported(&self) -> Option<&'static str> {
+        self.reported
     }
 
     /// Gives the request away to be sent.

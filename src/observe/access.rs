@@ -41,6 +41,8 @@ pub struct AccessRecord {
     pub status: Option<StatusCode>,
     /// Why the gateway refused, in one word.
     pub reason: Option<&'static str>,
+    /// Why the gateway would have refused, were the user's rights enforced.
+    pub would_refuse: Option<&'static str>,
     /// The refusal's whole story, for the gateway's and the upstream's faults.
     pub cause: Option<String>,
     /// Whether the answer is the upstream's.
@@ -164,6 +166,8 @@ struct JsonRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    would_refuse: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
     bytes_in: u64,
     bytes_out: u64,
@@ -195,6 +199,7 @@ fn write_json(buffer: &mut Vec<u8>, record: &AccessRecord, calendar: &str) {
         status: record.status.map(|status| status.as_u16()),
         answered_by: record.answered_by(),
         reason: record.reason,
+        would_refuse: record.would_refuse,
         cause: record.cause.as_deref(),
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
@@ -232,6 +237,9 @@ fn write_text(buffer: &mut Vec<u8>, record: &AccessRecord, calendar: &str) {
     }
     if let Some(reason) = record.reason {
         let _ = write!(buffer, " reason={reason}");
+    }
+    if let Some(would_refuse) = record.would_refuse {
+        let _ = write!(buffer, " would_refuse={would_refuse}");
     }
     if let Some(cause) = &record.cause {
         let _ = write!(buffer, " cause={cause:?}");

@@ -2,17 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::form_watch::FormWatch;
+use crate::access::form::FormLimits;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
 
@@ -68,6 +70,8 @@ pub struct RequestBody {
     transfer: Rc<Transfer>,
     limit: u64,
     allowance: Allowance,
+    /// Only where a right depends on the body.
+    form: Option<Box<FormWatch>>,
 }
 
 impl RequestBody {
@@ -81,6 +85,7 @@ impl RequestBody {
             transfer: Rc::new(transfer),
             limit: u64::MAX,
             allowance: Allowance::new(limits),
+            form: None,
         }
     }
 
@@ -94,12 +99,12 @@ impl RequestBody {
     ///
     /// # Errors
     /// At once when the client has announced more.
-    pub fn limited_to(mut self, limit: u64) -> Result<Self, Refusal> {
+    pub fn limit_to(&mut self, limit: u64) -> Result<(), Refusal> {
         if self.incoming.size_hint().lower() > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
         self.limit = limit;
-        Ok(self)
+        Ok(())
     }
 
     /// The whole body; for one that was limited to a small size.
@@ -115,45 +120,59 @@ impl RequestBody {
     }
 
     /// Reads and forgets a body that nobody wants, so that the connection can carry the next
-    /// request. False when it is longer than `limit` bytes, broken or too slow.
-    pub async fn discard(self, limit: u64) -> bool {
-        let Ok(mut body) = self.limited_to(limit) else {
-            return false;
-        };
+    /// request. Stops early when it is longer than `limit` bytes, broken or too slow; the transfer
+    /// tells whether it ended.
+    pub async fn discard(mut self, limit: u64) {
+        if self.limit_to(limit).is_ok() {
+            while let Ok(Some(_)) = self.next_chunk().await {}
+        }
+    }
+
+    /// Reads as far as the root object's `form` and holds back what was read. From then on the
+    /// body is watched to its end, and its last part held back until the whole of it held.
+    ///
+    /// # Errors
+    /// When the body is refused, breaks off, or does not hold a form early enough. The body can
+    /// still be sent then, unwatched, with what was held back first.
+    pub async fn read_form(&mut self, limits: FormLimits) -> Result<String, Refusal> {
+        let form = self.form.insert(Box::new(FormWatch::new(limits)));
+        // Apart from `self`, so that reading can go on while it is filled.
+        let mut watch = std::mem::replace(form, Box::new(FormWatch::unwatched()));
+        let found = self.find_form(&mut watch).await;
+        if found.is_err() {
+            watch.stop_watching();
+        }
+        self.form = Some(watch);
+        found
+    }
+
+    async fn find_form(&mut self, watch: &mut FormWatch) -> Result<String, Refusal> {
         loop {
-            match body.next_chunk().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return true,
-                Err(_) => return false,
+            match self.next_chunk().await? {
+                Some(data) => watch.take(data).map_err(Refusal::FormRefused)?,
+                None => watch.finish().map_err(Refusal::FormRefused)?,
+            }
+            if self.incoming.is_end_stream() {
+                watch.finish().map_err(Refusal::FormRefused)?;
+            }
+            if let Some(form) = watch.form() {
+                return Ok(form.to_owned());
             }
         }
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await;
-        match frame {
+        match poll_fn(|cx| self.poll_data(cx)).await {
             None => Ok(None),
-            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Ok(data)) => Ok(Some(data)),
             Some(Err(BodyGivenUp)) => {
                 Err(self.transfer.take_fault().unwrap_or(Refusal::BodyTooSlow))
             }
         }
     }
 
-    fn give_up(&self, fault: Refusal) -> Poll<Option<Result<Frame<Bytes>, BodyGivenUp>>> {
-        *self.transfer.fault.borrow_mut() = Some(fault);
-        Poll::Ready(Some(Err(BodyGivenUp)))
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyGivenUp;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyGivenUp>>> {
+    /// The next bytes from the client, within all bounds.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyGivenUp>>> {
         loop {
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
@@ -178,7 +197,7 @@ impl Body for RequestBody {
             self.transfer.received.set(received);
             let now = Instant::now();
             self.transfer.last.set(now);
-            self.allowance.earn(data.remaining() as u64, now);
+            self.allowance.earn(data.len() as u64, now);
             if received > self.limit {
                 let limit = self.limit;
                 return self.give_up(Refusal::BodyTooLarge { limit });
@@ -186,16 +205,70 @@ impl Body for RequestBody {
             if self.incoming.is_end_stream() {
                 self.transfer.ended.set(true);
             }
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+
+    fn give_up<T>(&self, fault: Refusal) -> Poll<Option<Result<T, BodyGivenUp>>> {
+        *self.transfer.fault.borrow_mut() = Some(fault);
+        Poll::Ready(Some(Err(BodyGivenUp)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyGivenUp;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyGivenUp>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(watch) = &mut this.form {
+                if let Some(data) = watch.release() {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                if watch.is_finished() {
+                    return Poll::Ready(None);
+                }
+            }
+            let data = match ready!(this.poll_data(cx)) {
+                Some(Ok(data)) => Some(data),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => None,
+            };
+            let Some(watch) = &mut this.form else {
+                return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
+            };
+            let ended = data.is_none() || this.incoming.is_end_stream();
+            let mut held = data.map_or(Ok(()), |data| watch.take(data));
+            if ended {
+                held = held.and_then(|()| watch.finish());
+            }
+            if let Err(violation) = held {
+                return this.give_up(Refusal::FormRefused(violation));
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.form {
+            None => self.incoming.is_end_stream(),
+            Some(watch) => watch.is_finished() && watch.held() == 0,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let mut hint = self.incoming.size_hint();
+        if let Some(watch) = &self.form {
+            let held = watch.held();
+            match hint.exact() {
+                Some(exact) => hint.set_exact(exact + held),
+                None => hint.set_lower(hint.lower() + held),
+            }
+        }
+        hint
     }
 }
 

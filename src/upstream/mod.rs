@@ -1,6 +1,7 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
 pub mod body;
+mod form_watch;
 pub mod headers;
 mod pool;
 mod relayed;
