@@ -2,6 +2,7 @@
 //! [`Gateway::handle`](crate::gateway::Gateway::handle).
 
 mod connection;
+pub mod development;
 mod drain;
 mod http1;
 mod http2;
