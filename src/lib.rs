@@ -28,6 +28,7 @@ pub mod upstream;
 pub mod refusal;
 pub mod reply;
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

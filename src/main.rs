@@ -1,3 +1,11 @@
 //! The `syncgate` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    syncgate::cli::main()
+}

@@ -23,14 +23,25 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    load_with(path, checks::files)
+}
+
+/// As [`load`], but looks for no other file: for whoever is about to make them.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_alone(path: &Path) -> Result<Loaded, Problems> {
+    load_with(path, |_, _| {})
+}
+
+fn load_with(path: &Path, more: fn(&Config, &mut Document<'_>)) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&file, &error))?;
-    let directory = path.parent().unwrap_or(Path::new(""));
     let source = Source::scan(&file, &text);
     let (mut config, mut document) = read(&source);
-    config.resolve(directory);
+    config.resolve(path.parent().unwrap_or(Path::new("")));
     if source.is_toml() {
-        checks::files(&config, &mut document);
+        more(&config, &mut document);
     }
     finish(config, document)
 }

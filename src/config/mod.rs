@@ -9,7 +9,7 @@ mod report;
 pub(crate) mod suggest;
 pub mod units;
 
-pub use load::{Loaded, load, parse};
+pub use load::{Loaded, load, load_alone, parse};
 pub use report::{Problem, Problems, Severity};
 
 use document::Document;

@@ -1,0 +1,110 @@
+//! `syncgate check`.
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::{ConfigFile, print};
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::server::tls::Certificates;
+
+/// Say whether the configuration and all that it names is in order
+///
+/// Reads the configuration, the accounts, the certificates and their keys as `run` would, and says
+/// everything that is wrong. Listens on no address and connects to nothing.
+#[derive(Debug, Args)]
+pub(super) struct CheckCommand {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print every setting, those that were left out with their defaults
+    #[arg(long)]
+    show: bool,
+}
+
+impl CheckCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let loaded = config::load(&self.config.path)?;
+        if !loaded.warnings.is_empty() {
+            let _ = writeln!(
+                io::stderr(),
+                "{}\n",
+                match io::stderr().is_terminal() {
+                    true => loaded.warnings.styled(),
+                    false => loaded.warnings.to_string(),
+                }
+            );
+        }
+        let facts = open_all(&loaded.config, &Clock::system()).map_err(Failure::Usage)?;
+        let mut output = format!("{} is in order\n", self.config.path.display());
+        for fact in facts {
+            output.push_str(&format!("  {fact}\n"));
+        }
+        if self.show {
+            let settings = toml::to_string(&loaded.config).map_err(Failure::other)?;
+            output.push('\n');
+            output.push_str(&settings);
+        }
+        print(output.as_bytes())
+    }
+}
+
+/// Opens everything the configuration names that can be opened without a socket, and says what was
+/// found.
+///
+/// # Errors
+/// Everything that could not be opened. This is the one place to add to.
+fn open_all(
+    config: &Config,
+    clock: &Clock,
+) -> Result<Vec<String>, Vec<Box<dyn Error + Send + Sync>>> {
+    let mut facts = vec![listeners(config), forwarding(config)];
+    let mut errors: Vec<Box<dyn Error + Send + Sync>> = Vec::new();
+    match Certificates::open(&config.tls, clock.now()) {
+        Ok(_) => facts.push(counted(config.tls.certificates.len(), "certificate")),
+        Err(error) => errors.push(error.into()),
+    }
+    match Accounts::open(&config.accounts.file, config.routes.clone()) {
+        Ok(accounts) => facts.push(counted(accounts.table().len(), "user")),
+        Err(error) => errors.push(error.into()),
+    }
+    if errors.is_empty() {
+        Ok(facts)
+    } else {
+        Err(errors)
+    }
+}
+
+fn listeners(config: &Config) -> String {
+    let list = |addresses: &[std::net::SocketAddr]| {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(", ")
+    };
+    let https = list(&config.listen.https);
+    match config.listen.http.as_slice() {
+        [] => format!("HTTPS on {https}"),
+        http => format!(
+            "HTTPS on {https}; plain HTTP, redirected or refused, on {}",
+            list(http)
+        ),
+    }
+}
+
+fn forwarding(config: &Config) -> String {
+    let routes: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| route.path.as_str())
+        .collect();
+    format!("{} to {}", routes.join(", "), config.upstream.url)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line: what can be typed, and what becomes of failures. One file per command.
+
+mod check;
+mod failure;
+mod man;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use failure::Failure;
+
+/// An authenticating reverse proxy: HTTPS and tokens in front of a backend that has neither
+///
+/// Clients send user name and password once, to POST /api/getToken, and get a token. With the token
+/// they call the backend's paths; every call is checked here and then forwarded.
+#[derive(Debug, Parser)]
+#[command(name = "syncgate", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(
+    max_term_width = 100,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+To see it at work:        syncgate demo
+To put it to work:        syncgate init, syncgate check, syncgate run
+
+Exit status: 0 if all went well, 64 if the configuration or the command line is wrong, 1 for
+anything else.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::CheckCommand),
+    Completions(CompletionsCommand),
+    Man(man::ManCommand),
+}
+
+/// Which configuration a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file; paths in it are relative to its own directory
+    #[arg(
+        long = "config",
+        short = 'c',
+        value_name = "FILE",
+        env = "SYNCGATE_CONFIG"
+    )]
+    #[arg(default_value = "config.toml")]
+    pub(crate) path: PathBuf,
+}
+
+/// Print a completion script for a shell
+///
+/// For bash, put the output into ~/.local/share/bash-completion/completions/syncgate; for zsh, into
+/// a file _syncgate in a directory of $fpath; for fish, into
+/// ~/.config/fish/completions/syncgate.fish.
+#[derive(Debug, Args)]
+struct CompletionsCommand {
+    /// The shell
+    shell: Shell,
+}
+
+impl CompletionsCommand {
+    fn run(&self) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(
+            self.shell,
+            &mut CommandLine::command(),
+            "syncgate",
+            &mut script,
+        );
+        print(&script)
+    }
+}
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => {
+            // Help and version come this way too, and are no failure.
+            let failed = error.use_stderr();
+            let _ = error.print();
+            return if failed {
+                failure::USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let outcome = match command_line.command {
+        Command::Check(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(
+                io::stderr(),
+                "{}",
+                failure.report(io::stderr().is_terminal())
+            );
+            failure.exit_code()
+        }
+    }
+}
+
+/// Writes to standard output. A reader that has gone away, such as `head`, is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::other(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
