@@ -1,8 +1,12 @@
 //! The command line: what can be typed, and what becomes of failures. One file per command.
 
 mod check;
+mod demo;
+mod demo_client;
 mod failure;
 mod man;
+mod run;
+mod signals;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -38,6 +42,8 @@ anything else.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoCommand),
+    Run(run::RunCommand),
     Check(check::CheckCommand),
     Completions(CompletionsCommand),
     Man(man::ManCommand),
@@ -98,6 +104,8 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match command_line.command {
+        Command::Demo(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -1,0 +1,56 @@
+//! `syncgate run`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::Args;
+
+use super::ConfigFile;
+use super::failure::Failure;
+use super::signals::serve_until_stopped;
+use crate::clock::Clock;
+use crate::config;
+use crate::observe::Logs;
+use crate::server::{Server, StartError};
+
+/// Serve, until SIGTERM or Ctrl-C
+///
+/// Logs to standard error. Changes of the account file and of certificates are noticed and take
+/// effect at once; SIGHUP makes both be read again. SIGTERM and Ctrl-C stop accepting and let what
+/// is under way finish; a second one ends the program at once.
+#[derive(Debug, Args)]
+pub(super) struct RunCommand {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl RunCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let loaded = config::load(&self.config.path)?;
+        if !loaded.warnings.is_empty() {
+            let warnings = match io::stderr().is_terminal() {
+                true => loaded.warnings.styled(),
+                false => loaded.warnings.to_string(),
+            };
+            let _ = writeln!(io::stderr(), "{warnings}\n");
+        }
+        let config = loaded.config;
+        let logs = Logs::start(&config.log);
+        let server = Server::start(&config, Clock::system(), logs.access_sink())?;
+        tracing::info!(
+            https = ?server.https(),
+            http = ?server.http(),
+            upstream = %config.upstream.url,
+            "serving"
+        );
+        serve_until_stopped(server).map_err(Failure::other)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Tls(_) | StartError::Accounts(_) => Self::usage(error),
+            StartError::Listen { .. } | StartError::Threads(_) => Self::other(error),
+        }
+    }
+}
