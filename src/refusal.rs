@@ -429,3 +429,70 @@ impl TokenFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each variant that differs in what clients see. hyper's errors cannot be made here.
+    fn refusals() -> Vec<Refusal> {
+        use Refusal as R;
+        vec![
+            R::MalformedRequest("x"),
+            R::MalformedCredentials(CredentialsError::NotAnObject),
+            R::FormRefused(FormViolation::MissingForm),
+            R::LoginFailed(LoginFault::UnknownUser),
+            R::TokenRefused(TokenFault::Missing),
+            R::Forbidden(MissingRight::Route),
+            R::PlainHttp,
+            R::NotFound,
+            R::MethodNotAllowed {
+                allow: "POST".into(),
+            },
+            R::HeadersTooSlow,
+            R::BodyTooSlow,
+            R::LengthRequired,
+            R::BodyTooLarge { limit: 1 },
+            R::FormRefused(FormViolation::FormTooLate),
+            R::UriTooLong,
+            R::UnsupportedMediaType,
+            R::ExpectationFailed,
+            R::Misdirected,
+            R::HeadersTooLarge,
+            R::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into()),
+            R::UpstreamMalformed("x"),
+            R::UpstreamBusy,
+            R::LoginsSaturated,
+            R::StoreFull,
+            R::NoRandom,
+            R::UpstreamConnectTimeout,
+            R::UpstreamTimeout,
+        ]
+    }
+
+    #[test]
+    fn the_readme_lists_every_refusal_with_its_status_and_text() {
+        let readme = include_str!("../README.md");
+        for refusal in refusals() {
+            let row = format!("| {} | {} |", refusal.status().as_u16(), refusal.client_text());
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_header_needs_no_quoting() {
+        for refusal in refusals() {
+            let details = refusal.details();
+            let plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+            assert!(details.chars().all(plain), "{details}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_tried_again_says_when() {
+        for refusal in refusals() {
+            let unavailable = refusal.status() == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(refusal.retry_after().is_some(), unavailable, "{refusal}");
+        }
+    }
+}
