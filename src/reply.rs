@@ -83,6 +83,10 @@ impl Refusal {
         if let Self::TokenRefused(fault) = self {
             headers.insert(WWW_AUTHENTICATE, challenge(*fault));
         }
+        // RFC 9110 section 15.5.2: a 401 without a challenge is none.
+        if let Self::LoginFailed(_) = self {
+            headers.insert(WWW_AUTHENTICATE, BARE_CHALLENGE);
+        }
         if self.status() == StatusCode::FORBIDDEN && !matches!(self, Self::PlainHttp) {
             let value = format!(
                 "Bearer realm=\"syncgate\", error=\"insufficient_scope\", \
@@ -159,6 +163,7 @@ pub fn secure<B>(response: &mut Response<B>, hsts: &HeaderValue) {
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"syncgate\"");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -190,12 +195,12 @@ fn to_json<T: Serialize>(value: &T) -> Bytes {
 /// RFC 6750 section 3: without `error` where no token was sent.
 fn challenge(fault: TokenFault) -> HeaderValue {
     if fault == TokenFault::Missing {
-        return HeaderValue::from_static("Bearer realm=\"syncgate\"");
+        return BARE_CHALLENGE;
     }
     let value = format!(
         "Bearer realm=\"syncgate\", error=\"invalid_token\", error_description=\"{fault}\""
     );
-    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer realm=\"syncgate\""))
+    HeaderValue::try_from(value).unwrap_or(BARE_CHALLENGE)
 }
 
 #[derive(Serialize)]
