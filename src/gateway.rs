@@ -100,13 +100,13 @@ impl Gateway {
     pub fn refuse_unread(&self, client: &ClientConnection, refusal: &Refusal) -> Vec<u8> {
         let now = self.shared.clock.now();
         let mut record = self.record(now, Instant::now(), client.peer);
-        record.status = Some(refusal.status());
         record.reason = Some(refusal.code());
-        let hsts = match client.transport {
-            Transport::Tls { .. } => self.shared.hsts.as_ref(),
-            Transport::Plain { .. } => None,
+        let (told, hsts) = match client.transport {
+            Transport::Tls { .. } => (refusal, self.shared.hsts.as_ref()),
+            Transport::Plain { .. } => (&Refusal::PlainHttp, None),
         };
-        let answer = refusal.to_http1(&record.id, now, hsts);
+        record.status = Some(told.status());
+        let answer = told.to_http1(&record.id, now, hsts);
         record.bytes_out = answer.len() as u64;
         record.complete = true;
         self.log.record(&record);
@@ -279,9 +279,9 @@ impl Gateway {
         response
     }
 
-    /// What a request over plain HTTP gets.
+    /// What a request over plain HTTP gets: the one or the other, whatever else is wrong with it.
     fn redirect(&self, https_port: u16, parts: &Parts) -> Result<Answer, Refusal> {
-        request::check(parts, &self.shared.limits)?;
+        request::check(parts, &self.shared.limits).map_err(|_| Refusal::PlainHttp)?;
         let location = request::https_location(parts, https_port).ok_or(Refusal::PlainHttp)?;
         Ok(Answer::Own(Reply::RedirectToHttps { location }))
     }
