@@ -197,6 +197,15 @@ fn check_answer(response: &Response<Incoming>) -> Result<(), Refusal> {
             "both Content-Length and Transfer-Encoding",
         ));
     }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = codings
+        .next()
+        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if codings.next().is_some() || !chunked {
+        return Err(Refusal::UpstreamMalformed(
+            "a transfer coding other than chunked",
+        ));
+    }
     let digits = length.is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
     if lengths.next().is_some() || !digits {
         return Err(Refusal::UpstreamMalformed(
