@@ -24,6 +24,8 @@ use crate::refusal::Refusal;
 pub struct Transfer {
     received: Cell<u64>,
     ended: Cell<bool>,
+    /// Whether the next piece is the client's to send: the upstream has taken all before it.
+    awaited: Cell<bool>,
     last: Cell<Instant>,
     fault: RefCell<Option<Refusal>>,
 }
@@ -33,6 +35,7 @@ impl Transfer {
         Self {
             received: Cell::new(0),
             ended: Cell::new(false),
+            awaited: Cell::new(false),
             last: Cell::new(now),
             fault: RefCell::new(None),
         }
@@ -50,10 +53,15 @@ impl Transfer {
         self.ended.get()
     }
 
-    /// When the body last moved.
+    /// From when on the upstream has had nothing to wait for: now, while the client has yet to
+    /// send what comes next, else when the body last moved.
     #[must_use]
-    pub fn last_progress(&self) -> Instant {
-        self.last.get()
+    pub fn upstreams_turn_since(&self) -> Instant {
+        if self.awaited.get() {
+            Instant::now()
+        } else {
+            self.last.get()
+        }
     }
 
     /// Why the body was given up, if it was; told once.
@@ -177,12 +185,15 @@ impl RequestBody {
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    self.transfer.awaited.set(true);
                     ready!(self.allowance.poll_exhausted(cx));
                     return self.give_up(Refusal::BodyTooSlow);
                 }
             };
+            self.transfer.awaited.set(false);
             let Some(frame) = frame else {
                 self.transfer.ended.set(true);
+                self.transfer.last.set(Instant::now());
                 return Poll::Ready(None);
             };
             let frame = match frame {

@@ -130,8 +130,8 @@ impl Upstream {
                     },
                 },
                 () = &mut deadline => {
-                    // A body that still moves is no silent upstream.
-                    let until = transfer.last_progress() + self.response_timeout;
+                    // A client that still has to send is judged by its rate, not the upstream.
+                    let until = transfer.upstreams_turn_since() + self.response_timeout;
                     if until <= Instant::now() {
                         return Err(Refusal::UpstreamTimeout);
                     }
