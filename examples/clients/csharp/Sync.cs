@@ -92,25 +92,25 @@ class Gateway
         return Post("/api/SyncData", batch, new AuthenticationHeaderValue("Bearer", token));
     }
 
-    Task<HttpResponseMessage> Post(string path, string body, AuthenticationHeaderValue authorization)
+    Task<HttpResponseMessage> Post(string path, string body, AuthenticationHeaderValue token)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, path)
         {
             Content = new StringContent(body, Encoding.UTF8, "application/json"),
         };
-        request.Headers.Authorization = authorization;
+        request.Headers.Authorization = token;
         return client.SendAsync(request);
     }
 
     // Needed only for a self-signed certificate: trusts that very one. For a company's own CA leave
     // SYNCGATE_CA out and add the CA to the system's store (Mono: cert-sync --user ca.pem): in this
     // callback Mono does not say whether the name in the certificate is the server's.
-    static bool Trusts(X509Certificate2 pinned, X509Certificate2 certificate, SslPolicyErrors errors)
+    static bool Trusts(X509Certificate2 pinned, X509Certificate2 shown, SslPolicyErrors errors)
     {
         if (errors == SslPolicyErrors.None) return true;
         return errors == SslPolicyErrors.RemoteCertificateChainErrors
-            && certificate.RawData.SequenceEqual(pinned.RawData)
-            && DateTime.Now < certificate.NotAfter;
+            && shown.RawData.SequenceEqual(pinned.RawData)
+            && DateTime.Now < shown.NotAfter;
     }
 }
 

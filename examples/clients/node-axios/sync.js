@@ -46,7 +46,7 @@ try {
     console.log(JSON.stringify(await sync()));
   }
 } catch (error) {
-  console.error(error.message); // Not the whole error: axios puts the request, token included, in it.
+  console.error(error.message); // Not the error itself: it holds the request, token included.
   process.exitCode = 1;
 } finally {
   gateway.defaults.httpsAgent.destroy();
