@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds every fuzz target with libFuzzer on the stable toolchain and runs each for some seconds from
+# its committed seeds. Usage: fuzz.sh BUILD_DIRECTORY SECONDS
+# The flags are those of "cargo fuzz build --sanitizer none", which needs no nightly compiler.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+build=$(realpath -m "$1")
+seconds=$2
+host=$(rustc --print host-tuple)
+
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
+-Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+-Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares"
+# With --target the flags leave build scripts and macros alone.
+cargo build --manifest-path fuzz/Cargo.toml --locked --target "$host" --target-dir "$build" --bins
+
+ran=0
+for source in fuzz/fuzz_targets/*.rs; do
+    name=$(basename "$source" .rs)
+    corpus=$build/corpus/$name
+    seeds=fuzz/seeds/$name
+    mkdir -p "$corpus" "$build/artifacts"
+    if [[ ! -d $seeds ]]; then
+        echo "fuzz: $name has no seeds in $seeds" >&2
+        exit 1
+    fi
+    echo "fuzz: $name for $seconds s"
+    log=$build/$name.log
+    if ! "$build/$host/debug/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+        -artifact_prefix="$build/artifacts/$name-" "$corpus" "$seeds" &>"$log"; then
+        cat "$log" >&2
+        exit 1
+    fi
+    tail -n 1 "$log"
+    ran=$((ran + 1))
+done
+((ran)) || { echo "fuzz: no targets" >&2; exit 1; }

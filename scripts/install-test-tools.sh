@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs what the tests need and this machine lacks: Debian packages, the libraries of the example
+# clients, cargo-deny. Does nothing where all is there. Usage: install-test-tools.sh TARGET_DIRECTORY
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+target=$(realpath -m "$1")
+cargo_deny=0.20.2
+
+say() { echo "install-test-tools: $*"; }
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+# Debian packages, each with how to tell that it is not needed.
+missing=()
+need() {
+    local package=$1
+    shift
+    "$@" &>/dev/null || missing+=("$package")
+}
+need build-essential command -v cc
+need build-essential command -v c++
+need curl command -v curl
+need jq command -v jq
+need nodejs command -v node
+need npm command -v npm
+need python3-venv python3 -c 'import ensurepip, venv'
+need php-cli command -v php
+need php-curl php -r 'exit(extension_loaded("curl") ? 0 : 1);'
+need mono-mcs command -v mcs
+need mono-runtime command -v mono
+need libmono-system-net-http4.0-cil test -e /usr/lib/mono/4.5/System.Net.Http.dll
+need libmono-system-runtime-serialization4.0-cil \
+    test -e /usr/lib/mono/4.5/System.Runtime.Serialization.dll
+if ((${#missing[@]})); then
+    say "Debian packages: ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
+fi
+
+clients=examples/clients
+if [[ ! -d $clients/node-axios/node_modules/axios ]]; then
+    say "npm: the libraries of $clients/node-axios"
+    npm install --prefix "$clients/node-axios" --no-audit --no-fund --loglevel=error
+fi
+
+# A copy of the requirements marks a finished installation, and a changed one an outdated.
+venv=$target/clients-venv
+requirements=$clients/python-requests/requirements.txt
+if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
+    say "pip: the libraries of $clients/python-requests, into $venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+    cp "$requirements" "$venv/requirements.txt"
+fi
+
+if ! cargo deny --version &>/dev/null; then
+    say "cargo: cargo-deny $cargo_deny, into $target/tools"
+    cargo install --locked --quiet --root "$target/tools" --target-dir "$target/tools/build" \
+        "cargo-deny@$cargo_deny"
+    rm -rf "$target/tools/build"
+fi
