@@ -36,6 +36,10 @@ need libmono-system-runtime-serialization4.0-cil \
     test -e /usr/lib/mono/4.5/System.Runtime.Serialization.dll
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
+    if ! command -v apt-get >/dev/null; then
+        say "there is no apt-get here; please install what these packages hold, then try again"
+        exit 1
+    fi
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
         -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
