@@ -1,0 +1,23 @@
+# make bench [SCENARIOS="small reject"] [PEERS="syncgate nginx haproxy"] [ROUNDS=3] [SECONDS=4]
+# measures syncgate and its peers side by side; benches/README.md says how.
+ROUNDS ?= 3
+SECONDS ?= 4
+PINGORA ?= 0
+RT ?= auto
+
+.PHONY: bench bench-quick bench-check
+
+bench:
+	python3 benches/side_by_side/bench.py --scenarios "$(SCENARIOS)" --peers "$(PEERS)" \
+	    --rounds $(ROUNDS) --seconds $(SECONDS) --pingora $(PINGORA) --real-time $(RT) $(BENCH_ARGS)
+
+# The first figure, in about a minute once everything is built.
+bench-quick:
+	$(MAKE) bench SCENARIOS=small PEERS="syncgate nginx haproxy"
+
+# Format, lints and tests of the bench's own programs.
+bench-check: export CARGO_TARGET_DIR = $(CURDIR)/target/bench/build
+bench-check:
+	cd benches/load && cargo fmt --check
+	cd benches/load && cargo clippy --quiet --locked --all-targets -- -D warnings
+	cd benches/load && cargo test --quiet --locked

@@ -1,0 +1,309 @@
+"""The peers: how each is configured, started and asked for its version."""
+
+import http.client
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import processes
+from install import LUA_MODULE, find, say
+
+HERE = Path(__file__).parent
+TEMPLATES = HERE / "peers"
+
+
+class Peer:
+    """One proxy. `prepare` writes its files and returns the command that starts it."""
+
+    name = ""
+    program = ""
+    shows = ""
+    environment = {}
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.run = bench.work / "run" / self.name
+        self.process = None
+        self.port = None
+        self.token = bench.tokens[0]
+
+    def missing(self):
+        """Why the peer cannot run here, or None."""
+        return None if find(self.program, self.bench.venv) else f"no {self.program}"
+
+    def version(self):
+        raise NotImplementedError
+
+    def prepare(self):
+        raise NotImplementedError
+
+    def start(self):
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.run.mkdir(parents=True)
+        self.port = processes.free_port()
+        command = self.bench.pinning.proxy(self.prepare())
+        with open(self.run / "log", "a") as log:
+            self.process = processes.start(command, log, self.environment)
+        processes.wait_for_port(self.port, self.process, self.name, self.run / "log")
+        self.started()
+
+    def started(self):
+        pass
+
+    def stop(self):
+        if self.process:
+            processes.end(self.process)
+            self.process = None
+
+    def before_run(self):
+        """Called before each measurement."""
+
+    def path(self):
+        return find(self.program, self.bench.venv)
+
+    def fill(self, template, target, **more):
+        """Writes a template with its @names@ replaced."""
+        bench = self.bench
+        names = {
+            "port": self.port,
+            "upstream": bench.upstream_port,
+            "run": self.run,
+            "peers": self.run,
+            "certificate": bench.work / "server.pem",
+            "key": bench.work / "server.key",
+            "pem": bench.work / "both.pem",
+            "tokens": bench.work / "tokens.txt",
+            "tokens_nginx": bench.work / "tokens.map",
+            "token": self.token,
+            **more,
+        }
+        text = (TEMPLATES / template).read_text()
+        for name, value in names.items():
+            text = text.replace(f"@{name}@", str(value))
+        (self.run / target).write_text(text)
+        return self.run / target
+
+    def say_version(self, *arguments):
+        done = subprocess.run(
+            [self.path(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return done.stdout.strip().splitlines()[0]
+
+
+class Nginx(Peer):
+    name = "nginx"
+    program = "nginx"
+    shows = "static `map` of 10,000 tokens"
+    template = "nginx-map.conf"
+
+    def version(self):
+        return self.say_version("-v").rpartition("/")[2]
+
+    def prepare(self):
+        for part in ("nginx-common.inc", "nginx-keepalive.inc"):
+            self.fill(part, part)
+        config = self.fill(self.template, "nginx.conf")
+        return [self.path(), "-p", f"{self.run}/", "-c", config, "-e", self.run / "error.log"]
+
+
+class NginxLua(Nginx):
+    name = "nginx-lua"
+    shows = "`lua_shared_dict` of 10,000 tokens"
+    template = "nginx-lua.conf"
+
+    def missing(self):
+        return super().missing() or (None if LUA_MODULE.exists() else "no Lua module")
+
+    def prepare(self):
+        modules = self.run / "modules"
+        modules.symlink_to(LUA_MODULE.parent)
+        return super().prepare()
+
+
+class HAProxy(Peer):
+    name = "haproxy"
+    program = "haproxy"
+    shows = "`-m str -f` file of 10,000 tokens"
+
+    def version(self):
+        return self.say_version("-v").split()[2].partition("-")[0]
+
+    def prepare(self):
+        return [self.path(), "-db", "-f", self.fill("haproxy.cfg", "haproxy.cfg")]
+
+
+class Caddy(Peer):
+    name = "caddy"
+    program = "caddy"
+    shows = "header matcher with one token, a lower bound"
+    environment = {"GOMAXPROCS": "1"}
+
+    def version(self):
+        return self.say_version("version").split()[0].lstrip("v")
+
+    def prepare(self):
+        self.environment = {
+            **Caddy.environment,
+            "XDG_DATA_HOME": str(self.run),
+            "XDG_CONFIG_HOME": str(self.run),
+        }
+        config = self.fill("Caddyfile", "Caddyfile", caddy_curves="x25519mlkem768 x25519")
+        return [self.path(), "run", "--adapter", "caddyfile", "--config", config]
+
+
+class Envoy(Peer):
+    name = "envoy"
+    program = "envoy"
+    shows = "`api_key_auth` with 10,000 credentials"
+
+    def version(self):
+        return self.say_version("--version").split("/")[-4]
+
+    def prepare(self):
+        tokens = enumerate(self.bench.tokens)
+        keys = json.dumps([{"key": token, "client": f"c{n}"} for n, token in tokens])
+        config = self.fill("envoy.json", "envoy.json", envoy_credentials=keys)
+        return [
+            *(self.path(), "--concurrency", "1", "--disable-hot-restart"),
+            *("--log-level", "error", "-c", config),
+        ]
+
+
+class Pingora(Peer):
+    name = "pingora"
+    shows = "`request_filter`: base64, SHA-256, `HashMap` of 10,000"
+
+    def path(self):
+        return self.bench.work / "build-pingora/release/pingora-peer"
+
+    def missing(self):
+        return None if self.path().exists() else "not built (PINGORA=1 builds it)"
+
+    def version(self):
+        lock = (self.bench.root / "benches/pingora/Cargo.lock").read_text()
+        return lock.partition('name = "pingora"\nversion = "')[2].partition('"')[0]
+
+    def prepare(self):
+        work = self.bench.work
+        files = (work / "server.pem", work / "server.key", work / "tokens.txt")
+        return [self.path(), self.port, self.bench.upstream_port, *files]
+
+
+class Syncgate(Peer):
+    name = "syncgate"
+    shows = "its own token table, access records on"
+    access = "true"
+
+    def path(self):
+        return self.bench.syncgate
+
+    def missing(self):
+        return None if self.path() and self.path().exists() else "not built"
+
+    def version(self):
+        commit = subprocess.run(
+            ["git", "-C", str(self.bench.root), "describe", "--always", "--dirty"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ).stdout.strip()
+        return f"{self.say_version('--version').split()[-1]} ({commit})"
+
+    def url(self):
+        return f"http://127.0.0.1:{self.bench.upstream_port}"
+
+    def prepare(self):
+        password = "correct horse battery staple"
+        hashed = subprocess.run(
+            [self.path(), "hash", "--password-stdin"],
+            input=password,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        users = self.run / "users.toml"
+        users.touch(mode=0o600)
+        users.write_text(f'[users.bench]\npassword = "{hashed}"\nallow = "*"\n')
+        self.password = password
+        config = self.fill("syncgate.toml", "syncgate.toml", url=self.url(), access=self.access)
+        return [self.path(), "run", "--config", config]
+
+    def started(self):
+        """Fills the token table by real logins, as many as the time allows."""
+        self.logins, self.stopped_by = 0, None
+        deadline = time.monotonic() + self.bench.login_seconds
+        threads = [threading.Thread(target=self.log_in, args=(deadline,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.logins == 0:
+            raise RuntimeError(f"{self.name}: no login worked: {self.stopped_by}")
+        why = f", then {self.stopped_by}" if self.stopped_by else ""
+        say(f"{self.name} holds {self.logins} tokens from real logins{why}")
+
+    def log_in(self, deadline):
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context)
+        body = json.dumps({"username": "bench", "password": self.password})
+        headers = {"Content-Type": "application/json"}
+        while time.monotonic() < deadline and self.logins < len(self.bench.tokens):
+            connection.request("POST", "/api/getToken", body, headers)
+            reply = connection.getresponse()
+            text = reply.read()
+            if reply.status != 200:
+                self.stopped_by = f"{reply.status} {text.decode(errors='replace')}"
+                break
+            self.token = json.loads(text)["token"]["accesstoken"]
+            self.logins += 1
+        connection.close()
+
+    def before_run(self):
+        # Access records of a run fill hundreds of megabytes.
+        os.truncate(self.run / "log", 0)
+
+
+class SyncgateQuiet(Syncgate):
+    name = "syncgate-quiet"
+    shows = "syncgate with access records off"
+    access = "false"
+
+
+class SyncgateUnix(Syncgate):
+    name = "syncgate-unix"
+    shows = "syncgate with a Unix-socket upstream"
+
+    def url(self):
+        return f"unix:{self.bench.work / 'upstream.sock'}"
+
+
+class Direct(Peer):
+    """No proxy at all: an upstream with TLS of its own, on the proxy's core."""
+
+    name = "direct"
+    shows = "the upstream's own TLS, no proxy"
+
+    def missing(self):
+        return None
+
+    def version(self):
+        return "-"
+
+    def prepare(self):
+        work = self.bench.work
+        return [
+            *(self.bench.programs / "upstream", "--tls", f"127.0.0.1:{self.port}"),
+            *("--certificate", work / "server.pem", "--key", work / "server.key"),
+        ]
+
+
+ALL = [
+    *(Syncgate, Nginx, NginxLua, HAProxy, Pingora, Envoy, Caddy),
+    *(SyncgateQuiet, SyncgateUnix, Direct),
+]
+BY_NAME = {peer.name: peer for peer in ALL}

@@ -1,0 +1,329 @@
+"""What is measured. Each scenario measures one peer once and returns a dict of figures."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+
+import processes
+
+FULL = ["syncgate", "nginx", "nginx-lua", "haproxy", "pingora", "envoy", "caddy"]
+CPU = [("CPU µs", "cpu"), ("user", "user"), ("system", "system")]
+RATE = [("requests/s", "rate"), ("proxy busy %", "busy")]
+
+
+class Scenario:
+    """`key` is the figure that ratios and spread are made of; lower is better."""
+
+    name = title = ""
+    key = "cpu"
+    peers = FULL
+    columns = CPU + RATE
+    ratios = [("syncgate ÷ it", "cpu")]
+    targets = {}
+
+    def __init__(self, bench):
+        self.bench = bench
+
+    def measure(self, peer):
+        raise NotImplementedError
+
+    def finish(self, medians):
+        """Adds figures that need more than one peer."""
+
+    def wrk(self, peer, **how):
+        """One wrk run; processor time of the peer per request."""
+        path = how.get("path", "/api/SyncData")
+        command = [
+            *("wrk", "-t1", f"-c{how['connections']}", f"-d{how.get('seconds', self.bench.seconds)}s"),
+            *("-s", self.bench.here / "post.lua", f"https://127.0.0.1:{peer.port}{path}"),
+        ]
+        environment = {
+            "BENCH_TOKEN": how.get("token", peer.token),
+            "BENCH_PATH": path,
+            "BENCH_BODY": str(how.get("body", 1024)),
+        }
+        expect_bad = how.get("rejected", False)
+        figures = self.generator(peer, command, environment)
+        bad = figures["done"] - figures["bad_status"] if expect_bad else figures["bad_status"]
+        figures["errors"] = bad + figures["socket_errors"]
+        return figures
+
+    def own(self, peer, program, **options):
+        """One run of a generator of ours."""
+        command = [self.bench.programs / program, "--connect", f"127.0.0.1:{peer.port}"]
+        for name, value in {"token": peer.token, "seconds": self.bench.seconds, **options}.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        return self.generator(peer, command, {})
+
+    def generator(self, peer, command, environment):
+        command = self.bench.pinning.load(command)
+        environment = {"OPENSSL_CONF": str(self.bench.work / "openssl.cnf"), **environment}
+        before = processes.cpu(peer.process.pid)
+        begin = time.monotonic()
+        text = self.bench.run_generator(command, environment)
+        wall = time.monotonic() - begin
+        after = processes.cpu(peer.process.pid)
+        figures = processes.last_json(text, command)
+        return per_request(figures, before, after, wall)
+
+
+def per_request(figures, before, after, wall):
+    user, system = after[0] - before[0], after[1] - before[1]
+    done = max(figures["done"], 1)
+    figures["user"], figures["system"] = user / done * 1e6, system / done * 1e6
+    figures["cpu"] = figures["user"] + figures["system"]
+    figures["busy"] = (user + system) / wall * 100
+    if "seconds" in figures:
+        figures["rate"] = figures["done"] / figures["seconds"]
+    return figures
+
+
+class Small(Scenario):
+    name = "small"
+    title = "POST of 1 KiB, 120-byte answer, HTTP/1.1, 64 kept connections"
+    targets = {
+        "haproxy": (0.88, 0.80),
+        "nginx": (0.88, 0.78),
+        "nginx-lua": (0.75, 0.66),
+        "pingora": (0.45, 0.40),
+        "envoy": (0.28, 0.25),
+        "caddy": (0.18, 0.15),
+    }
+
+    def measure(self, peer):
+        return self.wrk(peer, connections=64)
+
+
+class Reject(Scenario):
+    name = "reject"
+    title = "POST of 1 KiB with an unknown token, 401 on kept connections, 64 of them"
+    targets = {"haproxy": (0.82, 0.73), "nginx": (0.92, 0.80)}
+
+    def measure(self, peer):
+        return self.wrk(peer, connections=64, token=self.bench.unknown_token, rejected=True)
+
+
+class Upload(Scenario):
+    columns = [("CPU µs per MiB", "cpu"), ("user", "user"), ("system", "system"), ("MiB/s", "rate")]
+    columns += [("proxy busy %", "busy")]
+    size = connections = 0
+
+    def measure(self, peer):
+        path = "/api/SyncVoucher"
+        figures = self.wrk(peer, connections=self.connections, body=self.size, path=path)
+        mebibytes = self.size / 2**20
+        for key in ("cpu", "user", "system"):
+            figures[key] /= mebibytes
+        figures["rate"] *= mebibytes
+        return figures
+
+
+class Upload64K(Upload):
+    name = "upload64k"
+    title = "Upload of 64 KiB, 32 connections"
+    size, connections = 64 * 2**10, 32
+
+
+class Upload8M(Upload):
+    name = "upload8m"
+    title = "Upload of 8 MiB, 8 connections (nginx with request buffering off)"
+    size, connections = 8 * 2**20, 8
+    targets = {"haproxy": (0.80, 0.65), "nginx": (0.95, 0.82)}
+
+
+class Handshake(Scenario):
+    name = "handshake"
+    title = "Full handshakes, P-256 and X25519: a new connection and one 401 each"
+    targets = {"haproxy": (0.45, 0.36), "pingora": (0.85, 0.75)}
+    columns = CPU + [("handshakes/s", "rate"), ("proxy busy %", "busy")]
+    options = {}
+
+    def measure(self, peer):
+        return self.own(peer, "handshakes", **{**self.options, "token": self.bench.unknown_token})
+
+
+class Resumption(Handshake):
+    name = "resumption"
+    title = "Resumed handshakes: tickets offered again"
+    columns = Handshake.columns + [("resumed %", "resumed_share")]
+    options = {"resumption": "true"}
+    targets = {}
+
+    def measure(self, peer):
+        figures = super().measure(peer)
+        figures["resumed_share"] = figures["resumed"] / max(figures["done"], 1) * 100
+        return figures
+
+
+class PostQuantum(Handshake):
+    name = "pq"
+    title = "Full handshakes with X25519MLKEM768, where the peer has it"
+    peers = ["syncgate", "pingora", "envoy", "caddy"]
+    options = {"post_quantum": "true"}
+    targets = {}
+
+
+class H2(Scenario):
+    name = "h2"
+    title = "HTTP/2, POST of 1 KiB, 32 connections of 16 streams"
+    targets = {"haproxy": (1.05, 0.92), "nginx": (0.75, 0.66)}
+
+    def measure(self, peer):
+        command = [
+            *("h2load", "-c32", "-m16", "-t1", f"-D{self.bench.seconds}", "-d", self.bench.body_file),
+            *("-H", f"authorization: {peer.token}", "-H", "content-type: application/json"),
+            f"https://127.0.0.1:{peer.port}/api/SyncData",
+        ]
+        command = self.bench.pinning.load(command)
+        environment = {"OPENSSL_CONF": str(self.bench.work / "openssl.cnf")}
+        before = processes.cpu(peer.process.pid)
+        begin = time.monotonic()
+        text = self.bench.run_generator(command, environment)
+        wall = time.monotonic() - begin
+        after = processes.cpu(peer.process.pid)
+        done = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", text)
+        codes = re.search(r"status codes: \d+ 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
+        if not done or not codes or "Application protocol: h2" not in text:
+            raise RuntimeError(f"h2load spoke no h2 with {peer.name}:\n{text[-1500:]}")
+        failed = int(done[3]) + sum(map(int, codes.groups()))
+        figures = {"done": int(done[1]), "errors": failed, "seconds": float(self.bench.seconds)}
+        return per_request(figures, before, after, wall)
+
+
+class Idle(Scenario):
+    name = "idle"
+    title = "Memory of idle TLS connections, after one request each"
+    key = "kilobytes"
+    columns = [("kB per connection", "kilobytes"), ("base MB", "base")]
+    ratios = [("syncgate ÷ it", "kilobytes")]
+
+    def measure(self, peer):
+        """On a fresh process: memory once grown is rarely given back."""
+        peer.stop()
+        peer.start()
+        self.own(peer, "requests", seconds=1, warmup=0)
+        base = processes.pss(peer.process.pid)
+        count = self.bench.idle_connections
+        command = [self.bench.programs / "idle", "--connect", f"127.0.0.1:{peer.port}"]
+        command += ["--token", peer.token, "--connections", count]
+        command = self.bench.pinning.load(command)
+        with open(peer.run / "idle.log", "w") as log:
+            holder = processes.start(
+                command, log, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            opened = holder.stdout.readline()
+            if not opened:
+                processes.end(holder)
+                raise RuntimeError((peer.run / "idle.log").read_text())
+            # Time for whatever a peer does with connections that went idle.
+            time.sleep(self.bench.idle_seconds)
+            grown = processes.pss(peer.process.pid)
+            holder.stdin.close()
+            closed = json.loads(holder.stdout.readline())["closed"]
+            holder.wait(20)
+            processes.end(holder)
+        return {
+            "kilobytes": (grown - base) / count / 1000,
+            "base": base / 1e6,
+            "errors": json.loads(opened)["errors"] + closed,
+        }
+
+
+class Latency(Scenario):
+    name = "latency"
+    title = "One connection, closed loop: p50, and what the proxy adds to direct TLS"
+    key = "added"
+    peers = [*FULL, "direct"]
+    columns = [("p50 µs", "p50"), ("added p50 µs", "added"), ("p99 µs", "p99"), ("CPU µs", "cpu")]
+    ratios = [("syncgate's added p50 ÷ its", "added")]
+    targets = {"nginx": (1.0, 0.80)}
+
+    def measure(self, peer):
+        return self.own(peer, "requests", connections=1)
+
+    def finish(self, medians):
+        direct = medians.pop("direct", None)
+        for figures in medians.values():
+            figures["added"] = figures["p50"] - direct["p50"] if direct else float("nan")
+
+
+class OpenLoop(Scenario):
+    key = "p50"
+    share = 0.0
+    peers = ["syncgate", "nginx", "nginx-lua", "haproxy", "pingora", "envoy"]
+    columns = [(f"{name} µs", name) for name in ("p50", "p90", "p99", "p999")]
+    columns += [("CPU µs", "cpu"), ("requests/s", "rate")]
+    ratios = [("p50: syncgate ÷ it", "p50"), ("p90", "p90"), ("p99", "p99")]
+
+    def measure(self, peer):
+        rate = self.share * self.bench.capacity()
+        figures = self.own(peer, "requests", rate=rate, connections=64)
+        figures["errors"] += figures["unsent"]
+        return figures
+
+
+class Open25(OpenLoop):
+    name = "open25"
+    title = "Open loop (Poisson), 25 % of HAProxy's capacity, 64 connections"
+    share = 0.25
+    targets = {"haproxy": (0.90, 0.80)}
+
+
+class Open60(OpenLoop):
+    name = "open60"
+    title = "Open loop (Poisson), 60 % of HAProxy's capacity, 64 connections"
+    share = 0.60
+    # The others serve less than that.
+    peers = ["syncgate", "nginx", "nginx-lua", "haproxy"]
+
+
+class Syscalls(Scenario):
+    name = "syscalls"
+    title = "System calls per forwarded request, under strace"
+    key = "data"
+    columns = [("data calls", "data"), ("all calls", "all")]
+    ratios = []
+    targets = {"syncgate": (4.2, 4.0)}
+    DATA = re.compile(r"^(read|write|readv|writev|recv|recvfrom|recvmsg|send|sendto|sendmsg)$")
+
+    def measure(self, peer):
+        table = peer.run / "strace.txt"
+        pids = [part for pid in processes.tree(peer.process.pid) for part in ("-p", str(pid))]
+        command = ["strace", "-f", "-c", "-U", "name,calls", "-o", table, *pids]
+        with open(peer.run / "strace.log", "w") as log:
+            tracer = processes.start([*map(str, command)], log)
+            time.sleep(0.5)
+            figures = self.wrk(peer, connections=64, seconds=2)
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(10)
+            processes.end(tracer)
+        calls = {}
+        for line in table.read_text().splitlines():
+            name, _, count = line.strip().rpartition(" ")
+            if count.isdigit():
+                calls[name.strip()] = int(count)
+        calls.pop("total", None)
+        data = sum(count for name, count in calls.items() if self.DATA.match(name))
+        figures["data"] = data / figures["done"]
+        figures["all"] = sum(calls.values()) / figures["done"]
+        figures["calls"] = calls
+        return figures
+
+
+class Access(Scenario):
+    name = "access"
+    title = "What access records cost, and what a Unix-socket upstream saves (1 KiB POST)"
+    peers = ["syncgate", "syncgate-quiet", "syncgate-unix"]
+    targets = {"syncgate-quiet": (1.08, 1.03)}
+
+    def measure(self, peer):
+        return self.wrk(peer, connections=64)
+
+
+ALL = [
+    *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
+    *(Latency, Open25, Open60, Syscalls, Access),
+]
+BY_NAME = {scenario.name: scenario for scenario in ALL}
