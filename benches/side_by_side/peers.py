@@ -196,7 +196,7 @@ class Pingora(Peer):
 
 class Syncgate(Peer):
     name = "syncgate"
-    shows = "its own token table, access records on"
+    shows = "access records on"
     access = "true"
 
     def path(self):
@@ -246,6 +246,7 @@ class Syncgate(Peer):
             raise RuntimeError(f"{self.name}: no login worked: {self.stopped_by}")
         why = f", then {self.stopped_by}" if self.stopped_by else ""
         say(f"{self.name} holds {self.logins} tokens from real logins{why}")
+        self.shows = f"{type(self).shows}, {self.logins:,} tokens from real logins"
 
     def log_in(self, deadline):
         context = ssl._create_unverified_context()
