@@ -19,6 +19,8 @@ const LOGIN: &str = "/api/getToken";
 const IIS_IDLE: Duration = Duration::from_secs(120);
 /// The smallest head that the HTTP/1 parser can be told to take.
 const SMALLEST_HEADER: ByteSize = ByteSize::kib(8);
+/// More threads than this only cost memory; it is a slip of the keyboard.
+const MOST_THREADS: usize = 1024;
 /// The longest URI that the HTTP/1 parser takes.
 const LONGEST_URI: ByteSize = ByteSize::b(65_534);
 
@@ -28,6 +30,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     certificates(config, document);
     upstream(config, document);
     routes(config, document);
+    threads(config, document);
     limits(config, document);
 }
 
@@ -202,6 +205,19 @@ fn routes(config: &Config, document: &mut Document<'_>) {
     }
 }
 
+fn threads(config: &Config, document: &mut Document<'_>) {
+    for (section, key, count) in [
+        ("listen", "workers", config.listen.workers),
+        ("login", "hash_threads", config.login.hash_threads),
+    ] {
+        if count > MOST_THREADS {
+            let problem = Problem::error(format!("{count} threads are more than any machine runs"))
+                .remedy("write 0 to have the number chosen by the processor's cores");
+            report(document, &[section, key].map(Step::Key), problem);
+        }
+    }
+}
+
 fn limits(config: &Config, document: &mut Document<'_>) {
     let limits = &config.limits;
     if limits.header_size < SMALLEST_HEADER {
@@ -222,5 +238,29 @@ fn limits(config: &Config, document: &mut Document<'_>) {
         let problem = Problem::error("the path is part of the head, so header_size bounds it too")
             .remedy("write less than header_size, or raise that");
         report(document, &["limits", "uri_size"].map(Step::Key), problem);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_are_recognized() {
+        let cases = [
+            ("127.0.0.1:8080", "127.0.0.1", 8080, true),
+            ("127.0.0.1:8080", "localhost", 8080, true),
+            ("127.0.0.1:8080", "127.0.0.1", 8081, false),
+            ("127.0.0.1:8080", "127.0.0.2", 8080, false),
+            ("0.0.0.0:8080", "127.0.0.1", 8080, true),
+            ("0.0.0.0:8080", "LOCALHOST", 8080, true),
+            ("0.0.0.0:8080", "192.0.2.1", 8080, false),
+            ("[::]:8080", "::1", 8080, true),
+            ("127.0.0.1:8080", "erp.example", 8080, false),
+        ];
+        for (own, host, port, expected) in cases {
+            let found = reaches(own.parse().unwrap(), host, port);
+            assert_eq!(found, expected, "{own} {host}:{port}");
+        }
     }
 }

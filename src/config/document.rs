@@ -11,18 +11,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::explain::explain;
 use super::report::{Problem, Problems};
+pub(crate) use super::source::Source;
 use super::suggest;
-
-/// A file as text, and where it is not TOML.
-pub(crate) struct Source {
-    /// The text without the lines that would keep toml from reading on.
-    readable: String,
-    problems: Problems,
-    /// Where each line starts.
-    lines: Vec<usize>,
-    /// The lines that are not TOML.
-    broken: Vec<usize>,
-}
 
 /// A parsed file, the problems found in it so far, and the values taken out because of them.
 pub(crate) struct Document<'s> {
@@ -47,76 +37,11 @@ struct Removed {
     key: String,
 }
 
-impl Source {
-    /// Finds all places where `text`, the content of the file called `file`, is not TOML.
-    pub(crate) fn scan(file: &str, text: &str) -> Self {
-        Self::scan_masked(file, text, text)
-    }
-
-    /// As [`scan`](Self::scan), for a text that holds secrets: reports quote `shown`, which is as
-    /// long and has its lines at the same places.
-    pub(crate) fn scan_masked(file: &str, text: &str, shown: &str) -> Self {
-        let mut source = Self {
-            readable: text.to_owned(),
-            problems: Problems::none(file, shown),
-            lines: line_starts(text),
-            broken: Vec::new(),
-        };
-        while let Some(line) = source.scan_once() {
-            let blank = " ".repeat(line.len());
-            source.readable.replace_range(line, &blank);
-        }
-        source
-    }
-
-    /// Whether the text is TOML. If not, the lines that are can be read all the same.
-    pub(crate) fn is_toml(&self) -> bool {
-        self.broken.is_empty()
-    }
-
-    /// The line, if any, that keeps what comes after it from being read.
-    fn scan_once(&mut self) -> Option<Range<usize>> {
-        let (_, errors) = DeTable::parse_recoverable(&self.readable);
-        for error in &errors {
-            let place = error.span().unwrap_or_default();
-            let line = self.line(place.start);
-            if !self.broken.contains(&line) {
-                let problem = explain(error.message(), "").problem;
-                self.problems.push(problem.at(Some(place)));
-                self.broken.push(line);
-            }
-            // What is left open makes what follows a part of itself: nothing is known of it.
-            let open = ["unclosed", "missing comma", "invalid multi-line"];
-            if open.iter().any(|open| error.message().starts_with(open)) {
-                self.readable.clear();
-                return None;
-            }
-            if error.message().starts_with("key with no value") {
-                let end = self
-                    .lines
-                    .get(line + 1)
-                    .map_or(self.readable.len(), |next| next - 1);
-                let line = self.lines[line]..end;
-                let is_blank = self.readable[line.clone()].trim().is_empty();
-                return (!is_blank).then_some(line);
-            }
-        }
-        None
-    }
-
-    /// The index of the line that holds `offset`.
-    fn line(&self, offset: usize) -> usize {
-        self.lines
-            .partition_point(|&start| start <= offset)
-            .saturating_sub(1)
-    }
-}
-
 impl<'s> Document<'s> {
     /// Reads what can be read.
     pub(crate) fn new(source: &'s Source) -> Self {
-        let (table, _) = DeTable::parse_recoverable(&source.readable);
-        let problems = source.problems.clone();
+        let (table, _) = DeTable::parse_recoverable(source.readable());
+        let problems = source.problems().clone();
         Self {
             source,
             table: table.into_inner(),
@@ -236,11 +161,8 @@ impl<'s> Document<'s> {
 
     /// Reports a problem, unless its line is not even TOML and has been reported for that.
     pub(crate) fn report(&mut self, problem: Problem) {
-        let line = problem
-            .span
-            .as_ref()
-            .map(|span| self.source.line(span.start));
-        if !line.is_some_and(|line| self.source.broken.contains(&line)) {
+        let start = problem.span.as_ref().map(|span| span.start);
+        if !start.is_some_and(|start| self.source.is_broken_at(start)) {
             self.problems.push(problem);
         }
     }
@@ -274,13 +196,6 @@ impl<'s> Document<'s> {
             self.table.remove(section);
         }
     }
-}
-
-fn line_starts(text: &str) -> Vec<usize> {
-    let after_breaks = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
-    std::iter::once(0)
-        .chain(after_breaks.map(|(at, _)| at + 1))
-        .collect()
 }
 
 /// A step of a path found by [`find`].

@@ -6,6 +6,7 @@ pub(crate) mod document;
 mod explain;
 mod load;
 mod report;
+mod source;
 pub(crate) mod suggest;
 pub mod units;
 
