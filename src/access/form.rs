@@ -2,14 +2,15 @@
 //! end as RFC 8259 JSON in UTF-8. What a lenient parser could read differently is refused. Memory
 //! is constant and nothing recurses; sixty-four bytes are read at a time.
 
+mod classes;
 mod grammar;
 mod number;
-mod planes;
+mod strings;
 mod text;
 mod utf8;
 
+use classes::{BLOCK, Block, BlockClasses, Classes};
 use grammar::{Grammar, Tokens};
-use planes::{BLOCK, Block};
 use text::Key;
 use utf8::Utf8;
 
@@ -207,13 +208,19 @@ impl FormReader {
             }
             let block = self.pending;
             self.held = 0;
-            self.read_block(&block)?;
-            self.check_lookahead()?;
+            self.read_single(&block, BLOCK)?;
         }
         let (blocks, rest) = text.as_chunks::<BLOCK>();
-        for block in blocks {
-            self.read_block(block)?;
-            self.check_lookahead()?;
+        let (groups, single) = blocks.as_chunks::<GROUP>();
+        let mut classes = Classes::new();
+        for group in groups {
+            classes.read(group);
+            for (index, block) in group.iter().enumerate() {
+                self.read_block(block, classes.block(index), BLOCK)?;
+            }
+        }
+        for block in single {
+            self.read_single(block, BLOCK)?;
         }
         self.pending[..rest.len()].copy_from_slice(rest);
         self.held = rest.len();
@@ -227,8 +234,8 @@ impl FormReader {
         // Blanks after the end change nothing, and a string left open stays open.
         let mut block = self.pending;
         block[self.held..].fill(b' ');
+        self.read_single(&block, self.held)?;
         self.held = 0;
-        self.read_block(&block)?;
         if self.grammar.is_blank() {
             return Err(FormViolation::NotAnObject);
         }
@@ -238,31 +245,43 @@ impl FormReader {
         Ok(())
     }
 
+    /// Reads a block of which so many bytes belong to the body.
+    fn read_single(&mut self, block: &Block, length: usize) -> Result<(), FormViolation> {
+        let mut classes = Classes::new();
+        classes.read(&[*block]);
+        self.read_block(block, classes.block(0), length)
+    }
+
     #[inline(always)]
-    fn read_block(&mut self, block: &Block) -> Result<(), FormViolation> {
-        if self.offset == 0 && block.starts_with(BYTE_ORDER_MARK) {
-            return Err(FormViolation::ByteOrderMark);
-        }
-        let tokens = self.grammar.read(block)?;
+    fn read_block<const BLOCKS: usize>(
+        &mut self,
+        block: &Block,
+        classes: BlockClasses<'_, BLOCKS>,
+        length: usize,
+    ) -> Result<(), FormViolation> {
+        let tokens = self.grammar.read(block, classes)?;
         if tokens.root_keys != 0 || self.sought != Sought::Key {
-            self.read_root(block, &tokens)?;
+            self.read_root(block, tokens)?;
         }
-        self.offset += BLOCK;
-        if self.grammar.is_closed() && self.form.is_none() {
-            return Err(FormViolation::MissingForm);
+        self.offset += length;
+        if self.form.is_none() {
+            self.check_pending()?;
         }
         Ok(())
     }
 
-    fn check_lookahead(&self) -> Result<(), FormViolation> {
-        if self.form.is_none() && self.offset >= self.limits.lookahead {
+    fn check_pending(&self) -> Result<(), FormViolation> {
+        if self.grammar.is_closed() {
+            return Err(FormViolation::MissingForm);
+        }
+        if self.offset >= self.limits.lookahead {
             return Err(FormViolation::FormTooLate);
         }
         Ok(())
     }
 
     /// Follows the keys of the root object, and the value of `form`, through a block.
-    fn read_root(&mut self, block: &Block, tokens: &Tokens) -> Result<(), FormViolation> {
+    fn read_root(&mut self, block: &Block, tokens: Tokens) -> Result<(), FormViolation> {
         let mut from = 0;
         loop {
             let sought = match self.sought {
@@ -282,7 +301,7 @@ impl FormReader {
             if next == 64 {
                 return Ok(());
             }
-            self.sought = self.reach(next, tokens)?;
+            self.sought = self.reach(next, &tokens)?;
             from = next + 1;
         }
     }
@@ -331,4 +350,5 @@ impl FormReader {
 /// How much is checked as UTF-8 at a time.
 const WINDOW: usize = 16 * 1024;
 
-const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
+/// How many blocks are classified together.
+const GROUP: usize = 4;

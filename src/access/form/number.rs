@@ -1,8 +1,8 @@
 //! Pure: the scalars of RFC 8259, numbers and the three literals, a block at a time.
 
 use super::FormViolation;
+use super::classes::{Block, BlockClasses};
 use super::grammar::{add, over};
-use super::planes::{Block, Planes};
 
 /// Longest number accepted, in bytes.
 pub const MAX_NUMBER: u32 = 128;
@@ -10,7 +10,9 @@ pub const MAX_NUMBER: u32 = 128;
 /// What the blocks so far leave open of a scalar; each mask is zero or one.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    /// Length so far of the scalar that reached the end of the block.
+    /// The scalars of the block before.
+    scalar: u64,
+    /// Length so far of a scalar that filled a whole block.
     length: u32,
     /// Whether the last byte was part of a number, and which part.
     number: u64,
@@ -30,29 +32,19 @@ pub(super) struct Numbers {
 impl Numbers {
     /// Checks the scalars of a block. `before` is `scalar` moved one position on.
     #[inline(always)]
-    pub(super) fn read(
+    pub(super) fn read<const BLOCKS: usize>(
         &mut self,
         block: &Block,
-        planes: &Planes,
+        classes: BlockClasses<'_, BLOCKS>,
         scalar: u64,
         before: u64,
     ) -> Result<(), FormViolation> {
-        // Within one block no scalar is too long.
-        let head = scalar.trailing_ones();
-        if self.length + head > MAX_NUMBER {
-            return Err(FormViolation::NumberTooLong);
-        }
-        self.length = if head == 64 {
-            self.length + 64
-        } else {
-            scalar.leading_ones()
-        };
-
-        let digit = planes.digit() & scalar;
+        self.measure(scalar)?;
+        let digit = classes.digit() & scalar;
         if digit != scalar || self.is_special() {
-            return self.read_any(block, planes, scalar, before, digit);
+            return self.read_any(block, classes, scalar, before, digit);
         }
-        let leading_zero = planes.equal(b'0') & digit & !before;
+        let leading_zero = classes.zero() & digit & !before;
         let wrong = digit & (leading_zero << 1 | self.leading_zero);
         self.number = scalar >> 63;
         self.digit = scalar >> 63;
@@ -62,6 +54,25 @@ impl Numbers {
         } else {
             Err(FormViolation::NotJson)
         }
+    }
+
+    /// Bounds the length of scalars. One that is too long fills a whole block.
+    #[inline(always)]
+    fn measure(&mut self, scalar: u64) -> Result<(), FormViolation> {
+        if scalar == u64::MAX || self.length != 0 {
+            let start = if self.length == 0 {
+                self.scalar.leading_ones()
+            } else {
+                self.length
+            };
+            let length = start + scalar.trailing_ones();
+            if length > MAX_NUMBER {
+                return Err(FormViolation::NumberTooLong);
+            }
+            self.length = if scalar == u64::MAX { length } else { 0 };
+        }
+        self.scalar = scalar;
+        Ok(())
     }
 
     /// Whether the block before ended in something other than the digits of a whole number.
@@ -79,18 +90,22 @@ impl Numbers {
         (number ^ digit) | part | self.literal != 0
     }
 
-    fn read_any(
+    #[inline(always)]
+    fn read_any<const BLOCKS: usize>(
         &mut self,
         block: &Block,
-        planes: &Planes,
+        classes: BlockClasses<'_, BLOCKS>,
         scalar: u64,
         before: u64,
         digit: u64,
     ) -> Result<(), FormViolation> {
         let first = scalar & !before;
-        let minus = planes.equal(b'-');
+        let minus = classes.minus();
         let literals = first & !(digit | minus);
-        let goes_on = self.read_literals(block, scalar, literals)?;
+        let goes_on = self.literal;
+        if literals | goes_on != 0 {
+            self.read_literals(block, scalar, literals)?;
+        }
         let (carried, literal_goes_on) = add(scalar, literals | goes_on);
         self.literal = literal_goes_on;
 
@@ -98,16 +113,16 @@ impl Numbers {
         let first = first & number;
         let digit = digit & number;
         let minus = minus & number;
-        let plus = planes.equal(b'+') & number;
-        let dot = planes.equal(b'.') & number;
-        let exponent = planes.exponent() & number;
+        let plus = classes.plus() & number;
+        let dot = classes.dot() & number;
+        let exponent = classes.exponent() & number;
 
         let after_digit = digit << 1 | self.digit;
         let after_exponent = exponent << 1 | self.exponent;
         let after_number = (number << 1 | self.number) & !number;
         let leading_minus = minus & first;
         let whole_part = first | leading_minus << 1 | self.leading_minus;
-        let leading_zero = planes.equal(b'0') & digit & whole_part;
+        let leading_zero = classes.zero() & digit & whole_part;
         let exponent_sign = (plus | minus) & after_exponent;
 
         let fraction = dot << 1 | self.fraction;
@@ -137,16 +152,14 @@ impl Numbers {
         }
     }
 
-    /// Checks the literals that begin at these places, and one left open before. Returns whether
-    /// there was one left open.
+    /// Checks the literals that begin at these places, and one left open before.
     fn read_literals(
         &mut self,
         block: &Block,
         scalar: u64,
         mut literals: u64,
-    ) -> Result<u64, FormViolation> {
-        let open = self.literal;
-        if open != 0 {
+    ) -> Result<(), FormViolation> {
+        if self.literal != 0 {
             let rest = self.remainder;
             self.read_literal(&block[..scalar.trailing_ones() as usize], rest, false)?;
         }
@@ -163,7 +176,7 @@ impl Numbers {
             let text = &block[at as usize..(at + length) as usize];
             self.read_literal(text, whole, at + length == 64)?;
         }
-        Ok(open)
+        Ok(())
     }
 
     fn read_literal(

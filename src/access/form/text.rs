@@ -20,6 +20,14 @@ pub(super) fn judge_key(raw: &[u8]) -> Result<Key, FormViolation> {
     if raw.eq_ignore_ascii_case(FORM.as_bytes()) {
         return Ok(Key::Form);
     }
+    // Most keys begin with another letter and are plain: nothing that is ignored or mapped helps.
+    let starts_otherwise = raw.first().is_some_and(|first| match first {
+        b'f' | b'F' | b'\\' => false,
+        _ => first.is_ascii_graphic(),
+    });
+    if starts_otherwise && memchr::memchr(b'\\', raw).is_none() {
+        return Ok(Key::Other);
+    }
     let mut wanted = FORM.chars();
     let mut alike = true;
     for character in characters(raw)? {
