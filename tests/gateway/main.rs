@@ -1,0 +1,22 @@
+//! Tests through the front door. Each file is one area, each test one sentence that a client, a
+//! backend or an operator can rely on.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "the support module serves any test binary")]
+
+mod answers;
+mod authorize;
+mod bodies;
+mod forward;
+mod framing;
+mod headers;
+mod issue_token;
+mod limits;
+mod logs;
+mod pipelining;
+mod plain_http;
+mod shutdown;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+mod upstream;

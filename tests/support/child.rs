@@ -1,0 +1,199 @@
+//! The real binary as a child process: for its logs, its memory, its signals and its exit.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::client::{Client, Token};
+use super::harness::{Files, NAME, password};
+use super::tls::Identity;
+use super::{Ask, BODY_MARKER, PASSWORD_MARKER, Upstream, within};
+
+pub struct Child {
+    pub upstream: Upstream,
+    pub https: SocketAddr,
+    process: std::process::Child,
+    identity: Identity,
+    output: Arc<Output>,
+    pipes: Vec<std::thread::JoinHandle<()>>,
+    _files: Files,
+}
+
+#[derive(Default)]
+struct Output {
+    lines: Mutex<Vec<String>>,
+    changed: watch::Sender<usize>,
+}
+
+impl Child {
+    /// Runs `syncgate run` with JSON logs and waits until it listens.
+    pub async fn start(adjust: impl FnOnce(&mut Files)) -> Self {
+        let upstream = Upstream::tcp();
+        let (mut files, identity) = Files::new(upstream.url());
+        adjust(&mut files);
+        let config = files.write();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_syncgate"))
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the gateway's process");
+        let output = Arc::new(Output::default());
+        let pipes = vec![
+            gather(process.stdout.take().expect("its output"), &output),
+            gather(process.stderr.take().expect("its errors"), &output),
+        ];
+        let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut child =
+            Self { upstream, https: unbound, process, identity, output, pipes, _files: files };
+        child.https = child.until("the address it listens on", listening).await;
+        child
+    }
+
+    /// Waits until some line of output yields what the test looks for.
+    pub async fn until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        let mut changed = self.output.changed.subscribe();
+        within(what, async {
+            loop {
+                let found = self.lines().iter().find_map(|line| look(line));
+                match found {
+                    Some(found) => return found,
+                    None => changed.changed().await.expect("the output lives"),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for the n-th (from 1) access record and returns it.
+    pub async fn access_record(&self, number: usize) -> Value {
+        let mut changed = self.output.changed.subscribe();
+        within("an access record", async {
+            loop {
+                let found = self.lines().iter().filter_map(|line| record(line)).nth(number - 1);
+                match found {
+                    Some(found) => return found,
+                    None => changed.changed().await.expect("the output lives"),
+                }
+            }
+        })
+        .await
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.output.lines.lock().expect("no pipe thread panicked").clone()
+    }
+
+    pub fn anonymous(&self) -> Client {
+        Client {
+            address: self.https,
+            trusted: vec![self.identity.certificate.clone()],
+            name: NAME.to_owned(),
+            token: None,
+        }
+    }
+
+    pub async fn signed_in(&self) -> Client {
+        let client = self.anonymous();
+        let answer = client.send(Ask::login("till-01", &password("till-01"))).await;
+        assert_eq!(answer.status, 200, "signing in: {answer:?}");
+        let token = answer.json()["token"]["accesstoken"].as_str().map(Token::new);
+        Client { token: Some(token.expect("a token in the answer")), ..client }
+    }
+
+    /// The most memory the process has had resident so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("the status of the process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|rest| rest.split_whitespace().next())
+            .and_then(|number| number.parse().ok())
+            .expect("a peak of resident memory")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("a process to signal");
+    }
+
+    /// Waits for the process to end; its status and everything it has written. Fails the test
+    /// if any of that holds a token, a password or a body.
+    pub async fn exit(mut self) -> (ExitStatus, Vec<String>) {
+        let process = std::mem::replace(&mut self.process, nothing());
+        let pid = Pid::from_child(&process);
+        let waiting = tokio::task::spawn_blocking(move || {
+            let mut process = process;
+            process.wait()
+        });
+        let status = match tokio::time::timeout(super::DEADLINE, waiting).await {
+            Ok(status) => status.expect("the wait for the process").expect("a status"),
+            Err(_) => {
+                let _ = kill_process(pid, Signal::KILL);
+                panic!("the gateway's process did not end");
+            }
+        };
+        for pipe in self.pipes.drain(..) {
+            pipe.join().expect("a pipe that was read to its end");
+        }
+        let lines = self.lines();
+        for secret in ["SGT1", PASSWORD_MARKER, BODY_MARKER] {
+            assert!(!lines.iter().any(|line| line.contains(secret)), "a secret was logged");
+        }
+        (status, lines)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A process that is already over, to stand in where the real one was taken out.
+fn nothing() -> std::process::Child {
+    Command::new("true").spawn().expect("a process")
+}
+
+fn gather(
+    pipe: impl Read + Send + 'static,
+    output: &Arc<Output>,
+) -> std::thread::JoinHandle<()> {
+    let output = Arc::clone(output);
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { return };
+            output.lines.lock().expect("no pipe thread panicked").push(line);
+            output.changed.send_modify(|count| *count += 1);
+        }
+    })
+}
+
+/// The address in a line that says where the gateway listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    if !line.contains("listening") {
+        return None;
+    }
+    let at = line.find("127.0.0.1:")?;
+    let rest = &line[at..];
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')
+        .unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// The line as an access record, if it is one.
+pub fn record(line: &str) -> Option<Value> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let fields = value.get("fields").unwrap_or(&value);
+    (fields.get("status").is_some() && fields.get("route").is_some()).then(|| fields.clone())
+}

@@ -1,0 +1,300 @@
+//! A gateway in this process, with its files in a temporary directory, a manual clock, and an
+//! upstream that follows scripts.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use syncgate::clock::Clock;
+use syncgate::config::Config;
+use syncgate::server::{Server, StartError};
+use tempfile::TempDir;
+use toml::{Table, Value};
+
+use super::client::{Client, Token};
+use super::tls::Identity;
+use super::{Ask, PASSWORD_MARKER, Upstream, run};
+
+/// The instant at which a harness's clock stands at first.
+pub const START: &str = "2025-04-23T10:02:42Z";
+/// How long tokens live in a harness: the default.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// The name that the gateway's first certificate is for.
+pub const NAME: &str = "gateway.test";
+
+/// A configuration in the making: what `config.toml` will hold, and the directory around it.
+pub struct Files {
+    directory: TempDir,
+    table: Table,
+}
+
+impl Files {
+    /// A certificate, an account file, and a configuration with ports chosen by the system.
+    pub fn new(upstream: &str) -> (Self, Identity) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let identity = Identity::new(&[NAME, "localhost", "127.0.0.1"]);
+        identity.write(directory.path(), "server");
+        let users = ["till-01", "shop-02", "disabled-03"].map(|name| {
+            let disabled = name.starts_with("disabled");
+            let hash = cheap_hash(&password(name));
+            format!("[users.{name}]\npassword = \"{hash}\"\ndisabled = {disabled}\nallow = \"*\"\n")
+        });
+        write(&directory.path().join("users.toml"), &users.join("\n"), 0o600);
+        let mut files = Self { directory, table: Table::new() };
+        files.set("listen.https", &["127.0.0.1:0"][..]);
+        files.set("listen.workers", 1);
+        files.set("upstream.url", upstream);
+        files.set("accounts.file", "users.toml");
+        files.set("login.hash_threads", 1);
+        files.set("limits.drain", "20s");
+        files.set("log.format", "json");
+        files.certificates(&["server"]);
+        (files, identity)
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Sets `section.key`.
+    pub fn set<V: Into<Setting>>(&mut self, key: &str, value: V) {
+        let (section, key) = key.split_once('.').expect("section.key");
+        let Value::Table(section) =
+            self.table.entry(section).or_insert_with(|| Value::Table(Table::new()))
+        else {
+            panic!("{section} is no section");
+        };
+        section.insert(key.to_owned(), value.into().0);
+    }
+
+    /// Serves these certificates, by the name of their files.
+    pub fn certificates(&mut self, names: &[&str]) {
+        let pairs: Vec<Value> = names
+            .iter()
+            .map(|name| {
+                let mut pair = Table::new();
+                pair.insert("certificate".to_owned(), Value::String(format!("{name}.pem")));
+                pair.insert("key".to_owned(), Value::String(format!("{name}.key")));
+                Value::Table(pair)
+            })
+            .collect();
+        self.set("tls.certificates", Value::Array(pairs));
+    }
+
+    /// Replaces the routes by these, each given as the lines of its table.
+    pub fn routes(&mut self, routes: &[&str]) {
+        let routes = routes
+            .iter()
+            .map(|lines| Value::Table(lines.parse().expect("the lines of a route")))
+            .collect();
+        self.table.insert("routes".to_owned(), Value::Array(routes));
+    }
+
+    /// Writes `config.toml`.
+    pub fn write(&self) -> PathBuf {
+        let path = self.directory.path().join("config.toml");
+        let text = toml::to_string(&self.table).expect("a configuration");
+        write(&path, &text, 0o644);
+        path
+    }
+}
+
+/// A value of the configuration.
+pub struct Setting(Value);
+
+impl From<&str> for Setting {
+    fn from(text: &str) -> Self {
+        Self(Value::String(text.to_owned()))
+    }
+}
+
+impl From<i64> for Setting {
+    fn from(number: i64) -> Self {
+        Self(Value::Integer(number))
+    }
+}
+
+impl From<i32> for Setting {
+    fn from(number: i32) -> Self {
+        Self(Value::Integer(number.into()))
+    }
+}
+
+impl From<bool> for Setting {
+    fn from(flag: bool) -> Self {
+        Self(Value::Boolean(flag))
+    }
+}
+
+impl From<&[&str]> for Setting {
+    fn from(texts: &[&str]) -> Self {
+        Self(Value::Array(texts.iter().map(|&text| Value::String(text.to_owned())).collect()))
+    }
+}
+
+impl From<Value> for Setting {
+    fn from(value: Value) -> Self {
+        Self(value)
+    }
+}
+
+pub struct Harness {
+    pub upstream: Upstream,
+    pub clock: Clock,
+    pub identity: Identity,
+    server: Option<Server>,
+    https: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    // Last, so that the files outlive the gateway.
+    files: Files,
+}
+
+impl Harness {
+    /// A gateway with the usual configuration.
+    pub fn usual() -> Self {
+        Self::start(|_| {})
+    }
+
+    /// A gateway with a configuration that the test adjusts.
+    pub fn start(adjust: impl FnOnce(&mut Files)) -> Self {
+        Self::with(Upstream::tcp(), adjust)
+    }
+
+    /// A gateway before this upstream.
+    pub fn with(upstream: Upstream, adjust: impl FnOnce(&mut Files)) -> Self {
+        let (mut files, identity) = Files::new(upstream.url());
+        adjust(&mut files);
+        let clock = clock();
+        let server = match open(&files, clock.clone()) {
+            Ok(server) => server,
+            Err(error) => panic!("the gateway does not start: {error}"),
+        };
+        Self {
+            https: server.https().to_vec(),
+            http: server.http().to_vec(),
+            upstream,
+            clock,
+            identity,
+            server: Some(server),
+            files,
+        }
+    }
+
+    /// What starting a gateway with this configuration fails with.
+    pub fn refuses_to_start(adjust: impl FnOnce(&mut Files)) -> String {
+        let (mut files, _) = Files::new("http://127.0.0.1:9");
+        adjust(&mut files);
+        match open(&files, clock()) {
+            Ok(server) => {
+                server.drain();
+                panic!("the gateway started");
+            }
+            Err(text) => text,
+        }
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.files.directory()
+    }
+
+    /// Someone with no token.
+    pub fn anonymous(&self) -> Client {
+        Client {
+            address: self.https[0],
+            trusted: vec![self.identity.certificate.clone()],
+            name: NAME.to_owned(),
+            token: None,
+        }
+    }
+
+    /// Someone who talks to the plain listener.
+    pub fn in_the_clear(&self) -> Client {
+        Client { address: self.http[0], ..self.anonymous() }
+    }
+
+    /// Someone with a live token of `till-01`.
+    pub async fn signed_in(&self) -> Client {
+        self.signed_in_as("till-01").await
+    }
+
+    pub async fn signed_in_as(&self, username: &str) -> Client {
+        let client = self.anonymous();
+        let answer = client.send(Ask::login(username, &password(username))).await;
+        assert_eq!(answer.status, 200, "signing in: {answer:?}");
+        let token = answer.json()["token"]["accesstoken"].as_str().map(Token::new);
+        Client { token: Some(token.expect("a token in the answer")), ..client }
+    }
+
+    /// Someone whose token has just expired. Every older token has then expired too.
+    pub async fn expired(&self) -> Client {
+        let client = self.signed_in().await;
+        self.clock.advance(LIFETIME);
+        client
+    }
+
+    /// Begins to drain, on a thread of its own; the test may go on meanwhile.
+    pub fn drain(&mut self) -> tokio::task::JoinHandle<()> {
+        let server = self.server.take().expect("a gateway that runs");
+        tokio::task::spawn_blocking(move || server.drain())
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            // On another thread, since this one may be within a runtime.
+            let drained = std::thread::spawn(move || server.drain()).join();
+            assert!(drained.is_ok() || std::thread::panicking(), "draining panicked");
+        }
+    }
+}
+
+fn clock() -> Clock {
+    Clock::manual(START.parse().expect("a timestamp"))
+}
+
+fn open(files: &Files, clock: Clock) -> Result<Server, String> {
+    let config = Config::load(&files.write()).map_err(|problems| problems.to_string())?;
+    Server::start(config, clock).map_err(|error: StartError| {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    })
+}
+
+/// The password of a test account. Never to be printed.
+pub fn password(username: &str) -> String {
+    format!("{PASSWORD_MARKER}{username}")
+}
+
+/// An Argon2id PHC string whose cost is next to nothing, so that tests are fast.
+pub fn cheap_hash(password: &str) -> String {
+    let parameters = Params::new(64, 1, 1, Some(32)).expect("parameters within bounds");
+    let (salt, mut hash) = ([7_u8; 16], [0_u8; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
+        .hash_password_into(password.as_bytes(), &salt, &mut hash)
+        .expect("a hash");
+    let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
+    format!("$argon2id$v=19$m=64,t=1,p=1${salt}${hash}")
+}
+
+pub fn write(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).expect("a file that can be written");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode that can be set");
+}
+
+
+/// Runs a test with the usual gateway.
+pub fn usually(test: impl AsyncFnOnce(Harness)) {
+    run(test(Harness::usual()));
+}
