@@ -16,7 +16,10 @@ pub enum Payload {
     Sized(Vec<u8>),
     Chunked(Vec<u8>),
     /// So many bytes of a pattern, made while they are sent.
-    Generated { length: u64, sized: bool },
+    Generated {
+        length: u64,
+        sized: bool,
+    },
 }
 
 #[derive(Clone, Default)]
@@ -30,7 +33,11 @@ pub struct Ask {
 
 impl Ask {
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), ..Self::default() }
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            ..Self::default()
+        }
     }
 
     pub fn get(target: &str) -> Self {
@@ -84,14 +91,20 @@ impl Ask {
     /// The head as HTTP/1.1 writes it, with the framing fields of the payload.
     pub fn head(&self, default_host: &str) -> Vec<u8> {
         let host = self.host.as_deref().unwrap_or(default_host);
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.target);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: {host}\r\n",
+            self.method, self.target
+        );
         for (name, value) in &self.fields {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         match &self.payload {
             Payload::Absent => {}
             Payload::Sized(body) => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
-            Payload::Generated { length, sized: true } => {
+            Payload::Generated {
+                length,
+                sized: true,
+            } => {
                 head.push_str(&format!("Content-Length: {length}\r\n"));
             }
             Payload::Chunked(_) | Payload::Generated { .. } => {

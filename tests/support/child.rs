@@ -53,8 +53,15 @@ impl Child {
             gather(process.stderr.take().expect("its errors"), &output),
         ];
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut child =
-            Self { upstream, https: unbound, process, identity, output, pipes, _files: files };
+        let mut child = Self {
+            upstream,
+            https: unbound,
+            process,
+            identity,
+            output,
+            pipes,
+            _files: files,
+        };
         child.https = child.until("the address it listens on", listening).await;
         child
     }
@@ -79,7 +86,11 @@ impl Child {
         let mut changed = self.output.changed.subscribe();
         within("an access record", async {
             loop {
-                let found = self.lines().iter().filter_map(|line| record(line)).nth(number - 1);
+                let found = self
+                    .lines()
+                    .iter()
+                    .filter_map(|line| record(line))
+                    .nth(number - 1);
                 match found {
                     Some(found) => return found,
                     None => changed.changed().await.expect("the output lives"),
@@ -90,7 +101,11 @@ impl Child {
     }
 
     pub fn lines(&self) -> Vec<String> {
-        self.output.lines.lock().expect("no pipe thread panicked").clone()
+        self.output
+            .lines
+            .lock()
+            .expect("no pipe thread panicked")
+            .clone()
     }
 
     pub fn anonymous(&self) -> Client {
@@ -104,10 +119,17 @@ impl Child {
 
     pub async fn signed_in(&self) -> Client {
         let client = self.anonymous();
-        let answer = client.send(Ask::login("till-01", &password("till-01"))).await;
+        let answer = client
+            .send(Ask::login("till-01", &password("till-01")))
+            .await;
         assert_eq!(answer.status, 200, "signing in: {answer:?}");
-        let token = answer.json()["token"]["accesstoken"].as_str().map(Token::new);
-        Client { token: Some(token.expect("a token in the answer")), ..client }
+        let token = answer.json()["token"]["accesstoken"]
+            .as_str()
+            .map(Token::new);
+        Client {
+            token: Some(token.expect("a token in the answer")),
+            ..client
+        }
     }
 
     /// The most memory the process has had resident so far, in KiB.
@@ -121,7 +143,9 @@ impl Child {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("a process to signal");
     }
 
@@ -146,7 +170,10 @@ impl Child {
         }
         let lines = self.lines();
         for secret in ["SGT1", PASSWORD_MARKER, BODY_MARKER] {
-            assert!(!lines.iter().any(|line| line.contains(secret)), "a secret was logged");
+            assert!(
+                !lines.iter().any(|line| line.contains(secret)),
+                "a secret was logged"
+            );
         }
         (status, lines)
     }
@@ -164,15 +191,16 @@ fn nothing() -> std::process::Child {
     Command::new("true").spawn().expect("a process")
 }
 
-fn gather(
-    pipe: impl Read + Send + 'static,
-    output: &Arc<Output>,
-) -> std::thread::JoinHandle<()> {
+fn gather(pipe: impl Read + Send + 'static, output: &Arc<Output>) -> std::thread::JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { return };
-            output.lines.lock().expect("no pipe thread panicked").push(line);
+            output
+                .lines
+                .lock()
+                .expect("no pipe thread panicked")
+                .push(line);
             output.changed.send_modify(|count| *count += 1);
         }
     })
@@ -194,6 +222,5 @@ fn listening(line: &str) -> Option<SocketAddr> {
 /// The line as an access record, if it is one.
 pub fn record(line: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(line).ok()?;
-    let fields = value.get("fields").unwrap_or(&value);
-    (fields.get("status").is_some() && fields.get("route").is_some()).then(|| fields.clone())
+    (value["target"] == "syncgate::access").then_some(value)
 }

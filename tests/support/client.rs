@@ -112,7 +112,12 @@ pub struct Connection {
 impl Connection {
     pub fn new(stream: Box<dyn Stream>, host: &str, agreed: Agreed) -> Self {
         let (read, writer) = tokio::io::split(stream);
-        Self { agreed, host: host.to_owned(), reader: Reader::new(read, |_| {}), writer }
+        Self {
+            agreed,
+            host: host.to_owned(),
+            reader: Reader::new(read, |_| {}),
+            writer,
+        }
     }
 
     /// Writes bytes as they are.
@@ -208,7 +213,15 @@ impl Connection {
             })
             .await?;
         let sha256 = super::hex(digest.finish().as_ref());
-        Ok(Answer { status, head, framing, body, length, sha256, interim })
+        Ok(Answer {
+            status,
+            head,
+            framing,
+            body,
+            length,
+            sha256,
+            interim,
+        })
     }
 
     /// Reads one head; for answers whose body is to be awaited apart.
@@ -216,7 +229,8 @@ impl Connection {
         let head = within("the head of an answer", self.reader.head()).await?;
         let mut words = head.start.splitn(3, ' ');
         let status = match (words.next(), words.next().map(str::parse), words.next()) {
-            (Some("HTTP/1.1"), Some(Ok(status)), Some(_)) => status,
+            // HTTP/1.0 only to a request of that version.
+            (Some("HTTP/1.1" | "HTTP/1.0"), Some(Ok(status)), Some(_)) => status,
             _ => return Err(Broken::Malformed(head.start.clone())),
         };
         Ok((status, head))
@@ -230,15 +244,25 @@ impl Connection {
     /// Waits for the gateway to end the connection; anything it still sends fails the test.
     pub async fn ending(&mut self) -> Ending {
         let (rest, ending) = self.remainder().await;
-        assert!(rest.is_empty(), "{} bytes came where the end was due", rest.len());
+        assert!(
+            rest.is_empty(),
+            "{} bytes came where the end was due",
+            rest.len()
+        );
         ending
     }
 
     /// Everything that still comes before the gateway ends the connection.
     pub async fn remainder(&mut self) -> (Vec<u8>, Ending) {
-        let (rest, ending) =
-            within("the end of the connection", self.reader.until_end()).await;
-        (rest, if ending.is_ok() { Ending::Clean } else { Ending::Abrupt })
+        let (rest, ending) = within("the end of the connection", self.reader.until_end()).await;
+        (
+            rest,
+            if ending.is_ok() {
+                Ending::Clean
+            } else {
+                Ending::Abrupt
+            },
+        )
     }
 }
 
@@ -255,8 +279,12 @@ pub struct Client {
 impl Client {
     /// Connects by TLS, offering only HTTP/1.1.
     pub async fn connect(&self) -> Connection {
-        let config =
-            tls::client(&self.trusted, &["http/1.1"], rustls::ALL_VERSIONS, tls::provider());
+        let config = tls::client(
+            &self.trusted,
+            &["http/1.1"],
+            rustls::ALL_VERSIONS,
+            tls::provider(),
+        );
         match self.connect_with(config).await {
             Ok(connection) => connection,
             Err(error) => panic!("no TLS connection to the gateway: {error}"),
@@ -264,10 +292,7 @@ impl Client {
     }
 
     /// Connects by TLS with settings of the test's own.
-    pub async fn connect_with(
-        &self,
-        config: Arc<rustls::ClientConfig>,
-    ) -> io::Result<Connection> {
+    pub async fn connect_with(&self, config: Arc<rustls::ClientConfig>) -> io::Result<Connection> {
         within("a TLS connection", async {
             let tcp = TcpStream::connect(self.address).await?;
             tcp.set_nodelay(true)?;
@@ -279,7 +304,9 @@ impl Client {
                 alpn: session
                     .alpn_protocol()
                     .map(|name| String::from_utf8_lossy(name).into_owned()),
-                group: session.negotiated_key_exchange_group().map(|group| group.name()),
+                group: session
+                    .negotiated_key_exchange_group()
+                    .map(|group| group.name()),
                 certificate: session
                     .peer_certificates()
                     .and_then(<[_]>::first)
@@ -298,7 +325,9 @@ impl Client {
     /// Connects in the clear.
     pub async fn connect_plain(&self) -> Connection {
         within("a connection", async {
-            let tcp = TcpStream::connect(self.address).await.expect("a connection");
+            let tcp = TcpStream::connect(self.address)
+                .await
+                .expect("a connection");
             tcp.set_nodelay(true).expect("a socket that can be set");
             Connection::new(Box::new(tcp), &self.name, Agreed::default())
         })

@@ -44,8 +44,15 @@ impl Files {
             let hash = cheap_hash(&password(name));
             format!("[users.{name}]\npassword = \"{hash}\"\ndisabled = {disabled}\nallow = \"*\"\n")
         });
-        write(&directory.path().join("users.toml"), &users.join("\n"), 0o600);
-        let mut files = Self { directory, table: Table::new() };
+        write(
+            &directory.path().join("users.toml"),
+            &users.join("\n"),
+            0o600,
+        );
+        let mut files = Self {
+            directory,
+            table: Table::new(),
+        };
         files.set("listen.https", &["127.0.0.1:0"][..]);
         files.set("listen.workers", 1);
         files.set("upstream.url", upstream);
@@ -64,8 +71,10 @@ impl Files {
     /// Sets `section.key`.
     pub fn set<V: Into<Setting>>(&mut self, key: &str, value: V) {
         let (section, key) = key.split_once('.').expect("section.key");
-        let Value::Table(section) =
-            self.table.entry(section).or_insert_with(|| Value::Table(Table::new()))
+        let Value::Table(section) = self
+            .table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()))
         else {
             panic!("{section} is no section");
         };
@@ -78,7 +87,10 @@ impl Files {
             .iter()
             .map(|name| {
                 let mut pair = Table::new();
-                pair.insert("certificate".to_owned(), Value::String(format!("{name}.pem")));
+                pair.insert(
+                    "certificate".to_owned(),
+                    Value::String(format!("{name}.pem")),
+                );
                 pair.insert("key".to_owned(), Value::String(format!("{name}.key")));
                 Value::Table(pair)
             })
@@ -133,7 +145,12 @@ impl From<bool> for Setting {
 
 impl From<&[&str]> for Setting {
     fn from(texts: &[&str]) -> Self {
-        Self(Value::Array(texts.iter().map(|&text| Value::String(text.to_owned())).collect()))
+        Self(Value::Array(
+            texts
+                .iter()
+                .map(|&text| Value::String(text.to_owned()))
+                .collect(),
+        ))
     }
 }
 
@@ -151,7 +168,7 @@ pub struct Harness {
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     // Last, so that the files outlive the gateway.
-    files: Files,
+    _files: Files,
 }
 
 impl Harness {
@@ -181,7 +198,7 @@ impl Harness {
             clock,
             identity,
             server: Some(server),
-            files,
+            _files: files,
         }
     }
 
@@ -198,8 +215,9 @@ impl Harness {
         }
     }
 
-    pub fn directory(&self) -> &Path {
-        self.files.directory()
+    /// Where it listens for plain HTTP.
+    pub fn plain_addresses(&self) -> &[SocketAddr] {
+        &self.http
     }
 
     /// Someone with no token.
@@ -214,7 +232,10 @@ impl Harness {
 
     /// Someone who talks to the plain listener.
     pub fn in_the_clear(&self) -> Client {
-        Client { address: self.http[0], ..self.anonymous() }
+        Client {
+            address: self.http[0],
+            ..self.anonymous()
+        }
     }
 
     /// Someone with a live token of `till-01`.
@@ -226,8 +247,13 @@ impl Harness {
         let client = self.anonymous();
         let answer = client.send(Ask::login(username, &password(username))).await;
         assert_eq!(answer.status, 200, "signing in: {answer:?}");
-        let token = answer.json()["token"]["accesstoken"].as_str().map(Token::new);
-        Client { token: Some(token.expect("a token in the answer")), ..client }
+        let token = answer.json()["token"]["accesstoken"]
+            .as_str()
+            .map(Token::new);
+        Client {
+            token: Some(token.expect("a token in the answer")),
+            ..client
+        }
     }
 
     /// Someone whose token has just expired. Every older token has then expired too.
@@ -249,7 +275,10 @@ impl Drop for Harness {
         if let Some(server) = self.server.take() {
             // On another thread, since this one may be within a runtime.
             let drained = std::thread::spawn(move || server.drain()).join();
-            assert!(drained.is_ok() || std::thread::panicking(), "draining panicked");
+            assert!(
+                drained.is_ok() || std::thread::panicking(),
+                "draining panicked"
+            );
         }
     }
 }
@@ -260,7 +289,7 @@ fn clock() -> Clock {
 
 fn open(files: &Files, clock: Clock) -> Result<Server, String> {
     let config = Config::load(&files.write()).map_err(|problems| problems.to_string())?;
-    Server::start(config, clock).map_err(|error: StartError| {
+    Server::start(&config, clock, None).map_err(|error: StartError| {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {
@@ -292,7 +321,6 @@ pub fn write(path: &Path, text: &str, mode: u32) {
     fs::write(path, text).expect("a file that can be written");
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode that can be set");
 }
-
 
 /// Runs a test with the usual gateway.
 pub fn usually(test: impl AsyncFnOnce(Harness)) {

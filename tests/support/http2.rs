@@ -31,21 +31,35 @@ pub struct Http2 {
 
 /// A request body: made at once, generated, or fed by the test.
 pub enum Upload {
-    Pieces { pieces: VecDeque<Bytes>, sized: bool },
-    Pattern { block: Bytes, left: u64, sized: bool },
+    Pieces {
+        pieces: VecDeque<Bytes>,
+        sized: bool,
+    },
+    Pattern {
+        block: Bytes,
+        left: u64,
+        sized: bool,
+    },
     Fed(mpsc::Receiver<Frame<Bytes>>),
 }
 
 impl Upload {
     fn of(payload: &Payload) -> Self {
         match payload {
-            Payload::Absent => Self::Pieces { pieces: VecDeque::new(), sized: true },
-            Payload::Sized(body) => {
-                Self::Pieces { pieces: [Bytes::from(body.clone())].into(), sized: true }
-            }
+            Payload::Absent => Self::Pieces {
+                pieces: VecDeque::new(),
+                sized: true,
+            },
+            Payload::Sized(body) => Self::Pieces {
+                pieces: [Bytes::from(body.clone())].into(),
+                sized: true,
+            },
             Payload::Chunked(body) => {
                 let pieces = body.chunks(1000).map(Bytes::copy_from_slice).collect();
-                Self::Pieces { pieces, sized: false }
+                Self::Pieces {
+                    pieces,
+                    sized: false,
+                }
             }
             Payload::Generated { length, sized } => Self::Pattern {
                 block: Bytes::from(ask::pattern()),
@@ -88,11 +102,14 @@ impl Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Pieces { pieces, sized: true } => {
-                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
-            }
-            Self::Pattern { left, sized: true, .. } => SizeHint::with_exact(*left),
-            _ => SizeHint::default(),
+            Self::Pieces {
+                pieces,
+                sized: true,
+            } => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            Self::Pattern {
+                left, sized: true, ..
+            } => SizeHint::with_exact(*left),
+            Self::Pieces { .. } | Self::Pattern { .. } | Self::Fed(_) => SizeHint::default(),
         }
     }
 }
@@ -116,12 +133,22 @@ impl From<hyper::Error> for StreamError {
 
 impl Http2 {
     pub async fn connect(client: &Client) -> Self {
-        let config = tls::client(&client.trusted, &["h2"], rustls::ALL_VERSIONS, tls::provider());
+        let config = tls::client(
+            &client.trusted,
+            &["h2"],
+            rustls::ALL_VERSIONS,
+            tls::provider(),
+        );
         let (sender, connection) = within("an HTTP/2 connection", async {
-            let tcp = TcpStream::connect(client.address).await.expect("a connection");
+            let tcp = TcpStream::connect(client.address)
+                .await
+                .expect("a connection");
             tcp.set_nodelay(true).expect("a socket that can be set");
             let name = ServerName::try_from(client.name.clone()).expect("a server name");
-            let stream = TlsConnector::from(config).connect(name, tcp).await.expect("TLS");
+            let stream = TlsConnector::from(config)
+                .connect(name, tcp)
+                .await
+                .expect("TLS");
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
             http2::Builder::new(TokioExecutor::new())
                 .handshake(TokioIo::new(stream))
@@ -130,7 +157,11 @@ impl Http2 {
         })
         .await;
         let driver = tokio::spawn(connection);
-        Self { sender, driver, host: client.name.clone() }
+        Self {
+            sender,
+            driver,
+            host: client.name.clone(),
+        }
     }
 
     fn request(&self, ask: &Ask, body: Upload) -> Request<Upload> {
@@ -163,8 +194,12 @@ impl Http2 {
         impl Future<Output = Result<Response<Incoming>, StreamError>> + use<>,
     ) {
         let (sender, receiver) = mpsc::channel(1);
-        let response = self.sender.send_request(self.request(ask, Upload::Fed(receiver)));
-        (sender, async move { Ok(within("an answer over HTTP/2", response).await?) })
+        let response = self
+            .sender
+            .send_request(self.request(ask, Upload::Fed(receiver)));
+        (sender, async move {
+            Ok(within("an answer over HTTP/2", response).await?)
+        })
     }
 
     /// Sends a request and reads its answer.
@@ -223,8 +258,15 @@ fn head(headers: &HeaderMap) -> Head {
     let fields = headers
         .iter()
         .map(|(name, value)| {
-            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
         })
         .collect();
-    Head { start: String::new(), fields, raw: Vec::new() }
+    Head {
+        start: String::new(),
+        fields,
+        raw: Vec::new(),
+    }
 }

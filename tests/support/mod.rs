@@ -54,7 +54,11 @@ pub async fn within<F: Future>(what: &str, event: F) -> F::Output {
 pub fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = ["SGT1", PASSWORD_MARKER].iter().filter_map(|mark| rest.find(mark)).min() {
+    while let Some(at) = ["SGT1", PASSWORD_MARKER]
+        .iter()
+        .filter_map(|mark| rest.find(mark))
+        .min()
+    {
         let end = rest[at..]
             .find(|c: char| !c.is_ascii_alphanumeric() && !"+/=-_".contains(c))
             .map_or(rest.len(), |length| at + length);

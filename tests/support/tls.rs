@@ -42,7 +42,11 @@ impl Identity {
 
     /// Writes `NAME.pem` and `NAME.key` (readable by the owner only).
     pub fn write(&self, directory: &Path, name: &str) {
-        super::harness::write(&directory.join(format!("{name}.pem")), &self.certificate_pem, 0o644);
+        super::harness::write(
+            &directory.join(format!("{name}.pem")),
+            &self.certificate_pem,
+            0o644,
+        );
         super::harness::write(&directory.join(format!("{name}.key")), &self.key_pem, 0o600);
     }
 }
@@ -61,7 +65,9 @@ pub fn client(
 ) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in trusted {
-        roots.add(certificate.clone()).expect("a certificate to trust");
+        roots
+            .add(certificate.clone())
+            .expect("a certificate to trust");
     }
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)

@@ -137,7 +137,9 @@ impl Upstream {
     pub fn tcp() -> Self {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        listener.set_nonblocking(true).expect("a socket that does not block");
+        listener
+            .set_nonblocking(true)
+            .expect("a socket that does not block");
         Self::start(format!("http://{address}"), move || {
             Listener::Tcp(TcpListener::from_std(listener).expect("a listener for the runtime"))
         })
@@ -147,15 +149,19 @@ impl Upstream {
     pub fn unix(directory: &Path) -> Self {
         let path: PathBuf = directory.join("upstream.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("a unix socket");
-        listener.set_nonblocking(true).expect("a socket that does not block");
+        listener
+            .set_nonblocking(true)
+            .expect("a socket that does not block");
         Self::start(format!("unix:{}", path.display()), move || {
             Listener::Unix(UnixListener::from_std(listener).expect("a listener for the runtime"))
         })
     }
 
     fn start(url: String, listener: impl FnOnce() -> Listener + Send + 'static) -> Self {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        });
         let stop = watch::Sender::new(false);
         let (serving, mut stopped) = (Arc::clone(&shared), stop.subscribe());
         let thread = std::thread::spawn(move || {
@@ -171,7 +177,12 @@ impl Upstream {
                 }
             });
         });
-        Self { url, shared, stop, thread: Some(thread) }
+        Self {
+            url,
+            shared,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// The address as `upstream.url` takes it.
@@ -209,28 +220,55 @@ impl Upstream {
     /// Waits until the request with this number (from 1) has come whole.
     pub async fn whole(&self, number: usize) -> Seen {
         let seen = self.ended(number).await;
-        assert_eq!(seen.whole, Some(true), "request {number} broke off at the upstream");
+        assert_eq!(
+            seen.whole,
+            Some(true),
+            "request {number} broke off at the upstream"
+        );
         seen
     }
 
     /// Waits until the request with this number (from 1) is at its end, whole or broken.
     pub async fn ended(&self, number: usize) -> Seen {
         let ready = |state: &State| {
-            state.requests.get(number - 1).filter(|seen| seen.whole.is_some()).cloned()
+            state
+                .requests
+                .get(number - 1)
+                .filter(|seen| seen.whole.is_some())
+                .cloned()
         };
-        within("the end of a request at the upstream", self.shared.until(ready)).await
+        within(
+            "the end of a request at the upstream",
+            self.shared.until(ready),
+        )
+        .await
     }
 
     /// Waits until the connection with this number (from 1) is closed; by whom.
     pub async fn closed(&self, number: usize) -> Closed {
         let ready = |state: &State| state.links.get(number - 1).and_then(|link| link.closed);
-        within("the end of a connection to the upstream", self.shared.until(ready)).await
+        within(
+            "the end of a connection to the upstream",
+            self.shared.until(ready),
+        )
+        .await
     }
 
-    /// Waits until so many connections were accepted.
-    pub async fn accepted(&self, count: usize) {
-        let ready = |state: &State| (state.links.len() >= count).then_some(());
-        within("a connection to the upstream", self.shared.until(ready)).await;
+    /// Waits until so many connections, whichever, are closed.
+    pub async fn closed_in_all(&self, count: usize) {
+        let ready = |state: &State| {
+            let closed = state
+                .links
+                .iter()
+                .filter(|link| link.closed.is_some())
+                .count();
+            (closed >= count).then_some(())
+        };
+        within(
+            "the end of connections to the upstream",
+            self.shared.until(ready),
+        )
+        .await;
     }
 
     /// Waits until a `Stall` has come to its stage, the n-th in all.
@@ -239,12 +277,9 @@ impl Upstream {
         within("a stalled exchange", self.shared.until(ready)).await;
     }
 
-    /// Waits until the connection with this number (from 1) has brought so many bytes.
-    pub async fn received(&self, number: usize, bytes: u64) {
-        let ready = |state: &State| {
-            state.links.get(number - 1).filter(|link| link.total >= bytes).map(|_| ())
-        };
-        within("bytes at the upstream", self.shared.until(ready)).await;
+    /// Ends the upstream with all its connections.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     /// How many requests have shown their head so far.
@@ -257,11 +292,6 @@ impl Upstream {
         self.shared.lock().links.len()
     }
 
-    /// How many bytes arrived so far, over all connections.
-    pub fn total_bytes(&self) -> u64 {
-        self.shared.lock().links.iter().map(|link| link.total).sum()
-    }
-
     /// The raw bytes of a connection (from 1), up to a bound.
     pub fn bytes(&self, number: usize) -> Vec<u8> {
         self.shared.lock().links[number - 1].bytes.clone()
@@ -270,10 +300,13 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.stop();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
-            assert!(ended.is_ok() || std::thread::panicking(), "the upstream's thread panicked");
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the upstream's thread panicked"
+            );
         }
     }
 }
@@ -314,8 +347,12 @@ async fn serve<S: AsyncRead + AsyncWrite>(stream: S, link: usize, shared: Arc<Sh
             link.bytes.extend_from_slice(&bytes[..room]);
         });
     });
-    let mut exchange =
-        Exchange { reader, writer: Box::pin(write), link, shared: Arc::clone(&shared) };
+    let mut exchange = Exchange {
+        reader,
+        writer: Box::pin(write),
+        link,
+        shared: Arc::clone(&shared),
+    };
     let closed = match exchange.serve().await {
         Err(End::Scripted) => Closed::ByUpstream,
         Ok(()) | Err(End::Peer) => Closed::ByGateway,
@@ -339,10 +376,18 @@ struct Exchange<R, W> {
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
     async fn serve(&mut self) -> Result<(), End> {
         let at_accept = |script: &Script| {
-            matches!(script, Script::Close(Stage::Accept) | Script::Stall(Stage::Accept))
+            matches!(
+                script,
+                Script::Close(Stage::Accept) | Script::Stall(Stage::Accept)
+            )
         };
         let first = self.shared.change(|state| {
-            state.queue.front().is_some_and(at_accept).then(|| state.queue.pop_front()).flatten()
+            state
+                .queue
+                .front()
+                .is_some_and(at_accept)
+                .then(|| state.queue.pop_front())
+                .flatten()
         });
         if let Some(script) = first {
             self.gate(&script, Stage::Accept).await?;
@@ -365,7 +410,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
                     ..Seen::default()
                 });
                 let usual = state.usual.clone().unwrap_or(Script::Echo);
-                (state.requests.len() - 1, state.queue.pop_front().unwrap_or(usual))
+                (
+                    state.requests.len() - 1,
+                    state.queue.pop_front().unwrap_or(usual),
+                )
             });
             self.play(number, framing, &script).await?;
         }
@@ -430,10 +478,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
     async fn echo(&mut self, number: usize, script: &Script) -> Result<(), End> {
         let (length, sha256) = {
             let state = self.shared.lock();
-            (state.requests[number].length, state.requests[number].sha256.clone())
+            (
+                state.requests[number].length,
+                state.requests[number].sha256.clone(),
+            )
         };
         let answer = json(200, &echo_body(length, &sha256));
-        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_default() + 4;
+        let head = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap_or_default()
+            + 4;
         let (in_head, in_body) = (head / 2, head + (answer.len() - head) / 2);
         self.write(&answer[..in_head]).await?;
         self.gate(script, Stage::MidResponseHead).await?;
@@ -448,7 +503,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         } else {
             "Transfer-Encoding: chunked".to_owned()
         };
-        self.write(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes()).await?;
+        self.write(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes())
+            .await?;
         let block = ask::pattern();
         let mut left = length;
         while left > 0 {
@@ -460,7 +516,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             }
             left -= piece.len() as u64;
         }
-        if sized { Ok(()) } else { self.write(b"0\r\n\r\n").await }
+        if sized {
+            Ok(())
+        } else {
+            self.write(b"0\r\n\r\n").await
+        }
     }
 
     /// Closes or waits, where the script says so.
@@ -468,7 +528,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         match script {
             Script::Close(at) if *at == stage => Err(End::Scripted),
             Script::Stall(at) if *at == stage => self.stall(stage).await,
-            _ => Ok(()),
+            Script::Close(_)
+            | Script::Stall(_)
+            | Script::Echo
+            | Script::Answer(_)
+            | Script::Early(_)
+            | Script::EarlyThenClose(_)
+            | Script::AnswerThenClose(_)
+            | Script::Dribble(_)
+            | Script::Stream { .. } => Ok(()),
         }
     }
 

@@ -11,7 +11,6 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 pub struct Head {
     pub start: String,
     pub fields: Vec<(String, String)>,
-    pub raw: Vec<u8>,
 }
 
 /// How a body is delimited.
@@ -66,13 +65,16 @@ impl Head {
     fn parse(raw: &[u8]) -> Result<Self, Broken> {
         let malformed = |what: &str| Broken::Malformed(what.to_owned());
         let text: String = raw.iter().map(|&byte| char::from(byte)).collect();
-        let text = text.strip_suffix("\r\n\r\n").ok_or_else(|| malformed("no empty line"))?;
+        let text = text
+            .strip_suffix("\r\n\r\n")
+            .ok_or_else(|| malformed("no empty line"))?;
         let mut lines = text.split("\r\n");
         let start = lines.next().unwrap_or_default().to_owned();
         let mut fields = Vec::new();
         for line in lines {
-            let (name, value) =
-                line.split_once(':').ok_or_else(|| malformed("a field without a colon"))?;
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| malformed("a field without a colon"))?;
             let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             if name.is_empty() || !name.chars().all(token) {
                 return Err(malformed("a field name that is no token"));
@@ -85,13 +87,20 @@ impl Head {
         if start.contains(['\r', '\n', '\0']) {
             return Err(malformed("a control character in the start line"));
         }
-        Ok(Self { start, fields, raw: raw.to_vec() })
+        Ok(Self {
+            start,
+            fields,
+            raw: raw.to_vec(),
+        })
     }
 
     /// The framing that the fields state, or an error where they are ambiguous.
     pub fn stated_framing(&self) -> Result<Option<Framing>, Broken> {
         let malformed = |what: &str| Err(Broken::Malformed(what.to_owned()));
-        match (&self.all("content-length")[..], &self.all("transfer-encoding")[..]) {
+        match (
+            &self.all("content-length")[..],
+            &self.all("transfer-encoding")[..],
+        ) {
             ([], []) => Ok(None),
             ([length], []) if !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()) => {
                 match length.parse() {
@@ -110,12 +119,19 @@ pub struct Reader<S> {
     stream: S,
     buffer: Vec<u8>,
     used: usize,
-    tap: Box<dyn FnMut(&[u8]) + Send>,
+    tap: Tap,
 }
+
+type Tap = Box<dyn FnMut(&[u8]) + Send>;
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub fn new(stream: S, tap: impl FnMut(&[u8]) + Send + 'static) -> Self {
-        Self { stream, buffer: Vec::new(), used: 0, tap: Box::new(tap) }
+        Self {
+            stream,
+            buffer: Vec::new(),
+            used: 0,
+            tap: Box::new(tap),
+        }
     }
 
     /// Reads once; `false` at the end of the stream.
@@ -163,7 +179,11 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         while self.pending().len() < count {
             if !self.fill().await? {
                 let ended = self.pending().is_empty();
-                return Err(if ended { Broken::Ended } else { Broken::Cut("a frame") });
+                return Err(if ended {
+                    Broken::Ended
+                } else {
+                    Broken::Cut("a frame")
+                });
             }
         }
         let bytes = self.pending()[..count].to_vec();
@@ -187,14 +207,22 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// Reads a head up to and with its empty line.
     pub async fn head(&mut self) -> Result<Head, Broken> {
         loop {
-            if let Some(end) = self.pending().windows(4).position(|four| four == b"\r\n\r\n") {
+            if let Some(end) = self
+                .pending()
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+            {
                 let head = Head::parse(&self.pending()[..end + 4])?;
                 self.used += end + 4;
                 return Ok(head);
             }
             let begun = !self.pending().is_empty();
             if !self.fill().await? {
-                return Err(if begun { Broken::Cut("a head") } else { Broken::Ended });
+                return Err(if begun {
+                    Broken::Cut("a head")
+                } else {
+                    Broken::Ended
+                });
             }
         }
     }
@@ -208,18 +236,17 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         match framing {
             Framing::None => Ok(Vec::new()),
             Framing::Length(length) => {
-                self.span(length, "a body with Content-Length", each).await?;
+                self.span(length, "a body with Content-Length", each)
+                    .await?;
                 Ok(Vec::new())
             }
-            Framing::UntilClose => {
-                loop {
-                    each(&self.buffer[self.used..]);
-                    self.used = self.buffer.len();
-                    if !self.fill().await? {
-                        return Ok(Vec::new());
-                    }
+            Framing::UntilClose => loop {
+                each(&self.buffer[self.used..]);
+                self.used = self.buffer.len();
+                if !self.fill().await? {
+                    return Ok(Vec::new());
                 }
-            }
+            },
             Framing::Chunked => self.chunks(each).await,
         }
     }
@@ -234,7 +261,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if self.is_drained() && !self.fill().await? {
                 return Err(Broken::Cut(place));
             }
-            let here = usize::try_from(left).unwrap_or(usize::MAX).min(self.pending().len());
+            let here = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(self.pending().len());
             each(&self.buffer[self.used..self.used + here]);
             self.used += here;
             left -= here as u64;
