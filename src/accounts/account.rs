@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::admission::Admission;
 use super::judge::Entry;
-use crate::access::rights::{Mode, Rights};
+use crate::access::rights::{Allow, Mode, Rights};
 use crate::login::body::MAX_USERNAME;
 use crate::login::hashing::PasswordHash;
 
@@ -104,6 +104,7 @@ pub struct Account {
     password: Arc<PasswordHash>,
     mark: PasswordMark,
     disabled: bool,
+    allow: Option<Allow>,
     rights: Rights,
     mode: Mode,
     roles: Vec<String>,
@@ -117,6 +118,7 @@ impl Account {
             password,
             mark,
             disabled,
+            allow,
             rights,
             mode,
             roles,
@@ -128,6 +130,7 @@ impl Account {
             password,
             mark,
             disabled,
+            allow,
             rights,
             mode,
             roles,
@@ -164,6 +167,12 @@ impl Account {
     #[must_use]
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// The account's own `allow` as it is written, without its roles.
+    #[must_use]
+    pub fn allow(&self) -> Option<&Allow> {
+        self.allow.as_ref()
     }
 
     /// What the account may reach: its own rights and those of its roles.

@@ -8,12 +8,12 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::units::refuse;
 
 /// From where and when an account may be used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Admission {
     /// The networks to come from; none named means from anywhere.
     pub(super) networks: Vec<Network>,
@@ -72,8 +72,29 @@ impl Admission {
     }
 }
 
+/// In words, as short as they can be; nothing when there are no limits.
+impl fmt::Display for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks = self.networks.iter().map(|network| network.0.to_string());
+        let networks = networks.collect::<Vec<_>>().join(" ");
+        let mut limits = Vec::new();
+        limits.extend(Some(networks).filter(|networks| !networks.is_empty()));
+        limits.extend(self.valid_from.map(|moment| format!("from {}", moment.0)));
+        limits.extend(self.valid_until.map(|moment| format!("until {}", moment.0)));
+        limits.extend(self.hours.map(HoursShown::from).map(|hours| {
+            let HoursShown {
+                from,
+                until,
+                offset,
+            } = hours;
+            format!("{from}-{until} UTC{offset}")
+        }));
+        f.write_str(&limits.join(", "))
+    }
+}
+
 /// A network, `"10.1.0.0/16"`, or one address, `"10.1.2.3"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Network(IpNet);
 
 impl<'de> Deserialize<'de> for Network {
@@ -120,6 +141,12 @@ impl Visitor<'_> for NetworkVisitor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(pub(super) Timestamp);
 
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = from.deserialize_any(DateOrText("a date and time, 2026-01-31T18:00:00Z"))?;
@@ -138,8 +165,8 @@ impl<'de> Deserialize<'de> for Moment {
 /// `until` is not included and may be `24:00`; when it is before `from`, the window goes over
 /// midnight. The offset is that of the clock meant, UTC by default; it does not follow daylight
 /// saving time, since the gateway carries no time zones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "HoursText")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "HoursText", into = "HoursShown")]
 pub(super) struct Hours {
     /// Seconds of the day.
     from: i64,
@@ -156,6 +183,34 @@ impl Hours {
         } else {
             time >= self.from || time < self.until
         }
+    }
+}
+
+/// As the account file has them.
+#[derive(Serialize)]
+struct HoursShown {
+    from: String,
+    until: String,
+    offset: String,
+}
+
+impl From<Hours> for HoursShown {
+    fn from(hours: Hours) -> Self {
+        let sign = if hours.offset < 0 { '-' } else { '+' };
+        Self {
+            from: clock_time(hours.from),
+            until: clock_time(hours.until),
+            offset: format!("{sign}{}", clock_time(hours.offset.abs())),
+        }
+    }
+}
+
+/// `HH:MM`, with the seconds if there are any.
+fn clock_time(seconds: i64) -> String {
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match rest {
+        0 => format!("{hours:02}:{minutes:02}"),
+        _ => format!("{hours:02}:{minutes:02}:{rest:02}"),
     }
 }
 

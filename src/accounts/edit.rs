@@ -18,7 +18,9 @@ pub enum EditError {
         near: Option<String>,
     },
     /// Single rights cannot be given or taken beside `allow = "*"`.
-    #[error("the user may do everything (allow = \"*\"); take that first: user deny NAME --all")]
+    #[error(
+        "the user may do everything (allow = \"*\"); take that first: `syncgate user deny NAME --all`"
+    )]
     EverythingAllowed,
     /// There is no such right to take.
     #[error("the user has no such right on {0} of its own")]

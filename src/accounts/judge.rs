@@ -30,6 +30,7 @@ pub(super) struct Entry {
     pub(super) password: Arc<PasswordHash>,
     pub(super) mark: PasswordMark,
     pub(super) disabled: bool,
+    pub(super) allow: Option<Allow>,
     pub(super) rights: Rights,
     pub(super) mode: Mode,
     pub(super) roles: Vec<String>,
@@ -119,6 +120,7 @@ impl Judge<'_, '_> {
             password,
             mark,
             disabled: user.disabled,
+            allow: user.allow,
             mode: mode(user.mode, &named),
             rights: named
                 .iter()

@@ -143,6 +143,11 @@ impl AccountTable {
         self.by_id.get(id.index())?.as_ref()
     }
 
+    /// Every account, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.by_name.values()
+    }
+
     /// What is probably not as it was meant in the file that this state comes from.
     #[must_use]
     pub fn warnings(&self) -> &Problems {

@@ -4,9 +4,13 @@ mod check;
 mod demo;
 mod demo_client;
 mod failure;
+mod hash;
 mod man;
+mod password;
 mod run;
 mod signals;
+mod user;
+mod user_list;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -45,6 +49,8 @@ enum Command {
     Demo(demo::DemoCommand),
     Run(run::RunCommand),
     Check(check::CheckCommand),
+    User(user::UserCommand),
+    Hash(hash::HashCommand),
     Completions(CompletionsCommand),
     Man(man::ManCommand),
 }
@@ -107,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::User(command) => command.run(),
+        Command::Hash(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };
