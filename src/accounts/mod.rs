@@ -96,6 +96,14 @@ impl Accounts {
         self.table.load()
     }
 
+    /// Logs what is probably not as it was meant in the file, if anything is.
+    pub fn log_warnings(&self) {
+        let table = self.table.load();
+        if !table.warnings.is_empty() {
+            tracing::warn!("the account file is used as it is:\n{}", table.warnings);
+        }
+    }
+
     /// The file that the accounts come from.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,12 +1,11 @@
 //! `syncgate check`.
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::Args;
 
 use super::failure::Failure;
-use super::{ConfigFile, print};
+use super::{ConfigFile, print, warn};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -28,16 +27,7 @@ pub(super) struct CheckCommand {
 impl CheckCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = config::load(&self.config.path)?;
-        if !loaded.warnings.is_empty() {
-            let _ = writeln!(
-                io::stderr(),
-                "{}\n",
-                match io::stderr().is_terminal() {
-                    true => loaded.warnings.styled(),
-                    false => loaded.warnings.to_string(),
-                }
-            );
-        }
+        warn(&loaded.warnings);
         let facts = open_all(&loaded.config, &Clock::system()).map_err(Failure::Usage)?;
         let mut output = format!("{} is in order\n", self.config.path.display());
         for fact in facts {
@@ -68,7 +58,11 @@ fn open_all(
         Err(error) => errors.push(error.into()),
     }
     match Accounts::open(&config.accounts.file, config.routes.clone()) {
-        Ok(accounts) => facts.push(counted(accounts.table().len(), "user")),
+        Ok(accounts) => {
+            let table = accounts.table();
+            warn(table.warnings());
+            facts.push(counted(table.len(), "user"));
+        }
         Err(error) => errors.push(error.into()),
     }
     if errors.is_empty() {

@@ -21,6 +21,8 @@ use clap_complete::Shell;
 
 use failure::Failure;
 
+use crate::config::Problems;
+
 /// An authenticating reverse proxy: HTTPS and tokens in front of a backend that has neither
 ///
 /// Clients send user name and password once, to POST /api/getToken, and get a token. With the token
@@ -129,6 +131,20 @@ pub fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Says what is probably not as it was meant, if anything is.
+fn warn(warnings: &Problems) {
+    if warnings.is_empty() {
+        return;
+    }
+    let mut output = io::stderr().lock();
+    let report = match output.is_terminal() {
+        true => warnings.styled(),
+        false => warnings.to_string(),
+    };
+    // Nowhere to say it is no failure of the command.
+    let _ = writeln!(output, "{report}\n");
 }
 
 /// Writes to standard output. A reader that has gone away, such as `head`, is no failure.

@@ -1,12 +1,10 @@
 //! `syncgate run`.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
 use clap::Args;
 
-use super::ConfigFile;
 use super::failure::Failure;
 use super::signals::serve_until_stopped;
+use super::{ConfigFile, warn};
 use crate::clock::Clock;
 use crate::config;
 use crate::observe::Logs;
@@ -26,13 +24,7 @@ pub(super) struct RunCommand {
 impl RunCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = config::load(&self.config.path)?;
-        if !loaded.warnings.is_empty() {
-            let warnings = match io::stderr().is_terminal() {
-                true => loaded.warnings.styled(),
-                false => loaded.warnings.to_string(),
-            };
-            let _ = writeln!(io::stderr(), "{warnings}\n");
-        }
+        warn(&loaded.warnings);
         let config = loaded.config;
         let logs = Logs::start(&config.log);
         let server = Server::start(&config, Clock::system(), logs.access_sink())?;

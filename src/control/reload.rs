@@ -39,7 +39,10 @@ impl Reload {
     /// the new accounts, those with older tokens too.
     pub fn accounts(&self) {
         match self.shared.accounts.reload() {
-            Ok(accounts) => tracing::info!(accounts, "the account file was read again"),
+            Ok(accounts) => {
+                tracing::info!(accounts, "the account file was read again");
+                self.shared.accounts.log_warnings();
+            }
             Err(problems) => {
                 tracing::error!("the account file cannot be used, the last one stays:\n{problems}");
             }

@@ -89,6 +89,7 @@ impl Server {
         let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
+        accounts.log_warnings();
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
