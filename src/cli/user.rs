@@ -100,14 +100,16 @@ struct Rights {
     /// The rights of this role of the account file
     #[arg(long)]
     role: Option<String>,
-    /// The route with this path
-    #[arg(long, value_name = "PATH")]
+    /// The path of a route
+    #[arg(value_name = "PATH")]
     route: Option<String>,
-    /// Only with this method; may be repeated
-    #[arg(long = "method", value_name = "METHOD", requires = "route")]
+    /// Only with these methods, separated by commas
+    #[arg(long, alias = "method", value_name = "METHODS", value_delimiter = ',')]
+    #[arg(requires = "route")]
     methods: Vec<String>,
-    /// Only for this form, or those that begin so if it ends in `*`; may be repeated
-    #[arg(long = "form", value_name = "FORM", requires = "route")]
+    /// Only for these forms, separated by commas; one that ends in `*` stands for all that begin so
+    #[arg(long, alias = "form", value_name = "FORMS", value_delimiter = ',')]
+    #[arg(requires = "route")]
     forms: Vec<String>,
 }
 
