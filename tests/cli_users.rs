@@ -205,7 +205,7 @@ fn a_user_goes_through_its_whole_life() {
                 "user",
                 "allow",
                 "shop",
-                                "/api/SyncData",
+                "/api/SyncData",
                 "--methods",
                 "post",
                 "--forms",

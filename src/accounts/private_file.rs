@@ -84,20 +84,35 @@ pub(super) fn update<E: From<PrivateFileError>>(
     fresh: Option<&str>,
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
 ) -> Result<(), E> {
-    let (path, locked) = lock(path, fresh.is_some())?;
-    let owner = locked.metadata().map_err(failed("read", &path))?;
-    let mut text = read_open(&locked, &path)?;
+    let (path, locked, made) = lock(path, fresh.is_some())?;
+    let result = update_locked(&path, &locked, fresh.unwrap_or_default(), change);
+    if made && result.is_err() && locked.metadata().is_ok_and(|made| made.len() == 0) {
+        // Nothing is left of a file made for nothing. If it cannot be removed, it is empty.
+        let _ = fs::remove_file(&path);
+    }
+    result
+}
+
+fn update_locked<E: From<PrivateFileError>>(
+    path: &Path,
+    locked: &File,
+    fresh: &str,
+    change: impl FnOnce(&str) -> Result<Option<String>, E>,
+) -> Result<(), E> {
+    let owner = locked.metadata().map_err(failed("read", path))?;
+    let mut text = read_open(locked, path)?;
     if text.is_empty() {
-        fresh.unwrap_or_default().clone_into(&mut text);
+        fresh.clone_into(&mut text);
     }
     if let Some(text) = change(&text)? {
-        replace(&path, &text, (owner.uid(), owner.gid()))?;
+        replace(path, &text, (owner.uid(), owner.gid()))?;
     }
     Ok(())
 }
 
-/// Locks the file that `path` leads to, and says where that is.
-fn lock(path: &Path, create: bool) -> Result<(PathBuf, File), PrivateFileError> {
+/// Locks the file that `path` leads to; says where that is and whether it was made just now.
+fn lock(path: &Path, create: bool) -> Result<(PathBuf, File, bool), PrivateFileError> {
+    let mut made = false;
     loop {
         let opened = fs::canonicalize(path).and_then(|path| {
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -106,7 +121,7 @@ fn lock(path: &Path, create: bool) -> Result<(PathBuf, File), PrivateFileError> 
         let (path, file) = match opened {
             Ok(opened) => opened,
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
-                make_empty(path)?;
+                made = make_empty(path)?;
                 continue;
             }
             Err(error) => return Err(failed("open", path)(error)),
@@ -117,23 +132,22 @@ fn lock(path: &Path, create: bool) -> Result<(PathBuf, File), PrivateFileError> 
         let same = fs::metadata(&path)
             .is_ok_and(|present| (present.dev(), present.ino()) == (ours.dev(), ours.ino()));
         if same {
-            return Ok((path, file));
+            return Ok((path, file, made));
         }
     }
 }
 
-/// Makes the file, unless another process just did. Empty, since it is not locked yet.
-fn make_empty(path: &Path) -> Result<(), PrivateFileError> {
-    match OpenOptions::new()
+/// Makes the file, empty since it is not locked yet. False if another process just did.
+fn make_empty(path: &Path) -> Result<bool, PrivateFileError> {
+    let made = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(MODE)
-        .open(path)
-    {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(failed("create", path)(error))
-        }
-        Ok(_) | Err(_) => Ok(()),
+        .open(path);
+    match made {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed("create", path)(error)),
     }
 }
 
@@ -299,6 +313,16 @@ mod tests {
         });
         assert!(matches!(result, Err(PrivateFileError::NotUtf8(_))));
         assert_eq!(read(&path).expect("readable"), "# fresh\none\n");
+    }
+
+    #[test]
+    fn a_failed_change_leaves_no_file_that_was_not_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        let result = update(&path, Some("# fresh\n"), |_| {
+            Err(PrivateFileError::NotUtf8("as good as any".into()))
+        });
+        assert!(result.is_err() && names_in(directory.path()).is_empty());
     }
 
     #[test]
