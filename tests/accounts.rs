@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Method;
+use proptest::prelude::*;
 use syncgate::access::rights::{Decision, Mode};
 use syncgate::accounts::{
     AccountFile, Accounts, ChangeError, EditError, Grant, NewRights, Outcome,
@@ -362,4 +363,60 @@ fn thousands_of_accounts_fit_the_file() {
     let accounts = place.open();
     assert_eq!(accounts.table().len(), 5_000);
     assert!(accounts.find("till-4999").is_some());
+}
+
+/// A change that the property below makes, by number; what it may not do is refused.
+fn nth_change(file: AccountFile<'_>, number: u8, name: &str) -> Result<Outcome, ChangeError> {
+    match number {
+        0 => file.disable(name),
+        1 => file.enable(name),
+        2 => file.set_password(name, OTHER_HASH),
+        3 => file.allow(name, &grant("/api/GetData", &["get*", "x"])),
+        4 => file.allow(name, &grant("/api/SyncData", &[])),
+        5 => file.deny(name, &grant("/api/GetData", &["x"])),
+        6 => file.deny(name, &grant("/api/SyncData", &[])),
+        7 => file.allow_everything(name),
+        8 => file.deny_everything(name),
+        9 => file.join(name, "tills"),
+        10 => file.leave(name, "tills"),
+        11 => file.add(name, HASH, &NewRights::Nothing),
+        12 => file.remove(name),
+        _ => file.join(name, "no such role"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_changed_the_rest_stays_and_the_file_is_usable(
+        changes in proptest::collection::vec((0..14_u8, prop::sample::select(&["a", "b", "c"])), 0..12),
+    ) {
+        let rest = [
+            "# Heading.\n\n",
+            "# Nobody touches this.\n[users.fixed] # ours\npassword = 'HASH' # old\nallow = [\n  \
+             # first\n  { route = \"/api/GetData\" }, # one\n]\n",
+            "[roles.tills] # shared\nallow = [ { route='/api/GetData' } ]\n",
+            "# End.\n",
+        ]
+        .map(|part| part.replace("HASH", HASH));
+        let user = format!("\n# Of a.\n[users.a]\npassword = \"{HASH}\"\nallow = []\n\n");
+        let place = Place::with(&[&rest[0], &rest[1], &user, &rest[2], &rest[3]].map(|p| &**p).concat());
+        for (number, name) in changes {
+            let before = place.text();
+            let outcome = place.change(|file| nth_change(file, number, name));
+            let after = place.text();
+            prop_assert_eq!(after != before, matches!(outcome, Ok(Outcome::Changed)));
+            prop_assert!(Accounts::open(&place.path(), RouteSection::defaults()).is_ok(), "{}", after);
+            for part in &rest {
+                prop_assert!(after.contains(part), "{} {} lost\n{}\nof\n{}", number, name, part, after);
+            }
+            let there = place.open().find(name).is_some();
+            match number {
+                11 => prop_assert!(there),
+                12 => prop_assert!(!there),
+                _ => {}
+            }
+        }
+    }
 }
