@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod hashing;
+mod password_hash;
 mod settings;
 
 pub use settings::LoginSection;
