@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what becomes of failures. One file per command.
 
+mod account_file;
 mod check;
 mod demo;
 mod demo_client;
@@ -11,6 +12,7 @@ mod run;
 mod signals;
 mod user;
 mod user_list;
+mod user_rights;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;

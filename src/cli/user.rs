@@ -1,18 +1,15 @@
-//! `syncgate user ...`: the accounts, edited where they are kept. What is done is said on standard
-//! error; standard output has only what was asked for, so that scripts can take it.
+//! `syncgate user ...`: the accounts, edited where they are kept.
 
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use clap::{Args, Subcommand};
 
-use clap::{ArgGroup, Args, Subcommand};
-
+use super::account_file::{Place, failure, say};
 use super::failure::Failure;
 use super::password::{NewPassword, PasswordSource};
-use super::{ConfigFile, print, user_list};
-use crate::accounts::{AccountFile, ChangeError, Grant, NewRights, Outcome, check_name};
-use crate::config::{self, suggest};
+use super::user_rights::Rights;
+use super::{print, user_list};
+use crate::accounts::{AccountFile, ChangeError, EditError, NewRights, Outcome, check_name};
+use crate::config::suggest;
 use crate::login::hashing::hash_password;
-use crate::route::RouteSection;
 
 /// Add, change and list the users who may sign in
 ///
@@ -72,11 +69,11 @@ struct Passwd {
 }
 
 #[derive(Debug, Args)]
-struct Named {
+pub(super) struct Named {
     /// The user name
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
-    place: Place,
+    pub(super) place: Place,
 }
 
 /// List the users and what they may
@@ -87,40 +84,6 @@ struct List {
     /// As JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["all", "role", "route"]))]
-struct Rights {
-    #[command(flatten)]
-    user: Named,
-    /// Everything
-    #[arg(long)]
-    all: bool,
-    /// The rights of this role of the account file
-    #[arg(long)]
-    role: Option<String>,
-    /// The path of a route
-    #[arg(value_name = "PATH")]
-    route: Option<String>,
-    /// Only with these methods, separated by commas
-    #[arg(long, alias = "method", value_name = "METHODS", value_delimiter = ',')]
-    #[arg(requires = "route")]
-    methods: Vec<String>,
-    /// Only for these forms, separated by commas; one that ends in `*` stands for all that begin so
-    #[arg(long, alias = "form", value_name = "FORMS", value_delimiter = ',')]
-    #[arg(requires = "route")]
-    forms: Vec<String>,
-}
-
-/// Which account file a command is about.
-#[derive(Debug, Args)]
-struct Place {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// The account file; without it, the one that the configuration names
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
 }
 
 impl UserCommand {
@@ -176,7 +139,7 @@ impl Passwd {
         if table.find(name).is_none() {
             let names: Vec<_> = table.accounts().map(|account| &**account.name()).collect();
             let near = suggest::nearest(name, &names).map(str::to_owned);
-            let error = crate::accounts::EditError::NoSuchUser {
+            let error = EditError::NoSuchUser {
                 name: name.clone(),
                 near,
             };
@@ -220,7 +183,7 @@ impl Named {
     }
 
     /// Makes the change and says which of the two it was.
-    fn change(
+    pub(super) fn change(
         &self,
         change: impl FnOnce(AccountFile<'_>) -> Result<Outcome, ChangeError>,
         changed: &str,
@@ -256,121 +219,6 @@ impl List {
     }
 }
 
-impl Rights {
-    fn allow(&self) -> Result<(), Failure> {
-        let name = &self.user.name;
-        let done = format!(
-            "`{name}` may reach {} from the next request on.",
-            self.what()
-        );
-        let as_before = format!("`{name}` may reach that already.");
-        let change = |file: AccountFile<'_>| match (&self.role, self.grant()) {
-            (Some(role), _) => file.join(name, role),
-            (None, Some(grant)) => file.allow(name, &grant),
-            (None, None) => file.allow_everything(name),
-        };
-        self.user.change(change, &done, &as_before)
-    }
-
-    fn deny(&self) -> Result<(), Failure> {
-        let name = &self.user.name;
-        let done = format!(
-            "Took from `{name}`: {}. It holds from the next request on.",
-            self.what()
-        );
-        let as_before = format!("`{name}` has no right of its own.");
-        let change = |file: AccountFile<'_>| match (&self.role, self.grant()) {
-            (Some(role), _) => file.leave(name, role),
-            (None, Some(grant)) => file.deny(name, &grant),
-            (None, None) => file.deny_everything(name),
-        };
-        self.user.change(change, &done, &as_before)?;
-        let table = self.user.place.open()?.file().read()?;
-        let roles = table
-            .find(name)
-            .map(|account| account.roles().join(", "))
-            .unwrap_or_default();
-        if !roles.is_empty() {
-            say(&format!("What its roles allow stays allowed: {roles}."));
-        }
-        Ok(())
-    }
-
-    fn grant(&self) -> Option<Grant> {
-        let methods = self
-            .methods
-            .iter()
-            .map(|method| method.to_ascii_uppercase())
-            .collect();
-        let forms = self.forms.clone();
-        self.route.clone().map(|route| Grant {
-            route,
-            methods,
-            forms,
-        })
-    }
-
-    fn what(&self) -> String {
-        let Some(grant) = self.grant() else {
-            let role = self
-                .role
-                .as_ref()
-                .map(|role| format!("what the role {role} allows"));
-            return role.unwrap_or_else(|| "everything that is routed".to_owned());
-        };
-        let mut what = grant.route;
-        if !grant.methods.is_empty() {
-            what = format!("{} {what}", grant.methods.join(" and "));
-        }
-        if !grant.forms.is_empty() {
-            what = format!("{what} for the forms {}", grant.forms.join(", "));
-        }
-        what
-    }
-}
-
-/// The account file, and the routes if the configuration was read to find it.
-struct Opened {
-    path: PathBuf,
-    routes: Option<Vec<RouteSection>>,
-}
-
-impl Place {
-    fn open(&self) -> Result<Opened, Failure> {
-        if let Some(path) = &self.file {
-            return Ok(Opened {
-                path: path.clone(),
-                routes: None,
-            });
-        }
-        let path = &self.config.path;
-        // Not as `run` would: what else the configuration names need not be there yet.
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let path = path.display();
-            Failure::usage(format!(
-                "cannot read the configuration {path}: {error}; name it with --config FILE, or the \
-                 account file itself with --file FILE"
-            ))
-        })?;
-        let config = config::parse(&path.display().to_string(), &text)?.config;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        Ok(Opened {
-            path: directory.join(config.accounts.file),
-            routes: Some(config.routes),
-        })
-    }
-}
-
-impl Opened {
-    fn file(&self) -> AccountFile<'_> {
-        AccountFile::new(&self.path, self.routes.as_deref())
-    }
-
-    fn shown(&self) -> std::path::Display<'_> {
-        self.path.display()
-    }
-}
-
 /// Prints a password that nobody has seen yet.
 fn hand_over(name: &str, new: NewPassword) -> Result<(), Failure> {
     let Some(text) = new.generated else {
@@ -378,19 +226,4 @@ fn hand_over(name: &str, new: NewPassword) -> Result<(), Failure> {
     };
     say(&format!("The password of `{name}` is shown this once:"));
     print(format!("{}\n", *text).as_bytes())
-}
-
-/// A message for the person at the terminal. One that cannot be read is no failure of the command.
-fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "{message}");
-}
-
-fn failure(error: ChangeError) -> Failure {
-    match error {
-        ChangeError::File { .. } => Failure::other(error),
-        ChangeError::Name(_)
-        | ChangeError::AlreadyWrong(_)
-        | ChangeError::Edit(_)
-        | ChangeError::WouldBeWrong(_) => Failure::usage(error),
-    }
 }
