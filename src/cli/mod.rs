@@ -21,9 +21,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use failure::Failure;
-
 use crate::config::Problems;
+use failure::Failure;
 
 /// An authenticating reverse proxy: HTTPS and tokens in front of a backend that has neither
 ///
@@ -51,8 +50,8 @@ anything else.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoCommand),
-    Run(run::RunCommand),
     Check(check::CheckCommand),
+    Run(run::RunCommand),
     User(user::UserCommand),
     Hash(hash::HashCommand),
     Completions(CompletionsCommand),
@@ -115,8 +114,8 @@ pub fn main() -> ExitCode {
     };
     let outcome = match command_line.command {
         Command::Demo(command) => command.run(),
-        Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::Completions(command) => command.run(),

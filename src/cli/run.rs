@@ -41,7 +41,9 @@ impl RunCommand {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Tls(_) | StartError::Accounts(_) => Self::usage(error),
+            // By itself, so that it is shown as the report that it is.
+            StartError::Accounts(problems) => Self::usage(problems),
+            StartError::Tls(_) => Self::usage(error),
             StartError::Listen { .. } | StartError::Threads(_) => Self::other(error),
         }
     }
