@@ -5,6 +5,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -149,6 +150,141 @@ fn check_says_what_is_in_order_and_shows_every_setting() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn init_writes_what_check_finds_in_order_and_overwrites_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let arguments = [
+        "init",
+        "--yes",
+        "--directory",
+        "new/gateway",
+        "--user",
+        "till-01",
+    ];
+    let output = syncgate(here, &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    let (_, password) = printed
+        .split_once("The password of till-01, shown this once: ")
+        .unwrap();
+    let password = password.lines().next().unwrap();
+    assert!(password.len() >= 16, "{password}");
+
+    let gateway = here.join("new/gateway");
+    let users = fs::read_to_string(gateway.join("users.toml")).unwrap();
+    assert!(users.contains("[users.till-01]"), "{users}");
+    assert!(!users.contains(password));
+    for file in ["users.toml", "certs/server.key"] {
+        assert_eq!(mode(&gateway.join(file)), 0o600, "{file}");
+    }
+    let check = syncgate(here, &["check", "--config", "new/gateway/config.toml"]);
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
+    assert!(
+        text(&check.stdout).contains("1 user\n"),
+        "{}",
+        text(&check.stdout)
+    );
+
+    let config = fs::read_to_string(gateway.join("config.toml")).unwrap();
+    let key = fs::read(gateway.join("certs/server.key")).unwrap();
+    let again = syncgate(here, &arguments);
+    assert_eq!(again.status.code(), Some(64));
+    assert!(text(&again.stderr).contains("config.toml is there already"));
+    assert_eq!(
+        fs::read_to_string(gateway.join("config.toml")).unwrap(),
+        config
+    );
+    assert_eq!(
+        fs::read_to_string(gateway.join("users.toml")).unwrap(),
+        users
+    );
+
+    for file in ["config.toml", "users.toml"] {
+        fs::remove_file(gateway.join(file)).unwrap();
+    }
+    let afresh = syncgate(here, &arguments);
+    assert_eq!(afresh.status.code(), Some(0), "{}", text(&afresh.stderr));
+    assert!(text(&afresh.stdout).contains("the certificate that was there already"));
+    assert_eq!(fs::read(gateway.join("certs/server.key")).unwrap(), key);
+}
+
+#[test]
+fn init_takes_a_password_from_standard_input_and_does_not_print_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_syncgate"))
+        .args([
+            "init",
+            "--upstream",
+            "http://erp.example:81",
+            "--user",
+            "a",
+            "--password-stdin",
+        ])
+        .current_dir(directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"correct horse battery\n")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for printed in [&output.stdout, &output.stderr] {
+        assert!(
+            !text(printed).contains("correct horse"),
+            "{}",
+            text(printed)
+        );
+    }
+    let config = fs::read_to_string(directory.path().join("config.toml")).unwrap();
+    assert!(
+        config.contains("url = \"http://erp.example:81\""),
+        "{config}"
+    );
+}
+
+#[test]
+fn init_writes_nothing_when_it_lacks_an_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let cases: [(&[&str], &str); 4] = [
+        (&["init"], "give --upstream URL, or --yes"),
+        (
+            &["init", "--upstream", "http://127.0.0.1:8080"],
+            "give --user NAME, or --yes",
+        ),
+        (
+            &["init", "--upstream", "https://erp"],
+            "write \"http://erp\"",
+        ),
+        (
+            &["init", "--yes", "--user", "a b"],
+            "a user name cannot hold ' '",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let output = syncgate(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(
+            text(&output.stderr).contains(expected),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// Writes a file that only its owner can read.

@@ -6,6 +6,7 @@ mod demo;
 mod demo_client;
 mod failure;
 mod hash;
+mod init;
 mod man;
 mod password;
 mod run;
@@ -50,6 +51,7 @@ anything else.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoCommand),
+    Init(init::InitCommand),
     Check(check::CheckCommand),
     Run(run::RunCommand),
     User(user::UserCommand),
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match command_line.command {
         Command::Demo(command) => command.run(),
+        Command::Init(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::User(command) => command.run(),
@@ -154,5 +157,36 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::other(error)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_is_explained_and_no_argument_takes_a_secret() {
+        let mut program = CommandLine::command();
+        program.build();
+        let mut commands = vec![&program];
+        while let Some(command) = commands.pop() {
+            let name = command.get_bin_name().unwrap_or_default();
+            assert!(command.get_about().is_some(), "{name}");
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                assert!(argument.get_help().is_some(), "{name}: {id}");
+                let secret = ["password", "secret", "token"]
+                    .iter()
+                    .any(|word| id.contains(word));
+                let takes_value = argument.get_action().takes_values();
+                assert!(!(secret && takes_value), "{name}: {id}");
+            }
+            commands.extend(command.get_subcommands());
+        }
     }
 }

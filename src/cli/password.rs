@@ -61,6 +61,17 @@ pub(super) enum PasswordError {
 }
 
 impl PasswordSource {
+    /// Instead of asking at the terminal, makes one up.
+    pub(super) fn without_asking(self) -> Self {
+        let generate = self.generate || !self.password_stdin;
+        Self { generate, ..self }
+    }
+
+    /// Whether standard input holds the password, and so no answers.
+    pub(super) fn takes_stdin(self) -> bool {
+        self.password_stdin
+    }
+
     /// Gets the password that the user called `name` shall have.
     pub(super) fn obtain(self, name: Option<&str>) -> Result<NewPassword, PasswordError> {
         if self.generate {

@@ -1,0 +1,358 @@
+//! `syncgate init`.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use thiserror::Error;
+
+use super::failure::Failure;
+use super::password::{NewPassword, PasswordSource};
+use super::print;
+use crate::accounts::{AccountFile, NewRights, check_name};
+use crate::clock::Clock;
+use crate::config;
+use crate::login::hashing::hash_password;
+use crate::server::development::{Written, write_certificate};
+use crate::upstream::{UpstreamSection, UpstreamUrl};
+
+/// Write a first configuration, a first user and a development certificate
+///
+/// Asks for the address of the backend and for the first user, unless they are given. Writes
+/// config.toml, users.toml, certs/server.pem and certs/server.key, and overwrites nothing.
+#[derive(Debug, Args)]
+pub(super) struct InitCommand {
+    /// Where the backend listens: http://host:port or unix:/path
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    upstream: Option<UpstreamUrl>,
+    /// The name of the first user, who may do everything
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    user: Option<String>,
+    #[command(flatten)]
+    password: PasswordSource,
+    /// The directory to write to; it is made if it is not there
+    #[arg(long, short, value_name = "DIRECTORY", default_value = ".")]
+    directory: PathBuf,
+    /// Ask nothing: the backend is http://127.0.0.1:8080, the user `partner` with a password that
+    /// is made up and printed, unless they are given
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Why nothing was written.
+#[derive(Debug, Error)]
+enum InitError {
+    #[error("{} is there already; nothing was written. Name another --directory, or delete it", .0.display())]
+    Exists(PathBuf),
+    #[error("there is nobody to ask: give {0}, or --yes to have it chosen")]
+    NobodyToAsk(&'static str),
+    #[error("cannot ask")]
+    Ask(#[source] io::Error),
+    #[error("cannot write {}", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl InitCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let place = Place::new(&self.directory);
+        place.refuse_existing().map_err(Failure::usage)?;
+        let upstream = self.upstream().map_err(Failure::usage)?;
+        let user = self.user().map_err(Failure::usage)?;
+        let password = self.password(&user)?;
+
+        fs::create_dir_all(&self.directory).map_err(|cause| {
+            let path = self.directory.clone();
+            Failure::other(InitError::Write { path, cause })
+        })?;
+        let certificate = place.write_certificate()?;
+        let hash = hash_password(&password.password).map_err(Failure::other)?;
+        AccountFile::new(&place.users, None)
+            .add(&user, &hash, &NewRights::Everything)
+            .map_err(Failure::other)?;
+        // The configuration comes last: where it is, all it names is.
+        place.write_configuration(&upstream)?;
+        config::load(&place.config)?;
+        print(
+            place
+                .summary(&upstream, &user, &password, certificate)
+                .as_bytes(),
+        )
+    }
+
+    fn upstream(&self) -> Result<UpstreamUrl, InitError> {
+        let default = UpstreamSection::default().url;
+        match &self.upstream {
+            Some(url) => Ok(url.clone()),
+            None if self.yes => Ok(default),
+            None => {
+                self.need_somebody("--upstream URL")?;
+                let question = format!("Where does the backend listen? [{default}]");
+                ask(&question, |answer| match answer {
+                    "" => Ok(default.clone()),
+                    _ => parse_url(answer),
+                })
+            }
+        }
+    }
+
+    fn user(&self) -> Result<String, InitError> {
+        match &self.user {
+            Some(name) => Ok(name.clone()),
+            None if self.yes => Ok(USER.to_owned()),
+            None => {
+                self.need_somebody("--user NAME")?;
+                ask(
+                    &format!("Name of the first user? [{USER}]"),
+                    |answer| match answer {
+                        "" => Ok(USER.to_owned()),
+                        _ => parse_name(answer),
+                    },
+                )
+            }
+        }
+    }
+
+    fn password(&self, user: &str) -> Result<NewPassword, Failure> {
+        let source = match self.yes {
+            true => self.password.without_asking(),
+            false => self.password,
+        };
+        source.obtain(Some(user)).map_err(Failure::usage)
+    }
+
+    /// Standard input can be asked if a person is there and it is not to give the password.
+    fn need_somebody(&self, instead: &'static str) -> Result<(), InitError> {
+        match io::stdin().is_terminal() && !self.password.takes_stdin() {
+            true => Ok(()),
+            false => Err(InitError::NobodyToAsk(instead)),
+        }
+    }
+}
+
+const USER: &str = "partner";
+
+/// Asks until there is an answer that will do.
+fn ask<T>(question: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, InitError> {
+    loop {
+        let mut terminal = io::stderr().lock();
+        write!(terminal, "{question} ")
+            .and_then(|()| terminal.flush())
+            .map_err(InitError::Ask)?;
+        let mut answer = String::new();
+        if io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(InitError::Ask)?
+            == 0
+        {
+            return Err(InitError::NobodyToAsk("--upstream URL and --user NAME"));
+        }
+        match parse(answer.trim()) {
+            Ok(parsed) => return Ok(parsed),
+            Err(wrong) => writeln!(terminal, "{wrong}").map_err(InitError::Ask)?,
+        }
+    }
+}
+
+fn parse_url(text: &str) -> Result<UpstreamUrl, String> {
+    text.parse()
+        .map_err(|error: crate::upstream::UpstreamUrlError| format!("{error}; {}", error.remedy()))
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    check_name(text)
+        .map(|()| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+/// The files.
+struct Place {
+    directory: PathBuf,
+    config: PathBuf,
+    users: PathBuf,
+    certificate: Written,
+}
+
+impl Place {
+    fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            config: directory.join("config.toml"),
+            users: directory.join("users.toml"),
+            certificate: Written::in_directory(&directory.join("certs")),
+        }
+    }
+
+    /// A certificate with its key may be there, and is used then; half of the pair may not.
+    fn refuse_existing(&self) -> Result<(), InitError> {
+        let Written { certificate, key } = &self.certificate;
+        let mut files = vec![&self.config, &self.users];
+        if !self.has_certificate() {
+            files.extend([certificate, key]);
+        }
+        let exists = |path: &&PathBuf| fs::symlink_metadata(path).is_ok();
+        match files.into_iter().find(exists) {
+            Some(path) => Err(InitError::Exists(path.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn has_certificate(&self) -> bool {
+        self.certificate.certificate.exists() && self.certificate.key.exists()
+    }
+
+    /// Says what the certificate is.
+    fn write_certificate(&self) -> Result<&'static str, Failure> {
+        if self.has_certificate() {
+            return Ok("the certificate that was there already");
+        }
+        let directory = self.directory.join("certs");
+        match write_certificate(&directory, &[], Clock::system().now().timestamp()) {
+            Ok(_) => Ok("a development certificate, which clients must be told to trust"),
+            Err(cause) => Err(Failure::other(InitError::Write {
+                path: directory,
+                cause,
+            })),
+        }
+    }
+
+    fn write_configuration(&self, upstream: &UpstreamUrl) -> Result<(), Failure> {
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&self.config)
+            .and_then(|mut file| file.write_all(configuration(upstream).as_bytes()));
+        written.map_err(|cause| {
+            Failure::other(InitError::Write {
+                path: self.config.clone(),
+                cause,
+            })
+        })
+    }
+
+    fn summary(
+        &self,
+        upstream: &UpstreamUrl,
+        user: &str,
+        password: &NewPassword,
+        certificate: &str,
+    ) -> String {
+        let option = match self.directory == Path::new(".") {
+            true => String::new(),
+            false => format!(" --config {}", quoted(&self.config)),
+        };
+        let (known, sent) = match &password.generated {
+            Some(text) => (
+                format!("\nThe password of {user}, shown this once: {}\n", **text),
+                text.as_str(),
+            ),
+            None => (String::new(), "the password"),
+        };
+        format!(
+            "\
+In place now:
+  {config}  forwards to {upstream}
+  {users}  the first user: {user}, who may do everything
+  {pem}  {certificate}
+{known}
+Next:
+  syncgate check{option}
+  syncgate run{option}
+Then, in another terminal, get a token:
+  curl --cacert {cacert} --json @- https://localhost:8443/api/getToken <<'END'
+  {{\"username\": \"{user}\", \"password\": \"{sent}\"}}
+END
+",
+            config = self.config.display(),
+            users = self.users.display(),
+            pem = self.certificate.certificate.display(),
+            cacert = quoted(&self.certificate.certificate),
+        )
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+fn configuration(upstream: &UpstreamUrl) -> String {
+    let url = toml::Value::String(upstream.to_string());
+    format!(
+        "\
+# What syncgate does. Only the settings that you are likely to change stand here; all others, with
+# their defaults, are shown by: syncgate check --show
+
+[listen]
+# Where clients connect. \"0.0.0.0:8443\" listens on every network of this machine.
+https = [\"127.0.0.1:8443\"]
+
+[tls]
+# A development certificate, for localhost. Clients in other places need a real one.
+certificates = [{{ certificate = \"certs/server.pem\", key = \"certs/server.key\" }}]
+
+[upstream]
+# Where the backend listens: \"http://host:port\" or \"unix:/path\".
+url = {url}
+
+[accounts]
+# Who may log in; `syncgate user` edits this file.
+file = \"users.toml\"
+
+# What is forwarded: every path has a [[routes]] of its own.
+[[routes]]
+path = \"/api/SyncData\"
+methods = [\"POST\"]
+
+[[routes]]
+path = \"/api/SyncVoucher\"
+methods = [\"POST\"]
+
+[[routes]]
+path = \"/api/GetData\"
+methods = [\"POST\"]
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_written_is_the_default_but_for_the_backend() {
+        for url in [
+            "http://erp.example:81",
+            "unix:/run/a \"b\"\\c.sock",
+            "http://127.0.0.1:8080",
+        ] {
+            let url: UpstreamUrl = url.parse().unwrap();
+            let loaded = config::parse("config.toml", &configuration(&url)).unwrap();
+            let mut expected = Config::default();
+            expected.upstream.url = url;
+            assert_eq!(loaded.config, expected);
+        }
+    }
+
+    #[test]
+    fn paths_are_quoted_for_the_shell() {
+        let cases = [
+            ("certs/server.pem", "certs/server.pem"),
+            ("my files/it's", r"'my files/it'\''s'"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
+    }
+}
