@@ -47,6 +47,18 @@ fn every_key_is_documented() {
 }
 
 #[test]
+fn every_section_is_listed_as_known() {
+    let value = serde_json::to_value(Config::default()).unwrap();
+    let sections: BTreeSet<_> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(sections, Config::SECTIONS.into_iter().collect());
+}
+
+#[test]
 fn every_key_of_the_example_has_a_comment_above_it() {
     let lines: Vec<_> = EXAMPLE.lines().collect();
     let plain = ["file"];

@@ -68,7 +68,8 @@ pub(crate) struct ConfigFile {
         long = "config",
         short = 'c',
         value_name = "FILE",
-        env = "SYNCGATE_CONFIG"
+        env = "SYNCGATE_CONFIG",
+        hide_env_values = true
     )]
     #[arg(default_value = "config.toml")]
     pub(crate) path: PathBuf,
