@@ -1,46 +1,13 @@
 //! Pure: which routes, methods and forms a user may reach, compiled into a table when the accounts
 //! are read. No entry means no right; nothing here is ever stored with a token.
 
-use std::cmp::Ordering;
+mod forms;
+mod source;
 
 use http::Method;
-use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
-/// `allow` in the account file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allow {
-    /// `"*"`: everything that is routed, with the body unread.
-    Everything,
-    /// What is listed, and nothing else.
-    Entries(Vec<AllowEntry>),
-}
-
-/// One entry of a list of rights.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AllowEntry {
-    /// The path of a configured route, ignoring ASCII case.
-    pub route: String,
-    /// The methods; every method of the route when absent.
-    #[serde(default, deserialize_with = "methods")]
-    pub methods: Option<Vec<Method>>,
-    /// The forms: whole names, or beginnings of names followed by `*`. When absent the body is not
-    /// read.
-    #[serde(default)]
-    pub forms: Option<Vec<String>>,
-}
-
-/// What becomes of a request without the right to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// It is refused.
-    #[default]
-    Enforce,
-    /// It is logged and passes.
-    Report,
-}
+pub use forms::FormSet;
+pub use source::{Allow, AllowEntry, Mode};
 
 /// An entry that cannot be compiled; `entry` is its place in the list, from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,19 +86,6 @@ pub enum MissingRight {
     /// The form, with a method that others are allowed with.
     #[error("no right to this form on this route")]
     Form,
-}
-
-/// A set of form names.
-///
-/// ASCII letters match in either case, as the backend matches them. Every other character matches
-/// itself only: a name that some collation would fold to an allowed one is not allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FormSet {
-    /// Sorted ignoring case; none begins with one of `beginnings`.
-    names: Vec<Box<str>>,
-    /// Sorted ignoring case; none begins with another, so only the last one that is not after a
-    /// name can be its beginning.
-    beginnings: Vec<Box<str>>,
 }
 
 /// The rights on one route.
@@ -282,126 +236,173 @@ impl Grant {
     }
 }
 
-impl FormSet {
-    /// Whether a form is in the set. Does not allocate.
-    #[must_use]
-    pub fn permits(&self, form: &str) -> bool {
-        let named = self
-            .names
-            .binary_search_by(|name| compare(name, form))
-            .is_ok();
-        let after = self
-            .beginnings
-            .partition_point(|start| compare(start, form).is_le());
-        named
-            || after
-                .checked_sub(1)
-                .is_some_and(|at| begins(form, &self.beginnings[at]))
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::{Allow, AllowEntry, Decision, MissingRight, Rights, RightsError};
+
+    const ROUTES: [&str; 3] = ["/api/SyncData", "/api/SyncVoucher", "/api/GetData"];
+
+    fn entry(route: &str, methods: &[Method], forms: &[&str]) -> AllowEntry {
+        AllowEntry {
+            route: route.to_owned(),
+            methods: (!methods.is_empty()).then(|| methods.to_vec()),
+            forms: (!forms.is_empty()).then(|| forms.iter().map(ToString::to_string).collect()),
+        }
     }
 
-    fn compile(entry: usize, forms: &[String]) -> Result<Self, RightsError> {
-        if forms.is_empty() {
-            return Err(RightsError::NoForms { entry });
-        }
-        let mut set = Self::default();
-        for form in forms {
-            let beginning = form.strip_suffix('*');
-            let text = beginning.unwrap_or(form);
-            if form.is_empty() || text.contains('*') {
-                return Err(RightsError::MalformedForm {
-                    entry,
-                    form: form.clone(),
-                });
+    fn rights(entries: &[AllowEntry]) -> Rights {
+        Rights::compile(&Allow::Entries(entries.to_vec()), &ROUTES).expect("valid entries")
+    }
+
+    /// The verdict in short: `all`, `route`, `method`, or which of the forms A, B and AB pass.
+    fn verdict(rights: &Rights, route: usize, method: &Method) -> String {
+        match rights.decide(route, method) {
+            Decision::Allowed => "all".to_owned(),
+            Decision::Denied(MissingRight::Route) => "route".to_owned(),
+            Decision::Denied(MissingRight::Method) => "method".to_owned(),
+            Decision::Denied(MissingRight::Form) => "form".to_owned(),
+            Decision::AllowedForForms(forms) => {
+                let passes: Vec<&str> = ["A", "B", "AB"]
+                    .into_iter()
+                    .filter(|form| forms.permits(form))
+                    .collect();
+                passes.join(" ")
             }
-            match beginning {
-                Some(beginning) => set.beginnings.push(beginning.into()),
-                None => set.names.push(form.as_str().into()),
+        }
+    }
+
+    #[test]
+    fn entries_add_up_in_any_order() {
+        let (get, post) = (Method::GET, Method::POST);
+        let a = entry("/api/syncdata", std::slice::from_ref(&post), &["A"]);
+        let b = entry("/api/SyncData", std::slice::from_ref(&post), &["B"]);
+        let beginning = entry("/api/SyncData", &[], &["A*"]);
+        let whole = entry("/api/SyncData", std::slice::from_ref(&get), &[]);
+        let open = entry("/api/SyncData", &[], &[]);
+        let other = entry("/api/GetData", &[get.clone(), post.clone()], &[]);
+        // What POST, GET and PUT on the first route give, then POST on the others.
+        let cases: [(&str, Vec<&AllowEntry>, [&str; 5]); 9] = [
+            (
+                "nothing",
+                vec![],
+                ["route", "route", "route", "route", "route"],
+            ),
+            (
+                "one form",
+                vec![&a],
+                ["A", "method", "method", "route", "route"],
+            ),
+            (
+                "two forms",
+                vec![&a, &b],
+                ["A B", "method", "method", "route", "route"],
+            ),
+            (
+                "any method",
+                vec![&beginning],
+                ["A AB", "A AB", "A AB", "route", "route"],
+            ),
+            (
+                "both",
+                vec![&b, &beginning],
+                ["A B AB", "A AB", "A AB", "route", "route"],
+            ),
+            (
+                "whole",
+                vec![&a, &whole],
+                ["A", "all", "method", "route", "route"],
+            ),
+            (
+                "whole for one method",
+                vec![&whole, &beginning, &b],
+                ["A B AB", "all", "A AB", "route", "route"],
+            ),
+            (
+                "open",
+                vec![&a, &open, &beginning],
+                ["all", "all", "all", "route", "route"],
+            ),
+            (
+                "another route",
+                vec![&a, &other],
+                ["A", "method", "method", "route", "all"],
+            ),
+        ];
+        for (name, entries, wanted) in cases {
+            let entries: Vec<AllowEntry> = entries.into_iter().cloned().collect();
+            let reversed: Vec<AllowEntry> = entries.iter().rev().cloned().collect();
+            let one_by_one = entries.iter().fold(Rights::default(), |all, entry| {
+                all.union(&rights(std::slice::from_ref(entry)))
+            });
+            let alone = rights(&entries).union(&Rights::default());
+            for rights in [rights(&entries), rights(&reversed), one_by_one, alone] {
+                let verdicts = [
+                    verdict(&rights, 0, &post),
+                    verdict(&rights, 0, &get),
+                    verdict(&rights, 0, &Method::PUT),
+                    verdict(&rights, 1, &post),
+                    verdict(&rights, 2, &post),
+                ];
+                assert_eq!(verdicts, wanted, "{name}");
+                assert_eq!(verdict(&rights, 3, &post), "route", "{name}: no such route");
             }
         }
-        set.order();
-        Ok(set)
     }
 
-    fn merge(&mut self, other: &Self) {
-        self.names.extend_from_slice(&other.names);
-        self.beginnings.extend_from_slice(&other.beginnings);
-        self.order();
+    #[test]
+    fn everything_is_allowed_only_when_written() {
+        let everything = Rights::compile(&Allow::Everything, &ROUTES).expect("no entries");
+        let some = rights(&[entry("/api/GetData", &[], &["A"])]);
+        for route in 0..4 {
+            assert_eq!(everything.decide(route, &Method::DELETE), Decision::Allowed);
+            for union in [
+                everything.clone().union(&some),
+                some.clone().union(&everything),
+            ] {
+                assert_eq!(union.decide(route, &Method::DELETE), Decision::Allowed);
+            }
+        }
+        assert_eq!(verdict(&Rights::default(), 0, &Method::POST), "route");
     }
 
-    /// Restores what the fields promise.
-    fn order(&mut self) {
-        self.beginnings.sort_by(|a, b| compare(a, b));
-        self.beginnings
-            .dedup_by(|later, earlier| begins(later, earlier));
-        self.names.sort_by(|a, b| compare(a, b));
-        self.names
-            .dedup_by(|later, earlier| compare(later, earlier).is_eq());
-        let beginnings = &self.beginnings;
-        self.names
-            .retain(|name| !beginnings.iter().any(|beginning| begins(name, beginning)));
-    }
-}
-
-impl<'de> Deserialize<'de> for Allow {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AllowVisitor)
-    }
-}
-
-struct AllowVisitor;
-
-impl<'de> Visitor<'de> for AllowVisitor {
-    type Value = Allow;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("\"*\" or a list of { route, methods, forms }")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Allow, E> {
-        if text == "*" {
-            Ok(Allow::Everything)
-        } else {
-            Err(E::invalid_value(de::Unexpected::Str(text), &self))
+    #[test]
+    fn an_entry_that_means_nothing_is_named() {
+        let good = entry("/api/GetData", &[], &[]);
+        let mut no_methods = good.clone();
+        no_methods.methods = Some(vec![]);
+        let unknown = entry("/api/GetDate", &[], &[]);
+        let form = entry("/api/GetData", &[], &["*a"]);
+        let cases = [
+            (
+                unknown,
+                RightsError::UnknownRoute {
+                    entry: 1,
+                    route: "/api/GetDate".to_owned(),
+                },
+                "no route has the path `/api/GetDate`",
+            ),
+            (
+                no_methods,
+                RightsError::NoMethods { entry: 1 },
+                "`methods` is empty",
+            ),
+            (
+                form,
+                RightsError::MalformedForm {
+                    entry: 1,
+                    form: "*a".to_owned(),
+                },
+                "the form `*a` is neither",
+            ),
+        ];
+        for (wrong, wanted, text) in cases {
+            let allow = Allow::Entries(vec![good.clone(), wrong]);
+            let error = Rights::compile(&allow, &ROUTES).expect_err(text);
+            assert_eq!(error, wanted);
+            assert_eq!(error.entry(), 1, "{text}");
+            assert!(error.to_string().starts_with(text), "{error}");
         }
     }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Allow, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = list.next_element()? {
-            entries.push(entry);
-        }
-        Ok(Allow::Entries(entries))
-    }
-}
-
-fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Method>>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    let parse = |name: String| match Method::from_bytes(name.as_bytes()) {
-        // Methods differ by case: `post` would be a right to nothing.
-        Ok(method) if !name.contains(|c: char| c.is_ascii_lowercase()) => Ok(method),
-        Ok(_) | Err(_) => Err(de::Error::invalid_value(
-            de::Unexpected::Str(&name),
-            &"a method in capital letters, such as \"POST\"",
-        )),
-    };
-    names
-        .into_iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map(Some)
-}
-
-/// Orders names ignoring ASCII case.
-fn compare(a: &str, b: &str) -> Ordering {
-    lower(a).cmp(lower(b))
-}
-
-fn lower(text: &str) -> impl Iterator<Item = u8> + '_ {
-    text.bytes().map(|byte| byte.to_ascii_lowercase())
-}
-
-/// Whether a name begins so, ignoring ASCII case.
-fn begins(name: &str, beginning: &str) -> bool {
-    let start = name.as_bytes().get(..beginning.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(beginning.as_bytes()))
 }
