@@ -31,10 +31,10 @@ impl<const BLOCKS: usize> Classes<BLOCKS> {
     /// compiler makes of it what the processor's vector registers hold, if there are four blocks.
     #[inline(always)]
     pub(super) fn read(&mut self, blocks: &[Block; BLOCKS]) {
-        for block in 0..BLOCKS {
-            let classes = classify(transpose(&blocks[block]));
-            for class in 0..CLASSES {
-                self.of[class][block] = classes[class];
+        for (block, text) in blocks.iter().enumerate() {
+            let classes = classify(transpose(text));
+            for (class, positions) in self.of.iter_mut().zip(classes) {
+                class[block] = positions;
             }
         }
     }

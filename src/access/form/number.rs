@@ -167,14 +167,20 @@ impl Numbers {
             let at = literals.trailing_zeros();
             literals &= literals - 1;
             let length = (scalar >> at).trailing_ones();
+            let text = &block[at as usize..(at + length) as usize];
+            if at + length < 64 {
+                if text != b"true" && text != b"false" && text != b"null" {
+                    return Err(FormViolation::NotJson);
+                }
+                continue;
+            }
             let whole: &'static [u8] = match block[at as usize] {
                 b't' => b"true",
                 b'f' => b"false",
                 b'n' => b"null",
                 _ => return Err(FormViolation::NotJson),
             };
-            let text = &block[at as usize..(at + length) as usize];
-            self.read_literal(text, whole, at + length == 64)?;
+            self.read_literal(text, whole, true)?;
         }
         Ok(())
     }

@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_form_is_permitted_by_name_or_beginning_ignoring_ascii_case() {
-        let cases: [(&str, &[&str], &[&str], &[&str]); 8] = [
+        type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+        let cases: [Case<'_>; 8] = [
             (
                 "name",
                 &["Sales"],
