@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use crate::support::harness::{Files, cheap_hash, password, write};
+use crate::support::harness::{Files, cheap_hash, password};
 use crate::support::tls::Identity;
 use crate::support::{Answer, Ask, Client, Harness, Script, Stage, Upstream, redact, run};
 
@@ -14,16 +14,10 @@ const GOLDEN: &str = include_str!("answers.golden");
 const HOST: &str = "gateway.test";
 
 /// Refusals that nobody can provoke from outside, and why.
-const OUT_OF_REACH: [(&str, &str); 2] = [
-    (
-        "NoRandom",
-        "the operating system's generator cannot be made to fail",
-    ),
-    (
-        "Forbidden",
-        "every user has every right until rights can be configured",
-    ),
-];
+const OUT_OF_REACH: [(&str, &str); 1] = [(
+    "NoRandom",
+    "the operating system's generator cannot be made to fail",
+)];
 
 /// The answers collected so far, by the variant that they show.
 #[derive(Default)]
@@ -210,6 +204,26 @@ async fn clients_faults(gallery: &mut Gallery) {
     gallery.show("PlainHttp", &plain.exchange(&sync()).await);
 }
 
+/// What a user has no right to.
+async fn missing_rights(gallery: &mut Gallery) {
+    let harness = Harness::start(|files| {
+        files.users(&[
+            ("till-01", "allow = [{ route = \"/api/GetData\" }]"),
+            ("shop-02", "allow = \"*\"\nnetworks = [\"192.0.2.0/24\"]"),
+            (
+                "form-04",
+                "allow = [{ route = \"/api/SyncData\", forms = [\"getStock\"] }]",
+            ),
+        ]);
+    });
+    gallery.show("Forbidden", &harness.signed_in().await.send(sync()).await);
+    let elsewhere = Ask::login("shop-02", &password("shop-02"));
+    gallery.show("NotAdmitted", &harness.anonymous().send(elsewhere).await);
+    let client = harness.signed_in_as("form-04").await;
+    let twice = r#"{"form":"getStock","Form":"setCustomer"}"#;
+    gallery.show("FormRefused", &client.post("/api/SyncData", twice).await);
+}
+
 /// Deadlines, each with a gateway of its own that is impatient in just that.
 async fn deadlines(gallery: &mut Gallery) {
     let harness = Harness::start(|files| files.set("limits.header_read", "150ms"));
@@ -318,8 +332,10 @@ async fn capacities(gallery: &mut Gallery) {
 fn busy_with_hashing(files: &mut Files) {
     files.set("login.hash_queue", 1);
     let costly = cheap_hash("nobody's").replace("m=64,t=1", "m=19456,t=2");
-    let users = format!("[users.till-01]\npassword = \"{costly}\"\nallow = \"*\"\n");
-    write(&files.directory().join("users.toml"), &users, 0o600);
+    files.users(&[(
+        "till-01",
+        &format!("password = \"{costly}\"\nallow = \"*\""),
+    )]);
 }
 
 struct FullBacklog {
@@ -369,6 +385,7 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
     let mut gallery = Gallery::default();
     run(async {
         clients_faults(&mut gallery).await;
+        missing_rights(&mut gallery).await;
         deadlines(&mut gallery).await;
         upstreams_faults(&mut gallery).await;
         capacities(&mut gallery).await;

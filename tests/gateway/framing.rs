@@ -604,26 +604,35 @@ fn a_body_ended_early_by_close_notify_is_cut_short_for_the_upstream() {
 }
 
 #[test]
-fn an_http_2_body_reset_by_the_client_is_cut_short_for_the_upstream() {
+fn an_http_2_body_that_the_client_gives_up_is_cut_short_for_the_upstream() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;
-        for (number, length) in [Some("100"), None].into_iter().enumerate() {
-            let mut http2 = client.connect_h2().await;
-            let mut ask = client.with_token(Ask::post("/api/SyncData"));
-            if let Some(length) = length {
-                ask = ask.field("content-length", length);
+        let mut number = 0;
+        for length in [Some("100"), None] {
+            for by_reset in [true, false] {
+                number += 1;
+                let mut http2 = client.connect_h2().await;
+                let mut ask = client.with_token(Ask::post("/api/SyncData"));
+                if let Some(length) = length {
+                    ask = ask.field("content-length", length);
+                }
+                let (feed, response) = http2.feed(&ask);
+                let response = tokio::spawn(response);
+                feed.data("hello").await;
+                harness.upstream.seen(number).await;
+                if by_reset {
+                    feed.fail().await;
+                } else {
+                    http2.cut();
+                }
+                let seen = harness.upstream.ended(number).await;
+                assert_eq!(
+                    seen.whole,
+                    Some(false),
+                    "length {length:?}, reset {by_reset}"
+                );
+                assert!(response.await.unwrap().is_err());
             }
-            let (feed, response) = http2.feed(&ask);
-            let response = tokio::spawn(response);
-            feed.send(http_body::Frame::data("hello".into()))
-                .await
-                .unwrap();
-            harness.upstream.seen(number + 1).await;
-            response.abort();
-            let _ = response.await;
-            drop(http2);
-            let seen = harness.upstream.ended(number + 1).await;
-            assert_eq!(seen.whole, Some(false), "content-length {length:?}");
         }
     });
 }
@@ -639,7 +648,7 @@ fn an_http_2_body_that_differs_from_its_content_length_is_never_forwarded_as_who
                 .field("content-length", length);
             let (feed, response) = http2.feed(&ask);
             let response = tokio::spawn(response);
-            let _ = feed.send(http_body::Frame::data(body.into())).await;
+            feed.data(body).await;
             drop(feed);
             // The client's own library may refuse to send it; the gateway must not accept it.
             if let Ok(response) = response.await.unwrap() {

@@ -407,14 +407,10 @@ fn trailers_over_http_2_are_dropped_as_well() {
         let ask = client.with_token(Ask::post("/api/SyncData"));
         let (feed, response) = http2.feed(&ask);
         let response = tokio::spawn(response);
-        feed.send(http_body::Frame::data("hello".into()))
-            .await
-            .unwrap();
+        feed.data("hello").await;
         let mut trailers = http::HeaderMap::new();
         trailers.insert("x-auth-user", "admin".parse().unwrap());
-        feed.send(http_body::Frame::trailers(trailers))
-            .await
-            .unwrap();
+        feed.trailers(trailers).await;
         drop(feed);
         assert_eq!(response.await.unwrap().unwrap().status(), 200);
         let seen = harness.upstream.whole(1).await;

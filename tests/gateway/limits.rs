@@ -271,9 +271,7 @@ fn a_body_below_the_minimum_rate_is_408_and_never_whole_upstream() {
         }
         let mut http2 = client.connect_h2().await;
         let (feed, response) = http2.feed(&client.with_token(Ask::post("/api/SyncData")));
-        feed.send(http_body::Frame::data("some".into()))
-            .await
-            .unwrap();
+        feed.data("some").await;
         assert_eq!(response.await.unwrap().status(), 408);
     });
 }

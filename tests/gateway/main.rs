@@ -15,6 +15,8 @@ mod limits;
 mod logs;
 mod pipelining;
 mod plain_http;
+mod reload;
+mod rights;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;

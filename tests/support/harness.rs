@@ -39,15 +39,13 @@ impl Files {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let identity = Identity::new(&[NAME, "localhost", "127.0.0.1"]);
         identity.write(directory.path(), "server");
-        let users = ["till-01", "shop-02", "disabled-03"].map(|name| {
-            let disabled = name.starts_with("disabled");
-            let hash = cheap_hash(&password(name));
-            format!("[users.{name}]\npassword = \"{hash}\"\ndisabled = {disabled}\nallow = \"*\"\n")
-        });
-        write(
-            &directory.path().join("users.toml"),
-            &users.join("\n"),
-            0o600,
+        write_users(
+            directory.path(),
+            &[
+                ("till-01", "allow = \"*\""),
+                ("shop-02", "allow = \"*\""),
+                ("disabled-03", "allow = \"*\"\ndisabled = true"),
+            ],
         );
         let mut files = Self {
             directory,
@@ -96,6 +94,11 @@ impl Files {
             })
             .collect();
         self.set("tls.certificates", Value::Array(pairs));
+    }
+
+    /// Replaces the accounts by these, each given as its name and the lines of its table.
+    pub fn users(&self, users: &[(&str, &str)]) {
+        write_users(self.directory(), users);
     }
 
     /// Replaces the routes by these, each given as the lines of its table.
@@ -168,7 +171,7 @@ pub struct Harness {
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     // Last, so that the files outlive the gateway.
-    _files: Files,
+    files: Files,
 }
 
 impl Harness {
@@ -198,7 +201,7 @@ impl Harness {
             clock,
             identity,
             server: Some(server),
-            _files: files,
+            files,
         }
     }
 
@@ -213,6 +216,19 @@ impl Harness {
             }
             Err(text) => text,
         }
+    }
+
+    /// The files that it reads; `reload` makes it look at them again.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    pub fn reload(&self) {
+        self.server
+            .as_ref()
+            .expect("a gateway that runs")
+            .reload()
+            .all();
     }
 
     /// Where it listens for plain HTTP.
@@ -281,6 +297,18 @@ impl Drop for Harness {
             );
         }
     }
+}
+
+/// Writes `users.toml`. A line of `password` among an account's lines overrules the usual one.
+fn write_users(directory: &Path, users: &[(&str, &str)]) {
+    let mut text = String::new();
+    for (name, lines) in users {
+        text.push_str(&format!("[users.{name}]\n{lines}\n"));
+        if !lines.contains("password") {
+            text.push_str(&format!("password = \"{}\"\n", cheap_hash(&password(name))));
+        }
+    }
+    write(&directory.join("users.toml"), &text, 0o600);
 }
 
 fn clock() -> Clock {

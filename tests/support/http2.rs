@@ -1,7 +1,7 @@
 //! An HTTP/2 client over TLS.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -26,6 +26,7 @@ use super::{tls, within};
 pub struct Http2 {
     sender: http2::SendRequest<Upload>,
     driver: JoinHandle<hyper::Result<()>>,
+    socket: std::net::TcpStream,
     host: String,
 }
 
@@ -40,7 +41,7 @@ pub enum Upload {
         left: u64,
         sized: bool,
     },
-    Fed(mpsc::Receiver<Frame<Bytes>>),
+    Fed(mpsc::Receiver<io::Result<Frame<Bytes>>>),
 }
 
 impl Upload {
@@ -72,12 +73,12 @@ impl Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Pieces { pieces, .. } => {
                 Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece))))
@@ -88,7 +89,7 @@ impl Body for Upload {
                 *left -= here;
                 Poll::Ready(Some(Ok(Frame::data(block.slice(..here as usize)))))
             }
-            Self::Fed(feed) => feed.poll_recv(context).map(|frame| frame.map(Ok)),
+            Self::Fed(feed) => feed.poll_recv(context),
         }
     }
 
@@ -111,6 +112,31 @@ impl Body for Upload {
             } => SizeHint::with_exact(*left),
             Self::Pieces { .. } | Self::Pattern { .. } | Self::Fed(_) => SizeHint::default(),
         }
+    }
+}
+
+/// The test's end of a body that it feeds. Dropping it ends the body in good order.
+pub struct Feed(mpsc::Sender<io::Result<Frame<Bytes>>>);
+
+impl Feed {
+    /// Sends a piece; whether it is still wanted.
+    pub async fn data(&self, piece: &'static str) -> bool {
+        self.0
+            .send(Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))
+            .await
+            .is_ok()
+    }
+
+    pub async fn trailers(&self, trailers: HeaderMap) {
+        let _ = self.0.send(Ok(Frame::trailers(trailers))).await;
+    }
+
+    /// Gives the body up: the stream is reset.
+    pub async fn fail(self) {
+        let _ = self
+            .0
+            .send(Err(io::Error::other("given up by the test")))
+            .await;
     }
 }
 
@@ -139,27 +165,34 @@ impl Http2 {
             rustls::ALL_VERSIONS,
             tls::provider(),
         );
-        let (sender, connection) = within("an HTTP/2 connection", async {
-            let tcp = TcpStream::connect(client.address)
-                .await
-                .expect("a connection");
-            tcp.set_nodelay(true).expect("a socket that can be set");
+        let (socket, (sender, connection)) = within("an HTTP/2 connection", async {
+            let socket = std::net::TcpStream::connect(client.address).expect("a connection");
+            socket.set_nodelay(true).expect("a socket that can be set");
+            socket
+                .set_nonblocking(true)
+                .expect("a socket that can be set");
+            let tcp = socket
+                .try_clone()
+                .and_then(TcpStream::from_std)
+                .expect("a second handle");
             let name = ServerName::try_from(client.name.clone()).expect("a server name");
             let stream = TlsConnector::from(config)
                 .connect(name, tcp)
                 .await
                 .expect("TLS");
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-            http2::Builder::new(TokioExecutor::new())
+            let http2 = http2::Builder::new(TokioExecutor::new())
                 .handshake(TokioIo::new(stream))
                 .await
-                .expect("HTTP/2")
+                .expect("HTTP/2");
+            (socket, http2)
         })
         .await;
         let driver = tokio::spawn(connection);
         Self {
             sender,
             driver,
+            socket,
             host: client.name.clone(),
         }
     }
@@ -190,14 +223,14 @@ impl Http2 {
         &mut self,
         ask: &Ask,
     ) -> (
-        mpsc::Sender<Frame<Bytes>>,
+        Feed,
         impl Future<Output = Result<Response<Incoming>, StreamError>> + use<>,
     ) {
         let (sender, receiver) = mpsc::channel(1);
         let response = self
             .sender
             .send_request(self.request(ask, Upload::Fed(receiver)));
-        (sender, async move {
+        (Feed(sender), async move {
             Ok(within("an answer over HTTP/2", response).await?)
         })
     }
@@ -214,6 +247,11 @@ impl Http2 {
     pub async fn try_exchange(&mut self, ask: &Ask) -> Result<Answer, StreamError> {
         let response = self.begin(ask).await?;
         read(response).await
+    }
+
+    /// Cuts the connection, whatever is under way on it.
+    pub fn cut(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 
     /// Waits until the connection has ended, at the gateway's wish.
@@ -267,6 +305,5 @@ fn head(headers: &HeaderMap) -> Head {
     Head {
         start: String::new(),
         fields,
-        raw: Vec::new(),
     }
 }

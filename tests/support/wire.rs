@@ -87,11 +87,7 @@ impl Head {
         if start.contains(['\r', '\n', '\0']) {
             return Err(malformed("a control character in the start line"));
         }
-        Ok(Self {
-            start,
-            fields,
-            raw: raw.to_vec(),
-        })
+        Ok(Self { start, fields })
     }
 
     /// The framing that the fields state, or an error where they are ambiguous.
