@@ -474,7 +474,11 @@ mod tests {
     fn the_readme_lists_every_refusal_with_its_status_and_text() {
         let readme = include_str!("../README.md");
         for refusal in refusals() {
-            let row = format!("| {} | {} |", refusal.status().as_u16(), refusal.client_text());
+            let row = format!(
+                "| {} | {} |",
+                refusal.status().as_u16(),
+                refusal.client_text()
+            );
             assert!(readme.contains(&row), "{row}");
         }
     }

@@ -206,17 +206,14 @@ fn gather(pipe: impl Read + Send + 'static, output: &Arc<Output>) -> std::thread
     })
 }
 
-/// The address in a line that says where the gateway listens.
+/// The first address in the line that says where the gateway serves HTTPS.
 fn listening(line: &str) -> Option<SocketAddr> {
-    if !line.contains("listening") {
+    let value: Value = serde_json::from_str(line).ok()?;
+    if value["message"] != "serving" {
         return None;
     }
-    let at = line.find("127.0.0.1:")?;
-    let rest = &line[at..];
-    let end = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')
-        .unwrap_or(rest.len());
-    rest[..end].parse().ok()
+    let addresses = value["https"].as_str()?.trim_matches(['[', ']']);
+    addresses.split(',').next()?.parse().ok()
 }
 
 /// The line as an access record, if it is one.
