@@ -92,11 +92,12 @@ async fn warm_up(child: &Child) -> (Client, u64) {
             upload(&client, MIB, sized, over_http2).await;
         }
     }
-    (client, child.peak_memory())
+    (client, child.forget_peak_memory())
 }
 
 fn assert_memory(child: &Child, before: u64) {
-    let grown = child.peak_memory() - before;
+    // The kernel counts lazily: the figure can even be a little lower than before.
+    let grown = child.peak_memory().saturating_sub(before);
     assert!(grown < GROWTH, "the process grew by {grown} KiB");
 }
 

@@ -132,7 +132,14 @@ impl Child {
         }
     }
 
-    /// The most memory the process has had resident so far, in KiB.
+    /// Begins to watch memory: the peak falls to what is resident now, which is returned in KiB.
+    pub fn forget_peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/clear_refs", self.process.id());
+        std::fs::write(path, "5").expect("a peak that can be reset");
+        self.peak_memory()
+    }
+
+    /// The most memory the process has had resident since then, in KiB.
     pub fn peak_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).expect("the status of the process");
