@@ -420,6 +420,25 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
 }
 
 #[test]
+fn the_readme_lists_every_answer_that_is_recorded() {
+    let readme = include_str!("../../README.md");
+    for section in GOLDEN.split("## ").skip(1) {
+        let (variant, rest) = section.split_once('\n').unwrap();
+        let body = rest.lines().find(|line| line.starts_with('{')).unwrap();
+        let envelope: serde_json::Value = serde_json::from_str(body).unwrap();
+        let row = format!(
+            "| {} | {} |",
+            envelope["code"],
+            envelope["messages"].as_str().unwrap()
+        );
+        assert!(
+            readme.contains(&row),
+            "{variant}: the README has no row {row}"
+        );
+    }
+}
+
+#[test]
 fn both_protocols_give_the_same_envelope() {
     run(async {
         let harness = Harness::usual();

@@ -55,43 +55,6 @@ async fn reject_all(harness: &Harness, cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn content_length_beside_transfer_encoding_is_refused() {
-    usually(async |harness: Harness| {
-        reject_all(
-            &harness,
-            &[
-                (
-                    "CL first",
-                    "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
-                    "0\r\n\r\n",
-                ),
-                (
-                    "TE first",
-                    "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
-                    "0\r\n\r\n",
-                ),
-                (
-                    "CL of zero",
-                    "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
-                    "0\r\n\r\n",
-                ),
-                (
-                    "a malformed CL",
-                    "Content-Length: x\r\nTransfer-Encoding: chunked\r\n",
-                    "0\r\n\r\n",
-                ),
-                (
-                    "in other case",
-                    "content-length: 3\r\ntransfer-ENCODING: CHUNKED\r\n",
-                    "0\r\n\r\n",
-                ),
-            ],
-        )
-        .await;
-    });
-}
-
-#[test]
 fn content_length_beside_transfer_encoding_never_hides_a_second_request() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;

@@ -1,7 +1,5 @@
 //! Files read again while the gateway runs: the next request obeys, and nothing else is disturbed.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use crate::support::tls::Identity;
 use crate::support::{Answer, Ask, Client, Harness, usually};
 
@@ -100,8 +98,8 @@ fn an_account_file_that_cannot_be_used_leaves_everything_as_it_was() {
             assert_eq!(client.send(sync()).await.status, 200, "{broken:?}");
             harness.signed_in_as("shop-02").await;
         }
-        harness.files().users(&[("till-01", EVERYTHING)]);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let open_to_all = crate::support::harness::users_toml(&[("till-01", EVERYTHING)]);
+        crate::support::harness::write(&path, &open_to_all, 0o644);
         harness.reload();
         harness.signed_in_as("shop-02").await;
     });

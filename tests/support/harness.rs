@@ -299,8 +299,13 @@ impl Drop for Harness {
     }
 }
 
-/// Writes `users.toml`. A line of `password` among an account's lines overrules the usual one.
 fn write_users(directory: &Path, users: &[(&str, &str)]) {
+    write(&directory.join("users.toml"), &users_toml(users), 0o600);
+}
+
+/// The text of an account file. A line of `password` among an account's lines overrules the usual
+/// one.
+pub fn users_toml(users: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (name, lines) in users {
         text.push_str(&format!("[users.{name}]\n{lines}\n"));
@@ -308,7 +313,7 @@ fn write_users(directory: &Path, users: &[(&str, &str)]) {
             text.push_str(&format!("password = \"{}\"\n", cheap_hash(&password(name))));
         }
     }
-    write(&directory.join("users.toml"), &text, 0o600);
+    text
 }
 
 fn clock() -> Clock {
@@ -345,9 +350,12 @@ pub fn cheap_hash(password: &str) -> String {
     format!("$argon2id$v=19$m=64,t=1,p=1${salt}${hash}")
 }
 
+/// Writes a file whole or not at all, since the gateway may be watching.
 pub fn write(path: &Path, text: &str, mode: u32) {
-    fs::write(path, text).expect("a file that can be written");
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode that can be set");
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("a file that can be written");
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).expect("a mode that can be set");
+    fs::rename(&new, path).expect("a file that can be replaced");
 }
 
 /// Runs a test with the usual gateway.
