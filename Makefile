@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 10
 .PHONY: test tools lint suite doc deny fuzz secrets clean
 
 # The suite comes after the quick checks, and the search for secrets in what it printed comes last.
-test: tools lint doc deny fuzz suite secrets
+test: tools lint doc deny fuzz bench-check suite secrets
 
 # Installs what the tests need and this machine lacks.
 tools:

@@ -15,7 +15,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 # With --target the flags leave build scripts and macros alone.
-cargo build --manifest-path fuzz/Cargo.toml --locked --target "$host" --target-dir "$build" --bins
+cargo build --release --manifest-path fuzz/Cargo.toml --locked --bins \
+    --target "$host" --target-dir "$build"
 
 ran=0
 for source in fuzz/fuzz_targets/*.rs; do
@@ -29,7 +30,7 @@ for source in fuzz/fuzz_targets/*.rs; do
     fi
     echo "fuzz: $name for $seconds s"
     log=$build/$name.log
-    if ! "$build/$host/debug/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    if ! "$build/$host/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -artifact_prefix="$build/artifacts/$name-" "$corpus" "$seeds" &>"$log"; then
         cat "$log" >&2
         exit 1
