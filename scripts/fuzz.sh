@@ -14,6 +14,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 # With --target the flags leave build scripts and macros alone.
 cargo build --release --manifest-path fuzz/Cargo.toml --locked --bins \
     --target "$host" --target-dir "$build"
