@@ -21,6 +21,7 @@ use support::harness::{LIFETIME, password};
 use support::tls::Identity;
 use support::upstream::json;
 use support::{Harness, PASSWORD_MARKER, Script, Stage, redact, run, within};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 /// How to run one example, and what it says about each answer on standard error.
@@ -126,18 +127,18 @@ examples! {
 }
 
 async fn sends_every_call_with_one_token(example: &Example) {
-    let harness = gateway();
-    let output = finish(example.against(&harness, 3)).await;
+    let gateway = Gateway::start();
+    let output = finish(example.against(&gateway, 3)).await;
     answered(&output, 3);
-    assert_eq!(harness.upstream.requests(), 3);
-    let first = token_of(&harness, 1).await;
+    assert_eq!(gateway.harness.upstream.requests(), 3);
+    let first = token_of(&gateway, 1).await;
     for number in 2..=3 {
         assert!(
-            token_of(&harness, number).await == first,
+            token_of(&gateway, number).await == first,
             "call {number} has another token"
         );
     }
-    let seen = harness.upstream.whole(3).await;
+    let seen = gateway.harness.upstream.whole(3).await;
     let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
     assert_eq!(body["form"], "setCustomer");
     if let Some(version) = example.version {
@@ -154,21 +155,24 @@ async fn sends_every_call_with_one_token(example: &Example) {
 }
 
 async fn gets_a_new_token_when_the_old_one_has_expired(example: &Example) {
-    let harness = gateway();
-    harness.upstream.next(Script::Echo);
-    harness.upstream.next(Script::Stall(Stage::BeforeResponse));
-    let running = tokio::spawn(finish(example.against(&harness, 4)));
-    harness.upstream.stalled(1).await;
-    harness.clock.advance(LIFETIME);
-    harness.upstream.release();
+    let gateway = Gateway::start();
+    gateway.harness.upstream.next(Script::Echo);
+    gateway
+        .harness
+        .upstream
+        .next(Script::Stall(Stage::BeforeResponse));
+    let running = tokio::spawn(finish(example.against(&gateway, 4)));
+    gateway.harness.upstream.stalled(1).await;
+    gateway.harness.clock.advance(LIFETIME);
+    gateway.harness.upstream.release();
     answered(&running.await.unwrap(), 4);
     assert_eq!(
-        harness.upstream.requests(),
+        gateway.harness.upstream.requests(),
         4,
         "a refused call does not reach the upstream"
     );
-    let [first, second] = [token_of(&harness, 1).await, token_of(&harness, 2).await];
-    let [third, fourth] = [token_of(&harness, 3).await, token_of(&harness, 4).await];
+    let [first, second] = [token_of(&gateway, 1).await, token_of(&gateway, 2).await];
+    let [third, fourth] = [token_of(&gateway, 3).await, token_of(&gateway, 4).await];
     assert!(first == second, "the second call has another token");
     assert!(second != third, "the third call has the expired token");
     assert!(
@@ -178,62 +182,76 @@ async fn gets_a_new_token_when_the_old_one_has_expired(example: &Example) {
 }
 
 async fn gives_up_when_the_new_token_is_refused_too(example: &Example) {
-    let harness = gateway();
+    let gateway = Gateway::start();
     let refusal = json(401, r#"{"success":false,"messages":"not you","code":401}"#);
-    harness.upstream.always(Script::Answer(refusal));
-    let said = failed(&finish(example.against(&harness, 3)).await);
+    gateway.harness.upstream.always(Script::Answer(refusal));
+    let said = failed(&finish(example.against(&gateway, 3)).await);
     assert!(said.contains("401") && said.contains("not you"), "{said}");
-    assert_eq!(harness.upstream.requests(), 2, "one call, tried again once");
+    assert_eq!(
+        gateway.harness.upstream.requests(),
+        2,
+        "one call, tried again once"
+    );
     assert!(
-        token_of(&harness, 1).await != token_of(&harness, 2).await,
+        token_of(&gateway, 1).await != token_of(&gateway, 2).await,
         "no new token"
     );
 }
 
 async fn says_that_the_password_is_wrong(example: &Example) {
-    let harness = gateway();
-    let mut command = example.against(&harness, 1);
+    let gateway = Gateway::start();
+    let mut command = example.against(&gateway, 1);
     command.env(
         "SYNCGATE_PASSWORD",
         format!("{PASSWORD_MARKER}of-somebody-else"),
     );
     let said = failed(&finish(command).await);
     assert!(said.contains("Invalid username or password"), "{said}");
-    assert_eq!(harness.upstream.requests(), 0);
+    assert_eq!(gateway.harness.upstream.requests(), 0);
 }
 
 async fn tells_nothing_to_a_server_it_does_not_trust(example: &Example) {
-    let harness = gateway();
-    Identity::new(&["127.0.0.1"]).write(harness.directory(), "another");
-    let mut command = example.against(&harness, 1);
-    command.env("SYNCGATE_CA", harness.directory().join("another.pem"));
+    let gateway = Gateway::start();
+    Identity::new(&["127.0.0.1"]).write(gateway.directory.path(), "another");
+    let mut command = example.against(&gateway, 1);
+    command.env("SYNCGATE_CA", gateway.directory.path().join("another.pem"));
     let said = failed(&finish(command).await);
     // With this password the gateway would have let it in, so that a call would have gone through.
     assert!(
         !said.contains("log-in failed") && !said.contains("call failed"),
         "{said}"
     );
-    assert_eq!(harness.upstream.requests(), 0);
+    assert_eq!(gateway.harness.upstream.requests(), 0);
 }
 
-/// A gateway that lets its upstream see the tokens.
-fn gateway() -> Harness {
-    let route = "path = \"/api/SyncData\"\nauthorization = \"keep\"";
-    Harness::start(|files| files.routes(&[route]))
+/// A gateway that lets its upstream see the tokens, and the certificate it shows as a file.
+struct Gateway {
+    harness: Harness,
+    directory: TempDir,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let route = "path = \"/api/SyncData\"\nauthorization = \"keep\"";
+        let harness = Harness::start(|files| files.routes(&[route]));
+        let directory = tempfile::tempdir().unwrap();
+        harness.identity.write(directory.path(), "trusted");
+        Self { harness, directory }
+    }
 }
 
 impl Example {
     /// The example as a command that makes so many calls to this gateway.
-    fn against(&self, harness: &Harness, calls: usize) -> Command {
+    fn against(&self, gateway: &Gateway, calls: usize) -> Command {
         let mut command = (self.command)();
         command
             .env(
                 "SYNCGATE_URL",
-                format!("https://{}", harness.anonymous().address),
+                format!("https://{}", gateway.harness.anonymous().address),
             )
             .env("SYNCGATE_USER", "till-01")
             .env("SYNCGATE_PASSWORD", password("till-01"))
-            .env("SYNCGATE_CA", harness.directory().join("server.pem"))
+            .env("SYNCGATE_CA", gateway.directory.path().join("trusted.pem"))
             .env("SYNCGATE_CALLS", calls.to_string())
             .env("NO_PROXY", "127.0.0.1")
             .env("no_proxy", "127.0.0.1")
@@ -286,8 +304,8 @@ fn texts(output: &Output) -> (String, String) {
 }
 
 /// What the n-th call carried in `Authorization`. Not to be printed.
-async fn token_of(harness: &Harness, number: usize) -> String {
-    let seen = harness.upstream.whole(number).await;
+async fn token_of(gateway: &Gateway, number: usize) -> String {
+    let seen = gateway.harness.upstream.whole(number).await;
     let value = seen
         .head
         .field("authorization")
