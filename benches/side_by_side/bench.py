@@ -208,7 +208,8 @@ def measure(bench, scenario, running, rounds):
 def main():
     options = arguments()
     bench = Bench(options)
-    names = chosen(options.scenarios, scenarios.BY_NAME, "scenario")
+    every = " ".join(scenario.name for scenario in scenarios.ALL)
+    names = chosen(options.scenarios or every, scenarios.BY_NAME, "scenario")
     plan = [scenarios.BY_NAME[name](bench) for name in names]
     asked = chosen(options.peers, scenarios.FULL, "peer")
     if os.cpu_count() < 2:

@@ -322,8 +322,59 @@ class Access(Scenario):
         return self.wrk(peer, connections=64)
 
 
+class Profile(Scenario):
+    name = "profile"
+    title = "Where the time goes (1 KiB POST), from perf"
+    ratios = []
+    # The first that matches a line of `object|symbol` takes its share.
+    GROUPS = [
+        ("kernel", r"\[kernel|\[k\]"),
+        ("AEAD, hashes, CRC", r"ring_core|gcm|sha256|sha512|crc32|aes_|chacha|ghash"),
+        ("allocator", r"\bmi_|_mi_|malloc|cfree|__rdl|alloc::alloc"),
+        ("memory copies, C library, vdso", r"libc|\[vdso\]|vdso|mem(move|cpy|set|cmp)"),
+        ("access records", r"observe|serde_json|tracing"),
+        ("syncgate", r"syncgate::|syncgate_early"),
+        ("rustls", r"rustls"),
+        ("hyper", r"hyper"),
+        ("tokio", r"tokio|mio"),
+        ("http, httparse, bytes", r"\bhttp|httparse|bytes"),
+        ("the rest", r""),
+    ]
+
+    def measure(self, peer):
+        data = self.bench.work / f"profile-{peer.name}.data"
+        # A buffer that holds the whole run, so that perf need not run beside the load.
+        record = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "2999", "-m", "16M"]
+        record += ["-o", data, "-p", peer.process.pid]
+        with open(peer.run / "perf.log", "w") as log:
+            tracer = processes.start([*map(str, record)], log)
+            time.sleep(2)
+            figures = self.wrk(peer, connections=64)
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(30)
+            processes.end(tracer)
+        report = ["perf", "report", "-i", str(data), "--no-children", "--stdio"]
+        report += ["--sort", "dso,symbol", "-t", "|"]
+        done = subprocess.run(report, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        shares, lines = dict.fromkeys((name for name, _ in self.GROUPS), 0.0), []
+        for line in done.stdout.splitlines():
+            share, _, place = line.strip().partition("%")
+            place = place.strip(" |").rpartition("|")[0]
+            if line.startswith("#") or not place:
+                continue
+            group = next(name for name, pattern in self.GROUPS if re.search(pattern, place))
+            shares[group] += float(share)
+            lines.append(f"{float(share):6.2f}  {group:32}  {' '.join(place.split())}\n")
+        (self.bench.work / f"profile-{peer.name}.txt").write_text("".join(lines))
+        for group, share in shares.items():
+            micros = share / 100 * figures["cpu"]
+            print(f"  {peer.name:16} {share:5.1f} %  {micros:5.2f} µs  {group}")
+        return figures
+
+
 ALL = [
     *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
     *(Latency, Open25, Open60, Syscalls, Access),
 ]
-BY_NAME = {scenario.name: scenario for scenario in ALL}
+# Only when asked for: a profile is no figure.
+BY_NAME = {scenario.name: scenario for scenario in [*ALL, Profile]}
