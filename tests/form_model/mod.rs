@@ -120,10 +120,10 @@ fn reason(
             let control = |value: &String| value.contains(|c: char| c.is_control());
             escaped && text.contains("\\ud") || values.iter().flatten().any(control)
         }
+        // One that Rust cannot represent may be too long before that shows.
         FormViolation::FormTooLong => values
             .iter()
-            .flatten()
-            .any(|value| value.len() > limits.form),
+            .any(|value| value.as_ref().is_none_or(|form| form.len() > limits.form)),
         FormViolation::FormTooLate => body.len() >= limits.lookahead,
     }
 }
