@@ -287,6 +287,130 @@ fn samples_are_read_as_others_read_them_wherever_they_are_cut() {
     }
 }
 
+/// What may follow `{"form":"A",` and what may not.
+const ENDINGS: &[&str] = &[
+    r#""a":1}"#,
+    r#""a":-0.0E+00}"#,
+    r#""a":-12.34e-56}"#,
+    r#""a":1.1.1}"#,
+    r#""a":1e1.1}"#,
+    r#""a":1e+1.1}"#,
+    r#""a":1e1e1}"#,
+    r#""a":1e-1e1}"#,
+    r#""a":1.1e1.1}"#,
+    r#""a":1.1e1e1}"#,
+    r#""a":1.e1}"#,
+    r#""a":1e.1}"#,
+    r#""a":.1}"#,
+    r#""a":-.1}"#,
+    r#""a":-}"#,
+    r#""a":--1}"#,
+    r#""a":+1}"#,
+    r#""a":1-1}"#,
+    r#""a":1+1}"#,
+    r#""a":1e+-1}"#,
+    r#""a":1e1+1}"#,
+    r#""a":1e}"#,
+    r#""a":1e+}"#,
+    r#""a":1.}"#,
+    r#""a":01}"#,
+    r#""a":-01}"#,
+    r#""a":-0}"#,
+    r#""a":00.1}"#,
+    r#""a":0x1}"#,
+    r#""a":1a}"#,
+    r#""a":-true}"#,
+    r#""a":[true,false,null]}"#,
+    r#""a":tru}"#,
+    r#""a":truee}"#,
+    r#""a":true1}"#,
+    r#""a":nulL}"#,
+    r#""a":falsf}"#,
+    r#""a":\"b"}"#,
+    r#"\"a":1}"#,
+    r#""a":"\u00e9\uABcd"}"#,
+    r#""a":"\u00g9"}"#,
+    r#""a":"\ug009"}"#,
+    r#""a":"\u009"}"#,
+    r#""a":"\u"}"#,
+    r#""a":"\x"}"#,
+    r#""a":"\"}"#,
+    r#""a":"\\"}"#,
+    r#""a":"\\\""}"#,
+    r#""a":"\\\\""}"#,
+    r#""\"":"\\","\\":"\""}"#,
+    "\"a\":\"\t\"}",
+    r#"}"#,
+    r#",}"#,
+    r#"1}"#,
+    r#"1:1}"#,
+    r#"[]:1}"#,
+    r#"{}}"#,
+    r#"null}"#,
+    r#""a"}"#,
+    r#""a":}"#,
+    r#""a",1}"#,
+    r#""a"1}"#,
+    r#""a""b"}"#,
+    r#""a"::1}"#,
+    r#""a":1:1}"#,
+    r#""a":"b":1}"#,
+    r#""a":1,}"#,
+    r#""a":1,,"b":1}"#,
+    r#""a":1"b":1}"#,
+    r#""a":1 1}"#,
+    r#""a":1]"#,
+    r#""a":[1}"#,
+    r#""a":[1,]}"#,
+    r#""a":[,1]}"#,
+    r#""a":[,]}"#,
+    r#""a":["b":1]}"#,
+    r#""a":["b""c"]}"#,
+    r#""a":[1 2]}"#,
+    r#""a":[[]{}]}"#,
+    r#""a":[]1}"#,
+    r#""a":{1}}"#,
+    r#""a":{"b"}}"#,
+    r#""a":{"b",1}}"#,
+    r#""a":{,}}"#,
+    r#""a":{]}"#,
+    r#""a":[[[],{}],{"b":[{}]}],"c":{"d":{}}}"#,
+    r#" "a" : [ 1 , { } , [ ] ] , "b" : { "c" : null } } "#,
+    " \n\"a\"\t:\r[\n1\n,\n\"b\" ]\n}\n",
+    r#" "a" : 1 : 1 }"#,
+    r#" "a" , 1 }"#,
+    r#" "a" : , }"#,
+    r#" "a" : [ , ] }"#,
+    r#" "a" : [ 1 2 ] }"#,
+    r#" "a" : { "b" } }"#,
+    r#" "a" : { 1 } }"#,
+    r#""form" : "B" }"#,
+    r#""Form":1}"#,
+    r#""a":{"form":1}}"#,
+];
+
+/// Each ending lies across the border of two blocks at every one of its bytes.
+#[test]
+fn endings_are_read_as_others_read_them_wherever_a_block_ends() {
+    let mut accepted = 0;
+    for ending in ENDINGS {
+        for length in 0..64 {
+            let filler = "f".repeat(length);
+            let body = format!("{{\"x\":\"{filler}\",\"form\":\"A\",{ending}");
+            check(body.as_bytes(), FormLimits::default(), &[64]);
+            let verdict = read(&[body.as_bytes()], FormLimits::default());
+            let values = strict(body.as_bytes());
+            assert_eq!(
+                verdict.is_ok(),
+                values.is_some_and(|values| values.len() == 1),
+                "{body}"
+            );
+            accepted += usize::from(verdict.is_ok());
+        }
+    }
+    assert_eq!(accepted, 64 * 13, "as many are good");
+}
+
 /// Texts of up to four of the bytes that numbers are made of.
 #[test]
 fn every_short_scalar_is_accepted_exactly_when_serde_json_accepts_it() {
@@ -413,6 +537,11 @@ fn the_verdict_names_what_is_wrong() {
         (
             "key with a soft hyphen",
             with("\"fo\u{AD}rm\":1"),
+            Err(FormViolation::DisguisedKey),
+        ),
+        (
+            "capitals with a soft hyphen",
+            with("\"FO\u{AD}RM\":1"),
             Err(FormViolation::DisguisedKey),
         ),
         (

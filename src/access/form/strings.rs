@@ -45,7 +45,8 @@ impl Strings {
         }
         let within = prefix_xor(quotes) ^ self.within;
         self.within = if within >> 63 == 1 { u64::MAX } else { 0 };
-        if (classes.control() & within) | (backslashes & !within) != 0 {
+        // A backslash outside a string is not white and no mark: it is refused as a scalar.
+        if classes.control() & within != 0 {
             return Err(FormViolation::NotJson);
         }
         Ok(Quotes {
