@@ -10,6 +10,7 @@ mod bodies;
 mod forward;
 mod framing;
 mod headers;
+mod http2;
 mod issue_token;
 mod limits;
 mod logs;

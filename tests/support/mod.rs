@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod child;
 pub mod client;
+pub mod frames;
 pub mod harness;
 pub mod http2;
 pub mod tls;
