@@ -193,6 +193,7 @@ def measure(bench, scenario, running, rounds):
             try:
                 peer.before_run()
                 figures = scenario.measure(peer)
+                peer.after_run(figures)
             except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
                 say(f"{scenario.name}: {name}: {error}")
                 continue
