@@ -1,8 +1,11 @@
 //! What is known of one client connection, shared by the connection, the requests on it and their
 //! bodies. All of it belongs to one worker.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::upstream::headers::Forwarded;
 
 /// One client connection.
 #[derive(Debug)]
@@ -11,6 +14,8 @@ pub struct ClientConnection {
     pub peer: SocketAddr,
     /// How it is protected.
     pub transport: Transport,
+    peer_text: OnceCell<String>,
+    forwarded: RefCell<Option<Rc<Forwarded>>>,
     phase: Cell<Phase>,
     in_flight: Cell<usize>,
     served: Cell<u64>,
@@ -54,6 +59,8 @@ impl ClientConnection {
         Self {
             peer,
             transport,
+            peer_text: OnceCell::new(),
+            forwarded: RefCell::new(None),
             phase: Cell::new(Phase::Idle),
             in_flight: Cell::new(0),
             served: Cell::new(0),
@@ -62,6 +69,25 @@ impl ClientConnection {
             lingers: Cell::new(false),
             written: Cell::new(0),
             blocked: Cell::new(false),
+        }
+    }
+
+    /// The client's end as text, made once.
+    #[must_use]
+    pub fn peer_text(&self) -> &str {
+        self.peer_text.get_or_init(|| self.peer.to_string())
+    }
+
+    /// What the backend is told of the client, made anew only when a request is for another host.
+    #[must_use]
+    pub fn forwarded(&self, host: Option<&str>) -> Rc<Forwarded> {
+        let mut kept = self.forwarded.borrow_mut();
+        match &*kept {
+            Some(forwarded) if forwarded.is_for(host) => Rc::clone(forwarded),
+            Some(_) | None => {
+                let forwarded = Rc::new(Forwarded::new(self.peer.ip(), host));
+                Rc::clone(kept.insert(forwarded))
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use ring::rand::SystemRandom;
 use tokio::time::Instant;
@@ -99,7 +98,7 @@ impl Gateway {
     #[must_use]
     pub fn refuse_unread(&self, client: &ClientConnection, refusal: &Refusal) -> Vec<u8> {
         let now = self.shared.clock.now();
-        let mut record = self.record(now, Instant::now(), client.peer);
+        let mut record = self.record(now, Instant::now());
         record.reason = Some(refusal.code());
         let (told, hsts) = match client.transport {
             Transport::Tls { .. } => (refusal, self.shared.hsts.as_ref()),
@@ -109,7 +108,7 @@ impl Gateway {
         let answer = told.to_http1(&record.id, now, hsts);
         record.bytes_out = answer.len() as u64;
         record.complete = true;
-        self.log.record(&record);
+        self.log.record(&record, client);
         answer
     }
 
@@ -144,7 +143,7 @@ impl Gateway {
                 AccessRecord {
                     version,
                     method: Some(parts.method.clone()),
-                    ..self.record(now, started, client.peer)
+                    ..self.record(now, started)
                 },
             ),
         };
@@ -195,7 +194,7 @@ impl Gateway {
 
     /// User name and password to a token.
     async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
-        if !is_plain_json(parts) {
+        if !is_plain_json(&parts.headers) {
             return Err(Refusal::UnsupportedMediaType);
         }
         call.body().limit_to(LOGIN_BODY)?;
@@ -248,28 +247,27 @@ impl Gateway {
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
-        let host = request::host(&parts).map(str::to_owned);
-        let json = is_plain_json(&parts);
+        let forwarded = call.client.forwarded(request::host(&parts));
         let verdict = permit::authorize(&user, call.client.peer.ip(), call.now, route, parts)?;
         call.body().limit_to(route.max_body())?;
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(_) if !json => return Err(Refusal::UnsupportedMediaType),
+            Verdict::DependsOnForm(undecided) if !is_plain_json(undecided.headers()) => {
+                undecided.decide_unread(Refusal::UnsupportedMediaType)?
+            }
             Verdict::DependsOnForm(undecided) => {
                 match call.body().read_form(self.shared.limits.form()).await {
                     Ok(form) => undecided.decide(&form)?,
-                    Err(Refusal::FormRefused(violation)) => undecided.decide_unread(violation)?,
+                    Err(refusal @ Refusal::FormRefused(_)) => undecided.decide_unread(refusal)?,
                     Err(refusal) => return Err(refusal),
                 }
             }
         };
         call.recording.record.would_refuse = permit.reported();
         let identity = Identity {
-            user: HeaderValue::from_str(user.account().name())
-                .expect("an account's name is of visible ASCII"),
+            user: user.account().header().clone(),
             request_id: call.recording.record.id.to_header(),
-            peer: call.client.peer.ip(),
-            host: host.as_deref(),
+            forwarded: &forwarded,
             trace: (self.ids.random(), self.ids.random()),
         };
         let body = call.take_body();
@@ -319,12 +317,11 @@ impl Gateway {
         response
     }
 
-    fn record(&self, at: UnixMillis, started: Instant, peer: SocketAddr) -> AccessRecord {
+    fn record(&self, at: UnixMillis, started: Instant) -> AccessRecord {
         AccessRecord {
             id: self.ids.next(at),
             at,
             started,
-            peer,
             version: Version::HTTP_11,
             method: None,
             route: None,
@@ -365,9 +362,8 @@ impl Call<'_> {
 const ONE_TAKER: &str = "each path through answer() takes the body once, as its last step";
 
 /// Whether the body is what the gateway can read: JSON in UTF-8, not compressed.
-fn is_plain_json(parts: &Parts) -> bool {
-    parts.headers.get(CONTENT_TYPE).is_some_and(is_json)
-        && !parts.headers.contains_key(CONTENT_ENCODING)
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(is_json) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody> {

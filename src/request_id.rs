@@ -17,9 +17,27 @@ impl RequestId {
     /// The id as a header value.
     #[must_use]
     pub fn to_header(self) -> HeaderValue {
+        HeaderValue::from_str(&self.text()).expect("hexadecimal digits and hyphens")
+    }
+
+    /// The id as text, without an allocation.
+    #[must_use]
+    pub fn text(self) -> IdText {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let text: &str = self.0.hyphenated().encode_lower(&mut text);
-        HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are visible ASCII")
+        self.0.hyphenated().encode_lower(&mut text);
+        IdText(text)
+    }
+}
+
+/// The 36 characters of an id.
+#[derive(Clone, Copy, Debug)]
+pub struct IdText([u8; uuid::fmt::Hyphenated::LENGTH]);
+
+impl std::ops::Deref for IdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -84,7 +102,7 @@ impl Default for RequestIds {
     }
 }
 
-const POOL: usize = 1024;
+const POOL: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {

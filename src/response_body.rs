@@ -142,7 +142,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.record.bytes_in = self.transfer.received();
-        self.log.record(&self.record);
+        self.log.record(&self.record, &self.client);
         self.client.response_ends();
     }
 }

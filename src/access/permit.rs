@@ -12,9 +12,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::request::Parts;
 
-use crate::access::form::FormViolation;
 use crate::access::rights::{Decision, MissingRight, Mode};
 use crate::accounts::{Account, Accounts};
 use crate::clock::UnixMillis;
@@ -125,6 +125,12 @@ pub fn authorize(
 }
 
 impl Undecided {
+    /// The client's header fields.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.permit.head.headers
+    }
+
     /// Decides with the form that the body names.
     ///
     /// # Errors
@@ -142,12 +148,12 @@ impl Undecided {
         self.unless_reported(Refusal::Forbidden(MissingRight::Form))
     }
 
-    /// Decides when the body could not be read for its form.
+    /// Decides when the body could not be read for its form, because of `refusal`.
     ///
     /// # Errors
-    /// [`Refusal::FormRefused`], unless the user's rights are only reported.
-    pub fn decide_unread(self, violation: FormViolation) -> Result<Authorized, Refusal> {
-        self.unless_reported(Refusal::FormRefused(violation))
+    /// The refusal, unless the user's rights are only reported.
+    pub fn decide_unread(self, refusal: Refusal) -> Result<Authorized, Refusal> {
+        self.unless_reported(refusal)
     }
 
     fn unless_reported(self, refusal: Refusal) -> Result<Authorized, Refusal> {

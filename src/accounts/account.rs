@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use ring::digest;
 use thiserror::Error;
 
@@ -101,6 +102,7 @@ impl PasswordMark {
 pub struct Account {
     id: AccountId,
     name: Arc<str>,
+    header: HeaderValue,
     password: Arc<PasswordHash>,
     mark: PasswordMark,
     disabled: bool,
@@ -124,9 +126,11 @@ impl Account {
             roles,
             admission,
         } = entry;
+        let header = HeaderValue::from_str(&name).expect("a checked name is of visible ASCII");
         Self {
             id,
             name,
+            header,
             password,
             mark,
             disabled,
@@ -149,6 +153,12 @@ impl Account {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The name as a header's value.
+    #[must_use]
+    pub fn header(&self) -> &HeaderValue {
+        &self.header
     }
 
     /// What to verify a password against, or `None` when nobody may sign in as this account.

@@ -3,17 +3,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
-use serde::Serialize;
 use tokio::time::Instant;
 
+use super::line;
 use super::logs::{AccessSink, Style};
 use crate::accounts::Account;
+use crate::client::ClientConnection;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::request_id::RequestId;
 
@@ -27,8 +26,6 @@ pub struct AccessRecord {
     pub at: UnixMillis,
     /// The same moment for measuring durations.
     pub started: Instant,
-    /// The client's end of the connection.
-    pub peer: SocketAddr,
     /// The protocol version.
     pub version: Version,
     /// The method, unless the head could not be read.
@@ -79,8 +76,8 @@ impl AccessLog {
         }
     }
 
-    /// Records a request that is over.
-    pub fn record(&self, record: &AccessRecord) {
+    /// Records a request of `client` that is over.
+    pub fn record(&self, record: &AccessRecord, client: &ClientConnection) {
         let Some(sink) = &self.sink else {
             return;
         };
@@ -89,8 +86,8 @@ impl AccessLog {
             let calendar = self.calendar.borrow();
             let mut buffer = self.buffer.borrow_mut();
             match sink.style() {
-                Style::Json => write_json(&mut buffer, record, &calendar),
-                Style::Text => write_text(&mut buffer, record, &calendar),
+                Style::Json => line::json(&mut buffer, record, client.peer_text(), &calendar),
+                Style::Text => line::text(&mut buffer, record, client.peer_text(), &calendar),
             }
         }
         if self.buffer.borrow().len() >= BLOCK {
@@ -122,14 +119,19 @@ impl AccessLog {
 }
 
 impl AccessRecord {
-    fn level(&self) -> &'static str {
+    /// How long the request took until now, in microseconds.
+    pub(super) fn took_micros(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn level(&self) -> &'static str {
         match self.status {
             Some(status) if !self.relayed && status.is_server_error() => "WARN",
             Some(_) | None => "INFO",
         }
     }
 
-    fn answered_by(&self) -> &'static str {
+    pub(super) fn answered_by(&self) -> &'static str {
         match (self.status, self.relayed) {
             (None, _) => "nobody",
             (Some(_), true) => "upstream",
@@ -137,7 +139,7 @@ impl AccessRecord {
         }
     }
 
-    fn protocol(&self) -> &'static str {
+    pub(super) fn protocol(&self) -> &'static str {
         match self.version {
             Version::HTTP_2 => "HTTP/2",
             Version::HTTP_10 => "HTTP/1.0",
@@ -145,116 +147,6 @@ impl AccessRecord {
         }
     }
 }
-
-#[derive(Serialize)]
-struct JsonRecord<'a> {
-    timestamp: &'a str,
-    level: &'static str,
-    target: &'static str,
-    id: &'a str,
-    peer: &'a str,
-    protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    answered_by: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    would_refuse: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'a str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    complete: bool,
-    duration_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_us: Option<u64>,
-}
-
-fn write_json(buffer: &mut Vec<u8>, record: &AccessRecord, calendar: &str) {
-    let mut texts = [const { String::new() }; 3];
-    let [timestamp, id, peer] = &mut texts;
-    let _ = write!(timestamp, "{calendar}.{:03}Z", record.at.as_u64() % 1000);
-    let _ = write!(id, "{}", record.id);
-    let _ = write!(peer, "{}", record.peer);
-    let line = JsonRecord {
-        timestamp,
-        level: record.level(),
-        target: TARGET,
-        id,
-        peer,
-        protocol: record.protocol(),
-        method: record.method.as_ref().map(Method::as_str),
-        route: record.route.as_deref(),
-        user: record
-            .account
-            .as_ref()
-            .map(|account| account.name().as_ref()),
-        status: record.status.map(|status| status.as_u16()),
-        answered_by: record.answered_by(),
-        reason: record.reason,
-        would_refuse: record.would_refuse,
-        cause: record.cause.as_deref(),
-        bytes_in: record.bytes_in,
-        bytes_out: record.bytes_out,
-        complete: record.complete,
-        duration_us: micros(record.started.elapsed()),
-        upstream_us: record.upstream.map(micros),
-    };
-    if serde_json::to_writer(&mut *buffer, &line).is_ok() {
-        buffer.push(b'\n');
-    }
-}
-
-fn write_text(buffer: &mut Vec<u8>, record: &AccessRecord, calendar: &str) {
-    let user = record
-        .account
-        .as_ref()
-        .map_or("-", |account| account.name().as_ref());
-    let route = record.route.as_deref().unwrap_or("-");
-    let status = record.status.map_or(0, |status| status.as_u16());
-    let _ = write!(
-        buffer,
-        "{calendar}.{:03}Z {:>5} {status:03} {} {route} user={user} peer={} by={} in={} out={} \
-         took={:.1?}",
-        record.at.as_u64() % 1000,
-        record.level(),
-        record.method.as_ref().map_or("-", Method::as_str),
-        record.peer,
-        record.answered_by(),
-        record.bytes_in,
-        record.bytes_out,
-        record.started.elapsed(),
-    );
-    if let Some(upstream) = record.upstream {
-        let _ = write!(buffer, " upstream={upstream:.1?}");
-    }
-    if let Some(reason) = record.reason {
-        let _ = write!(buffer, " reason={reason}");
-    }
-    if let Some(would_refuse) = record.would_refuse {
-        let _ = write!(buffer, " would_refuse={would_refuse}");
-    }
-    if let Some(cause) = &record.cause {
-        let _ = write!(buffer, " cause={cause:?}");
-    }
-    if !record.complete {
-        buffer.extend_from_slice(b" incomplete");
-    }
-    let _ = writeln!(buffer, " id={}", record.id);
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-const TARGET: &str = "syncgate::access";
 
 /// How much is handed over at once, in bytes.
 const BLOCK: usize = 32 * 1024;

@@ -1,6 +1,7 @@
 //! What operators see: logs and access records.
 
 mod access;
+mod line;
 mod logs;
 mod settings;
 

@@ -23,10 +23,8 @@ pub struct Identity<'a> {
     pub user: HeaderValue,
     /// The request's id.
     pub request_id: HeaderValue,
-    /// The address of the client's end of the connection.
-    pub peer: IpAddr,
-    /// The host that the client asked for.
-    pub host: Option<&'a str>,
+    /// Where the request came from.
+    pub forwarded: &'a Forwarded,
     /// Random bytes for `traceparent`: a trace id and a parent id.
     pub trace: ([u8; 16], [u8; 8]),
 }
@@ -55,7 +53,7 @@ pub fn for_upstream(
     }
     upstream.insert(X_AUTH_USER, identity.user.clone());
     upstream.insert(X_REQUEST_ID, identity.request_id.clone());
-    add_forwarded(&mut upstream, identity);
+    identity.forwarded.add_to(&mut upstream);
     upstream.insert(TRACEPARENT, traceparent.value);
     upstream
 }
@@ -142,30 +140,54 @@ impl Named {
     }
 }
 
-/// `X-Forwarded-*` as proxies before us have established it, and `Forwarded` (RFC 7239), both from
-/// the real peer alone.
-fn add_forwarded(upstream: &mut HeaderMap, identity: &Identity<'_>) {
-    let mut text = String::with_capacity(96);
-    let _ = write!(text, "{}", identity.peer);
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        upstream.insert(X_FORWARDED_FOR, value);
+/// Where a request came from, as `X-Forwarded-*` and `Forwarded` (RFC 7239) say it: from the real
+/// peer alone. The same for all requests of a connection to one host.
+#[derive(Debug)]
+pub struct Forwarded {
+    address: HeaderValue,
+    host: Option<HeaderValue>,
+    forwarded: HeaderValue,
+}
+
+impl Forwarded {
+    /// For requests of `peer` over HTTPS to `host`, which holds no quotes.
+    #[must_use]
+    pub fn new(peer: IpAddr, host: Option<&str>) -> Self {
+        let host = host.and_then(|host| HeaderValue::from_str(host).ok());
+        // RFC 7239 section 6: an IPv6 address stands in brackets, and anything with a colon is quoted.
+        let mut text = match peer {
+            IpAddr::V4(peer) => format!("for={peer};proto=https"),
+            IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto=https"),
+        };
+        if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
+            let _ = write!(text, ";host=\"{host}\"");
+        }
+        Self {
+            address: shared(&peer.to_string()),
+            host,
+            forwarded: shared(&text),
+        }
     }
-    upstream.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    text.clear();
-    // RFC 7239 section 6: an IPv6 address stands in brackets, and anything with a colon is quoted.
-    let _ = match identity.peer {
-        IpAddr::V4(peer) => write!(text, "for={peer};proto=https"),
-        IpAddr::V6(peer) => write!(text, "for=\"[{peer}]\";proto=https"),
-    };
-    if let Some(host) = identity.host
-        && let Ok(value) = HeaderValue::from_str(host)
-    {
-        upstream.insert(X_FORWARDED_HOST, value);
-        let _ = write!(text, ";host=\"{host}\"");
+
+    /// Whether it says the same of a request to `host`.
+    #[must_use]
+    pub fn is_for(&self, host: Option<&str>) -> bool {
+        self.host.as_ref().map(HeaderValue::as_bytes) == host.map(str::as_bytes)
     }
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        upstream.insert(FORWARDED, value);
+
+    fn add_to(&self, upstream: &mut HeaderMap) {
+        upstream.insert(X_FORWARDED_FOR, self.address.clone());
+        upstream.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+        if let Some(host) = &self.host {
+            upstream.insert(X_FORWARDED_HOST, host.clone());
+        }
+        upstream.insert(FORWARDED, self.forwarded.clone());
     }
+}
+
+/// Addresses and checked hosts are visible ASCII.
+fn shared(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
 struct TraceParent {
@@ -180,17 +202,16 @@ fn traceparent(client: &HeaderMap, random: ([u8; 16], [u8; 8])) -> TraceParent {
         (Some(only), None) => parse_traceparent(only.as_bytes()),
         _ => None,
     };
-    let mut text = String::with_capacity(55);
-    text.push_str("00-");
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     match sent {
-        Some((trace, _)) => text.push_str(trace),
-        None => push_hex(&mut text, &random.0),
+        Some((trace, flags)) => {
+            text[3..35].copy_from_slice(trace.as_bytes());
+            text[53..].copy_from_slice(flags.as_bytes());
+        }
+        None => write_hex(&mut text[3..35], &random.0),
     }
-    text.push('-');
-    push_hex(&mut text, &random.1);
-    text.push('-');
-    text.push_str(sent.map_or("00", |(_, flags)| flags));
-    let value = HeaderValue::try_from(text).expect("hexadecimal digits and hyphens");
+    write_hex(&mut text[36..52], &random.1);
+    let value = HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens");
     TraceParent {
         value,
         continued: sent.is_some(),
@@ -224,12 +245,11 @@ fn parse_traceparent(value: &[u8]) -> Option<(&str, &str)> {
     valid.then_some((trace, flags))
 }
 
-fn push_hex(text: &mut String, bytes: &[u8]) {
+fn write_hex(place: &mut [u8], bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from(DIGITS[usize::from(digit)]));
-        }
+    for (pair, byte) in place.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
 
@@ -289,8 +309,7 @@ mod tests {
         let identity = Identity {
             user: HeaderValue::from_static("till-01"),
             request_id: HeaderValue::from_static("the-id"),
-            peer,
-            host: Some("gate.example:8443"),
+            forwarded: &Forwarded::new(peer, Some("gate.example:8443")),
             trace: ([0xab; 16], [0xcd; 8]),
         };
         let host = HeaderValue::from_static("backend:8080");

@@ -69,7 +69,7 @@ impl Upstream {
         let transfer = Rc::clone(body.transfer());
         let mut request = self.request(permit, identity, body);
         loop {
-            let (mut sender, reused) = match self.pool.reuse(Instant::now()) {
+            let (mut sender, reused) = match self.pool.reuse() {
                 Some(sender) => (sender, true),
                 None => (self.pool.connect().await?, false),
             };

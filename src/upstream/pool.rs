@@ -29,6 +29,9 @@ pub(super) struct Pool {
     /// The most lately used one last.
     idle: RefCell<Vec<Idle>>,
     open: Rc<Cell<usize>>,
+    /// The time of the last look at the idle connections, several times a second: close enough for
+    /// deadlines of many seconds.
+    now: Cell<Instant>,
 }
 
 #[derive(Debug)]
@@ -50,15 +53,16 @@ impl Pool {
             max_open: section.max_connections.get(),
             idle: RefCell::default(),
             open: Rc::default(),
+            now: Cell::new(Instant::now()),
         }
     }
 
     /// The idle connection that was used last, if there is one.
-    pub(super) fn reuse(&self, now: Instant) -> Option<SendRequest<RequestBody>> {
+    pub(super) fn reuse(&self) -> Option<SendRequest<RequestBody>> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| self.is_usable(idle, now));
         // One that is not ready still ends its last exchange: it is left to do so.
-        let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        let ready = |idle: &Idle| self.is_usable(idle) && idle.sender.is_ready();
+        let at = idle.iter().rposition(ready)?;
         Some(idle.remove(at).sender)
     }
 
@@ -68,20 +72,20 @@ impl Pool {
         if !sender.is_closed() && idle.len() < self.max_idle {
             idle.push(Idle {
                 sender,
-                since: Instant::now(),
+                since: self.now.get(),
             });
         }
     }
 
     /// Closes the connections that were idle for too long.
     pub(super) fn reap(&self, now: Instant) {
-        self.idle
-            .borrow_mut()
-            .retain(|idle| self.is_usable(idle, now));
+        self.now.set(now);
+        self.idle.borrow_mut().retain(|idle| self.is_usable(idle));
     }
 
-    fn is_usable(&self, idle: &Idle, now: Instant) -> bool {
-        !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < self.idle_timeout
+    fn is_usable(&self, idle: &Idle) -> bool {
+        !idle.sender.is_closed()
+            && self.now.get().saturating_duration_since(idle.since) < self.idle_timeout
     }
 
     /// A new connection.
