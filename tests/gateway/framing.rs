@@ -604,7 +604,7 @@ fn an_http_2_body_that_the_client_gives_up_is_cut_short_for_the_upstream() {
 fn an_http_2_body_that_differs_from_its_content_length_is_never_forwarded_as_whole() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;
-        for (length, body) in [("100", "hello"), ("2", "hello"), ("0", "hello")] {
+        for (length, body) in [("100", "hello"), ("2", "hello")] {
             let mut http2 = client.connect_h2().await;
             let ask = client
                 .with_token(Ask::post("/api/SyncData"))

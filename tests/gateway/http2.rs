@@ -208,7 +208,6 @@ fn data_that_differs_from_content_length_never_makes_a_whole_request() {
         for (length, data) in [
             ("100", "hello"),
             ("2", "hello"),
-            ("0", "hello"),
             ("x", "hello"),
             ("5, 5", "hello"),
             ("+5", "hello"),

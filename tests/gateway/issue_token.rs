@@ -385,6 +385,16 @@ fn chunked_and_http_2_log_ins_work_as_well() {
 }
 
 #[test]
+fn the_path_of_a_log_in_may_be_in_any_case() {
+    usually(async |harness: Harness| {
+        for path in ["/api/gettoken", "/API/GETTOKEN"] {
+            let ask = Ask::post(path).json(named("username", "password"));
+            token(&harness.anonymous().send(ask).await);
+        }
+    });
+}
+
+#[test]
 fn a_log_in_never_reaches_the_upstream() {
     usually(async |harness: Harness| {
         token(&harness.anonymous().send(good()).await);

@@ -415,7 +415,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
                     state.queue.pop_front().unwrap_or(usual),
                 )
             });
-            self.play(number, framing, &script).await?;
+            let played = self.play(number, framing, &script).await;
+            if played.is_err() {
+                self.shared.change(|state| {
+                    state.requests[number].whole.get_or_insert(false);
+                });
+                return played;
+            }
         }
     }
 
