@@ -34,4 +34,5 @@ pub mod config;
 pub mod control;
 pub mod limits;
 pub mod observe;
+mod private_file;
 pub mod sample_backend;

@@ -8,9 +8,9 @@ use thiserror::Error;
 use super::account::{NameError, check_name};
 use super::edit::{Draft, EditError};
 use super::grants::{self, Grant};
-use super::private_file::{self, PrivateFileError};
 use super::{AccountTable, Names, file};
 use crate::config::Problems;
+use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 
 /// The account file, to be changed.

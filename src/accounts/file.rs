@@ -15,12 +15,12 @@ use super::account::{PasswordMark, check_name};
 use super::admission::{Hours, Moment, Network};
 use super::judge::{Content, Judge};
 use super::mask::mask_secrets;
-use super::private_file::{self, PrivateFileError};
 use crate::access::rights::{Allow, Mode};
 use crate::config::document::{Document, Source};
 use crate::config::units::refuse;
 use crate::config::{Problem, Problems};
 use crate::login::hashing::{PasswordHash, PasswordHashError};
+use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 
 /// Reads the account file. Without `routes` any path may be allowed.
@@ -53,7 +53,11 @@ pub(super) fn parse(
 pub(super) fn unreadable(path: &Path, error: &PrivateFileError) -> Problems {
     let mut problems = Problems::none(path.display().to_string(), "");
     let problem = Problem::error(error.to_string());
-    problems.push(match error.remedy() {
+    let remedy = match error.is_missing() {
+        true => Some("`syncgate user add NAME` creates it with a first user".to_owned()),
+        false => error.remedy(),
+    };
+    problems.push(match remedy {
         Some(remedy) => problem.remedy(remedy),
         None => problem,
     });

@@ -8,15 +8,14 @@ mod file;
 mod grants;
 mod judge;
 mod mask;
-mod private_file;
 mod settings;
 
+pub use crate::private_file::PrivateFileError;
 pub use account::{Account, AccountId, NameError, PasswordMark, check_name};
 pub use admission::{Admission, NotAdmitted};
 pub use change::{AccountFile, ChangeError, NewRights, Outcome};
 pub use edit::EditError;
 pub use grants::Grant;
-pub use private_file::PrivateFileError;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

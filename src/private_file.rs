@@ -36,7 +36,7 @@ pub enum PrivateFileError {
         /// Its mode.
         mode: u32,
     },
-    /// Larger than any account file needs to be.
+    /// Larger than any such file needs to be.
     #[error("{path} is larger than {MAX_SIZE} bytes", path = .0.display())]
     TooLarge(PathBuf),
     /// Not text.
@@ -45,12 +45,14 @@ pub enum PrivateFileError {
 }
 
 impl PrivateFileError {
+    /// Whether the file is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What to do about it.
-    pub(super) fn remedy(&self) -> Option<String> {
+    pub(crate) fn remedy(&self) -> Option<String> {
         match self {
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("`syncgate user add NAME` creates it with a first user".to_owned())
-            }
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 let path = path.display();
                 Some(format!(
@@ -67,7 +69,7 @@ impl PrivateFileError {
 }
 
 /// Reads the file, if it is one and nobody but its owner has access.
-pub(super) fn read(path: &Path) -> Result<String, PrivateFileError> {
+pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     let file = File::open(path).map_err(failed("read", path))?;
     read_open(&file, path)
 }
@@ -79,7 +81,7 @@ pub(super) fn read(path: &Path) -> Result<String, PrivateFileError> {
 ///
 /// With `fresh`, a file that does not exist is made, and the text of an empty one is `fresh` before
 /// the change.
-pub(super) fn update<E: From<PrivateFileError>>(
+pub(crate) fn update<E: From<PrivateFileError>>(
     path: &Path,
     fresh: Option<&str>,
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
