@@ -1,64 +1,40 @@
 //! The request path on one screen: [`Gateway::handle`] never fails, [`Gateway::answer`] takes the
 //! steps, each of which may refuse.
 
+mod shared;
+
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
-use ring::rand::SystemRandom;
 use tokio::time::Instant;
 
 use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
-use crate::accounts::Accounts;
 use crate::client::{ClientConnection, Transport};
-use crate::clock::{Clock, UnixMillis};
-use crate::limits::Limits;
+use crate::clock::UnixMillis;
 use crate::login::body::{Credentials, is_json};
-use crate::login::hashing::HashingPool;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::{LoginFault, Refusal};
 use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
 use crate::response_body::{Recording, ResponseBody};
-use crate::route::{Destination, Route, Routes};
+use crate::route::{Destination, Route};
 use crate::session::Session;
-use crate::store::{StoreError, TokenStore};
+use crate::store::StoreError;
 use crate::token::IssuedToken;
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
 use crate::upstream::{RelayedBody, Upstream};
 
-/// What all workers share.
-#[derive(Debug)]
-pub struct Shared {
-    /// Paths and methods.
-    pub routes: Routes,
-    /// Who may log in.
-    pub accounts: Accounts,
-    /// Live tokens.
-    pub tokens: TokenStore,
-    /// How long a token lives.
-    pub lifetime: Duration,
-    /// Password checks.
-    pub hashing: HashingPool,
-    /// The time of day.
-    pub clock: Clock,
-    /// Bounds and deadlines.
-    pub limits: Limits,
-    /// `Strict-Transport-Security`, unless switched off.
-    pub hsts: Option<HeaderValue>,
-    /// Source of tokens.
-    pub random: SystemRandom,
-}
+pub use shared::Shared;
 
 /// One worker's gateway.
 #[derive(Debug)]

@@ -1,0 +1,36 @@
+//! What the workers of a gateway share.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use ring::rand::SystemRandom;
+
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::limits::Limits;
+use crate::login::hashing::HashingPool;
+use crate::route::Routes;
+use crate::store::TokenStore;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Paths and methods.
+    pub routes: Routes,
+    /// Who may log in.
+    pub accounts: Accounts,
+    /// Live tokens.
+    pub tokens: TokenStore,
+    /// How long a token lives.
+    pub lifetime: Duration,
+    /// Password checks.
+    pub hashing: HashingPool,
+    /// The time of day.
+    pub clock: Clock,
+    /// Bounds and deadlines.
+    pub limits: Limits,
+    /// `Strict-Transport-Security`, unless switched off.
+    pub hsts: Option<HeaderValue>,
+    /// Source of tokens.
+    pub random: SystemRandom,
+}
