@@ -274,7 +274,7 @@ impl Gateway {
         if refusal.status().is_server_error() {
             record.cause = Some(chain(refusal));
         }
-        let response = refusal.to_response(&record.id);
+        let response = refusal.to_response(&record.id, self.shared.answers.detail);
         let transfer = Rc::clone(call.recording.transfer());
         if version < Version::HTTP_2
             && !refusal.closes()

@@ -10,12 +10,46 @@ use http::header::{
     STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::refusal::{Refusal, TokenFault};
 use crate::request_id::RequestId;
 use crate::token::IssuedToken;
+
+/// `[answers]`: what the gateway's own answers tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnswersSection {
+    /// Whether a 401 or 403 says why.
+    pub detail: Detail,
+}
+
+/// Whether a 401 or 403 says why. The log does in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Detail {
+    /// It says what was wrong with the token, or which right is missing.
+    #[default]
+    Told,
+    /// It says the same whatever the reason.
+    Withheld,
+}
+
+impl From<bool> for Detail {
+    fn from(told: bool) -> Self {
+        if told { Self::Told } else { Self::Withheld }
+    }
+}
+
+impl From<Detail> for bool {
+    fn from(detail: Detail) -> Self {
+        match detail {
+            Detail::Told => true,
+            Detail::Withheld => false,
+        }
+    }
+}
 
 /// An answer of the gateway's own.
 #[derive(Debug)]
@@ -65,23 +99,23 @@ impl Reply {
 impl Refusal {
     /// The response to send. It says nothing about the connection: [`closing`] does.
     #[must_use]
-    pub fn to_response(&self, id: &RequestId) -> Response<Bytes> {
+    pub fn to_response(&self, id: &RequestId, detail: Detail) -> Response<Bytes> {
         let mut response = own(
             self.status(),
             envelope(self.status(), self.client_text()),
             id,
         );
         let headers = response.headers_mut();
+        let details = self.told(detail);
         let status = format!(
-            "syncgate; error={}; details=\"{}\"",
+            "syncgate; error={}; details=\"{details}\"",
             self.proxy_error(),
-            self.details()
         );
         if let Ok(value) = HeaderValue::try_from(status) {
             headers.insert(PROXY_STATUS, value);
         }
         if let Self::TokenRefused(fault) = self {
-            headers.insert(WWW_AUTHENTICATE, challenge(*fault));
+            headers.insert(WWW_AUTHENTICATE, challenge(*fault, &details));
         }
         // RFC 9110 section 15.5.2: a 401 without a challenge is none.
         if let Self::LoginFailed(_) = self {
@@ -90,8 +124,7 @@ impl Refusal {
         if self.status() == StatusCode::FORBIDDEN && !matches!(self, Self::PlainHttp) {
             let value = format!(
                 "Bearer realm=\"syncgate\", error=\"insufficient_scope\", \
-                 error_description=\"{}\"",
-                self.details()
+                 error_description=\"{details}\"",
             );
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(WWW_AUTHENTICATE, value);
@@ -112,7 +145,8 @@ impl Refusal {
     /// ends with it.
     #[must_use]
     pub fn to_http1(&self, id: &RequestId, now: UnixMillis, hsts: Option<&HeaderValue>) -> Vec<u8> {
-        let mut response = closing(self.to_response(id));
+        // What no service saw was not refused for its token or its rights.
+        let mut response = closing(self.to_response(id, Detail::Told));
         if let Some(hsts) = hsts {
             response
                 .headers_mut()
@@ -135,6 +169,19 @@ impl Refusal {
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(&body);
         bytes
+    }
+}
+
+impl Refusal {
+    /// What the answer tells besides the envelope's text.
+    fn told(&self, detail: Detail) -> String {
+        let may_be_withheld = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        match detail {
+            Detail::Withheld if may_be_withheld.contains(&self.status()) => {
+                self.client_text().to_owned()
+            }
+            Detail::Told | Detail::Withheld => self.details(),
+        }
     }
 }
 
@@ -193,12 +240,12 @@ fn to_json<T: Serialize>(value: &T) -> Bytes {
 }
 
 /// RFC 6750 section 3: without `error` where no token was sent.
-fn challenge(fault: TokenFault) -> HeaderValue {
+fn challenge(fault: TokenFault, details: &str) -> HeaderValue {
     if fault == TokenFault::Missing {
         return BARE_CHALLENGE;
     }
     let value = format!(
-        "Bearer realm=\"syncgate\", error=\"invalid_token\", error_description=\"{fault}\""
+        "Bearer realm=\"syncgate\", error=\"invalid_token\", error_description=\"{details}\""
     );
     HeaderValue::try_from(value).unwrap_or(BARE_CHALLENGE)
 }

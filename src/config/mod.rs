@@ -20,6 +20,7 @@ use crate::accounts::AccountsSection;
 use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
+use crate::reply::AnswersSection;
 use crate::route::RouteSection;
 use crate::server::{ListenSection, TlsSection};
 use crate::store::TokensSection;
@@ -44,6 +45,8 @@ pub struct Config {
     pub tokens: TokensSection,
     /// Bounds and deadlines.
     pub limits: Limits,
+    /// What the gateway's own answers tell.
+    pub answers: AnswersSection,
     /// What is logged.
     pub log: LogSection,
 }
@@ -59,6 +62,7 @@ impl Default for Config {
             login: LoginSection::default(),
             tokens: TokensSection::default(),
             limits: Limits::default(),
+            answers: AnswersSection::default(),
             log: LogSection::default(),
         }
     }
@@ -66,8 +70,9 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 9] = [
-        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "log",
+    pub const SECTIONS: [&'static str; 10] = [
+        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "answers",
+        "log",
     ];
 
     /// Reads every section; one that the file leaves out has its defaults.
@@ -84,6 +89,7 @@ impl Config {
             login: document.section("login").unwrap_or_default(),
             tokens: document.section("tokens").unwrap_or_default(),
             limits: document.section("limits").unwrap_or_default(),
+            answers: document.section("answers").unwrap_or_default(),
             log: document.section("log").unwrap_or_default(),
         }
     }

@@ -9,6 +9,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::login::hashing::HashingPool;
+use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
 
@@ -19,6 +20,8 @@ pub struct Shared {
     pub routes: Routes,
     /// Who may log in.
     pub accounts: Accounts,
+    /// What answers tell.
+    pub answers: AnswersSection,
     /// Live tokens.
     pub tokens: TokenStore,
     /// How long a token lives.

@@ -100,6 +100,7 @@ impl Server {
         let shared = Arc::new(Shared {
             routes: Routes::new(&config.routes),
             accounts,
+            answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
             lifetime: config.tokens.lifetime,
             hashing: hashing.map_err(StartError::Threads)?,
