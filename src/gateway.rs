@@ -26,13 +26,13 @@ use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
 use crate::response_body::{Recording, ResponseBody};
-use crate::route::{Destination, Route};
+use crate::route::{AuthorizationHeader, Destination, Route};
 use crate::session::Session;
 use crate::store::StoreError;
 use crate::token::IssuedToken;
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
-use crate::upstream::{RelayedBody, Upstream};
+use crate::upstream::{BackendCredential, RelayedBody, Upstream};
 
 pub use shared::Shared;
 
@@ -240,11 +240,16 @@ impl Gateway {
             }
         };
         call.recording.record.would_refuse = permit.reported();
+        let credential = match route.authorization() {
+            AuthorizationHeader::Strip | AuthorizationHeader::Keep => None,
+            AuthorizationHeader::Replace => self.shared.credentials.of(route.index()),
+        };
         let identity = Identity {
             user: user.account().header().clone(),
             request_id: call.recording.record.id.to_header(),
             forwarded: &forwarded,
             trace: (self.ids.random(), self.ids.random()),
+            credential: credential.as_ref().map(BackendCredential::expose),
         };
         let body = call.take_body();
         let sent = Instant::now();

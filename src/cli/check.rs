@@ -10,6 +10,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::server::tls::Certificates;
+use crate::upstream::BackendCredentials;
 
 /// Say whether the configuration and all that it names is in order
 ///
@@ -64,6 +65,9 @@ fn open_all(
             facts.push(counted(table.len(), "user"));
         }
         Err(error) => errors.push(error.into()),
+    }
+    if let Err(error) = BackendCredentials::open(&config.routes) {
+        errors.push(error.into());
     }
     if errors.is_empty() {
         Ok(facts)

@@ -12,8 +12,8 @@ use crate::server::{Server, StartError};
 
 /// Serve, until SIGTERM or Ctrl-C
 ///
-/// Logs to standard error. Changes of the account file and of certificates are noticed and take
-/// effect at once; SIGHUP makes both be read again. SIGTERM and Ctrl-C stop accepting and let what
+/// Logs to standard error. Changes of the account file, of certificates and of secret files are
+/// noticed and take effect at once; SIGHUP makes all be read again. SIGTERM and Ctrl-C stop accepting and let what
 /// is under way finish; a second one ends the program at once.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
@@ -43,7 +43,7 @@ impl From<StartError> for Failure {
         match error {
             // By itself, so that it is shown as the report that it is.
             StartError::Accounts(problems) => Self::usage(problems),
-            StartError::Tls(_) => Self::usage(error),
+            StartError::Tls(_) | StartError::Credential(_) => Self::usage(error),
             StartError::Listen { .. } | StartError::Threads(_) => Self::other(error),
         }
     }

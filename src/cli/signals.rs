@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::server::Server;
 
 /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once, with exit
-/// status 1. SIGHUP reads accounts and certificates again.
+/// status 1. SIGHUP reads accounts, certificates and secrets again.
 ///
 /// # Errors
 /// When signals cannot be received; the gateway is drained then.

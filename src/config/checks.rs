@@ -11,6 +11,7 @@ use bytesize::ByteSize;
 use super::Config;
 use super::document::{Document, Step};
 use super::report::Problem;
+use crate::route::{AuthorizationHeader, RouteSection};
 use crate::upstream::UpstreamUrl;
 
 /// The path of the login, which no route can have.
@@ -57,6 +58,17 @@ pub(super) fn files(config: &Config, document: &mut Document<'_>) {
         };
         file(document, &path("certificate"), &entry.certificate, remedy);
         file(document, &path("key"), &entry.key, remedy);
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        if let Some(path) = &route.authorization_file {
+            let key = [
+                Step::Key("routes"),
+                Step::Element(index),
+                Step::Key("authorization_file"),
+            ];
+            let remedy = "put the value of the Authorization header there, mode 0600";
+            file(document, &key, path, remedy);
+        }
     }
     if let UpstreamUrl::Unix(path) = &config.upstream.url
         && path.is_dir()
@@ -186,6 +198,7 @@ fn routes(config: &Config, document: &mut Document<'_>) {
         document.report(problem.at(document.span(&[Step::Key("routes")])));
     }
     for (index, route) in config.routes.iter().enumerate() {
+        authorization(index, route, document);
         let path = route.path.as_str();
         let problem = if path.eq_ignore_ascii_case(LOGIN) {
             Problem::error(format!("{LOGIN} is answered by syncgate itself"))
@@ -202,6 +215,26 @@ fn routes(config: &Config, document: &mut Document<'_>) {
         };
         let key = [Step::Key("routes"), Step::Element(index), Step::Key("path")];
         document.report(problem.at(document.span(&key)));
+    }
+}
+
+fn authorization(index: usize, route: &RouteSection, document: &mut Document<'_>) {
+    let key = |key| [Step::Key("routes"), Step::Element(index), Step::Key(key)];
+    match (route.authorization, &route.authorization_file) {
+        (AuthorizationHeader::Replace, None) => {
+            let problem = Problem::error("there is nothing to replace the header by").remedy(
+                "add authorization_file = \"backend.secret\", a file with the value of the \
+                 backend's own header",
+            );
+            document.report(problem.at(document.span(&key("authorization"))));
+        }
+        (AuthorizationHeader::Strip | AuthorizationHeader::Keep, Some(_)) => {
+            let problem = Problem::error("the backend is not sent what this file holds")
+                .remedy("add authorization = \"replace\", or remove this line");
+            document.report(problem.at(document.span(&key("authorization_file"))));
+        }
+        (AuthorizationHeader::Replace, Some(_))
+        | (AuthorizationHeader::Strip | AuthorizationHeader::Keep, None) => {}
     }
 }
 

@@ -105,5 +105,9 @@ impl Config {
         if let UpstreamUrl::Unix(path) = &mut self.upstream.url {
             resolve(path);
         }
+        let routes = self.routes.iter_mut();
+        routes
+            .filter_map(|route| route.authorization_file.as_mut())
+            .for_each(resolve);
     }
 }

@@ -33,6 +33,7 @@ impl Reload {
     pub fn all(&self) {
         self.accounts();
         self.certificates();
+        self.credentials();
     }
 
     /// Reads the account file again, and logs how it went. From the return on, every request sees
@@ -61,9 +62,29 @@ impl Reload {
         }
     }
 
+    /// Reads the backend's own credentials again, and logs how it went.
+    pub fn credentials(&self) {
+        match self.shared.credentials.reload() {
+            Ok(0) => {}
+            Ok(routes) => tracing::info!(routes, "the backend's credentials were read again"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error,
+                    "a backend's credential cannot be used, the last one stays"
+                );
+            }
+        }
+    }
+
     /// The files behind [`Reload::accounts`].
     pub(super) fn account_files(&self) -> Vec<PathBuf> {
         vec![self.shared.accounts.path().to_owned()]
+    }
+
+    /// The files behind [`Reload::credentials`].
+    pub(super) fn credential_files(&self) -> Vec<PathBuf> {
+        self.shared.credentials.files()
     }
 
     /// The files behind [`Reload::certificates`].

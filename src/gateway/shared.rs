@@ -12,6 +12,7 @@ use crate::login::hashing::HashingPool;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
+use crate::upstream::BackendCredentials;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Shared {
     pub routes: Routes,
     /// Who may log in.
     pub accounts: Accounts,
+    /// What the backend is sent in place of the client's token.
+    pub credentials: BackendCredentials,
     /// What answers tell.
     pub answers: AnswersSection,
     /// Live tokens.

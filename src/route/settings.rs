@@ -1,6 +1,7 @@
 //! Pure: what an entry of `[[routes]]` may say.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use bytesize::ByteSize;
@@ -25,6 +26,9 @@ pub struct RouteSection {
     /// What becomes of the client's `Authorization` header.
     #[serde(default)]
     pub authorization: AuthorizationHeader,
+    /// The file with the backend's own credential, to replace the client's.
+    #[serde(default)]
+    pub authorization_file: Option<PathBuf>,
 }
 
 impl RouteSection {
@@ -36,6 +40,7 @@ impl RouteSection {
             methods: post(),
             max_body: ten_mebibytes(),
             authorization: AuthorizationHeader::default(),
+            authorization_file: None,
         }
     }
 
@@ -65,6 +70,8 @@ pub enum AuthorizationHeader {
     Strip,
     /// The backend is sent it as it came.
     Keep,
+    /// The backend is sent a credential of its own in its place.
+    Replace,
 }
 
 /// A path that can be matched byte for byte: nothing in it is ever decoded or normalized.

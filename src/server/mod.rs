@@ -35,6 +35,7 @@ use crate::login::hashing::HashingPool;
 use crate::observe::AccessSink;
 use crate::route::Routes;
 use crate::store::TokenStore;
+use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::Protocol;
 pub use settings::{CertificateSection, ListenSection, TlsSection};
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The account file.
     #[error(transparent)]
     Accounts(#[from] config::Problems),
+    /// The backend's own credentials.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// A listening address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -90,6 +94,7 @@ impl Server {
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
         accounts.log_warnings();
+        let credentials = BackendCredentials::open(&config.routes)?;
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -100,6 +105,7 @@ impl Server {
         let shared = Arc::new(Shared {
             routes: Routes::new(&config.routes),
             accounts,
+            credentials,
             answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
             lifetime: config.tokens.lifetime,
@@ -173,7 +179,8 @@ impl Server {
         &self.http
     }
 
-    /// What reads accounts and certificates again. It happens by itself when their files change.
+    /// What reads accounts, certificates and credentials again. It happens by itself when their
+    /// files change.
     #[must_use]
     pub fn reload(&self) -> &Arc<Reload> {
         &self.reload

@@ -27,6 +27,8 @@ pub struct Identity<'a> {
     pub forwarded: &'a Forwarded,
     /// Random bytes for `traceparent`: a trace id and a parent id.
     pub trace: ([u8; 16], [u8; 8]),
+    /// The backend's own credential, for [`AuthorizationHeader::Replace`].
+    pub credential: Option<HeaderValue>,
 }
 
 /// Makes the upstream's header fields: strips what must not pass, then adds the gateway's own.
@@ -50,6 +52,11 @@ pub fn for_upstream(
         if let Some(name) = &current {
             upstream.append(name.clone(), value);
         }
+    }
+    if authorization == AuthorizationHeader::Replace
+        && let Some(credential) = &identity.credential
+    {
+        upstream.insert(AUTHORIZATION, credential.clone());
     }
     upstream.insert(X_AUTH_USER, identity.user.clone());
     upstream.insert(X_REQUEST_ID, identity.request_id.clone());
@@ -96,7 +103,10 @@ fn passes(
         return false;
     }
     if *name == AUTHORIZATION {
-        return authorization == AuthorizationHeader::Keep;
+        return match authorization {
+            AuthorizationHeader::Keep => true,
+            AuthorizationHeader::Strip | AuthorizationHeader::Replace => false,
+        };
     }
     if HOP_BY_HOP.contains(name) || *name == HTTP2_SETTINGS || text.starts_with("proxy-") {
         return false;
@@ -311,6 +321,7 @@ mod tests {
             request_id: HeaderValue::from_static("the-id"),
             forwarded: &Forwarded::new(peer, Some("gate.example:8443")),
             trace: ([0xab; 16], [0xcd; 8]),
+            credential: Some(HeaderValue::from_static("the backend's own")),
         };
         let host = HeaderValue::from_static("backend:8080");
         for_upstream(map(fields), rule, &host, &identity)
@@ -353,6 +364,12 @@ mod tests {
         assert_eq!(seen(&client, AuthorizationHeader::Strip, v4()), expected);
         let kept = seen(&client, AuthorizationHeader::Keep, v4());
         assert!(kept.contains(&"authorization: hidden".to_owned()));
+        let replaced = seen(&client, AuthorizationHeader::Replace, v4());
+        let authorizations: Vec<_> = replaced
+            .iter()
+            .filter(|field| field.starts_with("authorization"))
+            .collect();
+        assert_eq!(authorizations, ["authorization: the backend's own"]);
     }
 
     #[test]

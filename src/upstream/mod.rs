@@ -1,6 +1,7 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
 pub mod body;
+mod credential;
 mod form_watch;
 pub mod headers;
 mod pool;
@@ -23,6 +24,7 @@ use body::{RequestBody, Transfer};
 use headers::Identity;
 use pool::Pool;
 
+pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use relayed::RelayedBody;
 pub use settings::{UpstreamSection, UpstreamUrl, UpstreamUrlError};
 
