@@ -61,6 +61,8 @@ pub enum Reply {
         /// When it ends.
         expires: UnixSeconds,
     },
+    /// The admin listener: the gateway serves.
+    Healthy,
     /// Plain HTTP that can be repeated over HTTPS.
     RedirectToHttps {
         /// The absolute `https` address of what was asked for.
@@ -82,6 +84,14 @@ impl Reply {
                         accesstoken: token.expose(),
                         expires: expires.timestamp().to_string(),
                     },
+                };
+                own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::Healthy => {
+                let body = Envelope {
+                    success: true,
+                    messages: "Success",
+                    code: 200,
                 };
                 own(StatusCode::OK, to_json(&body), id)
             }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "route",
     "refusal",
     "session",
@@ -13,6 +13,7 @@ const PURE: [&str; 8] = [
     "access/rights",
     "access/form",
     "login/body",
+    "control/admin/settings",
     "upstream/headers",
 ];
 

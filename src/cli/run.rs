@@ -44,7 +44,9 @@ impl From<StartError> for Failure {
             // By itself, so that it is shown as the report that it is.
             StartError::Accounts(problems) => Self::usage(problems),
             StartError::Tls(_) | StartError::Credential(_) => Self::usage(error),
-            StartError::Listen { .. } | StartError::Threads(_) => Self::other(error),
+            StartError::Listen { .. } | StartError::Admin(_) | StartError::Threads(_) => {
+                Self::other(error)
+            }
         }
     }
 }

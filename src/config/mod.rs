@@ -17,6 +17,7 @@ use document::Document;
 use serde::Serialize;
 
 use crate::accounts::AccountsSection;
+use crate::control::AdminSection;
 use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
@@ -47,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the gateway's own answers tell.
     pub answers: AnswersSection,
+    /// The admin interface.
+    pub admin: AdminSection,
     /// What is logged.
     pub log: LogSection,
 }
@@ -63,6 +66,7 @@ impl Default for Config {
             tokens: TokensSection::default(),
             limits: Limits::default(),
             answers: AnswersSection::default(),
+            admin: AdminSection::default(),
             log: LogSection::default(),
         }
     }
@@ -70,9 +74,9 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 10] = [
+    pub const SECTIONS: [&'static str; 11] = [
         "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "answers",
-        "log",
+        "admin", "log",
     ];
 
     /// Reads every section; one that the file leaves out has its defaults.
@@ -90,6 +94,7 @@ impl Config {
             tokens: document.section("tokens").unwrap_or_default(),
             limits: document.section("limits").unwrap_or_default(),
             answers: document.section("answers").unwrap_or_default(),
+            admin: document.section("admin").unwrap_or_default(),
             log: document.section("log").unwrap_or_default(),
         }
     }

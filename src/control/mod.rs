@@ -1,8 +1,11 @@
 //! What changes a running gateway: nothing on the request path uses it, and after the start only it
 //! reads files.
 
+mod admin;
 mod reload;
 mod watch;
 
+pub(crate) use admin::{Admin, AdminListeners};
+pub use admin::{AdminError, AdminSection, LoopbackAddress};
 pub use reload::Reload;
 pub(crate) use watch::Watcher;

@@ -29,7 +29,7 @@ use tokio::time::interval;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::control::{Reload, Watcher};
+use crate::control::{Admin, AdminError, AdminListeners, Reload, Watcher};
 use crate::gateway::Shared;
 use crate::login::hashing::HashingPool;
 use crate::observe::AccessSink;
@@ -49,6 +49,7 @@ pub struct Server {
     http: Vec<SocketAddr>,
     reload: Arc<Reload>,
     watcher: Option<Watcher>,
+    admin: Option<Admin>,
     stop: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -65,6 +66,9 @@ pub enum StartError {
     /// The backend's own credentials.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// The admin listener.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// A listening address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -95,6 +99,7 @@ impl Server {
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
         accounts.log_warnings();
         let credentials = BackendCredentials::open(&config.routes)?;
+        let admin = AdminListeners::bind(&config.admin)?;
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -124,6 +129,7 @@ impl Server {
                 config.tls.clone(),
             )),
             watcher: None,
+            admin: Admin::start(admin, Arc::clone(&shared)).map_err(StartError::Threads)?,
             stop: None,
             threads: Vec::new(),
         };
@@ -179,6 +185,12 @@ impl Server {
         &self.http
     }
 
+    /// The TCP address of the admin interface, if it has one.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(Admin::address)
+    }
+
     /// What reads accounts, certificates and credentials again. It happens by itself when their
     /// files change.
     #[must_use]
@@ -195,6 +207,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // First of all, so that whoever asks for its health sends nothing more.
+        drop(self.admin.take());
         drop(self.watcher.take());
         // The acceptor ends, then the workers, whose inboxes it held.
         drop(self.stop.take());

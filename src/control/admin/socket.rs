@@ -1,0 +1,106 @@
+//! A unix socket that only its owner can open, and its file, which goes with it.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// The file of a socket. Dropping it removes it, unless another file has taken its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    made: Mark,
+}
+
+/// What tells a file from any later one of its name: numbers of files are used again, so that the
+/// time belongs to it.
+type Mark = (u64, u64, i64, i64);
+
+fn mark(path: &Path) -> io::Result<Mark> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
+}
+
+/// Binds `path`. The file of a gateway that ended without removing it is replaced, anything else is
+/// left alone.
+///
+/// # Errors
+/// When something is in the way, or the directory does not allow it.
+pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before the socket listens, so that its mode comes in time.
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        made: mark(path)?,
+    };
+    socket.listen(BACKLOG)?;
+    Ok((UnixListener::from(socket), file))
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other(
+            "there is a file of that name that is no socket",
+        ));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::other("another program serves this socket")),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if mark(&self.path).is_ok_and(|present| present == self.made) {
+            // One that stays is replaced at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+const MODE: u32 = 0o600;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_its_owner_s_alone_and_goes_with_its_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let (listener, file) = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let taken = bind(&path).unwrap_err().to_string();
+        assert!(taken.contains("another program"), "{taken}");
+        drop(listener);
+        let (_again, new) = bind(&path).unwrap();
+        // The file of the first has been replaced, and is not its to remove any more.
+        drop(file);
+        assert!(path.exists());
+        drop(new);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        fs::write(&path, "kept").unwrap();
+        assert!(bind(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+    }
+}
