@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
+use crate::accounts::Account;
 use crate::client::{ClientConnection, Transport};
 use crate::clock::UnixMillis;
+use crate::identity::Facts;
 use crate::login::body::{Credentials, is_json};
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::{LoginFault, Refusal};
@@ -226,6 +228,7 @@ impl Gateway {
         let forwarded = call.client.forwarded(request::host(&parts));
         let verdict = permit::authorize(&user, call.client.peer.ip(), call.now, route, parts)?;
         call.body().limit_to(route.max_body())?;
+        let mut form = None;
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,
             Verdict::DependsOnForm(undecided) if !is_plain_json(undecided.headers()) => {
@@ -233,22 +236,26 @@ impl Gateway {
             }
             Verdict::DependsOnForm(undecided) => {
                 match call.body().read_form(self.shared.limits.form()).await {
-                    Ok(form) => undecided.decide(&form)?,
+                    Ok(read) => undecided.decide(form.insert(read))?,
                     Err(refusal @ Refusal::FormRefused(_)) => undecided.decide_unread(refusal)?,
                     Err(refusal) => return Err(refusal),
                 }
             }
         };
         call.recording.record.would_refuse = permit.reported();
+        let request_id = call.recording.record.id.to_header();
+        let signed = self.sign(user.account(), route, form.as_deref(), &request_id)?;
         let credential = match route.authorization() {
             AuthorizationHeader::Strip | AuthorizationHeader::Keep => None,
             AuthorizationHeader::Replace => self.shared.credentials.of(route.index()),
         };
         let identity = Identity {
             user: user.account().header().clone(),
-            request_id: call.recording.record.id.to_header(),
+            request_id,
             forwarded: &forwarded,
             trace: (self.ids.random(), self.ids.random()),
+            signed_header: self.shared.identities.header(),
+            signed,
             credential: credential.as_ref().map(BackendCredential::expose),
         };
         let body = call.take_body();
@@ -256,6 +263,28 @@ impl Gateway {
         let response = self.upstream.forward(permit, &identity, body).await;
         call.recording.record.upstream = Some(sent.elapsed());
         response
+    }
+
+    /// What the backend is told under the gateway's signature, where there is one.
+    fn sign(
+        &self,
+        account: &Account,
+        route: &Route,
+        form: Option<&str>,
+        request_id: &HeaderValue,
+    ) -> Result<Option<HeaderValue>, Refusal> {
+        let identities = &self.shared.identities;
+        if !route.signs_identity() || !identities.has_key() {
+            return Ok(None);
+        }
+        let facts = Facts {
+            user: account.name(),
+            route: route.name(),
+            form,
+            request_id: request_id.to_str().unwrap_or_default(),
+        };
+        let now = self.shared.clock.now().seconds();
+        identities.sign(facts, now).map_err(|_| Refusal::NoRandom)
     }
 
     /// What a request over plain HTTP gets: the one or the other, whatever else is wrong with it.

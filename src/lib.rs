@@ -23,6 +23,7 @@ pub mod store;
 pub mod token;
 
 pub mod access;
+pub mod identity;
 pub mod upstream;
 
 pub mod refusal;

@@ -61,6 +61,11 @@ pub enum Reply {
         /// When it ends.
         expires: UnixSeconds,
     },
+    /// The admin listener: the keys that verify signed identities.
+    KeySet {
+        /// The set of RFC 7517, in JSON.
+        json: Bytes,
+    },
     /// The admin listener: the gateway serves.
     Healthy,
     /// Plain HTTP that can be repeated over HTTPS.
@@ -86,6 +91,13 @@ impl Reply {
                     },
                 };
                 own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::KeySet { json } => {
+                let mut response = own(StatusCode::OK, json, id);
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, JWK_SET);
+                headers.insert(CACHE_CONTROL, ONE_MINUTE);
+                response
             }
             Self::Healthy => {
                 let body = Envelope {
@@ -223,6 +235,8 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"syncgate\"");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
+const ONE_MINUTE: HeaderValue = HeaderValue::from_static("max-age=60");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[expect(clippy::disallowed_methods, reason = "this is the place")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 9] = [
+const PURE: [&str; 12] = [
     "route",
     "refusal",
     "session",
@@ -13,6 +13,9 @@ const PURE: [&str; 9] = [
     "access/rights",
     "access/form",
     "login/body",
+    "identity/claims",
+    "identity/key",
+    "identity/settings",
     "control/admin/settings",
     "upstream/headers",
 ];

@@ -9,6 +9,7 @@ use super::{ConfigFile, print, warn};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::identity::Identities;
 use crate::server::tls::Certificates;
 use crate::upstream::BackendCredentials;
 
@@ -64,6 +65,11 @@ fn open_all(
             warn(table.warnings());
             facts.push(counted(table.len(), "user"));
         }
+        Err(error) => errors.push(error.into()),
+    }
+    match Identities::open(&config.identity) {
+        Ok(_) if config.identity.key.is_none() => {}
+        Ok(identities) => facts.push(counted(identities.published(), "identity key")),
         Err(error) => errors.push(error.into()),
     }
     if let Err(error) = BackendCredentials::open(&config.routes) {

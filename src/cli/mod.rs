@@ -6,6 +6,7 @@ mod demo;
 mod demo_client;
 mod failure;
 mod hash;
+mod identity_key;
 mod init;
 mod man;
 mod password;
@@ -56,6 +57,7 @@ enum Command {
     Run(run::RunCommand),
     User(user::UserCommand),
     Hash(hash::HashCommand),
+    IdentityKey(identity_key::IdentityKeyCommand),
     Completions(CompletionsCommand),
     Man(man::ManCommand),
 }
@@ -122,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Hash(command) => command.run(),
+        Command::IdentityKey(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };

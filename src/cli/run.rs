@@ -43,7 +43,9 @@ impl From<StartError> for Failure {
         match error {
             // By itself, so that it is shown as the report that it is.
             StartError::Accounts(problems) => Self::usage(problems),
-            StartError::Tls(_) | StartError::Credential(_) => Self::usage(error),
+            StartError::Tls(_) | StartError::Identity(_) | StartError::Credential(_) => {
+                Self::usage(error)
+            }
             StartError::Listen { .. } | StartError::Admin(_) | StartError::Threads(_) => {
                 Self::other(error)
             }

@@ -33,6 +33,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     routes(config, document);
     threads(config, document);
     limits(config, document);
+    identity(config, document);
 }
 
 /// Checks that the files are there.
@@ -69,6 +70,19 @@ pub(super) fn files(config: &Config, document: &mut Document<'_>) {
             let remedy = "put the value of the Authorization header there, mode 0600";
             file(document, &key, path, remedy);
         }
+    }
+    if let Some(path) = &config.identity.key {
+        let remedy = format!("`syncgate identity-key {}` makes one", path.display());
+        file(document, &["identity", "key"].map(Step::Key), path, &remedy);
+    }
+    for (index, path) in config.identity.published.iter().enumerate() {
+        let key = [
+            Step::Key("identity"),
+            Step::Key("published"),
+            Step::Element(index),
+        ];
+        let remedy = "`syncgate identity-key --public FILE` prints the public half of a key";
+        file(document, &key, path, remedy);
     }
     if let UpstreamUrl::Unix(path) = &config.upstream.url
         && path.is_dir()
@@ -235,6 +249,20 @@ fn authorization(index: usize, route: &RouteSection, document: &mut Document<'_>
         }
         (AuthorizationHeader::Replace, Some(_))
         | (AuthorizationHeader::Strip | AuthorizationHeader::Keep, None) => {}
+    }
+}
+
+fn identity(config: &Config, document: &mut Document<'_>) {
+    let identity = &config.identity;
+    if identity.key.is_none() && !identity.published.is_empty() {
+        let problem = Problem::warning("nothing is signed, and no key published, without a key")
+            .remedy("add key = \"identity.key\"; `syncgate identity-key identity.key` makes it");
+        report(document, &["identity", "published"].map(Step::Key), problem);
+    }
+    if identity.key.is_some() && !config.routes.iter().any(|route| route.identity) {
+        let problem = Problem::warning("nothing is signed: no route has identity = true")
+            .remedy("remove identity = false from the routes whose backend shall verify");
+        report(document, &["identity", "key"].map(Step::Key), problem);
     }
 }
 

@@ -108,6 +108,8 @@ impl Config {
         let routes = self.routes.iter_mut();
         routes
             .filter_map(|route| route.authorization_file.as_mut())
+            .chain(&mut self.identity.key)
+            .chain(&mut self.identity.published)
             .chain(&mut self.admin.socket)
             .for_each(resolve);
     }

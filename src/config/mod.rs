@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::accounts::AccountsSection;
 use crate::control::AdminSection;
+use crate::identity::IdentitySection;
 use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
@@ -46,6 +47,8 @@ pub struct Config {
     pub tokens: TokensSection,
     /// Bounds and deadlines.
     pub limits: Limits,
+    /// The signed identity that the backend is sent.
+    pub identity: IdentitySection,
     /// What the gateway's own answers tell.
     pub answers: AnswersSection,
     /// The admin interface.
@@ -65,6 +68,7 @@ impl Default for Config {
             login: LoginSection::default(),
             tokens: TokensSection::default(),
             limits: Limits::default(),
+            identity: IdentitySection::default(),
             answers: AnswersSection::default(),
             admin: AdminSection::default(),
             log: LogSection::default(),
@@ -74,9 +78,9 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 11] = [
-        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "answers",
-        "admin", "log",
+    pub const SECTIONS: [&'static str; 12] = [
+        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "identity",
+        "answers", "admin", "log",
     ];
 
     /// Reads every section; one that the file leaves out has its defaults.
@@ -93,6 +97,7 @@ impl Config {
             login: document.section("login").unwrap_or_default(),
             tokens: document.section("tokens").unwrap_or_default(),
             limits: document.section("limits").unwrap_or_default(),
+            identity: document.section("identity").unwrap_or_default(),
             answers: document.section("answers").unwrap_or_default(),
             admin: document.section("admin").unwrap_or_default(),
             log: document.section("log").unwrap_or_default(),

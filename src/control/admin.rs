@@ -279,6 +279,9 @@ impl Desk {
             });
         }
         match endpoint {
+            Endpoint::KeySet => Ok(Reply::KeySet {
+                json: self.shared.identities.key_set(),
+            }),
             Endpoint::Health => Ok(Reply::Healthy),
         }
     }
@@ -286,12 +289,14 @@ impl Desk {
 
 /// What can be asked for.
 enum Endpoint {
+    KeySet,
     Health,
 }
 
 impl Endpoint {
     fn find(path: &str) -> Option<Self> {
         match path {
+            "/.well-known/jwks.json" => Some(Self::KeySet),
             "/health" => Some(Self::Health),
             _ => None,
         }
@@ -299,7 +304,7 @@ impl Endpoint {
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Health => &[Method::GET, Method::HEAD],
+            Self::KeySet | Self::Health => &[Method::GET, Method::HEAD],
         }
     }
 }

@@ -33,6 +33,7 @@ impl Reload {
     pub fn all(&self) {
         self.accounts();
         self.certificates();
+        self.identity_keys();
         self.credentials();
     }
 
@@ -62,6 +63,21 @@ impl Reload {
         }
     }
 
+    /// Reads the keys that sign identities again, and logs how it went.
+    pub fn identity_keys(&self) {
+        match self.shared.identities.reload() {
+            Ok(0) => {}
+            Ok(published) => tracing::info!(published, "the identity keys were read again"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error,
+                    "the identity keys cannot be used, the last ones stay"
+                );
+            }
+        }
+    }
+
     /// Reads the backend's own credentials again, and logs how it went.
     pub fn credentials(&self) {
         match self.shared.credentials.reload() {
@@ -80,6 +96,11 @@ impl Reload {
     /// The files behind [`Reload::accounts`].
     pub(super) fn account_files(&self) -> Vec<PathBuf> {
         vec![self.shared.accounts.path().to_owned()]
+    }
+
+    /// The files behind [`Reload::identity_keys`].
+    pub(super) fn identity_files(&self) -> Vec<PathBuf> {
+        self.shared.identities.files()
     }
 
     /// The files behind [`Reload::credentials`].

@@ -45,6 +45,7 @@ impl Watcher {
         let mut groups = [
             Group::new(reload.account_files(), Reload::accounts),
             Group::new(reload.certificate_files(), Reload::certificates),
+            Group::new(reload.identity_files(), Reload::identity_keys),
             Group::new(reload.credential_files(), Reload::credentials),
         ];
         let (events, received) = channel();

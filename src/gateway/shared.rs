@@ -7,6 +7,7 @@ use ring::rand::SystemRandom;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
+use crate::identity::Identities;
 use crate::limits::Limits;
 use crate::login::hashing::HashingPool;
 use crate::reply::AnswersSection;
@@ -21,6 +22,8 @@ pub struct Shared {
     pub routes: Routes,
     /// Who may log in.
     pub accounts: Accounts,
+    /// What signs for the backend who makes a request.
+    pub identities: Identities,
     /// What the backend is sent in place of the client's token.
     pub credentials: BackendCredentials,
     /// What answers tell.

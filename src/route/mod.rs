@@ -31,6 +31,7 @@ pub struct Route {
     methods: Vec<Method>,
     max_body: u64,
     authorization: AuthorizationHeader,
+    signs_identity: bool,
 }
 
 /// All routes, in an order that finds one quickly.
@@ -53,6 +54,7 @@ impl Routes {
                 methods: section.methods.clone(),
                 max_body: section.max_body.as_u64(),
                 authorization: section.authorization,
+                signs_identity: section.identity,
             })
             .collect();
         routes.sort_by(|a, b| compare_ignoring_case(&a.path, &b.path));
@@ -120,6 +122,12 @@ impl Route {
     #[must_use]
     pub fn authorization(&self) -> AuthorizationHeader {
         self.authorization
+    }
+
+    /// Whether the backend is sent a signed identity, once there is a key.
+    #[must_use]
+    pub fn signs_identity(&self) -> bool {
+        self.signs_identity
     }
 
     /// The request target for the upstream: the path as configured, the query byte for byte.

@@ -29,6 +29,9 @@ pub struct RouteSection {
     /// The file with the backend's own credential, to replace the client's.
     #[serde(default)]
     pub authorization_file: Option<PathBuf>,
+    /// Whether identities are signed on this route, once there is a key.
+    #[serde(default = "signed")]
+    pub identity: bool,
 }
 
 impl RouteSection {
@@ -41,6 +44,7 @@ impl RouteSection {
             max_body: ten_mebibytes(),
             authorization: AuthorizationHeader::default(),
             authorization_file: None,
+            identity: signed(),
         }
     }
 
@@ -55,6 +59,10 @@ impl RouteSection {
 
 fn post() -> Vec<Method> {
     vec![Method::POST]
+}
+
+fn signed() -> bool {
+    true
 }
 
 fn ten_mebibytes() -> ByteSize {

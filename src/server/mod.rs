@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::{Admin, AdminError, AdminListeners, Reload, Watcher};
 use crate::gateway::Shared;
+use crate::identity::{Identities, IdentityError};
 use crate::login::hashing::HashingPool;
 use crate::observe::AccessSink;
 use crate::route::Routes;
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The account file.
     #[error(transparent)]
     Accounts(#[from] config::Problems),
+    /// The keys that sign identities.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The backend's own credentials.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -98,6 +102,7 @@ impl Server {
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
         accounts.log_warnings();
+        let identities = Identities::open(&config.identity)?;
         let credentials = BackendCredentials::open(&config.routes)?;
         let admin = AdminListeners::bind(&config.admin)?;
         let https = bind_all(&config.listen.https)?;
@@ -110,6 +115,7 @@ impl Server {
         let shared = Arc::new(Shared {
             routes: Routes::new(&config.routes),
             accounts,
+            identities,
             credentials,
             answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
@@ -191,8 +197,8 @@ impl Server {
         self.admin.as_ref().and_then(Admin::address)
     }
 
-    /// What reads accounts, certificates and credentials again. It happens by itself when their
-    /// files change.
+    /// What reads accounts, certificates, keys and credentials again. It happens by itself when
+    /// their files change.
     #[must_use]
     pub fn reload(&self) -> &Arc<Reload> {
         &self.reload

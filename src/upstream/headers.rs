@@ -27,6 +27,10 @@ pub struct Identity<'a> {
     pub forwarded: &'a Forwarded,
     /// Random bytes for `traceparent`: a trace id and a parent id.
     pub trace: ([u8; 16], [u8; 8]),
+    /// The header for a signed identity, which no client's own passes in.
+    pub signed_header: &'a HeaderName,
+    /// The signed identity, where one is sent.
+    pub signed: Option<HeaderValue>,
     /// The backend's own credential, for [`AuthorizationHeader::Replace`].
     pub credential: Option<HeaderValue>,
 }
@@ -47,7 +51,9 @@ pub fn for_upstream(
     for (name, value) in client {
         // `None` stands for another value of the name before.
         if let Some(name) = name {
-            current = passes(&name, authorization, &named, traceparent.continued).then_some(name);
+            let passes = name != identity.signed_header
+                && passes(&name, authorization, &named, traceparent.continued);
+            current = passes.then_some(name);
         }
         if let Some(name) = &current {
             upstream.append(name.clone(), value);
@@ -59,10 +65,25 @@ pub fn for_upstream(
         upstream.insert(AUTHORIZATION, credential.clone());
     }
     upstream.insert(X_AUTH_USER, identity.user.clone());
+    if let Some(signed) = &identity.signed {
+        upstream.insert(identity.signed_header.clone(), signed.clone());
+    }
     upstream.insert(X_REQUEST_ID, identity.request_id.clone());
     identity.forwarded.add_to(&mut upstream);
     upstream.insert(TRACEPARENT, traceparent.value);
     upstream
+}
+
+/// Whether a header can carry what the gateway itself says: no rule and no standard gives its name
+/// another meaning.
+#[must_use]
+pub fn is_free(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let taken = ["accept", "access-control-", "content-", "if-", "sec-"];
+    let nothing = Named(Vec::new());
+    passes(name, AuthorizationHeader::Strip, &nothing, false)
+        && !taken.iter().any(|start| text.starts_with(start))
+        && !STANDARD.contains(&text)
 }
 
 /// Removes from the upstream's answer what concerns only the connection it came over.
@@ -277,6 +298,20 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Set by the gateway alone. A client's `X_Auth_User` is dropped with all names that hold `_`.
 const OWN: [&str; 4] = ["x-auth-user", "x-request-id", "forwarded", "traceparent"];
 
+/// What backends read for other purposes, besides all that never passes.
+const STANDARD: [&str; 10] = [
+    "cache-control",
+    "cookie",
+    "date",
+    "from",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "user-agent",
+    "via",
+];
+
 /// Headers by which backends of this kind let a client change what was authorized here: its
 /// address, the path or the method.
 const DANGEROUS: [&str; 7] = [
@@ -321,6 +356,8 @@ mod tests {
             request_id: HeaderValue::from_static("the-id"),
             forwarded: &Forwarded::new(peer, Some("gate.example:8443")),
             trace: ([0xab; 16], [0xcd; 8]),
+            signed_header: &HeaderName::from_static("x-proof"),
+            signed: Some(HeaderValue::from_static("signed")),
             credential: Some(HeaderValue::from_static("the backend's own")),
         };
         let host = HeaderValue::from_static("backend:8080");
@@ -354,6 +391,7 @@ mod tests {
             "x-custom: 2",
             "accept-language: c",
             "x-auth-user: till-01",
+            "x-proof: signed",
             "x-request-id: the-id",
             "x-forwarded-for: 192.0.2.7",
             "x-forwarded-proto: https",
@@ -378,6 +416,8 @@ mod tests {
         for field in [
             ("x-auth-user", "admin"),
             ("x_auth_user", "admin"),
+            ("x-proof", "forged"),
+            ("X_Proof", "forged"),
             ("X_Auth-User", "admin"),
             ("any_thing", "1"),
             ("x-request-id", "mine"),
@@ -410,7 +450,10 @@ mod tests {
     #[test]
     fn connection_removes_what_it_names_but_nothing_of_the_gateway_s() {
         let client = [
-            ("connection", "close, X-Hop , X-Auth-User, Authorization"),
+            (
+                "connection",
+                "close, X-Hop , X-Auth-User, X-Proof, Authorization",
+            ),
             ("x-hop", "1"),
             ("x-stay", "2"),
         ];
@@ -418,6 +461,33 @@ mod tests {
         assert!(!seen.iter().any(|field| field.starts_with("x-hop")));
         assert!(seen.contains(&"x-stay: 2".to_owned()));
         assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
+        assert!(seen.contains(&"x-proof: signed".to_owned()));
+    }
+
+    #[test]
+    fn a_header_for_identities_has_no_other_meaning() {
+        let free = |name: &'static str| is_free(&HeaderName::from_static(name));
+        for name in ["x-auth-identity", "x-proof", "gateway-identity"] {
+            assert!(free(name), "{name}");
+        }
+        for name in [
+            "x-auth-user",
+            "x_auth_identity",
+            "x-request-id",
+            "x-forwarded-user",
+            "authorization",
+            "proxy-authorization",
+            "host",
+            "content-type",
+            "content-length",
+            "cookie",
+            "connection",
+            "traceparent",
+            "tracestate",
+            "x-original-url",
+        ] {
+            assert!(!free(name), "{name}");
+        }
     }
 
     #[test]

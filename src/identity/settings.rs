@@ -1,0 +1,109 @@
+//! Pure: what `[identity]` may say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use serde::{Deserialize, Serialize};
+
+/// `[identity]`: a signed statement to the backend of who makes a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentitySection {
+    /// The key that signs; nothing is signed without one.
+    pub key: Option<PathBuf>,
+    /// Files of further keys that are published: the one before, or the one to come.
+    pub published: Vec<PathBuf>,
+    /// The header that carries the signed identity. A client's own is dropped in any case.
+    #[serde(with = "header")]
+    pub header: HeaderName,
+    /// The claim `iss`.
+    #[serde(deserialize_with = "text")]
+    pub issuer: String,
+    /// The claim `aud`.
+    #[serde(deserialize_with = "text")]
+    pub audience: String,
+    /// How long a signed identity holds.
+    #[serde(with = "lifetime")]
+    pub lifetime: Duration,
+}
+
+impl Default for IdentitySection {
+    fn default() -> Self {
+        Self {
+            key: None,
+            published: Vec::new(),
+            header: HeaderName::from_static("x-auth-identity"),
+            issuer: "syncgate".to_owned(),
+            audience: "backend".to_owned(),
+            lifetime: Duration::from_secs(30),
+        }
+    }
+}
+
+fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Err(crate::config::units::refuse(
+            "this cannot be empty",
+            "write a name that gateway and backend agree on",
+        ));
+    }
+    Ok(text)
+}
+
+mod header {
+    use http::HeaderName;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::config::units::refuse;
+    use crate::upstream::headers;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderName, D::Error> {
+        let text = String::deserialize(from)?;
+        let example = "write for example \"X-Auth-Identity\"";
+        let Ok(name) = text.parse::<HeaderName>() else {
+            return Err(refuse(
+                format_args!("`{text}` is not the name of a header"),
+                example,
+            ));
+        };
+        if !headers::is_free(&name) {
+            return Err(refuse(
+                format_args!("the header `{text}` has another meaning, or backends read it so"),
+                example,
+            ));
+        }
+        Ok(name)
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &HeaderName, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.as_str())
+    }
+}
+
+mod lifetime {
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+
+    use crate::config::units::{positive_duration, refuse};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let lifetime = positive_duration::deserialize(from)?;
+        // The claims count whole seconds.
+        if lifetime.subsec_nanos() != 0 || lifetime > LONGEST {
+            return Err(refuse(
+                "an identity holds for whole seconds, five minutes at most",
+                "write for example \"30s\"; it is used once, at once",
+            ));
+        }
+        Ok(lifetime)
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        positive_duration::serialize(value, to)
+    }
+
+    const LONGEST: Duration = Duration::from_secs(5 * 60);
+}
