@@ -281,6 +281,38 @@ fn init_writes_nothing_when_it_lacks_an_answer() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_key_for_identities_is_made_once_and_shown_by_its_public_half() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let made = syncgate(here, &["identity-key", "identity.key"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(mode(&here.join("identity.key")), 0o600);
+    let public = text(&made.stdout);
+    assert!(
+        public.starts_with("-----BEGIN PUBLIC KEY-----\n"),
+        "{public}"
+    );
+    let before = fs::read(here.join("identity.key")).unwrap();
+    let again = syncgate(here, &["identity-key", "identity.key"]);
+    assert_eq!(again.status.code(), Some(64));
+    assert!(text(&again.stderr).contains("never overwritten"));
+    assert!(before == fs::read(here.join("identity.key")).unwrap());
+    let shown = syncgate(here, &["identity-key", "--public", "identity.key"]);
+    assert_eq!(text(&shown.stdout), public);
+    let shown = syncgate(here, &["identity-key", "--jwks", "identity.key"]);
+    let set: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(set["keys"][0]["alg"], "ES256");
+    let other = ["identity-key", "--algorithm", "ed25519", "other.key"];
+    assert!(syncgate(here, &other).status.success());
+    let shown = syncgate(here, &["identity-key", "--jwks", "other.key"]);
+    let set: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(set["keys"][0]["crv"], "Ed25519");
+    let missing = syncgate(here, &["identity-key", "--public", "none.key"]);
+    assert_eq!(missing.status.code(), Some(64));
+    assert!(text(&missing.stderr).contains("`syncgate identity-key FILE` makes one"));
+}
+
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
 

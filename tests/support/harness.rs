@@ -231,6 +231,12 @@ impl Harness {
             .all();
     }
 
+    /// Where its admin interface listens for TCP.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.server.as_ref().and_then(Server::admin)
+    }
+
     /// Where it listens for plain HTTP.
     pub fn plain_addresses(&self) -> &[SocketAddr] {
         &self.http
