@@ -34,6 +34,8 @@ need mono-runtime command -v mono
 need libmono-system-net-http4.0-cil test -e /usr/lib/mono/4.5/System.Net.Http.dll
 need libmono-system-runtime-serialization4.0-cil \
     test -e /usr/lib/mono/4.5/System.Runtime.Serialization.dll
+need libmono-system-numerics4.0-cil test -e /usr/lib/mono/4.5/System.Numerics.dll
+need libmono-system-xml-linq4.0-cil test -e /usr/lib/mono/4.5/System.Xml.Linq.dll
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
     if ! command -v apt-get >/dev/null; then

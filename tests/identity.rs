@@ -13,8 +13,11 @@
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -498,5 +501,110 @@ fn one_switch_keeps_the_reasons_of_401_and_403_from_clients() {
         let (status, _, proxy) = told(&closed, Ask::get("/api/SyncData"), None).await;
         assert_eq!(status, 405);
         assert!(proxy.contains("method not allowed"), "{proxy}");
+    });
+}
+
+/// What the verifier of `examples/backend/aspnet-core` makes of the values of the header.
+fn verifier(audience: &str, path: &str, now: i64, set: &Path, values: &[String]) -> Vec<String> {
+    let mut child = std::process::Command::new("mono")
+        .arg(compiled_verifier())
+        .args([audience, path, &now.to_string()])
+        .arg(set)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mono, which `make tools` installs");
+    let lines = values.join("\n") + "\n";
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn compiled_verifier() -> &'static Path {
+    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let fresh = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("identity-{}.exe", std::process::id()));
+        let output = std::process::Command::new("mcs")
+            .args([
+                "-warnaserror",
+                "-r:System.Numerics",
+                "-r:System.Runtime.Serialization",
+                "-r:System.Xml.Linq",
+            ])
+            .arg(format!("-out:{}", fresh.display()))
+            .arg(here.join("examples/backend/aspnet-core/IdentityVerifier.cs"))
+            .arg(here.join("tests/identity/Check.cs"))
+            .output()
+            .expect("mcs, which `make tools` installs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        fresh
+    })
+}
+
+#[test]
+fn the_example_backend_takes_what_the_gateway_signed_and_nothing_else() {
+    run(async {
+        let rights = "allow = [{ route = \"/api/SyncData\", forms = [\"set*\"] }]";
+        let harness = signing(Algorithm::Es256, |files| {
+            files.users(&[("till-01", rights)])
+        });
+        let other = signing(Algorithm::Es256, |_| {});
+        let jws = async |harness: &Harness| {
+            let head = head_of(harness, "till-01", customer()).await;
+            head.field("X-Auth-Identity").unwrap().to_owned()
+        };
+        let (genuine, foreign) = (jws(&harness).await, jws(&other).await);
+        let [header, payload, signature] = genuine.split('.').collect::<Vec<_>>()[..] else {
+            panic!("a compact JWS has three parts");
+        };
+        let claims = URL_SAFE_NO_PAD.decode(payload).unwrap();
+        let forged = String::from_utf8(claims)
+            .unwrap()
+            .replace("till-01", "admin");
+        let forged = URL_SAFE_NO_PAD.encode(forged);
+        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+        let values = [
+            genuine.clone(),
+            format!("{header}.{forged}.{signature}"),
+            format!("{header}.{payload}.{}", foreign.rsplit('.').next().unwrap()),
+            format!("{header}.{payload}.{}", "A".repeat(86)),
+            format!("{header}.{payload}."),
+            format!("{header}.{payload}"),
+            format!("{none}.{payload}."),
+            format!("{genuine}.x"),
+            foreign,
+            "nonsense".to_owned(),
+            String::new(),
+            genuine.clone(),
+        ];
+        let set = harness.files().directory().join("keys.json");
+        fs::write(&set, key_set(&harness).await.to_string()).unwrap();
+        let yes = "till-01 /api/SyncData setCustomer";
+        let mut expected = vec!["refused"; values.len()];
+        expected[0] = yes;
+        expected[values.len() - 1] = yes;
+        let found = verifier("backend", "/api/SyncData", START, &set, &values);
+        assert_eq!(found, expected);
+        let one = std::slice::from_ref(&genuine);
+        for (audience, path, now, expected) in [
+            ("backend", "/api/SyncData", START + 34, yes),
+            ("backend", "/api/SyncData", START + 35, "refused"),
+            ("backend", "/api/SyncData", START - 6, "refused"),
+            ("backend", "/api/GetData", START, "refused"),
+            ("another", "/api/SyncData", START, "refused"),
+        ] {
+            let found = verifier(audience, path, now, &set, one);
+            assert_eq!(found, [expected], "{audience} {path} {}", now - START);
+        }
     });
 }
