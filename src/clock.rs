@@ -64,6 +64,25 @@ impl Clock {
 pub struct UnixMillis(u64);
 
 impl UnixMillis {
+    /// The beginning of 1970.
+    pub const EPOCH: Self = Self(0);
+
+    /// This moment and `by` more, to the millisecond, stopping at the last moment that fits.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// How long `earlier` is ago at this moment; `None` when it is still to come, as after the
+    /// clock was set back.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Option<Duration> {
+        self.0.checked_sub(earlier.0).map(Duration::from_millis)
+    }
+
     /// The number of milliseconds.
     #[must_use]
     pub fn as_u64(self) -> u64 {

@@ -23,7 +23,7 @@ use crate::clock::UnixMillis;
 use crate::identity::Facts;
 use crate::login::body::{Credentials, is_json};
 use crate::observe::{AccessLog, AccessRecord};
-use crate::refusal::{LoginFault, Refusal};
+use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
@@ -182,25 +182,12 @@ impl Gateway {
             .username()
             .and_then(|name| self.shared.accounts.find(name));
         call.recording.record.account.clone_from(&account);
-        let hash = account.as_ref().and_then(|account| account.password());
-        let matches = self
-            .shared
-            .hashing
-            .verify(credentials.into_password(), hash)
-            .await;
-        let matches = matches.map_err(|_| Refusal::LoginsSaturated)?;
-        let account = account.ok_or(Refusal::LoginFailed(LoginFault::UnknownUser))?;
-        if account.is_disabled() {
-            return Err(Refusal::LoginFailed(LoginFault::DisabledUser));
-        }
-        if !matches {
-            return Err(Refusal::LoginFailed(LoginFault::WrongPassword));
-        }
-        let now = self.shared.clock.now();
-        let admitted = account
-            .admission()
-            .decide(now.timestamp(), call.client.peer.ip());
-        admitted.map_err(|reason| Refusal::LoginFailed(LoginFault::NotAdmitted(reason)))?;
+        let (logins, clock) = (&self.shared.logins, &self.shared.clock);
+        let from = call.client.peer.ip();
+        let account = logins
+            .check(account.as_ref(), credentials, from, clock)
+            .await?;
+        let now = clock.now();
         let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
         let expires = now.seconds().plus(self.shared.lifetime);
         let session = Session::new(account.id(), account.password_mark(), expires);

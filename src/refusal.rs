@@ -34,6 +34,12 @@ pub enum Refusal {
     /// Unknown user, wrong password or disabled user: the client cannot tell which.
     #[error("login failed: {0}")]
     LoginFailed(LoginFault),
+    /// Too many logins failed, as that user or from that network.
+    #[error("too many failed logins (login.failures, login.source_failures): {wait:?} to wait")]
+    TooManyAttempts {
+        /// How long none is tried.
+        wait: Duration,
+    },
     /// No usable token.
     #[error("token refused: {0}")]
     TokenRefused(TokenFault),
@@ -184,6 +190,7 @@ impl Refusal {
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -208,6 +215,7 @@ impl Refusal {
                 "The body must be a JSON object with the strings username and password"
             }
             Self::LoginFailed(_) => "Invalid username or password",
+            Self::TooManyAttempts { .. } => "Too many failed logins; try again later",
             Self::TokenRefused(_) => "Token is invalid or expired",
             Self::Forbidden(_) | Self::NotAdmitted(_) => "No access to the resource",
             Self::FormRefused(FormViolation::FormTooLate) => {
@@ -261,6 +269,7 @@ impl Refusal {
             | Self::FormRefused(_)
             | Self::HeadersTooLarge => "http_request_error",
             Self::LoginFailed(_)
+            | Self::TooManyAttempts { .. }
             | Self::TokenRefused(_)
             | Self::Forbidden(_)
             | Self::NotAdmitted(_)
@@ -296,6 +305,7 @@ impl Refusal {
             Self::FormRefused(violation) => violation.to_string(),
             Self::BodyTooLarge { limit } => format!("the limit is {limit} bytes"),
             Self::MalformedBody(_)
+            | Self::TooManyAttempts { .. }
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
@@ -329,6 +339,7 @@ impl Refusal {
             Self::LoginFailed(LoginFault::DisabledUser) => "login_disabled_user",
             Self::LoginFailed(LoginFault::NotAdmitted(_)) => "login_not_admitted",
             Self::LoginFailed(LoginFault::WrongPassword) => "login_wrong_password",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
             Self::TokenRefused(fault) => fault.code(),
             Self::Forbidden(MissingRight::Route) => "no_right_to_route",
             Self::Forbidden(MissingRight::Method) => "no_right_to_method",
@@ -367,6 +378,10 @@ impl Refusal {
                 Some(Duration::from_secs(1))
             }
             Self::StoreFull => Some(Duration::from_secs(60)),
+            // To the next whole second, since the header has no parts of one.
+            Self::TooManyAttempts { wait } => Some(Duration::from_secs(
+                wait.saturating_add(ALMOST_A_SECOND).as_secs(),
+            )),
             Self::MalformedRequest(_)
             | Self::MalformedBody(_)
             | Self::MalformedCredentials(_)
@@ -430,6 +445,8 @@ impl TokenFault {
     }
 }
 
+const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -442,6 +459,9 @@ mod tests {
             R::MalformedCredentials(CredentialsError::NotAnObject),
             R::FormRefused(FormViolation::MissingForm),
             R::LoginFailed(LoginFault::UnknownUser),
+            R::TooManyAttempts {
+                wait: Duration::from_millis(1),
+            },
             R::TokenRefused(TokenFault::Missing),
             R::Forbidden(MissingRight::Route),
             R::PlainHttp,
@@ -495,8 +515,12 @@ mod tests {
     #[test]
     fn what_may_be_tried_again_says_when() {
         for refusal in refusals() {
-            let unavailable = refusal.status() == StatusCode::SERVICE_UNAVAILABLE;
-            assert_eq!(refusal.retry_after().is_some(), unavailable, "{refusal}");
+            let passes = [
+                StatusCode::SERVICE_UNAVAILABLE,
+                StatusCode::TOO_MANY_REQUESTS,
+            ];
+            let passes = passes.contains(&refusal.status());
+            assert_eq!(refusal.retry_after().is_some(), passes, "{refusal}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 12] = [
+const PURE: [&str; 14] = [
     "route",
     "refusal",
     "session",
@@ -17,6 +17,8 @@ const PURE: [&str; 12] = [
     "identity/key",
     "identity/settings",
     "control/admin/settings",
+    "login/generations",
+    "login/guard",
     "upstream/headers",
 ];
 

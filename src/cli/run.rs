@@ -46,7 +46,10 @@ impl From<StartError> for Failure {
             StartError::Tls(_) | StartError::Identity(_) | StartError::Credential(_) => {
                 Self::usage(error)
             }
-            StartError::Listen { .. } | StartError::Admin(_) | StartError::Threads(_) => {
+            StartError::Listen { .. }
+            | StartError::Admin(_)
+            | StartError::Logins(_)
+            | StartError::Threads(_) => {
                 Self::other(error)
             }
         }

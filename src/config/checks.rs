@@ -32,6 +32,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     upstream(config, document);
     routes(config, document);
     threads(config, document);
+    login(config, document);
     limits(config, document);
     identity(config, document);
 }
@@ -276,6 +277,21 @@ fn threads(config: &Config, document: &mut Document<'_>) {
                 .remedy("write 0 to have the number chosen by the processor's cores");
             report(document, &[section, key].map(Step::Key), problem);
         }
+    }
+}
+
+fn login(config: &Config, document: &mut Document<'_>) {
+    let login = &config.login;
+    if login.delay > login.longest_delay {
+        let problem = Problem::warning("no login ever has to wait longer than longest_delay")
+            .remedy("write less for delay, or more for longest_delay");
+        report(document, &["login", "delay"].map(Step::Key), problem);
+    }
+    if login.forget_failures < login.longest_delay {
+        let problem = Problem::warning("failures are forgotten before the longest wait is over")
+            .remedy("write at least as much as longest_delay");
+        let key = ["login", "forget_failures"].map(Step::Key);
+        report(document, &key, problem);
     }
 }
 

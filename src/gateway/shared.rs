@@ -9,7 +9,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::identity::Identities;
 use crate::limits::Limits;
-use crate::login::hashing::HashingPool;
+use crate::login::Logins;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
@@ -33,7 +33,7 @@ pub struct Shared {
     /// How long a token lives.
     pub lifetime: Duration,
     /// Password checks.
-    pub hashing: HashingPool,
+    pub logins: Logins,
     /// The time of day.
     pub clock: Clock,
     /// Bounds and deadlines.

@@ -1,8 +1,13 @@
 //! `POST /api/getToken`: reading credentials and checking passwords.
 
+mod attempts;
 pub mod body;
+mod check;
+mod generations;
+mod guard;
 pub mod hashing;
 mod password_hash;
 mod settings;
 
+pub use check::{Logins, LoginsError};
 pub use settings::LoginSection;

@@ -32,7 +32,7 @@ use crate::config::{self, Config};
 use crate::control::{Admin, AdminError, AdminListeners, Reload, Watcher};
 use crate::gateway::Shared;
 use crate::identity::{Identities, IdentityError};
-use crate::login::hashing::HashingPool;
+use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
 use crate::route::Routes;
 use crate::store::TokenStore;
@@ -73,6 +73,9 @@ pub enum StartError {
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// What checks logins.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A listening address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -108,10 +111,6 @@ impl Server {
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let hashers = NonZeroUsize::new(config.login.hash_threads)
-            .or(NonZeroUsize::new(cores / 2))
-            .unwrap_or(NonZeroUsize::MIN);
-        let hashing = HashingPool::start(hashers, config.login.hash_queue);
         let shared = Arc::new(Shared {
             routes: Routes::new(&config.routes),
             accounts,
@@ -120,7 +119,7 @@ impl Server {
             answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
             lifetime: config.tokens.lifetime,
-            hashing: hashing.map_err(StartError::Threads)?,
+            logins: Logins::start(&config.login, cores)?,
             clock,
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
@@ -269,14 +268,18 @@ impl Acceptor {
     }
 }
 
-/// Frees the memory of tokens that expired long ago, on a thread that serves no requests.
+/// Frees the memory of tokens and logins of long ago, on a thread that serves no requests.
 async fn sweep(shared: Arc<Shared>) {
     let mut tick = interval(SWEEP);
     loop {
         tick.tick().await;
         let swept = {
             let shared = Arc::clone(&shared);
-            tokio::task::spawn_blocking(move || shared.tokens.sweep(shared.clock.now().seconds()))
+            tokio::task::spawn_blocking(move || {
+                let now = shared.clock.now();
+                shared.logins.sweep(now);
+                shared.tokens.sweep(now.seconds())
+            })
         };
         if let Ok(swept @ 1..) = swept.await {
             tracing::debug!(swept, "expired tokens were forgotten");

@@ -300,8 +300,9 @@ async fn capacities(gallery: &mut Gallery) {
 
     let harness = Harness::start(busy_with_hashing);
     let mut http2 = harness.anonymous().connect_h2().await;
-    let begun: Vec<_> = (0..30)
-        .map(|_| http2.begin(&Ask::login("till-01", "wrong")))
+    // Each as another user, and fewer than a network may fail at.
+    let begun: Vec<_> = (0..15)
+        .map(|number| http2.begin(&Ask::login(&format!("user-{number}"), "wrong")))
         .collect();
     let mut saturated = None;
     for response in begun {
@@ -316,8 +317,15 @@ async fn capacities(gallery: &mut Gallery) {
     }
     gallery.show(
         "LoginsSaturated",
-        &saturated.expect("30 log-ins at once, and none refused"),
+        &saturated.expect("15 log-ins at once, and none refused"),
     );
+
+    let harness = Harness::usual();
+    for _ in 0..5 {
+        harness.anonymous().send(Ask::login("nobody", "x")).await;
+    }
+    let again = Ask::login("nobody", "x");
+    gallery.show("TooManyAttempts", &harness.anonymous().send(again).await);
 
     let other = Identity::new(&["other.test"]);
     let harness = Harness::start(|files| {

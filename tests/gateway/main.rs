@@ -7,6 +7,7 @@
 mod answers;
 mod authorize;
 mod bodies;
+mod brute_force;
 mod forward;
 mod framing;
 mod headers;
