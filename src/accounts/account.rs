@@ -61,6 +61,12 @@ impl AccountId {
         Self(number)
     }
 
+    /// The same number in bytes, to be part of what is authenticated.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
     pub(super) fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("an account file is too small for 2^32 names"))
     }

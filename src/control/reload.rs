@@ -42,6 +42,7 @@ impl Reload {
     pub fn accounts(&self) {
         match self.shared.accounts.reload() {
             Ok(accounts) => {
+                self.shared.logins.obey(&self.shared.accounts.table());
                 tracing::info!(accounts, "the account file was read again");
                 self.shared.accounts.log_warnings();
             }

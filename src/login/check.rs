@@ -1,17 +1,20 @@
-//! One login from its credentials to its verdict: who has to wait, and the hash for all others.
+//! One login from its credentials to its verdict: who has to wait, what is known already, and the
+//! hash for all the rest.
 
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use ring::rand::SecureRandom;
 use thiserror::Error;
 
 use super::LoginSection;
 use super::attempts::Attempts;
 use super::body::{Credentials, Password};
 use super::hashing::{HashingPool, Saturated};
-use crate::accounts::Account;
+use super::verified::VerifiedPasswords;
+use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::refusal::{LoginFault, Refusal};
 
@@ -19,6 +22,7 @@ use crate::refusal::{LoginFault, Refusal};
 #[derive(Debug)]
 pub struct Logins {
     attempts: Attempts,
+    verified: VerifiedPasswords,
     hashing: HashingPool,
 }
 
@@ -28,19 +32,28 @@ pub enum LoginsError {
     /// No threads for the hashing.
     #[error("the operating system gives no threads")]
     Threads(#[source] io::Error),
+    /// No key for the passwords in memory.
+    #[error("the operating system gives no random numbers")]
+    NoRandom,
 }
 
 impl Logins {
     /// Starts the hashing threads, as many as `cores` suggests unless the section says so.
     ///
     /// # Errors
-    /// When the operating system gives no threads.
-    pub fn start(section: &LoginSection, cores: usize) -> Result<Self, LoginsError> {
+    /// When the operating system gives no threads or no random numbers.
+    pub fn start(
+        section: &LoginSection,
+        cores: usize,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, LoginsError> {
         let threads = NonZeroUsize::new(section.hash_threads)
             .or(NonZeroUsize::new(cores / 2))
             .unwrap_or(NonZeroUsize::MIN);
+        let verified = VerifiedPasswords::new(section.cache, random);
         Ok(Self {
             attempts: Attempts::new(section),
+            verified: verified.map_err(|_| LoginsError::NoRandom)?,
             hashing: HashingPool::start(threads, section.hash_queue)
                 .map_err(LoginsError::Threads)?,
         })
@@ -84,6 +97,16 @@ impl Logins {
         from: IpAddr,
         clock: &Clock,
     ) -> Result<Result<Arc<Account>, LoginFault>, Saturated> {
+        let now = clock.now();
+        let seal = self.verified.seal(account.map(Arc::as_ref), &password);
+        // Who may not log in gets no quick answer, which would tell that the password is right.
+        if let Some(account) = account
+            && !account.is_disabled()
+            && admitted(account, now, from).is_ok()
+            && self.verified.knows(&seal, now)
+        {
+            return Ok(Ok(Arc::clone(account)));
+        }
         let hash = account.and_then(|account| account.password());
         let matches = self.hashing.verify(password, hash).await?;
         let now = clock.now();
@@ -91,13 +114,22 @@ impl Logins {
             None => Err(LoginFault::UnknownUser),
             Some(account) if account.is_disabled() => Err(LoginFault::DisabledUser),
             Some(_) if !matches => Err(LoginFault::WrongPassword),
-            Some(account) => admitted(account, now, from).map(|()| Arc::clone(account)),
+            Some(account) => admitted(account, now, from).map(|()| {
+                self.verified.remember(seal, now);
+                Arc::clone(account)
+            }),
         })
+    }
+
+    /// Forgets the passwords of accounts that have changed.
+    pub fn obey(&self, accounts: &AccountTable) {
+        self.verified.obey(accounts);
     }
 
     /// Frees the memory of what is long over. Never locks for longer than a login does.
     pub fn sweep(&self, now: UnixMillis) {
         self.attempts.sweep(now);
+        self.verified.sweep(now);
     }
 }
 

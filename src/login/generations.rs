@@ -62,6 +62,11 @@ impl<K: Copy + Eq + Hash, V> Generations<K, V> {
         self.old.remove(key);
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
+        self.young.retain(|key, value| keep(key, value));
+        self.old.retain(|key, value| keep(key, value));
+    }
+
     /// Forgets what is due. For regular calls; costs no more when there is much to forget.
     pub(super) fn age(&mut self, now: UnixMillis) {
         if now < self.young_since || self.young_since.plus(self.period) <= now {

@@ -8,6 +8,7 @@ mod guard;
 pub mod hashing;
 mod password_hash;
 mod settings;
+pub mod verified;
 
 pub use check::{Logins, LoginsError};
 pub use settings::LoginSection;

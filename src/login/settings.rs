@@ -15,6 +15,9 @@ pub struct LoginSection {
     pub hash_threads: usize,
     /// Logins that may wait for such a thread; beyond it, clients are asked to come back.
     pub hash_queue: NonZeroUsize,
+    /// How long a right password is known again without hashing it; zero switches that off.
+    #[serde(with = "duration")]
+    pub cache: Duration,
     /// Failed logins as one user from one network before further ones are delayed.
     pub failures: NonZeroU32,
     /// Failed logins from one network, whatever the user, before further ones are delayed.
@@ -35,6 +38,7 @@ impl Default for LoginSection {
         Self {
             hash_threads: 0,
             hash_queue: NonZeroUsize::MIN.saturating_add(63),
+            cache: Duration::from_secs(60),
             failures: NonZeroU32::MIN.saturating_add(4),
             source_failures: NonZeroU32::MIN.saturating_add(19),
             delay: Duration::from_secs(1),

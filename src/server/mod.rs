@@ -111,6 +111,7 @@ impl Server {
         let https = bind_all(&config.listen.https)?;
         let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let random = SystemRandom::new();
         let shared = Arc::new(Shared {
             routes: Routes::new(&config.routes),
             accounts,
@@ -119,11 +120,11 @@ impl Server {
             answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
             lifetime: config.tokens.lifetime,
-            logins: Logins::start(&config.login, cores)?,
+            logins: Logins::start(&config.login, cores, &random)?,
             clock,
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
-            random: SystemRandom::new(),
+            random,
         });
         let mut server = Self {
             https: addresses(&https),

@@ -14,6 +14,7 @@ mod headers;
 mod http2;
 mod issue_token;
 mod limits;
+mod login_cache;
 mod logs;
 mod pipelining;
 mod plain_http;
