@@ -7,6 +7,8 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use super::load::{Counted, Resting};
+
 /// The stop signal of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
@@ -31,13 +33,14 @@ impl Drain {
 
     /// Registers the task that calls it as a connection: it is polled when draining begins, and
     /// counts as open until the watch is dropped.
-    pub(super) async fn watch(self: &Rc<Self>) -> Watch {
+    pub(super) async fn watch(self: &Rc<Self>, counted: Counted) -> Watch {
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let key = self.next.replace(self.next.get() + 1);
         self.watching.borrow_mut().insert(key, waker);
         Watch {
             drain: Rc::clone(self),
             key,
+            counted,
         }
     }
 
@@ -59,11 +62,17 @@ impl Drain {
 pub(super) struct Watch {
     drain: Rc<Drain>,
     key: u64,
+    counted: Counted,
 }
 
 impl Watch {
     pub(super) fn has_begun(&self) -> bool {
         self.drain.has_begun()
+    }
+
+    /// The connection has nothing to do until what this gives is dropped.
+    pub(super) fn rests(&self) -> Resting<'_> {
+        self.counted.rests()
     }
 }
 

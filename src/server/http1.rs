@@ -203,6 +203,7 @@ impl Timer {
 /// Waits for the first bytes of a next request without hyper's buffers. None when the client leaves,
 /// rests for too long, or the gateway stops.
 async fn rest(stream: &mut ClientStream, watch: &Watch, keep_alive: Duration) -> Option<Bytes> {
+    let _resting = watch.rests();
     let mut deadline = Box::pin(sleep(keep_alive));
     poll_fn(|cx| {
         if watch.has_begun() {

@@ -58,7 +58,10 @@ pub(super) async fn accept(
             Ok((socket, peer)) => {
                 pause = Duration::ZERO;
                 let protocol = protocol.clone();
-                if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
+                if let Some(worker) = workers
+                    .iter()
+                    .min_by_key(|worker| worker.load().connections())
+                {
                     worker.take(Accepted {
                         socket,
                         peer,

@@ -7,6 +7,7 @@ mod drain;
 mod http1;
 mod http2;
 mod listener;
+mod load;
 mod settings;
 mod stream;
 pub mod tls;
@@ -39,6 +40,7 @@ use crate::store::TokenStore;
 use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::Protocol;
+use load::Load;
 pub use settings::{CertificateSection, ListenSection, TlsSection};
 use tls::{Certificates, TlsError};
 use worker::Worker;
@@ -51,6 +53,7 @@ pub struct Server {
     reload: Arc<Reload>,
     watcher: Option<Watcher>,
     admin: Option<Admin>,
+    loads: Vec<Arc<Load>>,
     stop: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -136,6 +139,7 @@ impl Server {
             )),
             watcher: None,
             admin: Admin::start(admin, Arc::clone(&shared)).map_err(StartError::Threads)?,
+            loads: Vec::new(),
             stop: None,
             threads: Vec::new(),
         };
@@ -159,6 +163,7 @@ impl Server {
             let upstream = config.upstream.clone();
             let (worker, thread) = Worker::start(number, shared, upstream, sink.clone())
                 .map_err(StartError::Threads)?;
+            server.loads.push(Arc::clone(worker.load()));
             workers.push(worker);
             server.threads.push(thread);
         }
@@ -202,6 +207,19 @@ impl Server {
     #[must_use]
     pub fn reload(&self) -> &Arc<Reload> {
         &self.reload
+    }
+
+    /// How many connections each worker has at present.
+    #[must_use]
+    pub fn loads(&self) -> Vec<usize> {
+        self.loads.iter().map(|load| load.connections()).collect()
+    }
+
+    /// How many connections rest at present: between requests, with no more kept of them than their
+    /// encrypted stream.
+    #[must_use]
+    pub fn resting(&self) -> usize {
+        self.loads.iter().map(|load| load.resting()).sum()
     }
 
     /// Stops accepting, lets what is under way finish within `limits.drain`, and returns when all

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::{interval, timeout};
 
 use super::connection::{self, Protocol};
 use super::drain::Drain;
+use super::load::{Counted, Load};
 use crate::gateway::{Gateway, Shared};
 use crate::observe::{AccessLog, AccessSink};
 use crate::upstream::{Upstream, UpstreamSection};
@@ -34,18 +34,8 @@ pub(super) struct Accepted {
 #[derive(Debug)]
 pub(super) struct Worker {
     /// Unbounded by itself: every connection in it holds one of a bounded number of permits.
-    inbox: UnboundedSender<(Accepted, Load)>,
-    load: Arc<AtomicUsize>,
-}
-
-/// One connection in the load of its worker.
-#[derive(Debug)]
-struct Load(Arc<AtomicUsize>);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    inbox: UnboundedSender<(Accepted, Counted)>,
+    load: Arc<Load>,
 }
 
 impl Worker {
@@ -81,16 +71,15 @@ impl Worker {
         ))
     }
 
-    /// Connections that the worker has at present.
-    pub(super) fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
+    /// What the worker has at present.
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.load
     }
 
     /// Hands a connection over. Only the acceptor does, so the load it chose by cannot have grown.
     pub(super) fn take(&self, accepted: Accepted) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        let load = Load(Arc::clone(&self.load));
-        if self.inbox.send((accepted, load)).is_err() {
+        let counted = self.load.count();
+        if self.inbox.send((accepted, counted)).is_err() {
             tracing::error!("a worker is gone; its connection is closed");
         }
     }
@@ -100,7 +89,7 @@ async fn work(
     shared: Arc<Shared>,
     upstream: &UpstreamSection,
     sink: Option<AccessSink>,
-    mut inbox: UnboundedReceiver<(Accepted, Load)>,
+    mut inbox: UnboundedReceiver<(Accepted, Counted)>,
 ) {
     let drain = Rc::new(Drain::default());
     let grace = shared.limits.drain;
@@ -110,9 +99,9 @@ async fn work(
         AccessLog::new(sink),
     ));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
-    while let Some((accepted, load)) = inbox.recv().await {
+    while let Some((accepted, counted)) = inbox.recv().await {
         let (gateway, drain) = (Rc::clone(&gateway), Rc::clone(&drain));
-        tokio::task::spawn_local(serve(accepted, load, gateway, drain));
+        tokio::task::spawn_local(serve(accepted, counted, gateway, drain));
     }
     drain.begin();
     if timeout(grace, drain.emptied()).await.is_err() {
@@ -122,19 +111,19 @@ async fn work(
     gateway.tidy();
 }
 
-async fn serve(accepted: Accepted, load: Load, gateway: Rc<Gateway>, drain: Rc<Drain>) {
+async fn serve(accepted: Accepted, counted: Counted, gateway: Rc<Gateway>, drain: Rc<Drain>) {
     let Accepted {
         socket,
         peer,
         protocol,
         permit,
     } = accepted;
-    let watch = drain.watch().await;
+    let watch = drain.watch(counted).await;
     match tokio::net::TcpStream::from_std(socket) {
         Ok(socket) => connection::serve(socket, peer, protocol, gateway, watch).await,
         Err(error) => tracing::warn!(%error, "a connection could not be watched"),
     }
-    drop((load, permit));
+    drop(permit);
 }
 
 async fn tidy(gateway: Rc<Gateway>) {

@@ -19,6 +19,7 @@ mod logs;
 mod pipelining;
 mod plain_http;
 mod reload;
+mod resting;
 mod rights;
 mod shutdown;
 #[path = "../support/mod.rs"]

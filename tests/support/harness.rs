@@ -224,11 +224,11 @@ impl Harness {
     }
 
     pub fn reload(&self) {
-        self.server
-            .as_ref()
-            .expect("a gateway that runs")
-            .reload()
-            .all();
+        self.server().reload().all();
+    }
+
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("a gateway that runs")
     }
 
     /// Where its admin interface listens for TCP.
