@@ -157,8 +157,10 @@ impl Timer {
     ) -> Poll<Why> {
         loop {
             let due = Self::due(client);
-            // A head has its own deadline from its first byte on; the others can wait for a tick.
-            if matches!(due, Armed::Head { .. }) && self.armed != due {
+            // A head has its own deadline from its first byte to its last; the others can wait for
+            // a tick.
+            let of_head = |armed| matches!(armed, Armed::Head { .. });
+            if self.armed != due && (of_head(due) || of_head(self.armed)) {
                 self.arm(due, limits);
             }
             if self.sleep.as_mut().poll(cx).is_pending() {
