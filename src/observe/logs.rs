@@ -79,11 +79,8 @@ impl Logs {
     /// Where the workers write their access records, unless they are switched off.
     #[must_use]
     pub fn access_sink(&self) -> Option<AccessSink> {
-        let sink = || AccessSink {
-            writer: self.writer.clone(),
-            style: self.style,
-        };
-        self.access.then(sink)
+        self.access
+            .then(|| AccessSink::new(self.writer.clone(), self.style))
     }
 
     /// How many writes were lost because the queue was full.
@@ -101,6 +98,12 @@ pub struct AccessSink {
 }
 
 impl AccessSink {
+    /// Access records go to `writer` in this style; [`Logs::access_sink`] gives the process's own.
+    #[must_use]
+    pub fn new(writer: NonBlocking, style: Style) -> Self {
+        Self { writer, style }
+    }
+
     pub(super) fn style(&self) -> Style {
         self.style
     }

@@ -1,0 +1,270 @@
+//! The steps of a request that do no I/O, each by itself.
+
+use std::fs::{self, Permissions};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use ring::rand::SystemRandom;
+use syncgate::access::permit::Verdict;
+use syncgate::access::{bearer, permit};
+use syncgate::accounts::{AccountId, Accounts, PasswordMark};
+use syncgate::client::{ClientConnection, Transport};
+use syncgate::clock::{Clock, UnixSeconds};
+use syncgate::login::body::Password;
+use syncgate::login::hashing::hash_password;
+use syncgate::login::verified::VerifiedPasswords;
+use syncgate::observe::{AccessLog, AccessRecord, AccessSink, Style};
+use syncgate::request_id::RequestIds;
+use syncgate::route::{AuthorizationHeader, Destination, RouteSection, Routes};
+use syncgate::session::Session;
+use syncgate::store::{TokenStore, TokensSection};
+use syncgate::token::{IssuedToken, TokenDigest};
+use syncgate::upstream::headers::{Identity, for_upstream};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tracing_appender::non_blocking::NonBlockingBuilder;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+fn token() -> IssuedToken {
+    IssuedToken::generate(&SystemRandom::new()).expect("random numbers")
+}
+
+fn client() -> ClientConnection {
+    let server_name = None;
+    ClientConnection::new((PEER, 50_123).into(), Transport::Tls { server_name })
+}
+
+/// What a client of this API sends.
+fn request_headers(authorization: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        (ACCEPT, "application/json, text/plain, */*"),
+        (CONTENT_TYPE, "application/json"),
+        (AUTHORIZATION, authorization),
+        (USER_AGENT, "axios/1.7.2"),
+        (CONTENT_LENGTH, "1024"),
+        (CONNECTION, "keep-alive"),
+        (
+            HeaderName::from_static("accept-encoding"),
+            "gzip, deflate, br",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_str(value).expect("a header value"));
+    }
+    headers
+}
+
+fn read_bearer(c: &mut Criterion) {
+    let token = token();
+    let mut group = c.benchmark_group("bearer");
+    for (name, value) in [
+        ("scheme", format!("Bearer {}", token.expose())),
+        ("bare", token.expose().to_owned()),
+        ("malformed", format!("Bearer {}", &token.expose()[..51])),
+    ] {
+        let headers = request_headers(&value);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                bearer::presented(black_box(&headers))
+                    .map(|token| token.digest())
+                    .is_ok()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn look_up_token(c: &mut Criterion) {
+    let mut group = c.benchmark_group("token_lookup");
+    for tokens in [10_000, 1_000_000] {
+        let store = TokenStore::open(&TokensSection::default());
+        let digests: Vec<TokenDigest> = (0..tokens)
+            .map(|_| {
+                let digest = token().digest();
+                let session = Session::new(
+                    AccountId::new(0),
+                    PasswordMark::from_bytes([7; 8]),
+                    UnixSeconds::new(u32::MAX),
+                );
+                store.issue(digest, session).expect("room");
+                digest
+            })
+            .collect();
+        // A large odd stride visits all of them in an order that no cache foresees.
+        let mut at = 0;
+        group.bench_function(BenchmarkId::new("live", tokens), |b| {
+            b.iter(|| {
+                at = (at + 7_919_001) % digests.len();
+                store.lookup(black_box(&digests[at]))
+            });
+        });
+        let unknown = token().digest();
+        group.bench_function(BenchmarkId::new("unknown", tokens), |b| {
+            b.iter(|| store.lookup(black_box(&unknown)));
+        });
+    }
+    group.finish();
+}
+
+fn rewrite_headers(c: &mut Criterion) {
+    let headers = request_headers(&format!("Bearer {}", token().expose()));
+    let ids = RequestIds::new();
+    let now = Clock::system().now();
+    let host = HeaderValue::from_static("erp.example");
+    let client = client();
+    c.bench_function("headers_for_upstream", |b| {
+        b.iter_batched(
+            || headers.clone(),
+            |headers| {
+                let identity = Identity {
+                    user: HeaderValue::from_static("till-01"),
+                    request_id: ids.next(now).to_header(),
+                    forwarded: &client.forwarded(Some("gateway.example")),
+                    trace: (ids.random(), ids.random()),
+                };
+                for_upstream(headers, AuthorizationHeader::Strip, &host, &identity)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+/// Accounts with every kind of right, and a password whose hash is of the usual cost.
+fn accounts(directory: &TempDir) -> Accounts {
+    let hash = hash_password(&Password::new("open sesame".to_owned())).expect("hashed");
+    let users = [
+        ("everything", r#""*""#),
+        (
+            "routes",
+            r#"[{ route = "/api/SyncData" }, { route = "/api/GetData" }]"#,
+        ),
+        (
+            "forms",
+            r#"[{ route = "/api/SyncData", forms = ["setCustomer", "setInvoice"] }]"#,
+        ),
+    ];
+    let users = users
+        .map(|(name, allow)| format!("[users.{name}]\npassword = \"{hash}\"\nallow = {allow}\n"));
+    let path = directory.path().join("users.toml");
+    fs::write(&path, users.concat()).expect("written");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("private");
+    Accounts::open(&path, RouteSection::defaults()).expect("usable accounts")
+}
+
+fn parts() -> Parts {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = "/api/SyncData".parse().expect("a path");
+    *request.headers_mut() = request_headers("x");
+    request.into_parts().0
+}
+
+fn decide_rights(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let accounts = accounts(&directory);
+    let routes = Routes::new(&RouteSection::defaults());
+    let now = Clock::system().now();
+    let mut group = c.benchmark_group("rights");
+    group.bench_function("route", |b| {
+        b.iter(|| {
+            routes
+                .find(black_box(&Method::POST), black_box("/api/SyncData"))
+                .is_ok()
+        });
+    });
+    let Ok(Destination::Forward(route)) = routes.find(&Method::POST, "/api/SyncData") else {
+        panic!("a default route");
+    };
+    for name in ["everything", "routes", "forms"] {
+        let account = accounts.find(name).expect("an account");
+        let expires = UnixSeconds::new(u32::MAX);
+        let session = Session::new(account.id(), account.password_mark(), expires);
+        group.bench_function(BenchmarkId::new("authorize", name), |b| {
+            b.iter_batched(
+                parts,
+                |parts| {
+                    let user = permit::authenticate(Some(session), &accounts, now).expect("live");
+                    match permit::authorize(&user, PEER, now, route, parts).expect("a right") {
+                        Verdict::Permitted(permit) => permit,
+                        Verdict::DependsOnForm(undecided) => {
+                            undecided.decide(black_box("setInvoice")).expect("a right")
+                        }
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn write_access_record(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let account = accounts(&directory).find("everything");
+    let clock = Clock::system();
+    let ids = RequestIds::new();
+    let record = AccessRecord {
+        id: ids.next(clock.now()),
+        at: clock.now(),
+        started: Instant::now(),
+        version: Version::HTTP_11,
+        method: Some(Method::POST),
+        route: Some("/api/SyncData".into()),
+        account,
+        status: Some(StatusCode::OK),
+        reason: None,
+        would_refuse: None,
+        cause: None,
+        relayed: true,
+        upstream: Some(Duration::from_micros(1234)),
+        bytes_in: 1024,
+        bytes_out: 120,
+        complete: true,
+    };
+    let client = client();
+    let mut group = c.benchmark_group("access_record");
+    for (name, style) in [("json", Style::Json), ("text", Style::Text)] {
+        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
+        let log = AccessLog::new(Some(AccessSink::new(writer, style)));
+        group.bench_function(name, |b| b.iter(|| log.record(black_box(&record), &client)));
+    }
+    group.finish();
+}
+
+/// What a login costs with its password known from a moment ago, beside the hash that it saves.
+fn check_password(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let account = accounts(&directory).find("everything").expect("an account");
+    let now = Clock::system().now();
+    let minute = Duration::from_secs(60);
+    let known = VerifiedPasswords::new(minute, &SystemRandom::new()).expect("random numbers");
+    let password = Password::new("open sesame".to_owned());
+    known.remember(known.seal(Some(&account), &password), now);
+    let mut group = c.benchmark_group("password");
+    group.bench_function("known", |b| {
+        b.iter(|| {
+            let seal = known.seal(Some(&account), black_box(&password));
+            assert!(known.knows(&seal, now));
+        });
+    });
+    group.sample_size(20);
+    group.bench_function("hash", |b| b.iter(|| hash_password(black_box(&password))));
+    group.finish();
+}
+
+criterion_group! {
+    name = path;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = read_bearer, look_up_token, rewrite_headers, decide_rights, write_access_record,
+        check_password
+}
+criterion_main!(path);
