@@ -118,6 +118,7 @@ fn rewrite_headers(c: &mut Criterion) {
     let ids = RequestIds::new();
     let now = Clock::system().now();
     let host = HeaderValue::from_static("erp.example");
+    let signed_header = HeaderName::from_static("x-auth-identity");
     let client = client();
     c.bench_function("headers_for_upstream", |b| {
         b.iter_batched(
@@ -128,6 +129,9 @@ fn rewrite_headers(c: &mut Criterion) {
                     request_id: ids.next(now).to_header(),
                     forwarded: &client.forwarded(Some("gateway.example")),
                     trace: (ids.random(), ids.random()),
+                    signed_header: &signed_header,
+                    signed: None,
+                    credential: None,
                 };
                 for_upstream(headers, AuthorizationHeader::Strip, &host, &identity)
             },
