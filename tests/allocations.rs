@@ -37,8 +37,8 @@ use tracing_appender::non_blocking::NonBlockingBuilder;
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// The most allocations that one request may cost, all in all: hyper's, rustls' and ours.
-const MOST_FORWARDED: u64 = 33;
-const MOST_REFUSED: u64 = 26;
+const MOST_FORWARDED: u64 = 20;
+const MOST_REFUSED: u64 = 20;
 
 /// Requests before and while it is counted.
 const WARM_UP: usize = 50;
