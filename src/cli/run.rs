@@ -49,9 +49,7 @@ impl From<StartError> for Failure {
             StartError::Listen { .. }
             | StartError::Admin(_)
             | StartError::Logins(_)
-            | StartError::Threads(_) => {
-                Self::other(error)
-            }
+            | StartError::Threads(_) => Self::other(error),
         }
     }
 }
