@@ -36,7 +36,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The file cannot be read or written.
-    #[error("{error}{}", .error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
+    #[error("{error}{}", file::remedy(.error).map(|remedy| format!("; {remedy}")).unwrap_or_default())]
     File {
         /// Why not.
         #[from]

@@ -49,15 +49,19 @@ pub(super) fn parse(
     .judge(users)
 }
 
+/// What to do about an account file that cannot be used at all.
+pub(super) fn remedy(error: &PrivateFileError) -> Option<String> {
+    match error.is_missing() {
+        true => Some("`syncgate user add NAME` creates it with a first user".to_owned()),
+        false => error.remedy(),
+    }
+}
+
 /// What is wrong when the file cannot even be read.
 pub(super) fn unreadable(path: &Path, error: &PrivateFileError) -> Problems {
     let mut problems = Problems::none(path.display().to_string(), "");
     let problem = Problem::error(error.to_string());
-    let remedy = match error.is_missing() {
-        true => Some("`syncgate user add NAME` creates it with a first user".to_owned()),
-        false => error.remedy(),
-    };
-    problems.push(match remedy {
+    problems.push(match remedy(error) {
         Some(remedy) => problem.remedy(remedy),
         None => problem,
     });
