@@ -245,11 +245,14 @@ impl Gateway {
             signed,
             credential: credential.as_ref().map(BackendCredential::expose),
         };
-        let body = call.take_body();
         let sent = Instant::now();
+        let body = call.take_body();
         let response = self.upstream.forward(permit, &identity, body).await;
         call.recording.record.upstream = Some(sent.elapsed());
-        response
+        response.map_err(|unanswered| {
+            call.body = unanswered.unsent;
+            unanswered.refusal
+        })
     }
 
     /// What the backend is told under the gateway's signature, where there is one.
@@ -283,6 +286,7 @@ impl Gateway {
 
     /// Turns a refusal into its answer. On HTTP/1 the connection can go on only when the request's
     /// body is out of the way: a short one is read and forgotten, a longer one ends the connection.
+    /// On HTTP/2 only the stream ends, but clients take even that for an error while they send.
     async fn refuse(
         &self,
         mut call: Call<'_>,
@@ -297,8 +301,7 @@ impl Gateway {
         }
         let response = refusal.to_response(&record.id, self.shared.answers.detail);
         let transfer = Rc::clone(call.recording.transfer());
-        if version < Version::HTTP_2
-            && !refusal.closes()
+        if !refusal.closes()
             // Reading on would make the client send a body that nobody wants.
             && !waits
             && let Some(body) = call.body.take()

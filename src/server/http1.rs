@@ -39,6 +39,7 @@ pub(super) async fn serve(
         stream = back;
         match end {
             End::Rest(read_ahead) if read_ahead.is_empty() => {
+                // Empty, but it keeps the whole buffer that it was cut from.
                 drop(read_ahead);
                 let Some(first) = rest(&mut stream, &watch, limits.keep_alive).await else {
                     return close(stream, &client, limits).await;

@@ -61,26 +61,41 @@ impl Upstream {
     /// exchange and its connection.
     ///
     /// # Errors
-    /// The refusal to answer with when the upstream did not answer, or the client's body failed.
+    /// The refusal to answer with when the upstream did not answer, or the client's body failed; and
+    /// the body, where no part of the request was sent.
     pub async fn forward(
         &self,
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
-    ) -> Result<Response<RelayedBody>, Refusal> {
+    ) -> Result<Response<RelayedBody>, Unanswered> {
         let transfer = Rc::clone(body.transfer());
         let mut request = self.request(permit, identity, body);
         loop {
             let (mut sender, reused) = match self.pool.reuse() {
                 Some(sender) => (sender, true),
-                None => (self.pool.connect().await?, false),
+                None => match self.pool.connect().await {
+                    Ok(sender) => (sender, false),
+                    Err(refusal) => {
+                        let unsent = Some(request.into_body());
+                        return Err(Unanswered { refusal, unsent });
+                    }
+                },
             };
             match self.exchange(&mut sender, request, &transfer).await? {
-                Outcome::Answered(response) => return self.relay(response, sender, transfer),
+                Outcome::Answered(response) => {
+                    return Ok(self.relay(response, sender, transfer)?);
+                }
                 Outcome::NotSent {
                     request: unsent, ..
                 } if reused => request = *unsent,
-                Outcome::NotSent { error, .. } => return Err(Refusal::UpstreamBroke(error)),
+                Outcome::NotSent { request, error } => {
+                    let unsent = Some(request.into_body());
+                    return Err(Unanswered {
+                        refusal: Refusal::UpstreamBroke(error),
+                        unsent,
+                    });
+                }
             }
         }
     }
@@ -154,6 +169,24 @@ impl Upstream {
         let pool = Rc::clone(&self.pool);
         let stall = self.response_timeout;
         Ok(response.map(|incoming| RelayedBody::new(incoming, sender, transfer, pool, stall)))
+    }
+}
+
+/// Why a request was not answered by the upstream.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// What to answer instead.
+    pub refusal: Refusal,
+    /// The body, where no part of the request was sent.
+    pub unsent: Option<RequestBody>,
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            unsent: None,
+        }
     }
 }
 
