@@ -1,18 +1,14 @@
-// Sends a batch through syncgate with HttpClient, on .NET Framework 4.7.1 or later and on Mono.
-// Mono: mcs -r:System.Net.Http -r:System.Runtime.Serialization Sync.cs && mono Sync.exe
+// Sends a batch through syncgate with HttpWebRequest, on .NET Framework 4.6 or later and on Mono.
+// Mono: mcs -r:System.Runtime.Serialization Sync.cs && mono Sync.exe
 using System;
 using System.IO;
 using System.Linq;
 using System.Net;
-using System.Net.Http;
-using System.Net.Http.Headers;
 using System.Net.Security;
 using System.Runtime.Serialization;
 using System.Runtime.Serialization.Json;
-using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
-using System.Threading.Tasks;
 
 [DataContract]
 class Credentials
@@ -33,44 +29,41 @@ class Token
     [DataMember] public string accesstoken = null;
 }
 
+class Answer
+{
+    public int Status;
+    public string Body;
+}
+
 class Gateway
 {
-    readonly HttpClient client; // One for the life of the program: it keeps the connections.
+    readonly string url = Program.Setting("SYNCGATE_URL", "https://127.0.0.1:8443");
+    readonly X509Certificate2 pinned;
     string token;
 
     public Gateway()
     {
-        var transport = new HttpClientHandler { SslProtocols = SslProtocols.Tls12 };
-        var trusted = Program.Setting("SYNCGATE_CA", "");
-        if (trusted != "")
-        {
-            var pinned = new X509Certificate2(trusted);
-            transport.ServerCertificateCustomValidationCallback =
-                (request, certificate, chain, errors) => Trusts(pinned, certificate, errors);
-        }
-        client = new HttpClient(transport)
-        {
-            BaseAddress = new Uri(Program.Setting("SYNCGATE_URL", "https://127.0.0.1:8443")),
-            Timeout = TimeSpan.FromSeconds(120),
-        };
+        ServicePointManager.SecurityProtocol = SecurityProtocolType.Tls12;
+        ServicePointManager.Expect100Continue = false; // Else each call waits for a go-ahead.
+        var path = Program.Setting("SYNCGATE_CA", "");
+        if (path != "") pinned = new X509Certificate2(path);
     }
 
-    public async Task<string> Sync(string batch)
+    public string Sync(string batch)
     {
-        if (token == null) await LogIn();
-        var answer = await Send(batch);
-        if (answer.StatusCode == HttpStatusCode.Unauthorized)
+        if (token == null) LogIn();
+        var answer = Post("/api/SyncData", batch, token);
+        if (answer.Status == 401)
         {
-            await LogIn(); // The token has expired or was revoked: get a new one, try once more.
-            answer = await Send(batch);
+            LogIn(); // The token has expired or was revoked: get a new one and try once more.
+            answer = Post("/api/SyncData", batch, token);
         }
-        var text = await answer.Content.ReadAsStringAsync();
-        if (!answer.IsSuccessStatusCode)
-            throw new Exception("call failed with status " + (int)answer.StatusCode + ": " + text);
-        return text;
+        if (answer.Status < 200 || answer.Status > 299)
+            throw new Exception("call failed with status " + answer.Status + ": " + answer.Body);
+        return answer.Body;
     }
 
-    async Task LogIn()
+    void LogIn()
     {
         var credentials = new Credentials
         {
@@ -79,38 +72,51 @@ class Gateway
         };
         var body = new MemoryStream();
         new DataContractJsonSerializer(typeof(Credentials)).WriteObject(body, credentials);
-        var answer = await Post("/api/getToken", Encoding.UTF8.GetString(body.ToArray()), null);
-        if (answer.StatusCode != HttpStatusCode.OK)
-            throw new Exception("log-in failed: " + await answer.Content.ReadAsStringAsync());
+        var answer = Post("/api/getToken", Encoding.UTF8.GetString(body.ToArray()), null);
+        if (answer.Status != 200) throw new Exception("log-in failed: " + answer.Body);
         var login = (LoginAnswer)new DataContractJsonSerializer(typeof(LoginAnswer))
-            .ReadObject(await answer.Content.ReadAsStreamAsync());
+            .ReadObject(new MemoryStream(Encoding.UTF8.GetBytes(answer.Body)));
         token = login.token.accesstoken;
     }
 
-    Task<HttpResponseMessage> Send(string batch)
+    Answer Post(string path, string body, string token)
     {
-        return Post("/api/SyncData", batch, new AuthenticationHeaderValue("Bearer", token));
+        var request = (HttpWebRequest)WebRequest.Create(url + path);
+        request.Method = "POST";
+        request.ContentType = "application/json";
+        request.Timeout = 120000;
+        if (pinned != null) request.ServerCertificateValidationCallback = Trusts;
+        if (token != null) request.Headers["Authorization"] = "Bearer " + token;
+        var bytes = Encoding.UTF8.GetBytes(body);
+        request.ContentLength = bytes.Length;
+        using (var stream = request.GetRequestStream()) stream.Write(bytes, 0, bytes.Length);
+        using (var response = Respond(request))
+        using (var reader = new StreamReader(response.GetResponseStream(), Encoding.UTF8))
+            return new Answer { Status = (int)response.StatusCode, Body = reader.ReadToEnd() };
     }
 
-    Task<HttpResponseMessage> Post(string path, string body, AuthenticationHeaderValue token)
+    // A status of 400 or more comes as an exception; here it is an answer like others.
+    static HttpWebResponse Respond(HttpWebRequest request)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, path)
+        try
         {
-            Content = new StringContent(body, Encoding.UTF8, "application/json"),
-        };
-        request.Headers.Authorization = token;
-        return client.SendAsync(request);
+            return (HttpWebResponse)request.GetResponse();
+        }
+        catch (WebException error) when (error.Response != null)
+        {
+            return (HttpWebResponse)error.Response;
+        }
     }
 
     // Needed only for a self-signed certificate: trusts that very one. For a company's own CA leave
     // SYNCGATE_CA out and add the CA to the system's store (Mono: cert-sync --user ca.pem): in this
     // callback Mono does not say whether the name in the certificate is the server's.
-    static bool Trusts(X509Certificate2 pinned, X509Certificate2 shown, SslPolicyErrors errors)
+    bool Trusts(object sender, X509Certificate shown, X509Chain chain, SslPolicyErrors errors)
     {
         if (errors == SslPolicyErrors.None) return true;
         return errors == SslPolicyErrors.RemoteCertificateChainErrors
-            && shown.RawData.SequenceEqual(pinned.RawData)
-            && DateTime.Now < shown.NotAfter;
+            && shown.GetRawCertData().SequenceEqual(pinned.RawData)
+            && DateTime.Now < pinned.NotAfter;
     }
 }
 
@@ -125,7 +131,7 @@ static class Program
         {
             var gateway = new Gateway();
             for (var call = int.Parse(Setting("SYNCGATE_CALLS", "1")); call > 0; call--)
-                Console.WriteLine(gateway.Sync(Batch).GetAwaiter().GetResult());
+                Console.WriteLine(gateway.Sync(Batch));
             return 0;
         }
         catch (Exception error)
