@@ -1,4 +1,4 @@
-//! The request path on one screen: [`Gateway::handle`] never fails, [`Gateway::answer`] takes the
+//! The request path on one screen: [`Gateway::handle`] never fails, `Gateway::answer` takes the
 //! steps, each of which may refuse.
 
 mod shared;
