@@ -80,8 +80,8 @@ impl RequestIds {
         RequestId(uuid::Builder::from_unix_timestamp_millis(now.as_u64(), &random).into_uuid())
     }
 
-    /// `N` random bytes, at most a pool of 8 KiB. Ids are no secrets: should the system's generator fail,
-    /// the bytes of the pool are used again rather than the request refused.
+    /// `N` random bytes, at most a pool of 8 KiB. Ids are no secrets: should the system's generator
+    /// fail, the bytes of the pool are used again rather than the request refused.
     #[must_use]
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut pool = self.pool.borrow_mut();

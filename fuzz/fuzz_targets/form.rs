@@ -10,7 +10,19 @@ mod form_model;
 
 fuzz_target!(|body: &[u8]| {
     // The body's own bytes say where it is cut, so that a body is all that is mutated.
-    let cuts: Vec<usize> = body.iter().rev().take(4).map(|byte| usize::from(*byte)).collect();
+    let cuts: Vec<usize> = body
+        .iter()
+        .rev()
+        .take(4)
+        .map(|byte| usize::from(*byte))
+        .collect();
     form_model::check(body, FormLimits::default(), &cuts);
-    form_model::check(body, FormLimits { lookahead: 100, form: 8 }, &cuts);
+    form_model::check(
+        body,
+        FormLimits {
+            lookahead: 100,
+            form: 8,
+        },
+        &cuts,
+    );
 });
