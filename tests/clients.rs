@@ -85,9 +85,9 @@ const PHP: Example = Example {
 
 const CSHARP: Example = Example {
     command: || {
-        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        static COMPILED: OnceLock<[PathBuf; 2]> = OnceLock::new();
         let mut command = program("mono");
-        command.arg(COMPILED.get_or_init(compile_csharp));
+        command.args(COMPILED.get_or_init(compile_csharp));
         command
     },
     version: None,
@@ -342,26 +342,31 @@ async fn token_of(gateway: &Gateway, number: usize) -> String {
     value
 }
 
-fn compile_csharp() -> PathBuf {
+/// The example, after the program that runs it.
+fn compile_csharp() -> [PathBuf; 2] {
+    let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/RunAndExit.cs");
+    let libraries = ["-r:System.Net.Http", "-r:System.Runtime.Serialization"];
+    [
+        compile(&runner, &[]),
+        compile(&examples().join("csharp/Sync.cs"), &libraries),
+    ]
+}
+
+fn compile(source: &Path, arguments: &[&str]) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let name = source.file_stem().unwrap().display();
     // Under a name of its own first: another test process may be doing the same.
-    let fresh = directory.join(format!("Sync-{}.exe", std::process::id()));
+    let fresh = directory.join(format!("{name}-{}.exe", std::process::id()));
     let output = std::process::Command::new("mcs")
-        .args([
-            "-warnaserror",
-            "-r:System.Net.Http",
-            "-r:System.Runtime.Serialization",
-        ])
+        .arg("-warnaserror")
+        .args(arguments)
         .arg(format!("-out:{}", fresh.display()))
-        .arg(examples().join("csharp/Sync.cs"))
+        .arg(source)
         .output()
         .expect("mcs, which `make tools` installs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let compiled = directory.join("Sync.exe");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let compiled = directory.join(format!("{name}.exe"));
     fs::rename(&fresh, &compiled).unwrap();
     compiled
 }
