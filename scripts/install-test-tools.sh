@@ -31,7 +31,6 @@ need php-cli command -v php
 need php-curl php -r 'exit(extension_loaded("curl") ? 0 : 1);'
 need mono-mcs command -v mcs
 need mono-runtime command -v mono
-need libmono-system-net-http4.0-cil test -e /usr/lib/mono/4.5/System.Net.Http.dll
 need libmono-system-runtime-serialization4.0-cil \
     test -e /usr/lib/mono/4.5/System.Runtime.Serialization.dll
 need libmono-system-numerics4.0-cil test -e /usr/lib/mono/4.5/System.Numerics.dll
