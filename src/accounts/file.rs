@@ -29,6 +29,21 @@ pub(super) fn read(path: &Path, routes: Option<&[RouteSection]>) -> Result<Conte
     parse(path, &text, routes)
 }
 
+/// The same for a file that held something before: one that holds nothing now is refused.
+pub(super) fn read_filled(
+    path: &Path,
+    routes: Option<&[RouteSection]>,
+) -> Result<Content, Problems> {
+    let text = private_file::read(path).map_err(|error| unreadable(path, &error))?;
+    if text.trim().is_empty() {
+        let mut problems = Problems::none(path.display().to_string(), "");
+        let problem = Problem::error("the account file is empty");
+        problems.push(problem.remedy("bring its content back, or leave its comments in it"));
+        return Err(problems);
+    }
+    parse(path, &text, routes)
+}
+
 /// Judges `text`, the content of the file at `path`.
 pub(super) fn parse(
     path: &Path,

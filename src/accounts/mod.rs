@@ -63,14 +63,16 @@ impl Accounts {
     /// the number of accounts.
     ///
     /// # Errors
-    /// Everything that is wrong with the file; the state before stays in force.
+    /// Everything that is wrong with the file; the state before stays in force. A file that has
+    /// become empty counts as wrong: whoever wants no accounts removes them one by one.
     pub fn reload(&self) -> Result<usize, Problems> {
         let mut reloading = self
             .reloading
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let Reloading { names, routes } = &mut *reloading;
-        let table = AccountTable::new(file::read(&self.path, Some(routes))?, names);
+        let content = file::read_filled(&self.path, Some(routes))?;
+        let table = AccountTable::new(content, names);
         let count = table.len();
         self.table.store(Arc::new(table));
         Ok(count)

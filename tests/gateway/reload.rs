@@ -56,6 +56,21 @@ fn a_user_who_is_enabled_again_may_use_the_old_token() {
     });
 }
 
+// An editor or a full disk can leave a file of no bytes: taken as "no users", it locked everybody out.
+#[test]
+fn an_account_file_that_became_empty_leaves_the_last_one_in_force() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        crate::support::harness::write(
+            &harness.files().directory().join("users.toml"),
+            "\n",
+            0o600,
+        );
+        harness.reload();
+        assert_eq!(client.send(sync()).await.status, 200);
+    });
+}
+
 #[test]
 fn the_tokens_of_a_user_who_is_gone_are_refused() {
     usually(async |harness: Harness| {
