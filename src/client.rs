@@ -24,6 +24,8 @@ pub struct ClientConnection {
     lingers: Cell<bool>,
     written: Cell<u64>,
     blocked: Cell<bool>,
+    offered: Cell<usize>,
+    taken: Cell<u64>,
 }
 
 /// How a connection is protected.
@@ -69,6 +71,8 @@ impl ClientConnection {
             lingers: Cell::new(false),
             written: Cell::new(0),
             blocked: Cell::new(false),
+            offered: Cell::new(0),
+            taken: Cell::new(0),
         }
     }
 
@@ -160,6 +164,23 @@ impl ClientConnection {
     #[must_use]
     pub fn blocked_at(&self) -> Option<u64> {
         self.blocked.get().then_some(self.written.get())
+    }
+
+    /// A part of an answer was given to the connection, and there is more of it.
+    pub fn part_offered(&self) {
+        self.offered.set(self.offered.get() + 1);
+    }
+
+    /// A part that was offered is on its way, or its answer was given up.
+    pub fn part_taken(&self) {
+        self.offered.set(self.offered.get().saturating_sub(1));
+        self.taken.set(self.taken.get() + 1);
+    }
+
+    /// While an answer waits for the client to make room: the number of parts taken before.
+    #[must_use]
+    pub fn stuck_at(&self) -> Option<u64> {
+        (self.offered.get() > 0).then_some(self.taken.get())
     }
 
     /// The connection ends with the present answer while the client may still be sending: it has to

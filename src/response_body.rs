@@ -18,6 +18,8 @@ use crate::upstream::body::Transfer;
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
+    /// Whether the connection has a part and was not back for the next one.
+    offered: bool,
     recording: Recording,
 }
 
@@ -34,6 +36,7 @@ impl ResponseBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self {
             content: Content::Own(bytes),
+            offered: false,
             recording,
         }
     }
@@ -43,7 +46,14 @@ impl ResponseBody {
     pub fn relayed(body: RelayedBody, recording: Recording) -> Self {
         Self {
             content: Content::Relayed(body),
+            offered: false,
             recording,
+        }
+    }
+
+    fn offer_taken(&mut self) {
+        if std::mem::take(&mut self.offered) {
+            self.recording.client.part_taken();
         }
     }
 }
@@ -57,6 +67,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        this.offer_taken();
         let frame = match &mut this.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Relayed(body) => Pin::new(body).poll_frame(cx),
@@ -65,6 +76,10 @@ impl Body for ResponseBody {
             && let Some(data) = frame.data_ref()
         {
             this.recording.record.bytes_out += data.len() as u64;
+            if !this.is_end_stream() {
+                this.offered = true;
+                this.recording.client.part_offered();
+            }
         }
         frame
     }
@@ -88,6 +103,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        self.offer_taken();
         self.recording.record.complete = match &self.content {
             Content::Own(bytes) => bytes.is_none(),
             Content::Relayed(body) => body.is_complete(),

@@ -17,8 +17,8 @@ use super::stream::ClientStream;
 use crate::client::ClientConnection;
 use crate::gateway::Gateway;
 
-/// Serves a connection until it ends: by the client, after a long time without a request, or
-/// because the gateway stops.
+/// Serves a connection until it ends: by the client, after a long time without a request or with
+/// answers that the client does not take, or because the gateway stops.
 pub(super) async fn serve(
     stream: ClientStream,
     gateway: Rc<Gateway>,
@@ -43,6 +43,8 @@ pub(super) async fn serve(
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     let mut idle = Box::pin(sleep(limits.keep_alive));
+    let mut stall = Box::pin(sleep(limits.write_stall));
+    let mut stuck = None;
     let mut served = 0;
     let mut ending = false;
     poll_fn(|cx| {
@@ -53,6 +55,15 @@ pub(super) async fn serve(
             if watch.has_begun() && !ending {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            if stall.as_mut().poll(cx).is_ready() {
+                // A client may answer pings and yet make no room for its answers.
+                let before = std::mem::replace(&mut stuck, client.stuck_at());
+                if stuck.is_some() && stuck == before {
+                    return Poll::Ready(());
+                }
+                stall.as_mut().reset(Instant::now() + limits.write_stall);
                 continue;
             }
             if idle.as_mut().poll(cx).is_pending() {

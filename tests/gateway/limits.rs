@@ -1,5 +1,6 @@
 //! Every bound and deadline that a client can run into (contract, section 3).
 
+use crate::support::frames::{Frames, Verdict};
 use crate::support::{Answer, Ask, Ending, Harness, Payload, Script, Stage, run, usually};
 
 const HOST: &str = "gateway.test";
@@ -331,6 +332,33 @@ fn a_client_that_takes_no_byte_of_its_answer_is_given_up() {
         connection.send(&ask).await;
         connection.response_head().await.unwrap();
         // Not reading on is all it takes.
+        let closed = harness.upstream.closed(1).await;
+        assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
+    });
+}
+
+// A client that answers pings but opens no window kept its stream, and the upstream's connection,
+// for ever: HTTP/2's own keep-alive does not notice it.
+#[test]
+fn an_http_2_client_that_opens_no_window_for_its_answer_is_given_up() {
+    run(async {
+        let harness = Harness::start(|files| files.set("limits.write_stall", "200ms"));
+        let client = harness.signed_in().await;
+        harness.upstream.next(Script::Stream {
+            length: 100_000_000,
+            sized: true,
+        });
+        let token = client.token.as_ref().unwrap().secret();
+        let mut frames = Frames::connect(&client).await;
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/api/GetData"),
+            (":authority", HOST),
+            ("authorization", token),
+        ];
+        frames.headers(1, &fields, true).await;
+        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
         let closed = harness.upstream.closed(1).await;
         assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
     });
