@@ -7,11 +7,12 @@ use tokio::sync::oneshot;
 
 use crate::server::Server;
 
-/// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once, with exit
-/// status 1. SIGHUP reads accounts, certificates and secrets again.
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads accounts, certificates and secrets
+/// again.
 ///
 /// # Errors
-/// When signals cannot be received; the gateway is drained then.
+/// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end with
+/// it. When signals cannot be received; the gateway is drained then.
 pub(super) fn serve_until_stopped(server: Server) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -28,10 +29,8 @@ pub(super) fn serve_until_stopped(server: Server) -> io::Result<()> {
         })?;
         tokio::select! {
             _ = done => tracing::info!("stopped"),
-            () = signals.stop() => {
-                tracing::warn!("stopped at once, by a second signal");
-                std::process::exit(1);
-            }
+            // The caller ends the process, and with it what was still under way.
+            () = signals.stop() => return Err(io::Error::other("stopped by a second signal")),
         }
         Ok(())
     })
