@@ -92,7 +92,7 @@ async fn run(
     builder.max_header_size(usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX));
     // On the heap, so that a connection at rest does not keep the room for it.
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
-    let mut timer = Timer::new();
+    let mut timer = Timer::new(client);
     let mut draining = false;
     let end = poll_fn(|cx| {
         loop {
@@ -144,10 +144,12 @@ enum Armed {
 }
 
 impl Timer {
-    fn new() -> Self {
+    fn new(client: &ClientConnection) -> Self {
         Self {
             sleep: Box::pin(sleep(REST_AFTER)),
-            armed: Armed::Rest { served: 0 },
+            armed: Armed::Rest {
+                served: client.served(),
+            },
         }
     }
 
