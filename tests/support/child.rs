@@ -203,6 +203,8 @@ fn gather(pipe: impl Read + Send + 'static, output: &Arc<Output>) -> std::thread
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { return };
+            // Into the output of the suite, which is searched for secrets as a whole.
+            println!("{line}");
             output
                 .lines
                 .lock()
