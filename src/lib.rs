@@ -25,6 +25,7 @@ pub mod token;
 pub mod access;
 pub mod identity;
 pub mod upstream;
+pub mod wake;
 
 pub mod refusal;
 pub mod reply;

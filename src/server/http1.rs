@@ -24,6 +24,7 @@ use crate::client::{ClientConnection, Phase};
 use crate::gateway::Gateway;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
+use crate::wake::ConnectionWaker;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(
@@ -93,10 +94,12 @@ async fn run(
     // On the heap, so that a connection at rest does not keep the room for it.
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
     let mut timer = Timer::new(client);
+    let mut waker = ConnectionWaker::default();
     let mut draining = false;
     let end = poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
+            let mut held = Context::from_waker(waker.of(cx.waker()));
+            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(&mut held) {
                 // Between requests an error is the client's way to leave, or a head that could not
                 // be read and is still to be answered.
                 let broken = result.is_err() && client.phase() == Phase::Serving;

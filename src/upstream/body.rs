@@ -17,6 +17,7 @@ use super::form_watch::FormWatch;
 use crate::access::form::FormLimits;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
+use crate::wake;
 
 /// What is known of a request body while it moves; shared by the body, which may be owned by an
 /// upstream connection, and the request it belongs to.
@@ -182,7 +183,7 @@ impl RequestBody {
     /// The next bytes from the client, within all bounds.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyGivenUp>>> {
         loop {
-            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let frame = match wake::poll_frame(&mut self.incoming, cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     self.transfer.awaited.set(true);

@@ -1,6 +1,7 @@
 //! The connections of one worker to the upstream: kept alive, bounded in number, never shared.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::body::RequestBody;
 use super::settings::{UpstreamSection, UpstreamUrl};
 use crate::refusal::Refusal;
+use crate::wake::ConnectionWaker;
 
 /// Connections to one upstream.
 #[derive(Debug)]
@@ -107,8 +109,14 @@ impl Pool {
             .await
             .map_err(Refusal::UpstreamBroke)?;
         tokio::task::spawn_local(async move {
+            let mut connection = connection;
+            let mut waker = ConnectionWaker::default();
             // How it ended is told to the exchange that was under way.
-            let _ = connection.await;
+            let _ = poll_fn(|cx| {
+                let mut held = Context::from_waker(waker.of(cx.waker()));
+                Pin::new(&mut connection).poll(&mut held)
+            })
+            .await;
             drop(open);
         });
         Ok(sender)

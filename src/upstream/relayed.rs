@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::body::{RequestBody, Transfer};
 use super::pool::Pool;
+use crate::wake;
 
 /// A response body that gives its connection back to the pool when both directions are complete,
 /// and ends it otherwise.
@@ -74,7 +75,7 @@ impl Body for RelayedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
+            match wake::poll_frame(&mut self.incoming, cx) {
                 Poll::Ready(None) => {
                     self.ended = true;
                     return Poll::Ready(None);
