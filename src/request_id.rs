@@ -17,7 +17,7 @@ impl RequestId {
     /// The id as a header value.
     #[must_use]
     pub fn to_header(self) -> HeaderValue {
-        HeaderValue::from_str(&self.text()).expect("hexadecimal digits and hyphens")
+        HeaderValue::from_bytes(self.text().as_bytes()).expect("hexadecimal digits and hyphens")
     }
 
     /// The id as text, without an allocation.
@@ -32,6 +32,14 @@ impl RequestId {
 /// The 36 characters of an id.
 #[derive(Clone, Copy, Debug)]
 pub struct IdText([u8; uuid::fmt::Hyphenated::LENGTH]);
+
+impl IdText {
+    /// The text in bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl std::ops::Deref for IdText {
     type Target = str;

@@ -4,100 +4,99 @@
 use super::access::AccessRecord;
 use crate::clock::UnixMillis;
 
-/// A line of JSON under construction.
+/// A key with what stands around it, put together when this is compiled.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
+/// A line of JSON that is being written. Keys are literals of [`key!`].
 pub(super) struct JsonLine<'b> {
     buffer: &'b mut Vec<u8>,
-    first: bool,
+    start: usize,
 }
 
 impl<'b> JsonLine<'b> {
     pub(super) fn begin(buffer: &'b mut Vec<u8>) -> Self {
-        buffer.push(b'{');
-        Self {
-            buffer,
-            first: true,
-        }
+        let start = buffer.len();
+        buffer.reserve(USUAL_LINE);
+        Self { buffer, start }
     }
 
-    /// A field whose text needs no escaping: names from the configuration, numbers, tokens of HTTP.
-    pub(super) fn plain(&mut self, key: &str, value: &[u8]) {
-        self.key(key);
+    /// A string without anything that JSON escapes.
+    pub(super) fn plain(&mut self, key: &'static str, value: &[u8]) {
+        self.buffer.extend_from_slice(key.as_bytes());
         self.buffer.push(b'"');
         self.buffer.extend_from_slice(value);
         self.buffer.push(b'"');
     }
 
-    /// A field with any text.
-    pub(super) fn text(&mut self, key: &str, value: &str) {
-        self.key(key);
+    /// Any string.
+    pub(super) fn text(&mut self, key: &'static str, value: &str) {
+        self.buffer.extend_from_slice(key.as_bytes());
         // A string always serializes, and a vector always takes it.
         let _ = serde_json::to_writer(&mut *self.buffer, value);
     }
 
-    pub(super) fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
+    pub(super) fn number(&mut self, key: &'static str, value: u64) {
+        self.buffer.extend_from_slice(key.as_bytes());
         push_number(self.buffer, value);
     }
 
-    pub(super) fn flag(&mut self, key: &str, value: bool) {
-        self.key(key);
+    pub(super) fn flag(&mut self, key: &'static str, value: bool) {
+        self.buffer.extend_from_slice(key.as_bytes());
         self.buffer
             .extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     pub(super) fn end(self) {
-        self.buffer.extend_from_slice(b"}\n");
-    }
-
-    fn key(&mut self, key: &str) {
-        if !self.first {
-            self.buffer.push(b',');
+        // In the place of the comma before the first key.
+        if let Some(first) = self.buffer.get_mut(self.start) {
+            *first = b'{';
         }
-        self.first = false;
-        self.buffer.push(b'"');
-        self.buffer.extend_from_slice(key.as_bytes());
-        self.buffer.extend_from_slice(b"\":");
+        self.buffer.extend_from_slice(b"}\n");
     }
 }
 
 /// The line of a record as JSON; `calendar` is the date and time of its second.
 pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, peer: &str, calendar: &str) {
     let mut line = JsonLine::begin(buffer);
-    line.plain("timestamp", &timestamp(calendar, record.at));
-    line.plain("level", record.level().as_bytes());
-    line.plain("target", TARGET);
-    line.plain("id", record.id.text().as_bytes());
-    line.plain("peer", peer.as_bytes());
-    line.plain("protocol", record.protocol().as_bytes());
+    line.plain(key!("timestamp"), &timestamp(calendar, record.at));
+    line.plain(key!("level"), record.level().as_bytes());
+    line.plain(key!("target"), TARGET);
+    line.plain(key!("id"), record.id.text().as_bytes());
+    line.plain(key!("peer"), peer.as_bytes());
+    line.plain(key!("protocol"), record.protocol().as_bytes());
     if let Some(method) = &record.method {
-        line.plain("method", method.as_str().as_bytes());
+        line.plain(key!("method"), method.as_str().as_bytes());
     }
     if let Some(route) = &record.route {
-        line.text("route", route);
+        line.text(key!("route"), route);
     }
     if let Some(account) = &record.account {
-        line.plain("user", account.name().as_bytes());
+        line.plain(key!("user"), account.name().as_bytes());
     }
     if let Some(status) = record.status {
-        line.number("status", status.as_u16().into());
+        line.number(key!("status"), status.as_u16().into());
     }
-    line.plain("answered_by", record.answered_by().as_bytes());
+    line.plain(key!("answered_by"), record.answered_by().as_bytes());
     if let Some(reason) = record.reason {
-        line.plain("reason", reason.as_bytes());
+        line.plain(key!("reason"), reason.as_bytes());
     }
     if let Some(would_refuse) = record.would_refuse {
-        line.plain("would_refuse", would_refuse.as_bytes());
+        line.plain(key!("would_refuse"), would_refuse.as_bytes());
     }
     if let Some(cause) = &record.cause {
-        line.text("cause", cause);
+        line.text(key!("cause"), cause);
     }
-    line.number("bytes_in", record.bytes_in);
-    line.number("bytes_out", record.bytes_out);
-    line.flag("complete", record.complete);
-    line.number("duration_us", record.took_micros());
+    line.number(key!("bytes_in"), record.bytes_in);
+    line.number(key!("bytes_out"), record.bytes_out);
+    line.flag(key!("complete"), record.complete);
+    line.number(key!("duration_us"), record.took_micros());
     if let Some(upstream) = record.upstream {
         line.number(
-            "upstream_us",
+            key!("upstream_us"),
             u64::try_from(upstream.as_micros()).unwrap_or(u64::MAX),
         );
     }
@@ -183,6 +182,8 @@ fn push_number(buffer: &mut Vec<u8>, value: u64) {
     buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// Room for most lines in bytes, asked for once.
+const USUAL_LINE: usize = 512;
 const TARGET: &[u8] = b"syncgate::access";
 
 #[cfg(test)]
@@ -203,10 +204,10 @@ mod tests {
     fn whatever_a_cause_holds_the_line_is_json() {
         let mut buffer = Vec::new();
         let mut line = JsonLine::begin(&mut buffer);
-        line.plain("plain", b"x");
-        line.text("text", "\"\\\n\u{1b}[31m\u{2028}\u{e9}");
-        line.number("number", u64::MAX);
-        line.flag("flag", true);
+        line.plain(key!("plain"), b"x");
+        line.text(key!("text"), "\"\\\n\u{1b}[31m\u{2028}\u{e9}");
+        line.number(key!("number"), u64::MAX);
+        line.flag(key!("flag"), true);
         line.end();
         let value: serde_json::Value = serde_json::from_slice(&buffer).unwrap();
         assert_eq!(value["text"], "\"\\\n\u{1b}[31m\u{2028}\u{e9}");
