@@ -14,11 +14,15 @@ use crate::refusal::Refusal;
 /// # Errors
 /// The refusal to answer with; nothing of the request may be used then.
 pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
-    check_size(parts, limits)?;
+    check_uri_size(parts, limits)?;
+    let told = Told::by(&parts.headers);
+    if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
+        return Err(Refusal::HeadersTooLarge);
+    }
     check_target(parts)?;
-    check_host(parts)?;
-    check_framing(parts)?;
-    match parts.headers.get(EXPECT) {
+    check_host(parts, &told.host)?;
+    check_framing(parts, &told)?;
+    match told.expect {
         None => Ok(()),
         Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
         Some(_) => Err(Refusal::ExpectationFailed),
@@ -78,19 +82,55 @@ fn without_port(host: &str) -> &str {
     if host.ends_with(']') { host } else { name }
 }
 
-fn check_size(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
+/// What the headers tell of the request as a whole, gathered in one walk: each look into the map
+/// hashes the name anew, and every request is looked at.
+#[derive(Default)]
+struct Told<'a> {
+    /// As HTTP/2 counts a list of fields (RFC 9113 section 6.5.2), in bytes.
+    size: usize,
+    host: Field<'a>,
+    encoding: Field<'a>,
+    length: Option<&'a HeaderValue>,
+    expect: Option<&'a HeaderValue>,
+}
+
+/// A header that must not occur twice.
+#[derive(Default)]
+struct Field<'a> {
+    first: Option<&'a HeaderValue>,
+    again: bool,
+}
+
+impl<'a> Told<'a> {
+    fn by(headers: &'a HeaderMap) -> Self {
+        let mut told = Self::default();
+        for (name, value) in headers {
+            told.size += name.as_str().len() + value.len() + 32;
+            if *name == HOST {
+                told.host.take(value);
+            } else if *name == TRANSFER_ENCODING {
+                told.encoding.take(value);
+            } else if *name == CONTENT_LENGTH {
+                told.length.get_or_insert(value);
+            } else if *name == EXPECT {
+                told.expect.get_or_insert(value);
+            }
+        }
+        told
+    }
+}
+
+impl<'a> Field<'a> {
+    fn take(&mut self, value: &'a HeaderValue) {
+        self.again = self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+}
+
+fn check_uri_size(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
     let query = parts.uri.query().map_or(0, |query| query.len() + 1);
     if (parts.uri.path().len() + query) as u64 > limits.uri_size.as_u64() {
         return Err(Refusal::UriTooLong);
-    }
-    // hyper bounds an HTTP/1 head by itself; what follows is for HTTP/2, counted as RFC 9113
-    // section 6.5.2 does, with 32 bytes for each field.
-    let fields = parts.headers.iter();
-    let size: usize = fields
-        .map(|(name, value)| name.as_str().len() + value.len() + 32)
-        .sum();
-    if size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
-        return Err(Refusal::HeadersTooLarge);
     }
     Ok(())
 }
@@ -135,10 +175,9 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
 }
 
 /// Exactly one host, and the same one everywhere (RFC 9112 section 3.2).
-fn check_host(parts: &Parts) -> Result<(), Refusal> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let header = hosts.next();
-    if hosts.next().is_some() {
+fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), Refusal> {
+    let header = host.first;
+    if host.again {
         return Err(Refusal::MalformedRequest("more than one Host header"));
     }
     if header.is_some_and(|host| !is_host(host)) {
@@ -171,24 +210,22 @@ fn is_host(value: &HeaderValue) -> bool {
 }
 
 /// One way only to tell where the body ends (RFC 9112 section 6).
-fn check_framing(parts: &Parts) -> Result<(), Refusal> {
-    let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    let encoding = encodings.next();
-    if encodings.next().is_some()
+fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<(), Refusal> {
+    let encoding = told.encoding.first;
+    if told.encoding.again
         || encoding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(Refusal::MalformedRequest(
             "the only transfer coding supported is chunked",
         ));
     }
-    let length = parts.headers.get(CONTENT_LENGTH);
-    if encoding.is_some() && length.is_some() {
+    if encoding.is_some() && told.length.is_some() {
         return Err(Refusal::MalformedRequest(
             "both Content-Length and Transfer-Encoding",
         ));
     }
     let has_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-    if has_body && encoding.is_none() && length.is_none() && parts.version < Version::HTTP_2 {
+    if has_body && encoding.is_none() && told.length.is_none() && parts.version < Version::HTTP_2 {
         return Err(Refusal::LengthRequired);
     }
     Ok(())

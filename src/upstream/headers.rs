@@ -88,28 +88,20 @@ pub fn is_free(name: &HeaderName) -> bool {
 
 /// Removes from the upstream's answer what concerns only the connection it came over.
 pub fn for_client(upstream: &mut HeaderMap) {
-    let named = Named::by(upstream);
-    if !named.is_empty() {
-        let names: Vec<HeaderName> = upstream
-            .keys()
-            .filter(|name| named.contains(name))
-            .cloned()
-            .collect();
-        for name in names {
-            upstream.remove(name);
-        }
+    let hop_by_hop = |name: &HeaderName| ANSWER_HOP_BY_HOP.contains(name);
+    // Connection is one of them, so that whatever it names is not missed.
+    if !upstream.keys().any(hop_by_hop) {
+        return;
     }
-    for name in [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        TRAILER,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-    ] {
+    let named = Named::by(upstream);
+    let names: Vec<HeaderName> = upstream
+        .keys()
+        .filter(|name| hop_by_hop(name) || named.contains(name))
+        .cloned()
+        .collect();
+    for name in names {
         upstream.remove(name);
     }
-    upstream.remove(KEEP_ALIVE);
-    upstream.remove(PROXY_CONNECTION);
 }
 
 fn passes(
@@ -160,10 +152,6 @@ impl Named {
             );
         }
         Self(names)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     fn contains(&self, name: &HeaderName) -> bool {
@@ -283,6 +271,17 @@ fn write_hex(place: &mut [u8], bytes: &[u8]) {
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
+
+/// What concerns only the connection that an answer came over.
+const ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_AUTHENTICATE,
+    PROXY_CONNECTION,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// RFC 9110 section 7.6.1, and what the gateway has handled itself.
 const HOP_BY_HOP: [HeaderName; 7] = [

@@ -227,15 +227,14 @@ fn check_answer(response: &Response<Incoming>) -> Result<(), Refusal> {
     let headers = response.headers();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();
-    if length.is_some() && headers.contains_key(TRANSFER_ENCODING) {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if length.is_some() && coding.is_some() {
         return Err(Refusal::UpstreamMalformed(
             "both Content-Length and Transfer-Encoding",
         ));
     }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = codings
-        .next()
-        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let chunked = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if codings.next().is_some() || !chunked {
         return Err(Refusal::UpstreamMalformed(
             "a transfer coding other than chunked",
