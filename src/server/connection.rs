@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::drain::Watch;
+use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
 use super::{http1, http2};
 use crate::client::{ClientConnection, Transport};
@@ -78,9 +79,10 @@ async fn handshake(
     peer: SocketAddr,
     config: Arc<ServerConfig>,
     gateway: &Gateway,
-) -> Option<Box<TlsStream<TcpStream>>> {
+) -> Option<Box<TlsStream<Socket>>> {
     let limit = gateway.shared().limits.handshake;
-    match timeout(limit, TlsAcceptor::from(config).accept(socket)).await {
+    let handshake = TlsAcceptor::from(config).accept(Socket(socket));
+    match timeout(limit, handshake).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake failed");

@@ -9,6 +9,7 @@ mod http2;
 mod listener;
 mod load;
 mod settings;
+mod socket;
 mod stream;
 pub mod tls;
 mod worker;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::socket::Socket;
 use crate::client::{ClientConnection, Phase};
 
 /// The stream of one client.
@@ -31,7 +32,7 @@ pub(super) struct ClientStream {
 #[derive(Debug)]
 pub(super) enum Wire {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl ClientStream {
@@ -65,7 +66,7 @@ impl ClientStream {
     pub(super) fn reset_on_close(&self) {
         let tcp = match &self.wire {
             Wire::Plain(tcp) => tcp,
-            Wire::Tls(tls) => tls.get_ref().0,
+            Wire::Tls(tls) => &tls.get_ref().0.0,
         };
         // A socket that cannot be reset is closed all the same, and TLS shows the missing end.
         let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
