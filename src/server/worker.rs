@@ -51,17 +51,16 @@ impl Worker {
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (inbox, received) = unbounded_channel();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().event_interval(EVENT_INTERVAL);
         let thread =
             Builder::new()
                 .name(format!("syncgate-{number}"))
-                .spawn(
-                    move || match runtime.enable_all().build_local(LocalOptions::default()) {
-                        Ok(runtime) => {
-                            runtime.block_on(work(shared, &upstream, sink, received));
-                        }
-                        Err(error) => tracing::error!(%error, "a worker cannot start"),
-                    },
-                )?;
+                .spawn(move || match runtime.build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        runtime.block_on(work(shared, &upstream, sink, received));
+                    }
+                    Err(error) => tracing::error!(%error, "a worker cannot start"),
+                })?;
         Ok((
             Self {
                 inbox,
@@ -136,3 +135,7 @@ async fn tidy(gateway: Rc<Gateway>) {
 
 /// How long an access record may wait in its buffer.
 const TIDY: Duration = Duration::from_millis(250);
+
+/// Tasks polled between two looks for new events of the kernel's. A worker is busy with short tasks
+/// only, and each look is a system call.
+const EVENT_INTERVAL: u32 = 200;
