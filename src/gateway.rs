@@ -161,7 +161,9 @@ impl Gateway {
         match self.shared.routes.find(&parts.method, parts.uri.path())? {
             Destination::IssueToken => {
                 call.recording.record.route = Some(Arc::clone(self.shared.routes.login()));
-                self.issue_token(call, &parts).await.map(Answer::Own)
+                // Rare and large: on the heap, so that every other request is small.
+                let issued = Box::pin(self.issue_token(call, &parts));
+                issued.await.map(Answer::Own)
             }
             Destination::Forward(route) => {
                 call.recording.record.route = Some(Arc::clone(route.name()));
@@ -222,7 +224,7 @@ impl Gateway {
                 undecided.decide_unread(Refusal::UnsupportedMediaType)?
             }
             Verdict::DependsOnForm(undecided) => {
-                match call.body().read_form(self.shared.limits.form()).await {
+                match Box::pin(call.body().read_form(self.shared.limits.form())).await {
                     Ok(read) => undecided.decide(form.insert(read))?,
                     Err(refusal @ Refusal::FormRefused(_)) => undecided.decide_unread(refusal)?,
                     Err(refusal) => return Err(refusal),

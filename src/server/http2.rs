@@ -28,7 +28,8 @@ pub(super) async fn serve(
     let limits = &gateway.shared().limits;
     let service = service_fn(|request| {
         let (gateway, client) = (Rc::clone(&gateway), Rc::clone(&client));
-        async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) }
+        // On the heap: hyper and the runtime move what they are given several times.
+        Box::pin(async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) })
     });
     let header_size = u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX);
     let mut builder = Builder::new(LocalExecutor);

@@ -74,7 +74,7 @@ impl Upstream {
         loop {
             let (mut sender, reused) = match self.pool.reuse() {
                 Some(sender) => (sender, true),
-                None => match self.pool.connect().await {
+                None => match Box::pin(self.pool.connect()).await {
                     Ok(sender) => (sender, false),
                     Err(refusal) => {
                         let unsent = Some(request.into_body());
