@@ -9,9 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -21,7 +20,7 @@ use crate::accounts::Account;
 use crate::client::{ClientConnection, Transport};
 use crate::clock::UnixMillis;
 use crate::identity::Facts;
-use crate::login::body::{Credentials, is_json};
+use crate::login::body::Credentials;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
@@ -174,7 +173,7 @@ impl Gateway {
 
     /// User name and password to a token.
     async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
-        if !is_plain_json(&parts.headers) {
+        if !request::is_plain_json(&parts.headers) {
             return Err(Refusal::UnsupportedMediaType);
         }
         call.body().limit_to(LOGIN_BODY)?;
@@ -220,7 +219,7 @@ impl Gateway {
         let mut form = None;
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) if !is_plain_json(undecided.headers()) => {
+            Verdict::DependsOnForm(undecided) if !request::is_plain_json(undecided.headers()) => {
                 undecided.decide_unread(Refusal::UnsupportedMediaType)?
             }
             Verdict::DependsOnForm(undecided) => {
@@ -231,7 +230,7 @@ impl Gateway {
                 }
             }
         };
-        call.recording.record.would_refuse = permit.reported();
+        call.recording.record.would_refuse = permit.reported().map(Refusal::code);
         let request_id = call.recording.record.id.to_header();
         let signed = self.sign(user.account(), route, form.as_deref(), &request_id)?;
         let credential = match route.authorization() {
@@ -362,11 +361,6 @@ impl Call<'_> {
 }
 
 const ONE_TAKER: &str = "each path through answer() takes the body once, as its last step";
-
-/// Whether the body is what the gateway can read: JSON in UTF-8, not compressed.
-fn is_plain_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(is_json) && !headers.contains_key(CONTENT_ENCODING)
-}
 
 fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody> {
     let (parts, bytes) = response.into_parts();

@@ -1,12 +1,15 @@
 //! Pure: what a request must be before anything else looks at it. hyper refuses much by itself; here
 //! stands what it lets through and a lenient backend could read differently than we do.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::limits::Limits;
+use crate::login::body::is_json;
 use crate::refusal::Refusal;
 
 /// Checks the head of a request against RFC 9110 and 9112 and the bounds of its size.
@@ -33,6 +36,12 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
 #[must_use]
 pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECT)
+}
+
+/// Whether the body is what the gateway can read: JSON in UTF-8, not compressed.
+#[must_use]
+pub fn is_plain_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(is_json) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// The host that the client means: from the target where it names one (HTTP/2, absolute form), else

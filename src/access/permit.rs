@@ -15,7 +15,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::request::Parts;
 
-use crate::access::rights::{Decision, MissingRight, Mode};
+use crate::access::rights::{Decision, Mode};
 use crate::accounts::{Account, Accounts};
 use crate::clock::UnixMillis;
 use crate::refusal::{Refusal, TokenFault};
@@ -40,7 +40,7 @@ impl Authenticated {
 pub struct Authorized {
     head: RequestHead,
     authorization: AuthorizationHeader,
-    reported: Option<&'static str>,
+    reported: Option<Refusal>,
 }
 
 /// What can be said of a request before its body is looked at.
@@ -117,7 +117,7 @@ pub fn authorize(
             match account.mode() {
                 Mode::Enforce => Err(refusal),
                 Mode::Report => Ok(Verdict::Permitted(
-                    Authorized::seal(route, parts).reporting(&refusal),
+                    Authorized::seal(route, parts).reporting(refusal),
                 )),
             }
         }
@@ -125,6 +125,12 @@ pub fn authorize(
 }
 
 impl Undecided {
+    /// What becomes of the request without the right to it.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.account.mode()
+    }
+
     /// The client's header fields.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
@@ -136,16 +142,11 @@ impl Undecided {
     /// # Errors
     /// [`Refusal::Forbidden`], unless the user's rights are only reported.
     pub fn decide(self, form: &str) -> Result<Authorized, Refusal> {
-        let method = &self.permit.head.method;
-        let permitted = match self.account.rights().decide(self.route, method) {
-            Decision::Allowed => true,
-            Decision::AllowedForForms(forms) => forms.permits(form),
-            Decision::Denied(_) => false,
-        };
-        if permitted {
-            return Ok(self.permit);
+        let (rights, method) = (self.account.rights(), &self.permit.head.method);
+        match rights.decide_with_form(self.route, method, form) {
+            Ok(()) => Ok(self.permit),
+            Err(missing) => self.unless_reported(Refusal::Forbidden(missing)),
         }
-        self.unless_reported(Refusal::Forbidden(MissingRight::Form))
     }
 
     /// Decides when the body could not be read for its form, because of `refusal`.
@@ -159,7 +160,7 @@ impl Undecided {
     fn unless_reported(self, refusal: Refusal) -> Result<Authorized, Refusal> {
         match self.account.mode() {
             Mode::Enforce => Err(refusal),
-            Mode::Report => Ok(self.permit.reporting(&refusal)),
+            Mode::Report => Ok(self.permit.reporting(refusal)),
         }
     }
 }
@@ -179,16 +180,22 @@ impl Authorized {
         }
     }
 
-    fn reporting(self, refusal: &Refusal) -> Self {
+    fn reporting(self, refusal: Refusal) -> Self {
         Self {
-            reported: Some(refusal.code()),
+            reported: Some(refusal),
             ..self
         }
     }
 
     /// What the request would have been refused for, were the user's rights enforced.
     #[must_use]
-    pub fn reported(&self) -> Option<&'static str> {
+    pub fn reported(&self) -> Option<&Refusal> {
+        self.reported.as_ref()
+    }
+
+    /// The same, for whoever only asks and sends nothing.
+    #[must_use]
+    pub fn into_reported(self) -> Option<Refusal> {
         self.reported
     }
 

@@ -158,6 +158,24 @@ impl Rights {
         }
     }
 
+    /// Judges a request by its form as well. Does not allocate.
+    ///
+    /// # Errors
+    /// What the user has no right to.
+    pub fn decide_with_form(
+        &self,
+        route: usize,
+        method: &Method,
+        form: &str,
+    ) -> Result<(), MissingRight> {
+        match self.decide(route, method) {
+            Decision::Allowed => Ok(()),
+            Decision::AllowedForForms(forms) if forms.permits(form) => Ok(()),
+            Decision::AllowedForForms(_) => Err(MissingRight::Form),
+            Decision::Denied(missing) => Err(missing),
+        }
+    }
+
     fn add(
         &mut self,
         index: usize,

@@ -1,7 +1,7 @@
 //! Pure: from where and when an account may be used, whatever its rights are.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -69,6 +69,13 @@ impl Admission {
         } else {
             Err(NotAdmitted::Network)
         }
+    }
+
+    /// An address that the account may be used from, by its networks.
+    #[must_use]
+    pub fn some_peer(&self) -> IpAddr {
+        let first = self.networks.first();
+        first.map_or(Ipv4Addr::LOCALHOST.into(), |network| network.0.addr())
     }
 }
 
@@ -339,7 +346,7 @@ mod tests {
         text.parse().expect("a timestamp")
     }
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
     fn without_limits_everyone_is_admitted_always() {

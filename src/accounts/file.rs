@@ -25,8 +25,7 @@ use crate::route::RouteSection;
 
 /// Reads the account file. Without `routes` any path may be allowed.
 pub(super) fn read(path: &Path, routes: Option<&[RouteSection]>) -> Result<Content, Problems> {
-    let text = private_file::read(path).map_err(|error| unreadable(path, &error))?;
-    parse(path, &text, routes)
+    parse(path, &text(path)?, routes)
 }
 
 /// The same for a file that held something before: one that holds nothing now is refused.
@@ -34,7 +33,7 @@ pub(super) fn read_filled(
     path: &Path,
     routes: Option<&[RouteSection]>,
 ) -> Result<Content, Problems> {
-    let text = private_file::read(path).map_err(|error| unreadable(path, &error))?;
+    let text = text(path)?;
     if text.trim().is_empty() {
         let mut problems = Problems::none(path.display().to_string(), "");
         let problem = Problem::error("the account file is empty");
@@ -42,6 +41,11 @@ pub(super) fn read_filled(
         return Err(problems);
     }
     parse(path, &text, routes)
+}
+
+/// What stands in the file.
+pub(super) fn text(path: &Path) -> Result<String, Problems> {
+    private_file::read(path).map_err(|error| unreadable(path, &error))
 }
 
 /// Judges `text`, the content of the file at `path`.

@@ -8,6 +8,7 @@ mod file;
 mod grants;
 mod judge;
 mod mask;
+mod origin;
 mod settings;
 
 pub use crate::private_file::PrivateFileError;
@@ -16,6 +17,7 @@ pub use admission::{Admission, NotAdmitted};
 pub use change::{AccountFile, ChangeError, NewRights, Outcome};
 pub use edit::EditError;
 pub use grants::Grant;
+pub use origin::Origin;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -50,13 +52,33 @@ impl Accounts {
     /// # Errors
     /// Everything that is wrong with the file, at once.
     pub fn open(path: &Path, routes: Vec<RouteSection>) -> Result<Self, Problems> {
+        let content = file::read(path, Some(&routes))?;
+        Ok(Self::of(path, content, routes))
+    }
+
+    /// As [`open`](Self::open), and out of the same text what the account `name` has its rights from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub fn open_with_origins(
+        path: &Path,
+        routes: Vec<RouteSection>,
+        name: &str,
+    ) -> Result<(Self, Vec<Origin>), Problems> {
+        let text = file::text(path)?;
+        let content = file::parse(path, &text, Some(&routes))?;
+        let origins = origin::origins(path, &text, &routes, name);
+        Ok((Self::of(path, content, routes), origins))
+    }
+
+    fn of(path: &Path, content: judge::Content, routes: Vec<RouteSection>) -> Self {
         let mut names = Names::default();
-        let table = AccountTable::new(file::read(path, Some(&routes))?, &mut names);
-        Ok(Self {
+        let table = AccountTable::new(content, &mut names);
+        Self {
             path: path.to_owned(),
             table: ArcSwap::from_pointee(table),
             reloading: Mutex::new(Reloading { names, routes }),
-        })
+        }
     }
 
     /// Reads the account file again. From its return on, every lookup sees the new state; returns

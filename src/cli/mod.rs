@@ -4,6 +4,8 @@ mod account_file;
 mod check;
 mod demo;
 mod demo_client;
+mod explain;
+mod explain_report;
 mod failure;
 mod hash;
 mod identity_key;
@@ -47,13 +49,14 @@ To see it at work:        syncgate demo
 To put it to work:        syncgate init, syncgate check, syncgate run
 
 Exit status: 0 if all went well, 64 if the configuration or the command line is wrong, 1 for
-anything else.";
+anything else (of explain: 1 if the request would be refused, 2 for anything else).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoCommand),
     Init(init::InitCommand),
     Check(check::CheckCommand),
+    Explain(explain::ExplainCommand),
     Run(run::RunCommand),
     User(user::UserCommand),
     Hash(hash::HashCommand),
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Init(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Hash(command) => command.run(),
@@ -131,14 +135,29 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(
-                io::stderr(),
-                "{}",
-                failure.report(io::stderr().is_terminal())
-            );
+            report(&failure);
             failure.exit_code()
         }
     }
+}
+
+/// The one command whose exit status is an answer.
+fn explain(command: &explain::ExplainCommand) -> ExitCode {
+    match command.run() {
+        Ok(passes) => u8::from(!passes).into(),
+        Err(failure) => {
+            report(&failure);
+            explain::exit_code(&failure)
+        }
+    }
+}
+
+fn report(failure: &Failure) {
+    let _ = writeln!(
+        io::stderr(),
+        "{}",
+        failure.report(io::stderr().is_terminal())
+    );
 }
 
 /// Says what is probably not as it was meant, if anything is.

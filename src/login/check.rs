@@ -100,9 +100,7 @@ impl Logins {
         let now = clock.now();
         let seal = self.verified.seal(account.map(Arc::as_ref), &password);
         // Who may not log in gets no quick answer, which would tell that the password is right.
-        if let Some(account) = account
-            && !account.is_disabled()
-            && admitted(account, now, from).is_ok()
+        if let Ok(account) = admit(account, now, from)
             && self.verified.knows(&seal, now)
         {
             return Ok(Ok(Arc::clone(account)));
@@ -110,14 +108,14 @@ impl Logins {
         let hash = account.and_then(|account| account.password());
         let matches = self.hashing.verify(password, hash).await?;
         let now = clock.now();
-        Ok(match account {
-            None => Err(LoginFault::UnknownUser),
-            Some(account) if account.is_disabled() => Err(LoginFault::DisabledUser),
-            Some(_) if !matches => Err(LoginFault::WrongPassword),
-            Some(account) => admitted(account, now, from).map(|()| {
+        Ok(match admit(account, now, from) {
+            Err(fault @ (LoginFault::UnknownUser | LoginFault::DisabledUser)) => Err(fault),
+            Ok(_) | Err(_) if !matches => Err(LoginFault::WrongPassword),
+            Ok(account) => {
                 self.verified.remember(seal, now);
-                Arc::clone(account)
-            }),
+                Ok(Arc::clone(account))
+            }
+            Err(fault) => Err(fault),
         })
     }
 
@@ -133,7 +131,20 @@ impl Logins {
     }
 }
 
-fn admitted(account: &Account, now: UnixMillis, from: IpAddr) -> Result<(), LoginFault> {
+/// Whether, with its password, the account may log in from there and now; `None` is an unknown one.
+///
+/// # Errors
+/// Why not.
+pub fn admit(
+    account: Option<&Arc<Account>>,
+    now: UnixMillis,
+    from: IpAddr,
+) -> Result<&Arc<Account>, LoginFault> {
+    let account = account.ok_or(LoginFault::UnknownUser)?;
+    if account.is_disabled() {
+        return Err(LoginFault::DisabledUser);
+    }
     let decision = account.admission().decide(now.timestamp(), from);
-    decision.map_err(LoginFault::NotAdmitted)
+    decision.map_err(LoginFault::NotAdmitted)?;
+    Ok(account)
 }

@@ -10,5 +10,5 @@ mod password_hash;
 mod settings;
 pub mod verified;
 
-pub use check::{Logins, LoginsError};
+pub use check::{Logins, LoginsError, admit};
 pub use settings::LoginSection;
