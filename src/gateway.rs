@@ -223,7 +223,8 @@ impl Gateway {
                 undecided.decide_unread(Refusal::UnsupportedMediaType)?
             }
             Verdict::DependsOnForm(undecided) => {
-                match Box::pin(call.body().read_form(self.shared.limits.form())).await {
+                let (limits, mode) = (self.shared.limits.form(), undecided.mode());
+                match Box::pin(call.body().read_form(limits, mode)).await {
                     Ok(read) => undecided.decide(form.insert(read))?,
                     Err(refusal @ Refusal::FormRefused(_)) => undecided.decide_unread(refusal)?,
                     Err(refusal) => return Err(refusal),

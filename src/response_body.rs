@@ -158,6 +158,8 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.record.bytes_in = self.transfer.received();
+        let of_body = self.transfer.would_refuse();
+        self.record.would_refuse = self.record.would_refuse.or(of_body);
         self.log.record(&self.record, &self.client);
         self.client.response_ends();
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::form_watch::FormWatch;
 use crate::access::form::FormLimits;
+use crate::access::rights::Mode;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
 use crate::wake;
@@ -29,6 +30,7 @@ pub struct Transfer {
     awaited: Cell<bool>,
     last: Cell<Instant>,
     fault: RefCell<Option<Refusal>>,
+    would_refuse: Cell<Option<&'static str>>,
 }
 
 impl Transfer {
@@ -39,6 +41,7 @@ impl Transfer {
             awaited: Cell::new(false),
             last: Cell::new(now),
             fault: RefCell::new(None),
+            would_refuse: Cell::new(None),
         }
     }
 
@@ -63,6 +66,12 @@ impl Transfer {
         } else {
             self.last.get()
         }
+    }
+
+    /// What the body would have been given up for, were the user's rights enforced.
+    #[must_use]
+    pub fn would_refuse(&self) -> Option<&'static str> {
+        self.would_refuse.get()
     }
 
     /// Why the body was given up, if it was; told once.
@@ -138,13 +147,14 @@ impl RequestBody {
     }
 
     /// Reads as far as the root object's `form` and holds back what was read. From then on the
-    /// body is watched to its end, and its last part held back until the whole of it held.
+    /// body is watched to its end, and its last part held back until the whole of it held; what is
+    /// found wrong with it only then ends it, or is noted where `mode` is to report.
     ///
     /// # Errors
     /// When the body is refused, breaks off, or does not hold a form early enough. The body can
     /// still be sent then, unwatched, with what was held back first.
-    pub async fn read_form(&mut self, limits: FormLimits) -> Result<String, Refusal> {
-        let form = self.form.insert(Box::new(FormWatch::new(limits)));
+    pub async fn read_form(&mut self, limits: FormLimits, mode: Mode) -> Result<String, Refusal> {
+        let form = self.form.insert(Box::new(FormWatch::new(limits, mode)));
         // Apart from `self`, so that reading can go on while it is filled.
         let mut watch = std::mem::replace(form, Box::new(FormWatch::unwatched()));
         let found = self.find_form(&mut watch).await;
@@ -259,7 +269,12 @@ impl Body for RequestBody {
                 held = held.and_then(|()| watch.finish());
             }
             if let Err(violation) = held {
-                return this.give_up(Refusal::FormRefused(violation));
+                let refusal = Refusal::FormRefused(violation);
+                match watch.mode() {
+                    Mode::Enforce => return this.give_up(refusal),
+                    Mode::Report => this.transfer.would_refuse.set(Some(refusal.code())),
+                }
+                watch.stop_watching();
             }
         }
     }

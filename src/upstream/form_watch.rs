@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::access::form::{FormLimits, FormReader, FormViolation};
+use crate::access::rights::Mode;
 
 /// A body under watch, or one that is let through after it was held back.
 #[derive(Debug)]
@@ -15,16 +16,15 @@ pub(super) struct FormWatch {
     chunks: VecDeque<Bytes>,
     held: u64,
     finished: bool,
+    mode: Mode,
 }
 
 impl FormWatch {
-    pub(super) fn new(limits: FormLimits) -> Self {
-        let reader = Some(FormReader::new(limits));
+    pub(super) fn new(limits: FormLimits, mode: Mode) -> Self {
         Self {
-            reader,
-            chunks: VecDeque::new(),
-            held: 0,
-            finished: false,
+            reader: Some(FormReader::new(limits)),
+            mode,
+            ..Self::unwatched()
         }
     }
 
@@ -34,7 +34,13 @@ impl FormWatch {
             chunks: VecDeque::new(),
             held: 0,
             finished: false,
+            mode: Mode::default(),
         }
+    }
+
+    /// What becomes of a body that does not hold.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Lets through what is held and all that follows.
@@ -92,7 +98,7 @@ mod tests {
     use super::*;
 
     fn watch() -> FormWatch {
-        FormWatch::new(FormLimits::default())
+        FormWatch::new(FormLimits::default(), Mode::Enforce)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A token reaches only what its user may do (contract, section 2: 403).
 
-use crate::support::{Answer, Ask, Client, Harness, run};
+use crate::support::wire::Framing;
+use crate::support::{Answer, Ask, Child, Client, Harness, run};
 
 fn with_users(users: &'static [(&'static str, &'static str)], test: impl AsyncFnOnce(Harness)) {
     run(async {
@@ -150,5 +151,162 @@ fn rights_that_are_taken_away_end_with_the_next_request() {
         harness.reload();
         assert_forbidden(&client.post("/api/SyncData", "{}").await, "route");
         assert_eq!(harness.upstream.requests(), 1);
+    });
+}
+
+/// A user whose rights are only reported: to one form on one route.
+const REPORTED: &[(&str, &str)] = &[(
+    "till-01",
+    "mode = \"report\"\nallow = [{ route = \"/api/SyncData\", forms = [\"setCustomer\"] }]",
+)];
+
+#[test]
+fn rights_that_are_only_reported_refuse_nothing_and_log_what_they_would() {
+    let late = format!(
+        "{{\"data\":\"{}\",\"form\":\"setCustomer\"}}",
+        "x".repeat(70_000)
+    );
+    let long = format!(
+        "{{\"form\":\"setCustomer\",\"data\":\"{}",
+        "x".repeat(200_000)
+    );
+    let cases: [(&str, &str, &str, Option<&str>); 10] = [
+        (
+            "/api/SyncData",
+            "application/json",
+            r#"{"form":"setCustomer"}"#,
+            None,
+        ),
+        (
+            "/api/GetData",
+            "application/json",
+            "{}",
+            Some("no_right_to_route"),
+        ),
+        (
+            "/api/SyncData",
+            "application/json",
+            r#"{"form":"setVoucher"}"#,
+            Some("no_right_to_form"),
+        ),
+        (
+            "/api/SyncData",
+            "text/plain",
+            r#"{"form":"setCustomer"}"#,
+            Some("unsupported_media_type"),
+        ),
+        (
+            "/api/SyncData",
+            "application/json",
+            "no JSON",
+            Some("form_refused"),
+        ),
+        (
+            "/api/SyncData",
+            "application/json",
+            "",
+            Some("form_refused"),
+        ),
+        (
+            "/api/SyncData",
+            "application/json",
+            &late,
+            Some("form_refused"),
+        ),
+        // What is wrong after the form was found, when the request is on its way already.
+        (
+            "/api/SyncData",
+            "application/json",
+            &format!("{long}\",\"Form\":\"setVoucher\"}}"),
+            Some("form_refused"),
+        ),
+        (
+            "/api/SyncData",
+            "application/json",
+            &format!("{long}\"}} {{}}"),
+            Some("form_refused"),
+        ),
+        (
+            "/api/SyncData",
+            "application/json",
+            &long,
+            Some("form_refused"),
+        ),
+    ];
+    run(async {
+        let child = Child::start(|files| files.users(REPORTED)).await;
+        let client = child.signed_in().await;
+        let mut requests = 0;
+        for (path, media, body, would_refuse) in cases {
+            let what = format!("{path} {media} {}", &body[..body.len().min(40)]);
+            for (framing, over_http2) in [(true, false), (false, false), (true, true)] {
+                let ask = Ask::post(path).field("Content-Type", media);
+                let ask = client.with_token(match framing {
+                    true => ask.sized(body),
+                    false => ask.chunked(body),
+                });
+                let answer = match over_http2 {
+                    true => client.connect_h2().await.exchange(&ask).await,
+                    false => client.connect().await.exchange(&ask).await,
+                };
+                requests += 1;
+                assert_eq!(answer.status, 200, "{what}: {answer:?}");
+                let seen = child.upstream.whole(requests).await;
+                assert_eq!(seen.length, body.len() as u64, "{what}");
+                if framing && !over_http2 {
+                    assert_eq!(seen.framing, Framing::Length(body.len() as u64), "{what}");
+                }
+                // The first record is that of the login.
+                let record = child.access_record(requests + 1).await;
+                assert_eq!(
+                    record["would_refuse"].as_str(),
+                    would_refuse,
+                    "{what}: {record}"
+                );
+                assert_eq!(record["status"], 200, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn where_rights_do_not_depend_on_the_body_it_is_not_asked_for() {
+    const USERS: &[(&str, &str)] = &[(
+        "till-01",
+        "allow = [{ route = \"/api/SyncData\", forms = [\"setCustomer\"] }]",
+    )];
+    with_users(USERS, async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let expecting = |path: &str| {
+            let ask = Ask::post(path).json(r#"{"form":"setVoucher"}"#);
+            client.with_token(ask.field("Expect", "100-continue"))
+        };
+        for (ask, status) in [
+            (expecting("/api/GetData"), 403),
+            (
+                expecting("/api/SyncData").field("Content-Encoding", "gzip"),
+                415,
+            ),
+        ] {
+            let mut connection = client.connect().await;
+            // The head alone: the client waits, and is refused with no `100 Continue` before.
+            connection.write(&ask.head(&client.name)).await;
+            let answer = connection.answer().await;
+            assert_eq!(
+                (answer.status, &answer.interim[..]),
+                (status, &[][..]),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(harness.upstream.connections(), 0);
+
+        let mut connection = client.connect().await;
+        let ask = expecting("/api/SyncData");
+        connection.write(&ask.head(&client.name)).await;
+        let (interim, _) = connection.response_head().await.unwrap();
+        assert_eq!(interim, 100, "the right depends on the form");
+        connection.write(br#"{"form":"setVoucher"}"#).await;
+        assert_forbidden(&connection.answer().await, "form");
+        assert_eq!(harness.upstream.connections(), 0);
     });
 }
