@@ -8,6 +8,7 @@ mod answers;
 mod authorize;
 mod bodies;
 mod brute_force;
+mod example_configs;
 mod forward;
 mod framing;
 mod headers;

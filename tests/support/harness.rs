@@ -110,6 +110,34 @@ impl Files {
         self.table.insert("routes".to_owned(), Value::Array(routes));
     }
 
+    /// Takes over a whole configuration, but for what a test must choose: ports, the upstream, and
+    /// the certificate.
+    #[allow(dead_code, reason = "not every test binary has such a test")]
+    pub fn adopt(&mut self, config: &str) {
+        let mut theirs: Table = config.parse().expect("a configuration");
+        for kept in [
+            "listen", "upstream", "tls", "accounts", "login", "log", "limits",
+        ] {
+            let ours = self.table.remove(kept);
+            let Some(Value::Table(ours)) = ours else {
+                continue;
+            };
+            let section = theirs.entry(kept).or_insert_with(|| Table::new().into());
+            let section = section.as_table_mut().expect("a section");
+            section.extend(ours);
+        }
+        self.table = theirs;
+        if self.table["listen"].get("http").is_some() {
+            self.set("listen.http", &["127.0.0.1:0"][..]);
+        }
+    }
+
+    /// Writes the account file as it is.
+    #[allow(dead_code, reason = "not every test binary has such a test")]
+    pub fn accounts(&self, text: &str) {
+        write(&self.directory().join("users.toml"), text, 0o600);
+    }
+
     /// Writes `config.toml`.
     pub fn write(&self) -> PathBuf {
         let path = self.directory.path().join("config.toml");
