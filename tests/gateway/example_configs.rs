@@ -222,7 +222,9 @@ fn a_payroll_run_comes_by_night_and_its_desk_by_day() {
         assert_calls(&harness, &desk, "payroll-desk", &desk_by_night).await;
 
         // In the morning its token still lives, and its hours are over.
-        harness.clock.advance(Duration::from_secs(9 * 3600 + 59 * 60));
+        harness
+            .clock
+            .advance(Duration::from_secs(9 * 3600 + 59 * 60));
         let morning: [Call<'_>; 1] = [("POST", "/api/SyncPayroll", "setPayroll", 403)];
         assert_calls(&harness, &payroll, "payroll", &morning).await;
     });

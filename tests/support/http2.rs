@@ -127,6 +127,12 @@ impl Feed {
             .is_ok()
     }
 
+    /// The next piece; false when nobody takes it any more.
+    #[allow(dead_code, reason = "not every test binary feeds bytes")]
+    pub async fn bytes(&self, piece: Bytes) -> bool {
+        self.0.send(Ok(Frame::data(piece))).await.is_ok()
+    }
+
     pub async fn trailers(&self, trailers: HeaderMap) {
         let _ = self.0.send(Ok(Frame::trailers(trailers))).await;
     }
