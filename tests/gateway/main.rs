@@ -22,6 +22,7 @@ mod plain_http;
 mod reload;
 mod resting;
 mod rights;
+mod rights_bodies;
 mod rights_matrix;
 mod shutdown;
 #[path = "../support/mod.rs"]
