@@ -201,6 +201,7 @@ class Syncgate(Peer):
     name = "syncgate"
     shows = "access records on"
     access = "true"
+    allow = '"*"'
 
     def path(self):
         return self.bench.syncgate
@@ -231,7 +232,7 @@ class Syncgate(Peer):
         ).stdout.strip()
         users = self.run / "users.toml"
         users.touch(mode=0o600)
-        users.write_text(f'[users.bench]\npassword = "{hashed}"\nallow = "*"\n')
+        users.write_text(f'[users.bench]\npassword = "{hashed}"\nallow = {self.allow}\n')
         self.password = password
         config = self.fill("syncgate.toml", "syncgate.toml", url=self.url(), access=self.access)
         return [self.path(), "run", "--config", config]
@@ -299,6 +300,24 @@ class SyncgateUnix(Syncgate):
         return f"unix:{self.bench.work / 'upstream.sock'}"
 
 
+class SyncgateRoutes(Syncgate):
+    name = "syncgate-routes"
+    shows = "rights by route and method, the body unread"
+    allow = """[
+  { route = "/api/SyncData", methods = ["POST"] },
+  { route = "/api/SyncVoucher", methods = ["POST"] },
+]"""
+
+
+class SyncgateForms(Syncgate):
+    name = "syncgate-forms"
+    shows = "rights by form, every body read to its end"
+    allow = """[
+  { route = "/api/SyncData", methods = ["POST"], forms = ["setCustomer", "bench", "get*"] },
+  { route = "/api/SyncVoucher", methods = ["POST"], forms = ["setCustomer", "bench", "get*"] },
+]"""
+
+
 class Direct(Peer):
     """No proxy at all: an upstream with TLS of its own, on the proxy's core."""
 
@@ -321,6 +340,6 @@ class Direct(Peer):
 
 ALL = [
     *(Syncgate, Nginx, NginxLua, HAProxy, Pingora, Envoy, Caddy),
-    *(SyncgateQuiet, SyncgateUnix, Direct),
+    *(SyncgateQuiet, SyncgateUnix, SyncgateRoutes, SyncgateForms, Direct),
 ]
 BY_NAME = {peer.name: peer for peer in ALL}

@@ -43,6 +43,7 @@ class Scenario:
             "BENCH_TOKEN": how.get("token", peer.token),
             "BENCH_PATH": path,
             "BENCH_BODY": str(how.get("body", 1024)),
+            "BENCH_ROWS": "1" if how.get("rows") else "0",
         }
         expect_bad = how.get("rejected", False)
         figures = self.generator(peer, command, environment)
@@ -322,6 +323,34 @@ class Access(Scenario):
         return self.wrk(peer, connections=64)
 
 
+class Rights(Scenario):
+    """What it costs that a right depends on the form in the body. Its ratio is the other way round:
+    `syncgate`, whose user may do everything, is what the others are measured by."""
+
+    name = "rights"
+    title = "What rights cost: POST of 1 KiB in rows, by rights = *, by route, by form"
+    peers = ["syncgate", "syncgate-routes", "syncgate-forms"]
+    columns = [("CPU µs", "cpu"), ("user", "user"), ("system", "system")]
+    columns += [("served/s of CPU", "served")]
+    ratios = [("it ÷ syncgate", "served")]
+    targets = {"syncgate-routes": (1.02, 1.01), "syncgate-forms": (1.08, 1.04)}
+    size, connections = 1024, 64
+
+    def measure(self, peer):
+        path = "/api/SyncVoucher"
+        how = {"connections": self.connections, "body": self.size, "path": path, "rows": True}
+        figures = self.wrk(peer, **how)
+        figures["served"] = 1e6 / figures["cpu"] if figures["cpu"] else 0.0
+        return figures
+
+
+class Rights8M(Rights):
+    name = "rights8m"
+    title = "What rights cost: POST of 8 MiB in rows, by rights = *, by route, by form"
+    targets = {"syncgate-routes": (1.02, 1.01), "syncgate-forms": (2.0, 1.4)}
+    size, connections = 8 * 2**20, 8
+
+
 class Profile(Scenario):
     name = "profile"
     title = "Where the time goes (1 KiB POST), from perf"
@@ -374,7 +403,7 @@ class Profile(Scenario):
 
 ALL = [
     *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
-    *(Latency, Open25, Open60, Syscalls, Access),
+    *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M),
 ]
 # Only when asked for: a profile is no figure.
 BY_NAME = {scenario.name: scenario for scenario in [*ALL, Profile]}
