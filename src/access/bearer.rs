@@ -80,7 +80,7 @@ mod tests {
         let token = issued.expose();
         let length = TokenFault::Malformed(MalformedToken::Length);
         #[rustfmt::skip]
-        let cases: [(&str, Vec<String>, TokenFault); 13] = [
+        let cases: [(&str, Vec<String>, TokenFault); 14] = [
             ("none", vec![], TokenFault::Missing),
             ("empty", vec![String::new()], TokenFault::Missing),
             ("scheme alone", vec!["Bearer".into()], TokenFault::Missing),
@@ -91,6 +91,7 @@ mod tests {
             ("no space", vec![format!("Bearer{token}")], length),
             ("tab", vec![format!("Bearer\t{token}")], length),
             ("basic", vec![format!("Basic {token}")], length),
+            ("another of six letters", vec![format!("Digest {token}")], length),
             ("trailing", vec![format!("{token} x")], length),
             ("quoted", vec![format!("\"{token}\"")], length),
             ("object", vec!["Bearer [object Object]".into()], TokenFault::WholeObject),

@@ -352,3 +352,57 @@ const WINDOW: usize = 16 * 1024;
 
 /// How many blocks are classified together.
 const GROUP: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::{FormLimits, FormReader, FormState, FormViolation};
+
+    fn read(limits: FormLimits, body: &str) -> Result<String, FormViolation> {
+        let mut reader = FormReader::new(limits);
+        reader.feed(body.as_bytes())?;
+        reader.finish().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_body_is_refused_as_soon_as_its_form_cannot_come_any_more() {
+        let limits = FormLimits {
+            lookahead: 256,
+            ..FormLimits::default()
+        };
+        // What is fed, and the verdict before the body ends.
+        let cases = [
+            (
+                r#"{"a":["#.to_owned() + &" ".repeat(185),
+                Ok(FormState::Pending),
+            ),
+            (
+                r#"{"a":["#.to_owned() + &" ".repeat(250),
+                Err(FormViolation::FormTooLate),
+            ),
+            (
+                r#"{"a":1}"#.to_owned() + &" ".repeat(57),
+                Err(FormViolation::MissingForm),
+            ),
+            (
+                r#"{"form":"x"}"#.to_owned() + &" ".repeat(500),
+                Ok(FormState::Found),
+            ),
+        ];
+        for (body, wanted) in cases {
+            let mut reader = FormReader::new(limits);
+            assert_eq!(reader.feed(body.as_bytes()), wanted, "{}", body.trim_end());
+        }
+    }
+
+    #[test]
+    fn a_form_is_as_long_as_its_text_and_not_as_its_escapes() {
+        let limits = FormLimits {
+            form: 100,
+            ..FormLimits::default()
+        };
+        let escaped = |count| format!(r#"{{"form":"{}"}}"#, r"\u0041".repeat(count));
+        assert_eq!(read(limits, &escaped(100)), Ok("A".repeat(100)));
+        let longer = read(limits, &escaped(101));
+        assert_eq!(longer, Err(FormViolation::FormTooLong));
+    }
+}

@@ -205,3 +205,179 @@ impl Authorized {
         (self.head, self.authorization)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use http::{Method, Request};
+
+    use super::*;
+    use crate::accounts::{AccountId, PasswordMark};
+    use crate::clock::{Clock, UnixSeconds};
+    use crate::route::{Destination, RouteSection, Routes};
+
+    const USERS: &str = r#"
+[users.till]
+password = "HASH"
+allow = [{ route = "/api/GetData" }, { route = "/api/SyncData", forms = ["setCustomer"] }]
+networks = ["127.0.0.0/8"]
+[users.new]
+password = "HASH"
+allow = [{ route = "/api/SyncData", forms = ["setCustomer"] }]
+mode = "report"
+[users.left]
+password = "HASH"
+disabled = true
+allow = "*"
+"#;
+
+    fn accounts() -> Accounts {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.toml");
+        let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ\
+                    $CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        std::fs::write(&path, USERS.replace("HASH", hash)).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        Accounts::open(&path, RouteSection::defaults()).expect("in order")
+    }
+
+    fn now() -> UnixMillis {
+        Clock::manual("2026-01-31T18:00:00Z".parse().expect("a moment")).now()
+    }
+
+    fn session(accounts: &Accounts, name: &str) -> Session {
+        let account = accounts.find(name).expect(name);
+        let expires = now().seconds().plus(std::time::Duration::from_secs(1));
+        Session::new(account.id(), account.password_mark(), expires)
+    }
+
+    #[test]
+    fn a_token_is_good_only_with_a_live_session_of_a_present_account() {
+        let accounts = accounts();
+        let till = session(&accounts, "till");
+        let user = authenticate(Some(till), &accounts, now()).expect("a live token");
+        assert_eq!(&**user.account().name(), "till");
+
+        let with = |expires| Session::new(till.account(), till.password_mark(), expires);
+        let nobody = Session::new(AccountId::new(99), till.password_mark(), till.expires());
+        let other = PasswordMark::from_bytes([1; 8]);
+        let cases = [
+            (None, TokenFault::Unknown),
+            (Some(with(now().seconds())), TokenFault::Expired),
+            (Some(with(UnixSeconds::new(0))), TokenFault::Expired),
+            (Some(nobody), TokenFault::UserGone),
+            (Some(session(&accounts, "left")), TokenFault::UserDisabled),
+            (
+                Some(Session::new(till.account(), other, till.expires())),
+                TokenFault::Revoked,
+            ),
+        ];
+        for (session, fault) in cases {
+            let verdict = authenticate(session, &accounts, now());
+            assert_eq!(verdict.err(), Some(fault), "{session:?}");
+        }
+    }
+
+    /// The verdict without the body, as a word.
+    fn authorized(name: &str, path: &str, peer: [u8; 4]) -> Result<Verdict, Refusal> {
+        let accounts = accounts();
+        let user = authenticate(Some(session(&accounts, name)), &accounts, now()).expect(name);
+        let routes = Routes::new(&RouteSection::defaults());
+        let Ok(Destination::Forward(route)) = routes.find(&Method::POST, path) else {
+            panic!("no route {path}");
+        };
+        let request = Request::post(format!("{}?x=1", path.to_uppercase()))
+            .header("content-length", "5")
+            .header("x-mark", "here")
+            .body(())
+            .expect("a request");
+        let (parts, ()) = request.into_parts();
+        authorize(&user, Ipv4Addr::from(peer).into(), now(), route, parts)
+    }
+
+    fn undecided(name: &str) -> Undecided {
+        match authorized(name, "/api/SyncData", [127, 0, 0, 1]) {
+            Ok(Verdict::DependsOnForm(undecided)) => undecided,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    fn code(verdict: Result<Authorized, Refusal>) -> (bool, Option<&'static str>) {
+        match verdict {
+            Ok(permit) => {
+                let reported = permit.reported().map(Refusal::code);
+                assert_eq!(
+                    permit.into_reported().map(|refusal| refusal.code()),
+                    reported
+                );
+                (true, reported)
+            }
+            Err(refusal) => (false, Some(refusal.code())),
+        }
+    }
+
+    #[test]
+    fn a_request_passes_with_the_right_or_with_its_lack_reported() {
+        let here = [127, 0, 0, 1];
+        let cases = [
+            ("till", "/api/GetData", here, (true, None)),
+            (
+                "till",
+                "/api/SyncVoucher",
+                here,
+                (false, Some("no_right_to_route")),
+            ),
+            (
+                "till",
+                "/api/GetData",
+                [10, 0, 0, 1],
+                (false, Some("not_admitted")),
+            ),
+            (
+                "new",
+                "/api/GetData",
+                [10, 0, 0, 1],
+                (true, Some("no_right_to_route")),
+            ),
+        ];
+        for (name, path, peer, wanted) in cases {
+            let verdict = authorized(name, path, peer).map(|verdict| match verdict {
+                Verdict::Permitted(permit) => permit,
+                Verdict::DependsOnForm(undecided) => panic!("{undecided:?}"),
+            });
+            assert_eq!(code(verdict), wanted, "{name} {path}");
+        }
+    }
+
+    #[test]
+    fn what_depends_on_the_form_is_decided_by_it() {
+        assert_eq!(undecided("till").mode(), Mode::Enforce);
+        assert_eq!(undecided("new").mode(), Mode::Report);
+        assert_eq!(undecided("till").headers()["x-mark"], "here");
+        let cases = [
+            ("till", "SETcustomer", (true, None)),
+            ("till", "setVoucher", (false, Some("no_right_to_form"))),
+            ("new", "setCustomer", (true, None)),
+            ("new", "setVoucher", (true, Some("no_right_to_form"))),
+        ];
+        for (name, form, wanted) in cases {
+            assert_eq!(code(undecided(name).decide(form)), wanted, "{name} {form}");
+        }
+        let unread = |name| code(undecided(name).decide_unread(Refusal::UnsupportedMediaType));
+        assert_eq!(unread("till"), (false, Some("unsupported_media_type")));
+        assert_eq!(unread("new"), (true, Some("unsupported_media_type")));
+    }
+
+    #[test]
+    fn a_permit_holds_the_request_as_it_is_to_be_sent() {
+        let permit = undecided("till").decide("setCustomer").expect("a right");
+        let (head, authorization) = permit.into_request();
+        assert_eq!(head.method, Method::POST);
+        assert_eq!(head.target.as_str(), "/api/SyncData?x=1");
+        assert_eq!(head.headers["x-mark"], "here");
+        assert!(head.sent_length);
+        assert_eq!(authorization, AuthorizationHeader::Strip);
+    }
+}

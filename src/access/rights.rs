@@ -261,6 +261,7 @@ mod tests {
     use super::{Allow, AllowEntry, Decision, MissingRight, Rights, RightsError};
 
     const ROUTES: [&str; 3] = ["/api/SyncData", "/api/SyncVoucher", "/api/GetData"];
+    const FORMS: [&str; 3] = ["A", "B", "AB"];
 
     fn entry(route: &str, methods: &[Method], forms: &[&str]) -> AllowEntry {
         AllowEntry {
@@ -282,12 +283,30 @@ mod tests {
             Decision::Denied(MissingRight::Method) => "method".to_owned(),
             Decision::Denied(MissingRight::Form) => "form".to_owned(),
             Decision::AllowedForForms(forms) => {
-                let passes: Vec<&str> = ["A", "B", "AB"]
+                let passes: Vec<&str> = FORMS
                     .into_iter()
                     .filter(|form| forms.permits(form))
                     .collect();
                 passes.join(" ")
             }
+        }
+    }
+
+    /// The verdict with each of the forms, which has to fit the one without.
+    fn assert_fits(rights: &Rights, route: usize, method: &Method, verdict: &str) {
+        for form in FORMS {
+            let wanted = match verdict {
+                "all" => Ok(()),
+                "route" => Err(MissingRight::Route),
+                "method" => Err(MissingRight::Method),
+                forms if forms.split(' ').any(|listed| listed == form) => Ok(()),
+                _ => Err(MissingRight::Form),
+            };
+            assert_eq!(
+                rights.decide_with_form(route, method, form),
+                wanted,
+                "{form}"
+            );
         }
     }
 
@@ -364,6 +383,16 @@ mod tests {
                     verdict(&rights, 2, &post),
                 ];
                 assert_eq!(verdicts, wanted, "{name}");
+                let asked = [
+                    (0, &post),
+                    (0, &get),
+                    (0, &Method::PUT),
+                    (1, &post),
+                    (2, &post),
+                ];
+                for ((route, method), verdict) in asked.into_iter().zip(wanted) {
+                    assert_fits(&rights, route, method, verdict);
+                }
                 assert_eq!(verdict(&rights, 3, &post), "route", "{name}: no such route");
             }
         }
@@ -383,6 +412,14 @@ mod tests {
             }
         }
         assert_eq!(verdict(&Rights::default(), 0, &Method::POST), "route");
+    }
+
+    /// The last entry of a list.
+    fn allow_alone(allow: &Allow) -> Vec<AllowEntry> {
+        match allow {
+            Allow::Everything => Vec::new(),
+            Allow::Entries(entries) => entries.last().cloned().into_iter().collect(),
+        }
     }
 
     #[test]
@@ -420,6 +457,9 @@ mod tests {
             let error = Rights::compile(&allow, &ROUTES).expect_err(text);
             assert_eq!(error, wanted);
             assert_eq!(error.entry(), 1, "{text}");
+            let first = Allow::Entries(allow_alone(&allow));
+            let error = Rights::compile(&first, &ROUTES).expect_err(text);
+            assert_eq!(error.entry(), 0, "{text}");
             assert!(error.to_string().starts_with(text), "{error}");
         }
     }
