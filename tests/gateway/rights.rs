@@ -1,5 +1,8 @@
 //! A token reaches only what its user may do (contract, section 2: 403).
 
+use std::time::Duration;
+
+use crate::support::harness::{password, users_toml};
 use crate::support::wire::Framing;
 use crate::support::{Answer, Ask, Child, Client, Harness, run};
 
@@ -308,5 +311,59 @@ fn where_rights_do_not_depend_on_the_body_it_is_not_asked_for() {
         connection.write(br#"{"form":"setVoucher"}"#).await;
         assert_forbidden(&connection.answer().await, "form");
         assert_eq!(harness.upstream.connections(), 0);
+    });
+}
+
+#[test]
+fn a_user_is_valid_from_one_moment_to_another_and_so_are_its_tokens() {
+    // The clock stands at 10:02:42.
+    const USERS: &[(&str, &str)] = &[
+        (
+            "till-01",
+            "allow = \"*\"\nvalid_until = 2025-04-23T11:02:42Z",
+        ),
+        (
+            "shop-02",
+            "allow = \"*\"\nvalid_from = 2025-04-23T11:02:42Z",
+        ),
+    ];
+    with_users(USERS, async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let log_in = async |name: &str| {
+            let ask = Ask::login(name, &password(name));
+            harness.anonymous().send(ask).await.status
+        };
+        assert_eq!(log_in("shop-02").await, 401);
+        harness.clock.advance(Duration::from_millis(3_599_999));
+        assert_eq!(client.post("/api/SyncData", "{}").await.status, 200);
+        assert_eq!(log_in("shop-02").await, 401);
+        harness.clock.advance(Duration::from_millis(1));
+        let answer = client.post("/api/SyncData", "{}").await;
+        assert_forbidden(&answer, "the account is not valid any more");
+        assert_eq!(log_in("till-01").await, 401);
+        let shop = harness.signed_in_as("shop-02").await;
+        assert_eq!(shop.post("/api/SyncData", "{}").await.status, 200);
+    });
+}
+
+#[test]
+fn a_role_reports_only_for_users_all_of_whose_roles_do() {
+    const ROLES: &str =
+        "[roles.reported]\nallow = []\nmode = \"report\"\n[roles.enforced]\nallow = []\n";
+    run(async {
+        let harness = Harness::start(|files| {
+            let users = users_toml(&[
+                ("till-01", "roles = [\"reported\"]"),
+                ("both-02", "roles = [\"reported\", \"enforced\"]"),
+                ("own-03", "roles = [\"reported\"]\nmode = \"enforce\""),
+            ]);
+            files.accounts(&(users + ROLES));
+        });
+        for (name, status) in [("till-01", 200), ("both-02", 403), ("own-03", 403)] {
+            let client = harness.signed_in_as(name).await;
+            let answer = client.post("/api/SyncData", "{}").await;
+            assert_eq!(answer.status, status, "{name}: {answer:?}");
+        }
+        assert_eq!(harness.upstream.requests(), 1);
     });
 }
