@@ -22,6 +22,8 @@ pub struct ClientConnection {
     heads: Cell<u64>,
     response_over: Cell<bool>,
     lingers: Cell<bool>,
+    dismissed: Cell<bool>,
+    sent_away: Cell<bool>,
     written: Cell<u64>,
     blocked: Cell<bool>,
     offered: Cell<usize>,
@@ -69,6 +71,8 @@ impl ClientConnection {
             heads: Cell::new(0),
             response_over: Cell::new(false),
             lingers: Cell::new(false),
+            dismissed: Cell::new(false),
+            sent_away: Cell::new(false),
             written: Cell::new(0),
             blocked: Cell::new(false),
             offered: Cell::new(0),
@@ -187,6 +191,28 @@ impl ClientConnection {
     /// linger, or the client's kernel throws the answer away.
     pub fn will_linger(&self) {
         self.lingers.set(true);
+    }
+
+    /// The client is asked to leave when what is under way is done.
+    pub fn dismiss(&self) {
+        self.dismissed.set(true);
+    }
+
+    /// Whether the client was asked to leave.
+    #[must_use]
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.get()
+    }
+
+    /// The client is told to leave at once, whatever is under way.
+    pub fn send_away(&self) {
+        self.sent_away.set(true);
+    }
+
+    /// Whether the client was told to leave at once.
+    #[must_use]
+    pub fn is_sent_away(&self) -> bool {
+        self.sent_away.get()
     }
 
     /// Whether the connection has to linger.

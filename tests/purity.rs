@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "route",
     "refusal",
     "session",
@@ -22,6 +22,7 @@ const PURE: [&str; 16] = [
     "login/generations",
     "login/guard",
     "upstream/headers",
+    "server/frame_budget",
 ];
 
 /// Paths whose presence makes a file impure, however they are reached.

@@ -45,7 +45,7 @@ pub(super) async fn serve(
     match protocol {
         Protocol::Http { https_port } => {
             let client = Rc::new(ClientConnection::new(peer, Transport::Plain { https_port }));
-            let stream = ClientStream::new(Wire::Plain(socket), Rc::clone(&client), true);
+            let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
             Box::pin(http1::serve(stream, gateway, client, watch)).await;
         }
         Protocol::Https {
@@ -64,10 +64,12 @@ pub(super) async fn serve(
             };
             let transport = Transport::Tls { server_name };
             let client = Rc::new(ClientConnection::new(peer, transport));
-            let stream = ClientStream::new(Wire::Tls(tls), Rc::clone(&client), !h2);
+            let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
+                let stream = ClientStream::http2(wire, known);
                 Box::pin(http2::serve(stream, gateway, client, watch)).await;
             } else {
+                let stream = ClientStream::http1(wire, known);
                 Box::pin(http1::serve(stream, gateway, client, watch)).await;
             }
         }

@@ -48,13 +48,19 @@ pub(super) async fn serve(
     let mut stuck = None;
     let mut served = 0;
     let mut ending = false;
+    let mut sent_away = false;
     poll_fn(|cx| {
         loop {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
+            if client.is_sent_away() && !sent_away {
+                sent_away = true;
+                idle.as_mut().reset(Instant::now() + limits.linger);
+            }
             if watch.has_begun() && !ending {
                 ending = true;
+                client.dismiss();
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
@@ -70,6 +76,9 @@ pub(super) async fn serve(
             if idle.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            if sent_away {
+                return Poll::Ready(());
+            }
             let at_rest = client.in_flight() == 0 && client.served() == served;
             if at_rest && ending {
                 // GOAWAY was sent a while ago and the client does not leave.
@@ -77,6 +86,7 @@ pub(super) async fn serve(
             }
             if at_rest {
                 ending = true;
+                client.dismiss();
                 connection.as_mut().graceful_shutdown();
                 idle.as_mut().reset(Instant::now() + limits.linger);
                 continue;

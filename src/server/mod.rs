@@ -4,6 +4,7 @@
 mod connection;
 pub mod development;
 mod drain;
+mod frame_budget;
 mod http1;
 mod http2;
 mod listener;

@@ -1,6 +1,7 @@
 //! The byte stream of a client connection, encrypted or not, with an eye on what passes: it tells
-//! the connection's phase, puts back bytes that were read ahead, and keeps hyper's own bare answers
-//! from the client, so that the gateway can answer in their place.
+//! the connection's phase, puts back bytes that were read ahead, keeps hyper's own bare answers from
+//! the client, so that the gateway can answer in their place, and sends away an HTTP/2 client that
+//! floods the connection with frames.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use super::frame_budget::{Flood, FrameBudget};
 use super::socket::Socket;
 use crate::client::{ClientConnection, Phase};
 
@@ -26,6 +29,37 @@ pub(super) struct ClientStream {
     /// Whether hyper's own answers and its shutdown are kept back: HTTP/1, while hyper is at work.
     guards: bool,
     kept_back: Option<u16>,
+    /// HTTP/2 only.
+    frames: Option<Box<Frames>>,
+}
+
+/// The frames of an HTTP/2 connection.
+#[derive(Debug)]
+struct Frames {
+    budget: FrameBudget,
+    began: Instant,
+    /// What is left to be said to a client that sent too many. Nothing of its own is read then, and
+    /// nothing of hyper's is written.
+    last_words: Option<LastWords>,
+}
+
+/// A GOAWAY frame that is being written, and what then follows.
+#[derive(Debug)]
+struct LastWords {
+    goaway: Bytes,
+    said: bool,
+    /// How many bytes of the client's are still thrown away before the connection is cut.
+    patience: usize,
+}
+
+impl LastWords {
+    fn new(goaway: Vec<u8>) -> Self {
+        Self {
+            goaway: goaway.into(),
+            said: false,
+            patience: PATIENCE,
+        }
+    }
 }
 
 /// What the bytes go over.
@@ -36,14 +70,27 @@ pub(super) enum Wire {
 }
 
 impl ClientStream {
-    pub(super) fn new(wire: Wire, client: Rc<ClientConnection>, guards: bool) -> Self {
-        let ahead = Bytes::new();
+    pub(super) fn http1(wire: Wire, client: Rc<ClientConnection>) -> Self {
         Self {
             wire,
             client,
-            ahead,
-            guards,
+            ahead: Bytes::new(),
+            guards: true,
             kept_back: None,
+            frames: None,
+        }
+    }
+
+    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>) -> Self {
+        let frames = Frames {
+            budget: FrameBudget::new(),
+            began: Instant::now(),
+            last_words: None,
+        };
+        Self {
+            guards: false,
+            frames: Some(Box::new(frames)),
+            ..Self::http1(wire, client)
         }
     }
 
@@ -85,10 +132,96 @@ impl ClientStream {
         own
     }
 
-    fn after_write(&self, result: &Poll<io::Result<usize>>) {
-        match result {
-            Poll::Pending => self.client.wrote(None),
-            Poll::Ready(result) => self.client.wrote(Some(*result.as_ref().unwrap_or(&0))),
+    /// Whether a flooding client is being sent away: hyper's writes go nowhere then.
+    fn is_parting(&self) -> bool {
+        let frames = self.frames.as_ref();
+        frames.is_some_and(|frames| frames.last_words.is_some())
+    }
+
+    /// Counts what an HTTP/2 client sent; whether it is to be sent away.
+    fn floods(&mut self, read: &[u8]) -> bool {
+        let Some(frames) = &mut self.frames else {
+            return false;
+        };
+        let began = frames.began;
+        let Err(flood) = frames.budget.receive(read, || began.elapsed()) else {
+            return false;
+        };
+        tracing::info!(
+            peer = self.client.peer_text(),
+            "an HTTP/2 client was sent away: too many {} frames",
+            match flood {
+                Flood::Control => "PING, SETTINGS or PRIORITY",
+                Flood::Windows => "WINDOW_UPDATE",
+                Flood::Resets => "RST_STREAM",
+            }
+        );
+        frames.last_words = Some(LastWords::new(frames.budget.goaway()));
+        self.client.send_away();
+        true
+    }
+
+    /// hyper ends an HTTP/2 connection: one that it gave up is ended as a flooded one.
+    fn gives_up(&mut self) -> bool {
+        let Some(frames) = &mut self.frames else {
+            return false;
+        };
+        let given_up = frames.budget.has_said_goaway() && !self.client.is_dismissed();
+        if given_up && frames.last_words.is_none() {
+            frames.last_words = Some(LastWords::new(Vec::new()));
+            self.client.send_away();
+        }
+        frames.last_words.is_some()
+    }
+
+    /// Says GOAWAY, ends the sending side, and throws away what still comes until the client ends
+    /// its own: a socket closed with unread bytes would take the GOAWAY with it.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let last_words = self
+            .frames
+            .as_mut()
+            .and_then(|frames| frames.last_words.as_mut());
+        let (Wire::Tls(stream), Some(words)) = (&mut self.wire, last_words) else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut stream = Pin::new(stream.as_mut());
+        while !words.said {
+            if words.goaway.is_empty() {
+                ready!(stream.as_mut().poll_flush(cx))?;
+                ready!(stream.as_mut().poll_shutdown(cx))?;
+                words.said = true;
+            } else {
+                let written = ready!(stream.as_mut().poll_write(cx, &words.goaway))?;
+                words.goaway.advance(written);
+            }
+        }
+        let mut scrap = [0; 4096];
+        loop {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            ready!(stream.as_mut().poll_read(cx, &mut scrap))?;
+            if scrap.filled().is_empty() || words.patience == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            words.patience = words.patience.saturating_sub(scrap.filled().len());
+        }
+    }
+
+    fn after_write<'a>(
+        &mut self,
+        result: &Poll<io::Result<usize>>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let Poll::Ready(result) = result else {
+            return self.client.wrote(None);
+        };
+        let mut written = *result.as_ref().unwrap_or(&0);
+        self.client.wrote(Some(written));
+        if let Some(frames) = &mut self.frames {
+            for piece in pieces {
+                let here = written.min(piece.len());
+                frames.budget.send(&piece[..here]);
+                written -= here;
+            }
         }
     }
 }
@@ -107,6 +240,9 @@ impl AsyncRead for ClientStream {
             this.client.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
+        if this.is_parting() {
+            return this.poll_part(cx);
+        }
         let before = buf.filled().len();
         ready!(match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -114,6 +250,10 @@ impl AsyncRead for ClientStream {
         })?;
         if buf.filled().len() > before {
             this.client.bytes_arrived();
+            if this.floods(&buf.filled()[before..]) {
+                buf.set_filled(before);
+                return this.poll_part(cx);
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -126,14 +266,14 @@ impl AsyncWrite for ClientStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.keeps_back(buf) {
+        if this.keeps_back(buf) || this.is_parting() {
             return Poll::Ready(Ok(buf.len()));
         }
         let result = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         };
-        this.after_write(&result);
+        this.after_write(&result, std::iter::once(buf));
         result
     }
 
@@ -147,14 +287,14 @@ impl AsyncWrite for ClientStream {
             .iter()
             .find(|buf| !buf.is_empty())
             .map_or(&[][..], |buf| &buf[..]);
-        if this.keeps_back(first) {
+        if this.keeps_back(first) || this.is_parting() {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let result = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         };
-        this.after_write(&result);
+        this.after_write(&result, bufs.iter().map(|buf| &buf[..]));
         result
     }
 
@@ -167,6 +307,9 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.is_parting() {
+            return Poll::Ready(Ok(()));
+        }
         let flushed = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
@@ -183,9 +326,15 @@ impl AsyncWrite for ClientStream {
         if self.guards {
             return Poll::Ready(Ok(()));
         }
+        if self.gives_up() {
+            return self.poll_part(cx);
+        }
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }
+
+/// How much of a flood is read on, so that a client that is still sending learns why it must go.
+const PATIENCE: usize = 1024 * 1024;

@@ -9,6 +9,7 @@ mod authorize;
 mod bodies;
 mod brute_force;
 mod example_configs;
+mod floods;
 mod forward;
 mod framing;
 mod headers;

@@ -3,15 +3,18 @@
 use super::client::{Client, Connection};
 use super::{tls, wire::Broken};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
 /// An HTTP/2 connection of which the test writes every byte.
 pub struct Frames(Connection);
@@ -46,25 +49,27 @@ impl Frames {
     }
 
     async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len())
-            .expect("a short frame")
-            .to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend_from_slice(&[kind, flags]);
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        // The gateway may have hung up by now: then its verdict tells.
-        let _ = self.0.try_write(&frame).await;
+        self.send(&frame(kind, flags, stream, payload)).await;
+    }
+
+    /// Sends frames as they are; whether they could be written. The gateway may have hung up by
+    /// now: then its verdict tells.
+    pub async fn send(&mut self, frames: &[u8]) -> bool {
+        self.0.try_write(frames).await.is_ok()
+    }
+
+    /// The next frame, unless the connection ended: its kind, flags, stream and payload.
+    pub async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let head = self.0.exactly(9).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+        let payload = self.0.exactly(length).await.ok()?;
+        Some((head[3], head[4], stream, payload))
     }
 
     /// Sends a header section of literal fields on a stream.
     pub async fn headers(&mut self, stream: u32, fields: &[(&str, &str)], last: bool) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.push(0);
-            literal(&mut block, name.as_bytes());
-            literal(&mut block, value.as_bytes());
-        }
+        let block = block(fields);
         let flags = END_HEADERS | if last { END_STREAM } else { 0 };
         self.frame(HEADERS, flags, stream, &block).await;
     }
@@ -91,11 +96,42 @@ impl Frames {
                 HEADERS if on == stream => return Verdict::Answered(status(&payload)),
                 RST_STREAM if on == stream => return Verdict::Reset(number(&payload)),
                 GOAWAY => return Verdict::GoAway(number(&payload[4..])),
-                SETTINGS | WINDOW_UPDATE | DATA | HEADERS | RST_STREAM => {}
+                SETTINGS | WINDOW_UPDATE | DATA | HEADERS | RST_STREAM | PING => {}
                 other => panic!("a frame of type {other} that the test does not expect"),
             }
         }
     }
+}
+
+/// The bytes of a frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len())
+        .expect("a short frame")
+        .to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A header block of literal fields that enter no table.
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        literal(&mut block, name.as_bytes());
+        literal(&mut block, value.as_bytes());
+    }
+    block
+}
+
+/// A literal field that enters the dynamic table, from which one byte then names it.
+pub fn indexed(name: &str, value: &str) -> Vec<u8> {
+    let mut field = vec![0x40];
+    literal(&mut field, name.as_bytes());
+    literal(&mut field, value.as_bytes());
+    field
 }
 
 fn number(bytes: &[u8]) -> u32 {
