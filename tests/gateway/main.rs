@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "the support module serves any test binary")]
 
 mod answers;
+mod attacks;
 mod authorize;
 mod bodies;
 mod brute_force;
