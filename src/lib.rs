@@ -37,4 +37,5 @@ pub mod control;
 pub mod limits;
 pub mod observe;
 mod private_file;
+pub mod process;
 pub mod sample_backend;

@@ -1,22 +1,26 @@
 //! `syncgate check`.
 
 use std::error::Error;
+use std::io::{self, Write as _};
 
 use clap::Args;
 
 use super::failure::Failure;
+use super::run::needs;
 use super::{ConfigFile, print, warn};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::identity::Identities;
+use crate::process;
 use crate::server::tls::Certificates;
 use crate::upstream::BackendCredentials;
 
 /// Say whether the configuration and all that it names is in order
 ///
 /// Reads the configuration, the accounts, the certificates and their keys as `run` would, and says
-/// everything that is wrong. Listens on no address and connects to nothing.
+/// everything that is wrong, also where started as root: it becomes the user of [process] and sees
+/// whether that one can read the files. Listens on no address and connects to nothing.
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     #[command(flatten)]
@@ -31,10 +35,16 @@ impl CheckCommand {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
         let facts = open_all(&loaded.config, &Clock::system()).map_err(Failure::Usage)?;
+        let protections = process::protect(&loaded.config.process, &needs(&loaded.config))?;
+        for missing in &protections.off {
+            // Nowhere to say it is no failure of the command.
+            let _ = writeln!(io::stderr(), "warning: {missing}");
+        }
         let mut output = format!("{} is in order\n", self.config.path.display());
         for fact in facts {
             output.push_str(&format!("  {fact}\n"));
         }
+        output.push_str(&format!("  process: {}\n", protections.on.join("; ")));
         if self.show {
             let settings = toml::to_string(&loaded.config).map_err(Failure::other)?;
             output.push('\n');

@@ -1,14 +1,18 @@
 //! `syncgate run`.
 
+use std::net::IpAddr;
+
 use clap::Args;
 
 use super::failure::Failure;
 use super::signals::serve_until_stopped;
 use super::{ConfigFile, warn};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Config};
 use crate::observe::Logs;
-use crate::server::{Server, StartError};
+use crate::process::{self, Needs, ProcessError};
+use crate::server::{Listeners, Server, StartError};
+use crate::upstream::UpstreamUrl;
 
 /// Serve, until SIGTERM or Ctrl-C
 ///
@@ -26,8 +30,15 @@ impl RunCommand {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
         let config = loaded.config;
+        // In this order: addresses with the rights of the start, then none more than needed, and
+        // only then a second thread.
+        let owner = process::to_become(&config.process).map_err(ProcessError::User)?;
+        let listeners = Listeners::bind(&config, owner.as_ref())?;
+        let protections = process::protect(&config.process, &needs(&config))?;
         let logs = Logs::start(&config.log);
-        let server = Server::start(&config, Clock::system(), logs.access_sink())?;
+        protections.log();
+        let sink = logs.access_sink();
+        let server = Server::start_on(listeners, &config, Clock::system(), sink)?;
         tracing::info!(
             https = ?server.https(),
             http = ?server.http(),
@@ -35,6 +46,30 @@ impl RunCommand {
             "serving"
         );
         serve_until_stopped(server).map_err(Failure::other)
+    }
+}
+
+/// What the process goes on needing once it listens.
+pub(super) fn needs(config: &Config) -> Needs {
+    let is_name = |host: &str| host.parse::<IpAddr>().is_err();
+    Needs {
+        files: config.files(),
+        socket: config.admin.socket.clone(),
+        names: match &config.upstream.url {
+            UpstreamUrl::Http { host, .. } => is_name(host),
+            UpstreamUrl::Unix(_) => false,
+        },
+    }
+}
+
+impl From<ProcessError> for Failure {
+    fn from(error: ProcessError) -> Self {
+        match error {
+            ProcessError::User(_) | ProcessError::Unreadable { .. } => Self::usage(error),
+            ProcessError::Become { .. }
+            | ProcessError::Refused { .. }
+            | ProcessError::Confine(_) => Self::other(error),
+        }
     }
 }
 

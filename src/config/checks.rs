@@ -11,6 +11,7 @@ use bytesize::ByteSize;
 use super::Config;
 use super::document::{Document, Step};
 use super::report::Problem;
+use crate::process::RunAs;
 use crate::route::{AuthorizationHeader, RouteSection};
 use crate::upstream::UpstreamUrl;
 
@@ -37,8 +38,12 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     identity(config, document);
 }
 
-/// Checks that the files are there.
+/// Checks that the files are there, and the user of the process.
 pub(super) fn files(config: &Config, document: &mut Document<'_>) {
+    if let Err(error) = RunAs::find(&config.process) {
+        let problem = Problem::error(error.to_string()).remedy(error.remedy());
+        report(document, &["process", error.key()].map(Step::Key), problem);
+    }
     let accounts = &config.accounts.file;
     let remedy = "`syncgate user add NAME` creates it with a first user";
     file(

@@ -95,6 +95,22 @@ impl Config {
         load(path).map(|loaded| loaded.config)
     }
 
+    /// Every file that is read again while the gateway runs.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.tls.certificates.iter();
+        let pairs = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
+        let credentials = self.routes.iter();
+        let credentials = credentials.filter_map(|route| route.authorization_file.as_ref());
+        [&self.accounts.file]
+            .into_iter()
+            .chain(pairs)
+            .chain(credentials)
+            .chain(&self.identity.key)
+            .chain(&self.identity.published)
+            .cloned()
+            .collect()
+    }
+
     fn resolve(&mut self, directory: &Path) {
         let resolve = |path: &mut PathBuf| *path = directory.join(&*path);
         resolve(&mut self.accounts.file);

@@ -22,6 +22,7 @@ use crate::identity::IdentitySection;
 use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
+use crate::process::ProcessSection;
 use crate::reply::AnswersSection;
 use crate::route::RouteSection;
 use crate::server::{ListenSection, TlsSection};
@@ -55,6 +56,8 @@ pub struct Config {
     pub admin: AdminSection,
     /// What is logged.
     pub log: LogSection,
+    /// What the process may do to the machine.
+    pub process: ProcessSection,
 }
 
 impl Default for Config {
@@ -72,15 +75,16 @@ impl Default for Config {
             answers: AnswersSection::default(),
             admin: AdminSection::default(),
             log: LogSection::default(),
+            process: ProcessSection::default(),
         }
     }
 }
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 12] = [
+    pub const SECTIONS: [&'static str; 13] = [
         "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "identity",
-        "answers", "admin", "log",
+        "answers", "admin", "log", "process",
     ];
 
     /// Reads every section; one that the file leaves out has its defaults.
@@ -101,6 +105,7 @@ impl Config {
             answers: document.section("answers").unwrap_or_default(),
             admin: document.section("admin").unwrap_or_default(),
             log: document.section("log").unwrap_or_default(),
+            process: document.section("process").unwrap_or_default(),
         }
     }
 

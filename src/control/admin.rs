@@ -70,14 +70,18 @@ pub(crate) struct AdminListeners {
 }
 
 impl AdminListeners {
-    /// Opens what is configured: nothing, unless something is.
+    /// Opens what is configured: nothing, unless something is. The socket belongs to the user and
+    /// group `owner`, if the process is to become another.
     ///
     /// # Errors
     /// The first that cannot be opened.
-    pub(crate) fn bind(section: &AdminSection) -> Result<Self, AdminError> {
+    pub(crate) fn bind(
+        section: &AdminSection,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, AdminError> {
         let mut listeners = Self::default();
         if let Some(path) = &section.socket {
-            let bound = socket::bind(path);
+            let bound = socket::bind(path, owner);
             listeners.socket = Some(bound.map_err(|cause| AdminError::Socket {
                 path: path.clone(),
                 cause,

@@ -37,6 +37,7 @@ use crate::gateway::Shared;
 use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
+use crate::process::RunAs;
 use crate::route::Routes;
 use crate::store::TokenStore;
 use crate::upstream::{BackendCredentials, CredentialError};
@@ -58,6 +59,30 @@ pub struct Server {
     loads: Vec<Arc<Load>>,
     stop: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// The addresses of a gateway, bound but not served yet. What needs more rights than serving does
+/// is over with it.
+#[derive(Debug)]
+pub struct Listeners {
+    https: Vec<TcpListener>,
+    http: Vec<TcpListener>,
+    admin: AdminListeners,
+}
+
+impl Listeners {
+    /// Binds what the configuration names. What is a file among it belongs to `owner`, if the
+    /// process is to become another user.
+    ///
+    /// # Errors
+    /// The first address that cannot be had.
+    pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
+        Ok(Self {
+            admin: AdminListeners::bind(&config.admin, owner.map(RunAs::numbers))?,
+            https: bind_all(&config.listen.https)?,
+            http: bind_all(&config.listen.http)?,
+        })
+    }
 }
 
 /// Why a gateway did not start.
@@ -106,15 +131,26 @@ impl Server {
         clock: Clock,
         sink: Option<AccessSink>,
     ) -> Result<Self, StartError> {
+        Self::start_on(Listeners::bind(config, None)?, config, clock, sink)
+    }
+
+    /// As [`Server::start`], on addresses that have been bound before.
+    ///
+    /// # Errors
+    /// What could not be opened; nothing is left running then.
+    pub fn start_on(
+        listeners: Listeners,
+        config: &Config,
+        clock: Clock,
+        sink: Option<AccessSink>,
+    ) -> Result<Self, StartError> {
+        let Listeners { https, http, admin } = listeners;
         let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
         accounts.log_warnings();
         let identities = Identities::open(&config.identity)?;
         let credentials = BackendCredentials::open(&config.routes)?;
-        let admin = AdminListeners::bind(&config.admin)?;
-        let https = bind_all(&config.listen.https)?;
-        let http = bind_all(&config.listen.http)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let random = SystemRandom::new();
         let shared = Arc::new(Shared {

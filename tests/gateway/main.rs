@@ -21,6 +21,7 @@ mod login_cache;
 mod logs;
 mod pipelining;
 mod plain_http;
+mod process;
 mod reload;
 mod resting;
 mod rights;

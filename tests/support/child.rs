@@ -21,7 +21,7 @@ pub struct Child {
     identity: Identity,
     output: Arc<Output>,
     pipes: Vec<std::thread::JoinHandle<()>>,
-    _files: Files,
+    files: Files,
 }
 
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Child {
             identity,
             output,
             pipes,
-            _files: files,
+            files,
         };
         child.https = child.until("the address it listens on", listening).await;
         child
@@ -147,6 +147,16 @@ impl Child {
         line.and_then(|rest| rest.split_whitespace().next())
             .and_then(|number| number.parse().ok())
             .expect("a peak of resident memory")
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The files that it reads.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -79,6 +79,13 @@ impl Files {
         section.insert(key.to_owned(), value.into().0);
     }
 
+    /// What `section.key` was set to.
+    pub fn text(&self, key: &str) -> String {
+        let (section, key) = key.split_once('.').expect("section.key");
+        let text = self.table[section][key].as_str().expect("a text");
+        text.to_owned()
+    }
+
     /// Serves these certificates, by the name of their files.
     pub fn certificates(&mut self, names: &[&str]) {
         let pairs: Vec<Value> = names

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -24,18 +24,24 @@ fn mark(path: &Path) -> io::Result<Mark> {
     Ok((found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
 }
 
-/// Binds `path`. The file of a gateway that ended without removing it is replaced, anything else is
+/// Binds `path`, for the user and group `owner` if it is to be another's than the process's. The file of a gateway that ended without removing it is replaced, anything else is
 /// left alone.
 ///
 /// # Errors
 /// When something is in the way, or the directory does not allow it.
-pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+pub(super) fn bind(
+    path: &Path,
+    owner: Option<(u32, u32)>,
+) -> io::Result<(UnixListener, SocketFile)> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     // Nobody can connect before the socket listens, so that its mode comes in time.
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    if let Some((user, group)) = owner {
+        lchown(path, Some(user), Some(group))?;
+    }
     let file = SocketFile {
         path: path.to_owned(),
         made: mark(path)?,
@@ -82,12 +88,12 @@ mod tests {
     fn the_socket_is_its_owner_s_alone_and_goes_with_its_listener() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
-        let (listener, file) = bind(&path).unwrap();
+        let (listener, file) = bind(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        let taken = bind(&path).unwrap_err().to_string();
+        let taken = bind(&path, None).unwrap_err().to_string();
         assert!(taken.contains("another program"), "{taken}");
         drop(listener);
-        let (_again, new) = bind(&path).unwrap();
+        let (_again, new) = bind(&path, None).unwrap();
         // The file of the first has been replaced, and is not its to remove any more.
         drop(file);
         assert!(path.exists());
@@ -100,7 +106,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious");
         fs::write(&path, "kept").unwrap();
-        assert!(bind(&path).is_err());
+        assert!(bind(&path, None).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
     }
 }

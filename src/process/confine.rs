@@ -1,0 +1,184 @@
+//! Landlock: the kernel lets the process open the files it needs and no others, and open no further
+//! listening port, whatever code comes to run in it.
+//!
+//! Folders are allowed, not files: a file that is renamed over another is a new one, and is read
+//! again at a reload.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _,
+    RulesetError, RulesetStatus, Scope,
+};
+
+/// What the process goes on needing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Files that are read again at any time.
+    pub(crate) files: Vec<PathBuf>,
+    /// A socket whose file is removed in the end.
+    pub(crate) socket: Option<PathBuf>,
+    /// Whether names of hosts have to be looked up.
+    pub(crate) names: bool,
+}
+
+/// Confines the calling thread and those that it starts from now on; says what took effect, or
+/// `None` when the kernel knows nothing of it.
+///
+/// # Errors
+/// When the kernel knows Landlock and yet refuses.
+pub(super) fn confine(needs: &Needs) -> Result<Option<String>, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::BindTcp)?
+        .scope(Scope::Signal)?
+        .create()?;
+    for folder in folders(&needs.files) {
+        rules = allow(rules, &folder, read)?;
+    }
+    for path in SYSTEM {
+        rules = allow(rules, Path::new(path), read)?;
+    }
+    for path in NAMES.iter().filter(|_| needs.names) {
+        rules = allow(rules, Path::new(path), read)?;
+    }
+    if let Some(folder) = needs.socket.as_deref().map(folder) {
+        rules = allow(rules, folder, AccessFs::RemoveFile.into())?;
+    }
+    Ok(in_words(&rules.restrict_self()?))
+}
+
+fn in_words(status: &RestrictionStatus) -> Option<String> {
+    if status.ruleset == RulesetStatus::NotEnforced {
+        return None;
+    }
+    let version = match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
+    };
+    let ports = match version {
+        4.. => ", no further listening port",
+        _ => "",
+    };
+    Some(format!(
+        "only the files it needs{ports} (Landlock {version})"
+    ))
+}
+
+/// Allows what is there; what is not cannot be opened either.
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    mut access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    if !path.is_dir() {
+        access.remove(AccessFs::ReadDir);
+    }
+    match PathFd::new(path) {
+        Ok(place) => rules.add_rule(PathBeneath::new(place, access)),
+        Err(_) => Ok(rules),
+    }
+}
+
+/// The folders of the files, and those that symbolic links lead to.
+fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let direct = files.iter().map(|file| folder(file).to_owned());
+    let behind = files.iter().filter_map(|file| {
+        let file = file.canonicalize().ok()?;
+        file.parent().map(Path::to_owned)
+    });
+    direct.chain(behind).collect()
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    }
+}
+
+/// The newest version whose rights over files are all known here. An older kernel enforces what it
+/// knows of them.
+const KNOWN: ABI = ABI::V5;
+/// What the standard library and the cryptography look at: how much of the machine there is, and
+/// random numbers on an old kernel.
+const SYSTEM: [&str; 7] = [
+    "/proc/self",
+    "/proc/meminfo",
+    "/proc/sys",
+    "/sys/fs/cgroup",
+    "/sys/devices/system/cpu",
+    "/dev/null",
+    "/dev/urandom",
+];
+/// What the C library looks names up with. Its files are replaced while the machine runs, so that
+/// they cannot be named one by one.
+const NAMES: [&str; 5] = ["/etc", "/run/systemd/resolve", "/lib", "/lib64", "/usr/lib"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Landlock holds for a thread, so that the test is confined on one of its own.
+    #[test]
+    fn what_is_not_needed_cannot_be_opened() {
+        let (needed, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (file, other) = (
+            needed.path().join("users.toml"),
+            foreign.path().join("secret"),
+        );
+        std::fs::write(&file, "x").unwrap();
+        std::fs::write(&other, "x").unwrap();
+        let confined = std::thread::spawn(move || {
+            let needs = Needs {
+                files: vec![file.clone()],
+                ..Needs::default()
+            };
+            let Some(how) = confine(&needs).unwrap() else {
+                assert!(std::fs::read(&other).is_ok());
+                return println!("this kernel has no Landlock");
+            };
+            let denied = |result: std::io::Result<()>, what: &str| {
+                let kind = result.unwrap_err().kind();
+                assert_eq!(kind, std::io::ErrorKind::PermissionDenied, "{what}");
+            };
+            denied(std::fs::read(&other).map(drop), "another file");
+            denied(
+                std::fs::read("/etc/passwd").map(drop),
+                "a file of the system",
+            );
+            denied(std::fs::write(&file, "y"), "writing");
+            denied(std::fs::remove_file(&file), "removing");
+            let program = std::process::Command::new("/bin/true").status();
+            denied(program.map(drop), "starting a program");
+            if how.contains("port") {
+                let listening = std::net::TcpListener::bind(("127.0.0.1", 0));
+                denied(listening.map(drop), "listening");
+            }
+            assert_eq!(std::fs::read(&file).unwrap(), b"x");
+        });
+        confined.join().unwrap();
+    }
+
+    #[test]
+    fn a_link_needs_both_its_folders() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(other.path().join("real"), "x").unwrap();
+        let link = one.path().join("link");
+        std::os::unix::fs::symlink(other.path().join("real"), &link).unwrap();
+        let canonical = |path: &Path| path.canonicalize().unwrap();
+        let found: BTreeSet<_> = folders(&[link, one.path().join("not there")])
+            .iter()
+            .map(|folder| canonical(folder))
+            .collect();
+        assert_eq!(
+            found,
+            BTreeSet::from([canonical(one.path()), canonical(other.path())])
+        );
+        assert_eq!(folder(Path::new("users.toml")), Path::new("."));
+    }
+}
