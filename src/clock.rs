@@ -2,6 +2,7 @@
 //!
 //! Deadlines do not come from here: they are measured with the runtime's monotonic clock.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,10 +13,21 @@ use jiff::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Source {
     System,
     Manual(Arc<AtomicU64>),
+    Asked(Arc<dyn Fn() -> UnixMillis + Send + Sync>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::Manual(_) => "Manual",
+            Self::Asked(_) => "Asked",
+        })
+    }
 }
 
 impl Clock {
@@ -32,10 +44,16 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicU64::new(millis))))
     }
 
-    /// Moves a manual clock forward, to the millisecond; the system's clock stays as it is.
+    /// A clock that asks `now` each time.
+    #[must_use]
+    pub fn asking(now: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
+        Self(Source::Asked(Arc::new(now)))
+    }
+
+    /// Moves a manual clock forward, to the millisecond; any other stays as it is.
     pub fn advance(&self, by: Duration) {
         match &self.0 {
-            Source::System => {}
+            Source::System | Source::Asked(_) => {}
             Source::Manual(millis) => {
                 let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
                 millis.fetch_add(by, Ordering::SeqCst);
@@ -55,6 +73,7 @@ impl Clock {
                 UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
             Source::Manual(millis) => UnixMillis(millis.load(Ordering::SeqCst)),
+            Source::Asked(now) => now(),
         }
     }
 }

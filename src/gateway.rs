@@ -1,6 +1,7 @@
 //! The request path on one screen: [`Gateway::handle`] never fails, `Gateway::answer` takes the
 //! steps, each of which may refuse.
 
+mod contain;
 mod shared;
 
 use std::error::Error as _;
@@ -35,6 +36,7 @@ use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
 use crate::upstream::{BackendCredential, RelayedBody, Upstream};
 
+use contain::{Panicked, contained};
 pub use shared::Shared;
 
 /// One worker's gateway.
@@ -126,7 +128,10 @@ impl Gateway {
         };
         let answer = match &client.transport {
             Transport::Tls { server_name } => {
-                self.answer(&mut call, server_name.as_deref(), parts).await
+                let work = self.answer(&mut call, server_name.as_deref(), parts);
+                contained(work)
+                    .await
+                    .unwrap_or_else(|Panicked| Err(Refusal::Panicked))
             }
             Transport::Plain { https_port } => self.redirect(*https_port, &parts),
         };

@@ -121,6 +121,9 @@ pub enum Refusal {
     /// The operating system gives no random numbers.
     #[error("the operating system's random number generator failed")]
     NoRandom,
+    /// A bug: the gateway's own code panicked at this request.
+    #[error("the gateway's code panicked at this request; the line of the panic says where")]
+    Panicked,
 }
 
 /// Why a login failed; never told to the client.
@@ -198,9 +201,11 @@ impl Refusal {
             Self::UpstreamUnreachable(_) | Self::UpstreamBroke(_) | Self::UpstreamMalformed(_) => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::UpstreamBusy | Self::LoginsSaturated | Self::StoreFull | Self::NoRandom => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::UpstreamBusy
+            | Self::LoginsSaturated
+            | Self::StoreFull
+            | Self::NoRandom
+            | Self::Panicked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -246,6 +251,7 @@ impl Refusal {
             Self::LoginsSaturated => "Too many logins at once; try again shortly",
             Self::StoreFull => "Too many tokens are in use; try again later",
             Self::NoRandom => "No token can be issued at present; try again shortly",
+            Self::Panicked => "The gateway failed at this request",
         }
     }
 
@@ -286,7 +292,9 @@ impl Refusal {
             Self::UpstreamMalformed(_) => "http_protocol_error",
             Self::UpstreamTimeout => "http_response_timeout",
             Self::UpstreamBusy => "connection_limit_reached",
-            Self::LoginsSaturated | Self::StoreFull | Self::NoRandom => "proxy_internal_error",
+            Self::LoginsSaturated | Self::StoreFull | Self::NoRandom | Self::Panicked => {
+                "proxy_internal_error"
+            }
         }
     }
 
@@ -304,6 +312,7 @@ impl Refusal {
             Self::NotAdmitted(reason) => reason.to_string(),
             Self::FormRefused(violation) => violation.to_string(),
             Self::BodyTooLarge { limit } => format!("the limit is {limit} bytes"),
+            Self::Panicked => "internal error".to_owned(),
             Self::MalformedBody(_)
             | Self::TooManyAttempts { .. }
             | Self::NotFound
@@ -367,6 +376,7 @@ impl Refusal {
             Self::LoginsSaturated => "logins_saturated",
             Self::StoreFull => "store_full",
             Self::NoRandom => "no_random",
+            Self::Panicked => "panicked",
         }
     }
 
@@ -406,7 +416,9 @@ impl Refusal {
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroke(_)
             | Self::UpstreamMalformed(_)
-            | Self::UpstreamTimeout => None,
+            | Self::UpstreamTimeout
+            // The backend may have had it: sending it once more is not the gateway's to suggest.
+            | Self::Panicked => None,
         }
     }
 
@@ -425,6 +437,7 @@ impl Refusal {
                 | Self::HeadersTooLarge
                 | Self::ExpectationFailed
                 | Self::PlainHttp
+                | Self::Panicked
         )
     }
 }

@@ -26,6 +26,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Problems;
+use crate::process::panics::log_places_only;
 use failure::Failure;
 
 /// An authenticating reverse proxy: HTTPS and tokens in front of a backend that has neither
@@ -107,6 +108,8 @@ impl CompletionsCommand {
 /// Does what the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
+    // First of all, since any command may hold a password.
+    log_places_only();
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => {

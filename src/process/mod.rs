@@ -3,6 +3,7 @@
 //! later, so that it is done before there is a second one.
 
 mod confine;
+pub mod panics;
 mod settings;
 mod user;
 

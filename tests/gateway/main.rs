@@ -19,6 +19,7 @@ mod issue_token;
 mod limits;
 mod login_cache;
 mod logs;
+mod panics;
 mod pipelining;
 mod plain_http;
 mod process;

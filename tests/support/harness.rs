@@ -222,9 +222,13 @@ impl Harness {
 
     /// A gateway before this upstream.
     pub fn with(upstream: Upstream, adjust: impl FnOnce(&mut Files)) -> Self {
+        Self::at(clock(), upstream, adjust)
+    }
+
+    /// A gateway before this upstream that asks this clock.
+    pub fn at(clock: Clock, upstream: Upstream, adjust: impl FnOnce(&mut Files)) -> Self {
         let (mut files, identity) = Files::new(upstream.url());
         adjust(&mut files);
-        let clock = clock();
         let server = match open(&files, clock.clone()) {
             Ok(server) => server,
             Err(error) => panic!("the gateway does not start: {error}"),
