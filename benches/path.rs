@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -38,7 +38,10 @@ fn token() -> IssuedToken {
 
 fn client() -> ClientConnection {
     let server_name = None;
-    ClientConnection::new((PEER, 50_123).into(), Transport::Tls { server_name })
+    ClientConnection::new(
+        SocketAddr::from((PEER, 50_123)).into(),
+        Transport::Tls { server_name },
+    )
 }
 
 /// What a client of this API sends.
@@ -195,7 +198,8 @@ fn decide_rights(c: &mut Criterion) {
                 parts,
                 |parts| {
                     let user = permit::authenticate(Some(session), &accounts, now).expect("live");
-                    match permit::authorize(&user, PEER, now, route, parts).expect("a right") {
+                    match permit::authorize(&user, PEER.into(), now, route, parts).expect("a right")
+                    {
                         Verdict::Permitted(permit) => permit,
                         Verdict::DependsOnForm(undecided) => {
                             undecided.decide(black_box("setInvoice")).expect("a right")
@@ -218,6 +222,7 @@ fn write_access_record(c: &mut Criterion) {
         id: ids.next(clock.now()),
         at: clock.now(),
         started: Instant::now(),
+        client: None,
         version: Version::HTTP_11,
         method: Some(Method::POST),
         route: Some("/api/SyncData".into()),

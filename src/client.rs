@@ -5,16 +5,19 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use http::HeaderMap;
+
+use crate::origin::{Origin, TrustedProxies, forwarded};
 use crate::upstream::headers::Forwarded;
 
 /// One client connection.
 #[derive(Debug)]
 pub struct ClientConnection {
-    /// The client's end.
-    pub peer: SocketAddr,
+    /// Who is at its other end.
+    pub ends: Ends,
     /// How it is protected.
     pub transport: Transport,
-    peer_text: OnceCell<String>,
+    text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
     phase: Cell<Phase>,
     in_flight: Cell<usize>,
@@ -28,6 +31,37 @@ pub struct ClientConnection {
     blocked: Cell<bool>,
     offered: Cell<usize>,
     taken: Cell<u64>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Who opened it.
+    pub peer: SocketAddr,
+    /// The proxy that handed it on and named the peer in a PROXY header, where there is one.
+    pub via: Option<SocketAddr>,
+    /// Whether the peer itself is one of the trusted proxies.
+    pub trusted: bool,
+}
+
+impl From<SocketAddr> for Ends {
+    /// A peer who is nobody's proxy.
+    fn from(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            via: None,
+            trusted: false,
+        }
+    }
+}
+
+/// [`Ends`] as text.
+#[derive(Debug)]
+pub struct EndsText {
+    /// Who opened the connection.
+    pub peer: String,
+    /// The proxy that handed it on.
+    pub via: Option<String>,
 }
 
 /// How a connection is protected.
@@ -59,11 +93,11 @@ pub enum Phase {
 impl ClientConnection {
     /// A connection that has just been accepted.
     #[must_use]
-    pub fn new(peer: SocketAddr, transport: Transport) -> Self {
+    pub fn new(ends: Ends, transport: Transport) -> Self {
         Self {
-            peer,
+            ends,
             transport,
-            peer_text: OnceCell::new(),
+            text: OnceCell::new(),
             forwarded: RefCell::new(None),
             phase: Cell::new(Phase::Idle),
             in_flight: Cell::new(0),
@@ -80,10 +114,23 @@ impl ClientConnection {
         }
     }
 
-    /// The client's end as text, made once.
+    /// The ends as text, made once.
     #[must_use]
-    pub fn peer_text(&self) -> &str {
-        self.peer_text.get_or_init(|| self.peer.to_string())
+    pub fn text(&self) -> &EndsText {
+        self.text.get_or_init(|| EndsText {
+            peer: self.ends.peer.to_string(),
+            via: self.ends.via.map(|via| via.to_string()),
+        })
+    }
+
+    /// Where a request with these headers comes from, if the peer is a trusted proxy; from the peer
+    /// otherwise, whatever the headers say.
+    #[must_use]
+    pub fn origin(&self, headers: &HeaderMap, trusted: &TrustedProxies) -> Option<Origin> {
+        let peer = self.ends.peer.ip();
+        self.ends
+            .trusted
+            .then(|| forwarded::walk(headers, peer, trusted))
     }
 
     /// What the backend is told of the client, made anew only when a request is for another host.
@@ -93,7 +140,7 @@ impl ClientConnection {
         match &*kept {
             Some(forwarded) if forwarded.is_for(host) => Rc::clone(forwarded),
             Some(_) | None => {
-                let forwarded = Rc::new(Forwarded::new(self.peer.ip(), host));
+                let forwarded = Rc::new(Forwarded::new(&[self.ends.peer.ip()], host));
                 Rc::clone(kept.insert(forwarded))
             }
         }

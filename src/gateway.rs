@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -23,17 +23,18 @@ use crate::clock::UnixMillis;
 use crate::identity::Facts;
 use crate::login::body::Credentials;
 use crate::observe::{AccessLog, AccessRecord};
+use crate::origin::{ClientAddress, Origin};
 use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
 use crate::request;
-use crate::request_id::RequestIds;
+use crate::request_id::{RequestId, RequestIds};
 use crate::response_body::{Recording, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
 use crate::session::Session;
 use crate::store::StoreError;
 use crate::token::IssuedToken;
 use crate::upstream::body::RequestBody;
-use crate::upstream::headers::Identity;
+use crate::upstream::headers::{Forwarded, Identity};
 use crate::upstream::{BackendCredential, RelayedBody, Upstream};
 
 use contain::{Panicked, contained};
@@ -109,11 +110,13 @@ impl Gateway {
         let (parts, incoming) = request.into_parts();
         let version = parts.version;
         let waits = request::expects_continue(&parts.headers);
+        let origin = client.origin(&parts.headers, &self.shared.trusted_proxies);
         let body = RequestBody::new(incoming, &self.shared.limits, started);
         let transfer = Rc::clone(body.transfer());
         let mut call = Call {
             now,
             client,
+            origin,
             body: Some(body),
             recording: Recording::start(
                 Rc::clone(&self.log),
@@ -126,6 +129,7 @@ impl Gateway {
                 },
             ),
         };
+        call.hear_proxies(&parts.headers);
         let answer = match &client.transport {
             Transport::Tls { server_name } => {
                 let work = self.answer(&mut call, server_name.as_deref(), parts);
@@ -135,7 +139,7 @@ impl Gateway {
             }
             Transport::Plain { https_port } => self.redirect(*https_port, &parts),
         };
-        let id = call.recording.record.id;
+        let id = call.recording.record.id.clone();
         let mut response = match answer {
             Ok(Answer::Relayed(response)) => {
                 let (parts, body) = response.into_parts();
@@ -189,7 +193,7 @@ impl Gateway {
             .and_then(|name| self.shared.accounts.find(name));
         call.recording.record.account.clone_from(&account);
         let (logins, clock) = (&self.shared.logins, &self.shared.clock);
-        let from = call.client.peer.ip();
+        let from = call.address();
         let account = logins
             .check(account.as_ref(), credentials, from, clock)
             .await?;
@@ -218,8 +222,8 @@ impl Gateway {
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
-        let forwarded = call.client.forwarded(request::host(&parts));
-        let verdict = permit::authorize(&user, call.client.peer.ip(), call.now, route, parts)?;
+        let forwarded = call.forwarded(request::host(&parts));
+        let verdict = permit::authorize(&user, call.address(), call.now, route, parts)?;
         call.body().limit_to(route.max_body())?;
         let mut form = None;
         let permit = match verdict {
@@ -329,6 +333,7 @@ impl Gateway {
             id: self.ids.next(at),
             at,
             started,
+            client: None,
             version: Version::HTTP_11,
             method: None,
             route: None,
@@ -350,12 +355,41 @@ impl Gateway {
 struct Call<'a> {
     now: UnixMillis,
     client: &'a Rc<ClientConnection>,
+    /// Where it comes from, if from a trusted proxy.
+    origin: Option<Origin>,
     /// Until a step takes it.
     body: Option<RequestBody>,
     recording: Recording,
 }
 
 impl Call<'_> {
+    /// Takes over what a trusted proxy says of the request.
+    fn hear_proxies(&mut self, headers: &HeaderMap) {
+        if let Some(origin) = &self.origin {
+            let record = &mut self.recording.record;
+            record.client = Some(origin.client().address);
+            if let Some(id) = RequestId::given(headers) {
+                record.id = id;
+            }
+        }
+    }
+
+    /// The client's address.
+    fn address(&self) -> ClientAddress {
+        match &self.origin {
+            Some(origin) => origin.client(),
+            None => self.client.ends.peer.ip().into(),
+        }
+    }
+
+    /// What the backend is told of where the request comes from.
+    fn forwarded(&self, host: Option<&str>) -> Rc<Forwarded> {
+        match &self.origin {
+            Some(origin) => Rc::new(Forwarded::new(origin.hops(), host)),
+            None => self.client.forwarded(host),
+        }
+    }
+
     fn body(&mut self) -> &mut RequestBody {
         self.body.as_mut().expect(ONE_TAKER)
     }

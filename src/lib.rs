@@ -11,6 +11,7 @@ pub mod server;
 
 pub mod client;
 pub mod gateway;
+pub mod origin;
 pub mod request;
 pub mod request_id;
 pub mod response_body;

@@ -1,57 +1,96 @@
-//! Names for requests: UUIDv7 (RFC 9562 section 5.7), so that they sort by time, and the random ids
-//! of W3C Trace Context. Random bytes are fetched from the operating system in blocks.
+//! Names for requests: UUIDv7 (RFC 9562 section 5.7), so that they sort by time, those that a trusted
+//! proxy has given already, and the random ids of W3C Trace Context. Random bytes are fetched from
+//! the operating system in blocks.
 
 use std::cell::RefCell;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
 use crate::clock::UnixMillis;
+use crate::reply::X_REQUEST_ID;
 
 /// The id of one request, as in `X-Request-Id` and in the access record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(Uuid);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Id {
+    Made(Uuid),
+    /// Of characters that need no escaping anywhere.
+    Given(HeaderValue),
+}
 
 impl RequestId {
+    /// The id that a trusted proxy has given the request: the only one, of 1 to 128 letters, digits
+    /// and `- . _ ~ + / = : @` of ASCII, as UUIDs and the ids of all common proxies are.
+    #[must_use]
+    pub fn given(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(X_REQUEST_ID).iter();
+        let (Some(only), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let stands = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@".contains(byte);
+        let valid = (1..=LONGEST).contains(&only.len()) && only.as_bytes().iter().all(stands);
+        valid.then(|| Self(Id::Given(only.clone())))
+    }
+
     /// The id as a header value.
     #[must_use]
-    pub fn to_header(self) -> HeaderValue {
-        HeaderValue::from_bytes(self.text().as_bytes()).expect("hexadecimal digits and hyphens")
+    pub fn to_header(&self) -> HeaderValue {
+        match &self.0 {
+            Id::Made(_) => HeaderValue::from_bytes(self.text().as_bytes())
+                .expect("hexadecimal digits and hyphens"),
+            Id::Given(value) => value.clone(),
+        }
     }
 
     /// The id as text, without an allocation.
     #[must_use]
-    pub fn text(self) -> IdText {
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        self.0.hyphenated().encode_lower(&mut text);
-        IdText(text)
+    pub fn text(&self) -> IdText<'_> {
+        match &self.0 {
+            Id::Made(uuid) => {
+                let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+                uuid.hyphenated().encode_lower(&mut text);
+                IdText::Made(text)
+            }
+            Id::Given(value) => IdText::Given(value.as_bytes()),
+        }
     }
 }
 
-/// The 36 characters of an id.
+/// The characters of an id.
 #[derive(Clone, Copy, Debug)]
-pub struct IdText([u8; uuid::fmt::Hyphenated::LENGTH]);
+pub enum IdText<'a> {
+    /// A UUID.
+    Made([u8; uuid::fmt::Hyphenated::LENGTH]),
+    /// Whatever the proxy gave.
+    Given(&'a [u8]),
+}
 
-impl IdText {
+impl IdText<'_> {
     /// The text in bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match self {
+            Self::Made(text) => text,
+            Self::Given(text) => text,
+        }
     }
 }
 
-impl std::ops::Deref for IdText {
+impl std::ops::Deref for IdText<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.hyphenated().fmt(f)
+        f.write_str(&self.text())
     }
 }
 
@@ -85,7 +124,8 @@ impl RequestIds {
     #[must_use]
     pub fn next(&self, now: UnixMillis) -> RequestId {
         let random = self.random();
-        RequestId(uuid::Builder::from_unix_timestamp_millis(now.as_u64(), &random).into_uuid())
+        let uuid = uuid::Builder::from_unix_timestamp_millis(now.as_u64(), &random).into_uuid();
+        RequestId(Id::Made(uuid))
     }
 
     /// `N` random bytes, at most a pool of 8 KiB. Ids are no secrets: should the system's generator
@@ -112,10 +152,44 @@ impl Default for RequestIds {
 
 const POOL: usize = 8 * 1024;
 
+/// The longest id taken from a proxy in bytes.
+const LONGEST: usize = 128;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
+
+    #[test]
+    fn a_given_id_is_one_and_harmless() {
+        let long = "a".repeat(128);
+        let given = |ids: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for id in ids {
+                headers.append(X_REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            }
+            RequestId::given(&headers).map(|id| id.to_string())
+        };
+        for id in [
+            "01890a5d-ac96-774b-bcce-b302099a8057",
+            "Root=1-67891233-abc/+:@~_.",
+            &long,
+        ] {
+            assert_eq!(given(&[id]).as_deref(), Some(id));
+        }
+        for ids in [
+            &[][..],
+            &[""],
+            &["a b"],
+            &["a\"b"],
+            &["a\\b"],
+            &["a,b"],
+            &["a", "a"],
+        ] {
+            assert_eq!(given(ids), None, "{ids:?}");
+        }
+        assert_eq!(given(&[&format!("{long}a")]), None);
+    }
 
     #[test]
     fn ids_are_version_7_differ_and_sort_by_time() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "route",
     "refusal",
     "session",
@@ -23,6 +23,7 @@ const PURE: [&str; 17] = [
     "login/guard",
     "upstream/headers",
     "server/frame_budget",
+    "origin",
 ];
 
 /// Paths whose presence makes a file impure, however they are reached.

@@ -9,7 +9,6 @@
 //! }
 //! ```
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -18,6 +17,7 @@ use http::request::Parts;
 use crate::access::rights::{Decision, Mode};
 use crate::accounts::{Account, Accounts};
 use crate::clock::UnixMillis;
+use crate::origin::ClientAddress;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{AuthorizationHeader, Route};
 use crate::session::Session;
@@ -95,7 +95,7 @@ pub fn authenticate(
 /// missing one is noted in the permit instead.
 pub fn authorize(
     user: &Authenticated,
-    peer: IpAddr,
+    client: ClientAddress,
     now: UnixMillis,
     route: &Route,
     parts: Parts,
@@ -103,7 +103,7 @@ pub fn authorize(
     let account = user.account();
     account
         .admission()
-        .decide(now.timestamp(), peer)
+        .decide(now.timestamp(), client)
         .map_err(Refusal::NotAdmitted)?;
     match account.rights().decide(route.index(), &parts.method) {
         Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
@@ -208,7 +208,7 @@ impl Authorized {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::os::unix::fs::PermissionsExt as _;
 
     use http::{Method, Request};
@@ -294,7 +294,8 @@ allow = "*"
             .body(())
             .expect("a request");
         let (parts, ()) = request.into_parts();
-        authorize(&user, Ipv4Addr::from(peer).into(), now(), route, parts)
+        let from = IpAddr::from(Ipv4Addr::from(peer)).into();
+        authorize(&user, from, now(), route, parts)
     }
 
     fn undecided(name: &str) -> Undecided {

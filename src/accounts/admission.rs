@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::units::refuse;
+use crate::origin::{ClientAddress, Network};
 
 /// From where and when an account may be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -43,11 +43,11 @@ pub enum NotAdmitted {
 }
 
 impl Admission {
-    /// Whether the account may be used by `peer`, the real one, at `now`. Does not allocate.
+    /// Whether the account may be used from there, at `now`. Does not allocate.
     ///
     /// # Errors
     /// The first reason why not.
-    pub fn decide(&self, now: Timestamp, peer: IpAddr) -> Result<(), NotAdmitted> {
+    pub fn decide(&self, now: Timestamp, client: ClientAddress) -> Result<(), NotAdmitted> {
         if self.valid_from.is_some_and(|from| now < from.0) {
             return Err(NotAdmitted::NotYet);
         }
@@ -58,12 +58,10 @@ impl Admission {
             return Err(NotAdmitted::Hours);
         }
         // A socket that listens on IPv6 shows IPv4 peers as mapped addresses.
-        let peer = peer.to_canonical();
+        let address = client.address.to_canonical();
+        let mut networks = self.networks.iter();
         let admitted = self.networks.is_empty()
-            || self
-                .networks
-                .iter()
-                .any(|network| network.0.contains(&peer));
+            || client.certain && networks.any(|network| network.contains(address));
         if admitted {
             Ok(())
         } else {
@@ -75,14 +73,14 @@ impl Admission {
     #[must_use]
     pub fn some_peer(&self) -> IpAddr {
         let first = self.networks.first();
-        first.map_or(Ipv4Addr::LOCALHOST.into(), |network| network.0.addr())
+        first.map_or(Ipv4Addr::LOCALHOST.into(), Network::first)
     }
 }
 
 /// In words, as short as they can be; nothing when there are no limits.
 impl fmt::Display for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks = self.networks.iter().map(|network| network.0.to_string());
+        let networks = self.networks.iter().map(Network::to_string);
         let networks = networks.collect::<Vec<_>>().join(" ");
         let mut limits = Vec::new();
         limits.extend(Some(networks).filter(|networks| !networks.is_empty()));
@@ -97,50 +95,6 @@ impl fmt::Display for Admission {
             format!("{from}-{until} UTC{offset}")
         }));
         f.write_str(&limits.join(", "))
-    }
-}
-
-/// A network, `"10.1.0.0/16"`, or one address, `"10.1.2.3"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) struct Network(IpNet);
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // Through a visitor, so that an error carries the place of this very element.
-        from.deserialize_str(NetworkVisitor)
-    }
-}
-
-struct NetworkVisitor;
-
-impl Visitor<'_> for NetworkVisitor {
-    type Value = Network;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a network in quotes, for example \"10.1.0.0/16\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
-        let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
-        let Some(network) = text.parse::<IpNet>().ok().or_else(host) else {
-            return Err(refuse(
-                format_args!("`{text}` is not a network"),
-                "write an address and a length, for example \"10.1.0.0/16\", or one address",
-            ));
-        };
-        if network != network.trunc() {
-            return Err(refuse(
-                format_args!("{network} names an address inside a network, not the network"),
-                format_args!("write \"{}\", or \"{}\"", network.trunc(), network.addr()),
-            ));
-        }
-        if network.addr().to_canonical() != network.addr() {
-            return Err(refuse(
-                "IPv4 inside IPv6: clients are known by their IPv4 address",
-                "write it as IPv4, for example \"10.1.0.0/16\"",
-            ));
-        }
-        Ok(Network(network))
     }
 }
 
@@ -329,6 +283,8 @@ const DAY: i64 = 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[derive(Deserialize)]
@@ -352,7 +308,7 @@ mod tests {
     fn without_limits_everyone_is_admitted_always() {
         let admission = Admission::default();
         for now in [Timestamp::MIN, at("2026-01-01T00:00:00Z"), Timestamp::MAX] {
-            assert_eq!(admission.decide(now, HERE), Ok(()));
+            assert_eq!(admission.decide(now, HERE.into()), Ok(()));
         }
     }
 
@@ -371,7 +327,7 @@ mod tests {
             ("2026-02-01T00:00:00Z", Err(NotAdmitted::Expired)),
         ];
         for (now, expected) in cases {
-            assert_eq!(admission.decide(at(now), HERE), expected, "{now}");
+            assert_eq!(admission.decide(at(now), HERE.into()), expected, "{now}");
         }
     }
 
@@ -441,7 +397,7 @@ mod tests {
             };
             // Before and after the epoch.
             for day in ["1969-03-01", "2026-01-31"] {
-                let verdict = admission.decide(at(&format!("{day}T{time}Z")), HERE);
+                let verdict = admission.decide(at(&format!("{day}T{time}Z")), HERE.into());
                 let wanted = if expected {
                     Ok(())
                 } else {
@@ -527,7 +483,10 @@ mod tests {
             ("::1", false),
         ];
         for (peer, expected) in cases {
-            let verdict = admission.decide(Timestamp::UNIX_EPOCH, peer.parse().expect("address"));
+            let verdict = admission.decide(
+                Timestamp::UNIX_EPOCH,
+                peer.parse::<IpAddr>().expect("address").into(),
+            );
             assert_eq!(verdict.is_ok(), expected, "{peer}");
         }
     }

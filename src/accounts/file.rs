@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::account::{PasswordMark, check_name};
-use super::admission::{Hours, Moment, Network};
+use super::admission::{Hours, Moment};
 use super::judge::{Content, Judge};
 use super::mask::mask_secrets;
 use crate::access::rights::{Allow, Mode};
@@ -20,6 +20,7 @@ use crate::config::document::{Document, Source};
 use crate::config::units::refuse;
 use crate::config::{Problem, Problems};
 use crate::login::hashing::{PasswordHash, PasswordHashError};
+use crate::origin::Network;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::identity::Identities;
 use crate::process;
+use crate::server::ListenAddress;
 use crate::server::tls::Certificates;
 use crate::upstream::BackendCredentials;
 
@@ -93,8 +94,14 @@ fn open_all(
 }
 
 fn listeners(config: &Config) -> String {
-    let list = |addresses: &[std::net::SocketAddr]| {
-        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let list = |addresses: &[ListenAddress]| {
+        let addresses = addresses
+            .iter()
+            .map(|address| match address.proxy_protocol {
+                true => format!("{} (PROXY protocol)", address.address),
+                false => address.address.to_string(),
+            });
+        let addresses: Vec<_> = addresses.collect();
         addresses.join(", ")
     };
     let https = list(&config.listen.https);

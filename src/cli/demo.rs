@@ -83,7 +83,7 @@ impl DemoCommand {
         users: &Users,
     ) -> Result<Config, Failure> {
         let mut config = Config::default();
-        config.listen.https = vec![self.listen];
+        config.listen.https = vec![self.listen.into()];
         config.accounts.file.clone_from(&users.file);
         if let Some(pair) = config.tls.certificates.first_mut() {
             pair.certificate.clone_from(&certificate.certificate);

@@ -204,7 +204,7 @@ impl Gateway<'_> {
 
     fn log_in(&self) -> Answer {
         let account = self.accounts.find(self.user);
-        match login::admit(account.as_ref(), self.at, self.from) {
+        match login::admit(account.as_ref(), self.at, self.from.into()) {
             Ok(_) => Answer::LogsIn,
             Err(fault) => Answer::Refused(Refusal::LoginFailed(fault)),
         }
@@ -219,7 +219,7 @@ impl Gateway<'_> {
     ) -> Result<Option<Refusal>, Refusal> {
         let user = permit::authenticate(Some(self.session()), self.accounts, self.at);
         let user = user.map_err(Refusal::TokenRefused)?;
-        let verdict = permit::authorize(&user, self.from, self.at, route, parts)?;
+        let verdict = permit::authorize(&user, self.from.into(), self.at, route, parts)?;
         body.limit_to(route.max_body())?;
         let limits = self.config.limits.form();
         let permit = match verdict {

@@ -13,6 +13,7 @@ use super::document::{Document, Step};
 use super::report::Problem;
 use crate::process::RunAs;
 use crate::route::{AuthorizationHeader, RouteSection};
+use crate::server::ListenAddress;
 use crate::upstream::UpstreamUrl;
 
 /// The path of the login, which no route can have.
@@ -135,8 +136,8 @@ fn listeners(config: &Config, document: &mut Document<'_>) {
             .remedy("write for example https = [\"127.0.0.1:8443\"]");
         report(document, &["listen", "https"].map(Step::Key), problem);
     }
-    let named = |key: &'static str, addresses: &[SocketAddr]| {
-        let named = addresses.iter().copied().enumerate();
+    let named = |key: &'static str, addresses: &[ListenAddress]| {
+        let named = addresses.iter().map(|it| it.address).enumerate();
         named
             .map(|(index, address)| (key, index, address))
             .collect::<Vec<_>>()
@@ -150,6 +151,17 @@ fn listeners(config: &Config, document: &mut Document<'_>) {
                 .remedy("an address can be listened on once, as https or as http: remove one");
             let path = [Step::Key("listen"), Step::Key(key), Step::Element(index)];
             report(document, &path, problem);
+        }
+    }
+    let anybody = listen.trusted_proxies.is_empty();
+    for (key, addresses) in [("https", &listen.https), ("http", &listen.http)] {
+        for (index, address) in addresses.iter().enumerate() {
+            if address.proxy_protocol && anybody {
+                let problem = Problem::warning("whoever reaches this can claim any address")
+                    .remedy("name the load balancer's network in trusted_proxies");
+                let path = [Step::Key("listen"), Step::Key(key), Step::Element(index)];
+                report(document, &path, problem);
+            }
         }
     }
 }
@@ -190,7 +202,7 @@ fn upstream(config: &Config, document: &mut Document<'_>) {
             .https
             .iter()
             .chain(&config.listen.http)
-            .any(|own| reaches(*own, host, *port))
+            .any(|own| reaches(own.address, host, *port))
     {
         let url = &upstream.url;
         let problem = Problem::error(format!("syncgate itself listens on {url}"))

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::identity::Identities;
 use crate::limits::Limits;
 use crate::login::Logins;
+use crate::origin::TrustedProxies;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub logins: Logins,
     /// The time of day.
     pub clock: Clock,
+    /// Whose word on a client's address is taken.
+    pub trusted_proxies: TrustedProxies,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

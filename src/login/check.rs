@@ -2,7 +2,6 @@
 //! hash for all the rest.
 
 use std::io;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use super::hashing::{HashingPool, Saturated};
 use super::verified::VerifiedPasswords;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
+use crate::origin::ClientAddress;
 use crate::refusal::{LoginFault, Refusal};
 
 /// Checks logins, for all workers.
@@ -69,10 +69,12 @@ impl Logins {
         &self,
         account: Option<&Arc<Account>>,
         credentials: Credentials,
-        from: IpAddr,
+        from: ClientAddress,
         clock: &Clock,
     ) -> Result<Arc<Account>, Refusal> {
-        let attempt = self.attempts.begin(credentials.username(), from, clock);
+        let attempt = self
+            .attempts
+            .begin(credentials.username(), from.address, clock);
         let attempt = attempt
             .await
             .map_err(|wait| Refusal::TooManyAttempts { wait })?;
@@ -94,7 +96,7 @@ impl Logins {
         &self,
         account: Option<&Arc<Account>>,
         password: Password,
-        from: IpAddr,
+        from: ClientAddress,
         clock: &Clock,
     ) -> Result<Result<Arc<Account>, LoginFault>, Saturated> {
         let now = clock.now();
@@ -138,7 +140,7 @@ impl Logins {
 pub fn admit(
     account: Option<&Arc<Account>>,
     now: UnixMillis,
-    from: IpAddr,
+    from: ClientAddress,
 ) -> Result<&Arc<Account>, LoginFault> {
     let account = account.ok_or(LoginFault::UnknownUser)?;
     if account.is_disabled() {

@@ -13,13 +13,14 @@ use std::time::Duration;
 use super::LoginSection;
 use super::generations::Generations;
 use crate::clock::UnixMillis;
+use crate::origin::Source;
 
 /// Failed logins, and successful ones as far as they matter for those.
 #[derive(Debug)]
 pub(super) struct Failures {
     limits: Limits,
     users: Generations<u64, Count>,
-    networks: Generations<Network, Count>,
+    networks: Generations<Source, Count>,
     successes: Generations<u64, Success>,
     /// Keyed, so that nobody outside can make names that collide.
     hasher: RandomState,
@@ -30,7 +31,7 @@ pub(super) struct Failures {
 pub(super) struct Origin {
     /// Stands for the user name and the network.
     user: u64,
-    network: Network,
+    network: Source,
 }
 
 /// Whether a login may be tried now.
@@ -42,13 +43,6 @@ pub(super) enum Verdict {
     Undecided,
     /// Not before this time is over.
     Wait(Duration),
-}
-
-/// What counts as one client: an address of IPv4, or the 64 bits of IPv6 that a customer is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
-    V4([u8; 4]),
-    V6([u8; 8]),
 }
 
 #[derive(Debug)]
@@ -93,7 +87,7 @@ impl Failures {
 
     /// The origin of a login as `username`; `None` for a name too long to be anyone's.
     pub(super) fn origin(&self, username: Option<&str>, from: IpAddr) -> Origin {
-        let network = Network::of(from);
+        let network = Source::of(from);
         let user = self.hasher.hash_one((username, network));
         Origin { user, network }
     }
@@ -192,18 +186,6 @@ impl Verdict {
             (Self::Undecided, Self::Granted | Self::Undecided)
             | (Self::Granted, Self::Undecided) => Self::Undecided,
             (Self::Granted, Self::Granted) => Self::Granted,
-        }
-    }
-}
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
-            }
         }
     }
 }

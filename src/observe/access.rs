@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct AccessRecord {
     pub at: UnixMillis,
     /// The same moment for measuring durations.
     pub started: Instant,
+    /// The client's address, where it is not the connection's peer.
+    pub client: Option<IpAddr>,
     /// The protocol version.
     pub version: Version,
     /// The method, unless the head could not be read.
@@ -85,9 +88,21 @@ impl AccessLog {
         {
             let calendar = self.calendar.borrow();
             let mut buffer = self.buffer.borrow_mut();
+            let ends = client.text();
+            let address = record.client.map(|address| address.to_string());
+            let ends = match &address {
+                Some(address) => line::Ends {
+                    peer: address,
+                    via: Some(&ends.peer),
+                },
+                None => line::Ends {
+                    peer: &ends.peer,
+                    via: ends.via.as_deref(),
+                },
+            };
             match sink.style() {
-                Style::Json => line::json(&mut buffer, record, client.peer_text(), &calendar),
-                Style::Text => line::text(&mut buffer, record, client.peer_text(), &calendar),
+                Style::Json => line::json(&mut buffer, record, ends, &calendar),
+                Style::Text => line::text(&mut buffer, record, ends, &calendar),
             }
         }
         if self.buffer.borrow().len() >= BLOCK {

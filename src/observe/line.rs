@@ -11,6 +11,13 @@ macro_rules! key {
     };
 }
 
+/// The client of a request, and the proxy that its connection came from.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub(super) peer: &'a str,
+    pub(super) via: Option<&'a str>,
+}
+
 /// A line of JSON that is being written. Keys are literals of [`key!`].
 pub(super) struct JsonLine<'b> {
     buffer: &'b mut Vec<u8>,
@@ -60,13 +67,16 @@ impl<'b> JsonLine<'b> {
 }
 
 /// The line of a record as JSON; `calendar` is the date and time of its second.
-pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, peer: &str, calendar: &str) {
+pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, calendar: &str) {
     let mut line = JsonLine::begin(buffer);
     line.plain(key!("timestamp"), &timestamp(calendar, record.at));
     line.plain(key!("level"), record.level().as_bytes());
     line.plain(key!("target"), TARGET);
     line.plain(key!("id"), record.id.text().as_bytes());
-    line.plain(key!("peer"), peer.as_bytes());
+    line.plain(key!("peer"), ends.peer.as_bytes());
+    if let Some(via) = ends.via {
+        line.plain(key!("via"), via.as_bytes());
+    }
     line.plain(key!("protocol"), record.protocol().as_bytes());
     if let Some(method) = &record.method {
         line.plain(key!("method"), method.as_str().as_bytes());
@@ -104,7 +114,7 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, peer: &str, cale
 }
 
 /// The line of a record for people.
-pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, peer: &str, calendar: &str) {
+pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, calendar: &str) {
     buffer.extend_from_slice(&timestamp(calendar, record.at));
     let method = record.method.as_ref().map_or("-", http::Method::as_str);
     let status = record.status.map_or(0, |status| status.as_u16());
@@ -115,6 +125,7 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, peer: &str, cale
     let route = record.route.as_deref().unwrap_or("-");
     let level = record.level();
     let by = record.answered_by();
+    let peer = ends.peer;
     let line = format!(
         " {level:>5} {status:03} {method} {route} user={user} peer={peer} by={by} in={} out={} \
          took={}",
@@ -126,6 +137,9 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, peer: &str, cale
     let mut also = |key: &str, value: &str| {
         buffer.extend_from_slice(format!(" {key}={value}").as_bytes());
     };
+    if let Some(via) = ends.via {
+        also("via", via);
+    }
     if let Some(upstream) = record.upstream {
         let micros = u64::try_from(upstream.as_micros()).unwrap_or(u64::MAX);
         also("upstream", &Micros(micros).to_string());

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::drain::Watch;
 use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
-use super::{http1, http2};
-use crate::client::{ClientConnection, Transport};
+use super::{http1, http2, proxied};
+use crate::client::{ClientConnection, Ends, Transport};
 use crate::gateway::Gateway;
 
 /// How a listener's connections are served.
@@ -34,17 +34,45 @@ pub(super) enum Protocol {
     },
 }
 
+/// What a listener serves.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    pub(super) protocol: Protocol,
+    /// Whether a PROXY header comes first.
+    pub(super) proxy_protocol: bool,
+}
+
+/// A connection as it was accepted.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) service: Service,
+}
+
 /// Serves one connection until it ends.
-pub(super) async fn serve(
-    socket: TcpStream,
-    peer: SocketAddr,
-    protocol: Protocol,
-    gateway: Rc<Gateway>,
-    watch: Watch,
-) {
-    match protocol {
+pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
+    let Arrived {
+        mut socket,
+        peer,
+        service,
+    } = arrived;
+    let deadline = Instant::now() + gateway.shared().limits.handshake;
+    let ends = if service.proxy_protocol {
+        match Box::pin(proxied_ends(&mut socket, peer, &gateway, deadline)).await {
+            Some(ends) => ends,
+            None => return,
+        }
+    } else {
+        Ends {
+            peer,
+            via: None,
+            trusted: gateway.shared().trusted_proxies.contains(peer.ip()),
+        }
+    };
+    match service.protocol {
         Protocol::Http { https_port } => {
-            let client = Rc::new(ClientConnection::new(peer, Transport::Plain { https_port }));
+            let client = Rc::new(ClientConnection::new(ends, Transport::Plain { https_port }));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
             Box::pin(http1::serve(stream, gateway, client, watch)).await;
         }
@@ -53,7 +81,7 @@ pub(super) async fn serve(
             several_names,
         } => {
             // The handshake's state is large and soon over.
-            let Some(tls) = Box::pin(handshake(socket, peer, config, &gateway)).await else {
+            let Some(tls) = Box::pin(handshake(socket, ends, config, deadline)).await else {
                 return;
             };
             let session = tls.get_ref().1;
@@ -63,7 +91,7 @@ pub(super) async fn serve(
                 Some(_) | None => None,
             };
             let transport = Transport::Tls { server_name };
-            let client = Rc::new(ClientConnection::new(peer, transport));
+            let client = Rc::new(ClientConnection::new(ends, transport));
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
                 let stream = ClientStream::http2(wire, known);
@@ -76,15 +104,47 @@ pub(super) async fn serve(
     }
 }
 
+/// Who is at the other end of a connection that must begin with a PROXY header. None when it does
+/// not, or when it is not a proxy that may say so.
+async fn proxied_ends(
+    socket: &mut TcpStream,
+    proxy: SocketAddr,
+    gateway: &Gateway,
+    deadline: Instant,
+) -> Option<Ends> {
+    let trusted = &gateway.shared().trusted_proxies;
+    if !trusted.is_empty() && !trusted.contains(proxy.ip()) {
+        tracing::debug!(peer = %proxy, "not a proxy of listen.trusted_proxies");
+        return None;
+    }
+    match timeout_at(deadline, proxied::client_of(socket)).await {
+        Ok(Ok(client)) => {
+            let peer = client.unwrap_or(proxy);
+            Some(Ends {
+                peer,
+                via: client.map(|_| proxy),
+                trusted: trusted.contains(peer.ip()),
+            })
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %proxy, %error, "no PROXY header");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(peer = %proxy, "the PROXY header took too long (limits.handshake)");
+            None
+        }
+    }
+}
+
 async fn handshake(
     socket: TcpStream,
-    peer: SocketAddr,
+    ends: Ends,
     config: Arc<ServerConfig>,
-    gateway: &Gateway,
+    deadline: Instant,
 ) -> Option<Box<TlsStream<Socket>>> {
-    let limit = gateway.shared().limits.handshake;
-    let handshake = TlsAcceptor::from(config).accept(Socket(socket));
-    match timeout(limit, handshake).await {
+    let peer = ends.peer;
+    match timeout_at(deadline, TlsAcceptor::from(config).accept(Socket(socket))).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake failed");

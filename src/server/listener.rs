@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::connection::Protocol;
+use super::connection::Service;
 use super::worker::{Accepted, Worker};
 
 /// Binds a listening socket.
@@ -41,7 +41,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// kernel's queue.
 pub(super) async fn accept(
     listener: tokio::net::TcpListener,
-    protocol: Protocol,
+    service: Service,
     permits: Arc<Semaphore>,
     workers: Rc<Vec<Worker>>,
 ) {
@@ -57,7 +57,7 @@ pub(super) async fn accept(
         match accepted {
             Ok((socket, peer)) => {
                 pause = Duration::ZERO;
-                let protocol = protocol.clone();
+                let service = service.clone();
                 if let Some(worker) = workers
                     .iter()
                     .min_by_key(|worker| worker.load().connections())
@@ -65,7 +65,7 @@ pub(super) async fn accept(
                     worker.take(Accepted {
                         socket,
                         peer,
-                        protocol,
+                        service,
                         permit,
                     });
                 }

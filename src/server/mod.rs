@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 mod listener;
 mod load;
+mod proxied;
 mod settings;
 mod socket;
 mod stream;
@@ -42,9 +43,9 @@ use crate::route::Routes;
 use crate::store::TokenStore;
 use crate::upstream::{BackendCredentials, CredentialError};
 
-use connection::Protocol;
+use connection::{Protocol, Service};
 use load::Load;
-pub use settings::{CertificateSection, ListenSection, TlsSection};
+pub use settings::{CertificateSection, ListenAddress, ListenSection, TlsSection};
 use tls::{Certificates, TlsError};
 use worker::Worker;
 
@@ -163,6 +164,7 @@ impl Server {
             lifetime: config.tokens.lifetime,
             logins: Logins::start(&config.login, cores, &random)?,
             clock,
+            trusted_proxies: config.listen.trusted_proxies.clone(),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
             random,
@@ -188,8 +190,8 @@ impl Server {
             several_names,
         };
         let plain = Protocol::Http { https_port };
-        let listeners = https.into_iter().map(|listener| (listener, secure.clone()));
-        let listeners = listeners.chain(http.into_iter().map(|listener| (listener, plain.clone())));
+        let https = serving(https, &config.listen.https, &secure);
+        let listeners = https.chain(serving(http, &config.listen.http, &plain));
         let mut workers = Vec::new();
         let count = if config.listen.workers == 0 {
             cores
@@ -284,7 +286,7 @@ impl Drop for Server {
 
 /// The thread that accepts connections and sweeps the token store.
 struct Acceptor {
-    listeners: Vec<(TcpListener, Protocol)>,
+    listeners: Vec<(TcpListener, Service)>,
     workers: Vec<Worker>,
     shared: Arc<Shared>,
 }
@@ -302,11 +304,11 @@ impl Acceptor {
         let permits = Arc::new(Semaphore::new(self.shared.limits.connections.get()));
         let workers = Rc::new(self.workers);
         let mut tasks = Vec::new();
-        for (listener, protocol) in self.listeners {
+        for (listener, service) in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
                     let (permits, workers) = (Arc::clone(&permits), Rc::clone(&workers));
-                    let accepting = listener::accept(listener, protocol, permits, workers);
+                    let accepting = listener::accept(listener, service, permits, workers);
                     tasks.push(tokio::task::spawn_local(accepting));
                 }
                 Err(error) => tracing::error!(%error, "a listener cannot be watched"),
@@ -344,11 +346,24 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |&address: &SocketAddr| {
+fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |&ListenAddress { address, .. }: &ListenAddress| {
         listener::bind(address).map_err(|cause| StartError::Listen { address, cause })
     };
     addresses.iter().map(bind).collect()
+}
+
+/// Each listener with what is served on it.
+fn serving(
+    listeners: Vec<TcpListener>,
+    addresses: &[ListenAddress],
+    protocol: &Protocol,
+) -> impl Iterator<Item = (TcpListener, Service)> {
+    let services = addresses.iter().map(|address| Service {
+        protocol: protocol.clone(),
+        proxy_protocol: address.proxy_protocol,
+    });
+    listeners.into_iter().zip(services)
 }
 
 fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {

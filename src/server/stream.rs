@@ -148,7 +148,7 @@ impl ClientStream {
             return false;
         };
         tracing::info!(
-            peer = self.client.peer_text(),
+            peer = %self.client.ends.peer,
             "an HTTP/2 client was sent away: too many {} frames",
             match flood {
                 Flood::Control => "PING, SETTINGS or PRIORITY",

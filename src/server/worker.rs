@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{interval, timeout};
 
-use super::connection::{self, Protocol};
+use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
 use super::load::{Counted, Load};
 use crate::gateway::{Gateway, Shared};
@@ -25,7 +25,7 @@ use crate::upstream::{Upstream, UpstreamSection};
 pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) protocol: Protocol,
+    pub(super) service: Service,
     /// Its place among all connections, free again when it ends.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -114,12 +114,19 @@ async fn serve(accepted: Accepted, counted: Counted, gateway: Rc<Gateway>, drain
     let Accepted {
         socket,
         peer,
-        protocol,
+        service,
         permit,
     } = accepted;
     let watch = drain.watch(counted).await;
     match tokio::net::TcpStream::from_std(socket) {
-        Ok(socket) => connection::serve(socket, peer, protocol, gateway, watch).await,
+        Ok(socket) => {
+            let arrived = Arrived {
+                socket,
+                peer,
+                service,
+            };
+            connection::serve(arrived, gateway, watch).await;
+        }
         Err(error) => tracing::warn!(%error, "a connection could not be watched"),
     }
     drop(permit);

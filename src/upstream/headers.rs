@@ -13,6 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::origin::forwarded::X_FORWARDED_FOR;
 use crate::reply::X_REQUEST_ID;
 use crate::route::AuthorizationHeader;
 
@@ -160,29 +161,41 @@ impl Named {
 }
 
 /// Where a request came from, as `X-Forwarded-*` and `Forwarded` (RFC 7239) say it: from the real
-/// peer alone. The same for all requests of a connection to one host.
+/// peer and what trusted proxies before it vouch for, nothing else. The same for all requests of a
+/// connection to one host, unless it is a trusted proxy's.
 #[derive(Debug)]
 pub struct Forwarded {
-    address: HeaderValue,
+    addresses: HeaderValue,
     host: Option<HeaderValue>,
     forwarded: HeaderValue,
 }
 
 impl Forwarded {
-    /// For requests of `peer` over HTTPS to `host`, which holds no quotes.
+    /// For requests over HTTPS to `host`, which holds no quotes, from the first of `hops`, which is
+    /// the client, through the others, which are proxies; the last is the peer.
     #[must_use]
-    pub fn new(peer: IpAddr, host: Option<&str>) -> Self {
+    pub fn new(hops: &[IpAddr], host: Option<&str>) -> Self {
         let host = host.and_then(|host| HeaderValue::from_str(host).ok());
-        // RFC 7239 section 6: an IPv6 address stands in brackets, and anything with a colon is quoted.
-        let mut text = match peer {
-            IpAddr::V4(peer) => format!("for={peer};proto=https"),
-            IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto=https"),
-        };
+        let (mut addresses, mut text) = (String::new(), String::new());
+        for hop in hops {
+            if !addresses.is_empty() {
+                addresses.push_str(", ");
+                text.push_str(", ");
+            }
+            let _ = write!(addresses, "{hop}");
+            // RFC 7239 section 6: an IPv6 address stands in brackets, and anything with a colon is
+            // quoted.
+            let _ = match hop {
+                IpAddr::V4(hop) => write!(text, "for={hop}"),
+                IpAddr::V6(hop) => write!(text, "for=\"[{hop}]\""),
+            };
+        }
+        text.push_str(";proto=https");
         if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
             let _ = write!(text, ";host=\"{host}\"");
         }
         Self {
-            address: shared(&peer.to_string()),
+            addresses: shared(&addresses),
             host,
             forwarded: shared(&text),
         }
@@ -195,7 +208,7 @@ impl Forwarded {
     }
 
     fn add_to(&self, upstream: &mut HeaderMap) {
-        upstream.insert(X_FORWARDED_FOR, self.address.clone());
+        upstream.insert(X_FORWARDED_FOR, self.addresses.clone());
         upstream.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         if let Some(host) = &self.host {
             upstream.insert(X_FORWARDED_HOST, host.clone());
@@ -328,7 +341,6 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_AUTH_USER: HeaderName = HeaderName::from_static("x-auth-user");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -353,7 +365,7 @@ mod tests {
         let identity = Identity {
             user: HeaderValue::from_static("till-01"),
             request_id: HeaderValue::from_static("the-id"),
-            forwarded: &Forwarded::new(peer, Some("gate.example:8443")),
+            forwarded: &Forwarded::new(&[peer], Some("gate.example:8443")),
             trace: ([0xab; 16], [0xcd; 8]),
             signed_header: &HeaderName::from_static("x-proof"),
             signed: Some(HeaderValue::from_static("signed")),
@@ -529,6 +541,22 @@ mod tests {
         assert!(seen.contains(
             &"forwarded: for=\"[2001:db8::1]\";proto=https;host=\"gate.example:8443\"".to_owned()
         ));
+    }
+
+    #[test]
+    fn proxies_follow_the_client() {
+        let hops = ["203.0.113.9", "2001:db8::1", "10.0.0.1"].map(|hop| hop.parse().unwrap());
+        let mut upstream = HeaderMap::new();
+        Forwarded::new(&hops, Some("gate.example")).add_to(&mut upstream);
+        assert_eq!(
+            upstream[X_FORWARDED_FOR],
+            "203.0.113.9, 2001:db8::1, 10.0.0.1"
+        );
+        assert_eq!(
+            upstream[FORWARDED],
+            "for=203.0.113.9, for=\"[2001:db8::1]\", \
+             for=10.0.0.1;proto=https;host=\"gate.example\""
+        );
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod panics;
 mod pipelining;
 mod plain_http;
 mod process;
+mod proxies;
 mod reload;
 mod resting;
 mod rights;

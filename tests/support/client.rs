@@ -293,9 +293,21 @@ impl Client {
 
     /// Connects by TLS with settings of the test's own.
     pub async fn connect_with(&self, config: Arc<rustls::ClientConfig>) -> io::Result<Connection> {
+        self.connect_behind(&[], config).await
+    }
+
+    /// The same after some pieces of text in the clear, as a proxy before the gateway sends them.
+    pub async fn connect_behind(
+        &self,
+        pieces: &[&[u8]],
+        config: Arc<rustls::ClientConfig>,
+    ) -> io::Result<Connection> {
         within("a TLS connection", async {
-            let tcp = TcpStream::connect(self.address).await?;
+            let mut tcp = TcpStream::connect(self.address).await?;
             tcp.set_nodelay(true)?;
+            for piece in pieces {
+                tcp.write_all(piece).await?;
+            }
             let name = ServerName::try_from(self.name.clone()).map_err(io::Error::other)?;
             let stream = TlsConnector::from(config).connect(name, tcp).await?;
             let session = stream.get_ref().1;

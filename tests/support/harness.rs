@@ -86,6 +86,14 @@ impl Files {
         text.to_owned()
     }
 
+    /// Makes the listeners of `listen.https` or `listen.http` demand PROXY headers.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn behind_proxy(&mut self, key: &str) {
+        let line = "it = [{ address = \"127.0.0.1:0\", proxy_protocol = true }]";
+        let table: Table = line.parse().expect("an address with an option");
+        self.set(key, table["it"].clone());
+    }
+
     /// Serves these certificates, by the name of their files.
     pub fn certificates(&mut self, names: &[&str]) {
         let pairs: Vec<Value> = names

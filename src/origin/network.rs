@@ -1,0 +1,74 @@
+//! Pure: a network as people write it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::config::units::refuse;
+
+/// A network, `"10.1.0.0/16"`, or one address, `"10.1.2.3"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether an address, IPv4 not written as IPv6, belongs to it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// The first address that belongs to it.
+    #[must_use]
+    pub fn first(&self) -> IpAddr {
+        self.0.addr()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // Through a visitor, so that an error carries the place of this very element.
+        from.deserialize_str(NetworkVisitor)
+    }
+}
+
+struct NetworkVisitor;
+
+impl Visitor<'_> for NetworkVisitor {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network in quotes, for example \"10.1.0.0/16\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
+        let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        let Some(network) = text.parse::<IpNet>().ok().or_else(host) else {
+            return Err(refuse(
+                format_args!("`{text}` is not a network"),
+                "write an address and a length, for example \"10.1.0.0/16\", or one address",
+            ));
+        };
+        if network != network.trunc() {
+            return Err(refuse(
+                format_args!("{network} names an address inside a network, not the network"),
+                format_args!("write \"{}\", or \"{}\"", network.trunc(), network.addr()),
+            ));
+        }
+        if network.addr().to_canonical() != network.addr() {
+            return Err(refuse(
+                "IPv4 inside IPv6: clients are known by their IPv4 address",
+                "write it as IPv4, for example \"10.1.0.0/16\"",
+            ));
+        }
+        Ok(Network(network))
+    }
+}
