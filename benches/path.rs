@@ -16,6 +16,7 @@ use syncgate::access::{bearer, permit};
 use syncgate::accounts::{AccountId, Accounts, PasswordMark};
 use syncgate::client::{ClientConnection, Transport};
 use syncgate::clock::{Clock, UnixSeconds};
+use syncgate::limits::Limits;
 use syncgate::login::body::Password;
 use syncgate::login::hashing::hash_password;
 use syncgate::login::verified::VerifiedPasswords;
@@ -41,6 +42,7 @@ fn client() -> ClientConnection {
     ClientConnection::new(
         SocketAddr::from((PEER, 50_123)).into(),
         Transport::Tls { server_name },
+        Limits::default().requests_per_connection,
     )
 }
 

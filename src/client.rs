@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use http::HeaderMap;
@@ -20,6 +21,8 @@ pub struct ClientConnection {
     text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
     phase: Cell<Phase>,
+    requests: NonZeroU64,
+    begun: Cell<u64>,
     in_flight: Cell<usize>,
     served: Cell<u64>,
     heads: Cell<u64>,
@@ -91,15 +94,17 @@ pub enum Phase {
 }
 
 impl ClientConnection {
-    /// A connection that has just been accepted.
+    /// A connection that has just been accepted, for so many requests.
     #[must_use]
-    pub fn new(ends: Ends, transport: Transport) -> Self {
+    pub fn new(ends: Ends, transport: Transport, requests: NonZeroU64) -> Self {
         Self {
             ends,
             transport,
             text: OnceCell::new(),
             forwarded: RefCell::new(None),
             phase: Cell::new(Phase::Idle),
+            requests,
+            begun: Cell::new(0),
             in_flight: Cell::new(0),
             served: Cell::new(0),
             heads: Cell::new(0),
@@ -164,6 +169,12 @@ impl ClientConnection {
         self.heads.get()
     }
 
+    /// Whether no request may follow those that have begun.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.begun.get() >= self.requests.get()
+    }
+
     /// Requests under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -187,6 +198,7 @@ impl ClientConnection {
     pub fn request_begins(&self) {
         self.phase.set(Phase::Serving);
         self.response_over.set(false);
+        self.begun.set(self.begun.get() + 1);
         self.in_flight.set(self.in_flight.get() + 1);
     }
 

@@ -6,8 +6,11 @@ mod shared;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -130,12 +133,21 @@ impl Gateway {
             ),
         };
         call.hear_proxies(&parts.headers);
+        let mut deadline = self.shared.limits.deadline(started);
         let answer = match &client.transport {
             Transport::Tls { server_name } => {
                 let work = self.answer(&mut call, server_name.as_deref(), parts);
-                contained(work)
-                    .await
-                    .unwrap_or_else(|Panicked| Err(Refusal::Panicked))
+                let mut work = pin!(contained(work));
+                poll_fn(|cx| match (work.as_mut().poll(cx), &mut deadline) {
+                    (Poll::Ready(Ok(answer)), _) => Poll::Ready(answer),
+                    (Poll::Ready(Err(Panicked)), _) => Poll::Ready(Err(Refusal::Panicked)),
+                    (Poll::Pending, Some(deadline)) => deadline
+                        .as_mut()
+                        .poll(cx)
+                        .map(|()| Err(Refusal::RequestTooLong)),
+                    (Poll::Pending, None) => Poll::Pending,
+                })
+                .await
             }
             Transport::Plain { https_port } => self.redirect(*https_port, &parts),
         };
@@ -144,7 +156,7 @@ impl Gateway {
             Ok(Answer::Relayed(response)) => {
                 let (parts, body) = response.into_parts();
                 let recording = call.recording.answered(parts.status, true);
-                reply::relay(parts, ResponseBody::relayed(body, recording))
+                reply::relay(parts, ResponseBody::relayed(body, deadline, recording))
             }
             Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.recording),
             Err(refusal) => self.refuse(call, &refusal, version, waits).await,

@@ -23,6 +23,8 @@ pub mod session;
 pub mod store;
 pub mod token;
 
+pub mod traffic;
+
 pub mod access;
 pub mod identity;
 pub mod upstream;

@@ -1,10 +1,12 @@
 //! Every bound and every deadline of a connection and a request.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::access::form::FormLimits;
 use crate::config::units::{duration, positive_duration, positive_size, size};
@@ -15,6 +17,10 @@ use crate::config::units::{duration, positive_duration, positive_size, size};
 pub struct Limits {
     /// Client connections open at once.
     pub connections: NonZeroUsize,
+    /// The same from one source: an address of IPv4, or a /64 of IPv6.
+    pub connections_per_source: NonZeroUsize,
+    /// Requests on one connection, one after the other or at once; it ends with the last.
+    pub requests_per_connection: NonZeroU64,
     /// How long a TLS handshake may take.
     #[serde(with = "positive_duration")]
     pub handshake: Duration,
@@ -38,6 +44,10 @@ pub struct Limits {
     /// How long a body may come slower than that before it is given up.
     #[serde(with = "positive_duration")]
     pub body_grace: Duration,
+    /// How long a whole request may take, from its head to the end of its answer; zero means for
+    /// ever.
+    #[serde(with = "duration")]
+    pub request: Duration,
     /// How long a client may take no byte of an answer.
     #[serde(with = "positive_duration")]
     pub write_stall: Duration,
@@ -59,6 +69,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: NonZeroUsize::MIN.saturating_add(19_999),
+            // A twentieth of all, and more than the tills of a chain behind one address.
+            connections_per_source: NonZeroUsize::MIN.saturating_add(999),
+            // Connections end often enough for load balancers to spread them anew, and too seldom
+            // for handshakes to count.
+            requests_per_connection: NonZeroU64::MIN.saturating_add(99_999),
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             keep_alive: Duration::from_secs(120),
@@ -67,6 +82,7 @@ impl Default for Limits {
             streams: NonZeroU32::MIN.saturating_add(99),
             body_min_rate: ByteSize::kib(1),
             body_grace: Duration::from_secs(10),
+            request: Duration::ZERO,
             write_stall: Duration::from_secs(30),
             refused_body: ByteSize::kib(64),
             form_lookahead: ByteSize::kib(64),
@@ -77,6 +93,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// When a request that began then is given up, if ever.
+    #[must_use]
+    pub fn deadline(&self, started: Instant) -> Option<Pin<Box<Sleep>>> {
+        (!self.request.is_zero()).then(|| Box::pin(sleep_until(started + self.request)))
+    }
+
     /// The bounds of reading a form.
     #[must_use]
     pub fn form(&self) -> FormLimits {

@@ -67,6 +67,9 @@ pub enum Refusal {
     /// The client sends its body below the minimum rate.
     #[error("the client was too slow to send its body (limits.body_min_rate, limits.body_grace)")]
     BodyTooSlow,
+    /// The request as a whole took too long.
+    #[error("the request took longer than it may (limits.request)")]
+    RequestTooLong,
     /// A body without a length.
     #[error("neither Content-Length nor Transfer-Encoding")]
     LengthRequired,
@@ -189,7 +192,9 @@ impl Refusal {
             Self::FormRefused(_) => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::HeadersTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadersTooSlow | Self::BodyTooSlow | Self::RequestTooLong => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -231,6 +236,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::HeadersTooSlow => "The header section did not arrive in time",
             Self::BodyTooSlow => "The body arrived too slowly",
+            Self::RequestTooLong => "The request took too long",
             Self::LengthRequired => "Send Content-Length or Transfer-Encoding: chunked",
             Self::BodyTooLarge { .. } => "The body is too large",
             Self::UriTooLong => "The request target is too long",
@@ -266,6 +272,7 @@ impl Refusal {
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
+            | Self::RequestTooLong
             | Self::LengthRequired
             | Self::BodyTooLarge { .. }
             | Self::UriTooLong
@@ -319,6 +326,7 @@ impl Refusal {
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
+            | Self::RequestTooLong
             | Self::LengthRequired
             | Self::UriTooLong
             | Self::UnsupportedMediaType
@@ -359,6 +367,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::HeadersTooSlow => "headers_too_slow",
             Self::BodyTooSlow => "body_too_slow",
+            Self::RequestTooLong => "request_too_long",
             Self::LengthRequired => "length_required",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::UriTooLong => "uri_too_long",
@@ -404,6 +413,7 @@ impl Refusal {
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
+            | Self::RequestTooLong
             | Self::LengthRequired
             | Self::BodyTooLarge { .. }
             | Self::UriTooLong
@@ -432,6 +442,7 @@ impl Refusal {
                 | Self::MalformedBody(_)
                 | Self::HeadersTooSlow
                 | Self::BodyTooSlow
+                | Self::RequestTooLong
                 | Self::BodyTooLarge { .. }
                 | Self::UriTooLong
                 | Self::HeadersTooLarge
@@ -484,6 +495,7 @@ mod tests {
             },
             R::HeadersTooSlow,
             R::BodyTooSlow,
+            R::RequestTooLong,
             R::LengthRequired,
             R::BodyTooLarge { limit: 1 },
             R::FormRefused(FormViolation::FormTooLate),

@@ -1,5 +1,6 @@
 //! The one body type of every answer, which also knows when the answer is over.
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,9 +9,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
 
 use crate::client::ClientConnection;
 use crate::observe::{AccessLog, AccessRecord};
+use crate::refusal::Refusal;
 use crate::upstream::RelayedBody;
 use crate::upstream::body::Transfer;
 
@@ -20,6 +23,8 @@ pub struct ResponseBody {
     content: Content,
     /// Whether the connection has a part and was not back for the next one.
     offered: bool,
+    /// When a relayed answer is given up, if ever.
+    deadline: Option<Pin<Box<Sleep>>>,
     recording: Recording,
 }
 
@@ -37,16 +42,22 @@ impl ResponseBody {
         Self {
             content: Content::Own(bytes),
             offered: false,
+            deadline: None,
             recording,
         }
     }
 
-    /// The upstream's body.
+    /// The upstream's body, broken off at the deadline.
     #[must_use]
-    pub fn relayed(body: RelayedBody, recording: Recording) -> Self {
+    pub fn relayed(
+        body: RelayedBody,
+        deadline: Option<Pin<Box<Sleep>>>,
+        recording: Recording,
+    ) -> Self {
         Self {
             content: Content::Relayed(body),
             offered: false,
+            deadline,
             recording,
         }
     }
@@ -68,6 +79,12 @@ impl Body for ResponseBody {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         this.offer_taken();
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            this.recording.record.reason = Some(Refusal::RequestTooLong.code());
+            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+        }
         let frame = match &mut this.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Relayed(body) => Pin::new(body).poll_frame(cx),

@@ -1,5 +1,6 @@
 //! What the workers of a gateway share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -14,6 +15,7 @@ use crate::origin::TrustedProxies;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
+use crate::traffic::ConnectionsBySource;
 use crate::upstream::BackendCredentials;
 
 /// What all workers share.
@@ -39,6 +41,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Whose word on a client's address is taken.
     pub trusted_proxies: TrustedProxies,
+    /// Open connections by their source.
+    pub connections: Arc<ConnectionsBySource>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

@@ -70,9 +70,26 @@ pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) 
             trusted: gateway.shared().trusted_proxies.contains(peer.ip()),
         }
     };
+    // A trusted proxy has the connections of many clients.
+    let counted = match ends.trusted {
+        true => None,
+        false => {
+            let shared = gateway.shared();
+            let place = shared.connections.enter(ends.peer.ip(), shared.clock.now());
+            let Some(place) = place else {
+                return;
+            };
+            Some(place)
+        }
+    };
+    let requests = gateway.shared().limits.requests_per_connection;
     match service.protocol {
         Protocol::Http { https_port } => {
-            let client = Rc::new(ClientConnection::new(ends, Transport::Plain { https_port }));
+            let client = Rc::new(ClientConnection::new(
+                ends,
+                Transport::Plain { https_port },
+                requests,
+            ));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
             Box::pin(http1::serve(stream, gateway, client, watch)).await;
         }
@@ -91,7 +108,7 @@ pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) 
                 Some(_) | None => None,
             };
             let transport = Transport::Tls { server_name };
-            let client = Rc::new(ClientConnection::new(ends, transport));
+            let client = Rc::new(ClientConnection::new(ends, transport, requests));
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
                 let stream = ClientStream::http2(wire, known);
@@ -102,6 +119,7 @@ pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) 
             }
         }
     }
+    drop(counted);
 }
 
 /// Who is at the other end of a connection that must begin with a PROXY header. None when it does

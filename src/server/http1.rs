@@ -24,6 +24,7 @@ use crate::client::{ClientConnection, Phase};
 use crate::gateway::Gateway;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
+use crate::reply;
 use crate::wake::ConnectionWaker;
 
 /// Serves a connection until it ends.
@@ -86,7 +87,17 @@ async fn run(
 ) -> (End, ClientStream) {
     let service = service_fn(|request| {
         let (gateway, client) = (Rc::clone(gateway), Rc::clone(client));
-        async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) }
+        async move {
+            let response = gateway.handle(&client, request).await;
+            Ok::<_, Infallible>(match client.is_used_up() {
+                true => {
+                    // The next request may be on its way.
+                    client.will_linger();
+                    reply::closing(response)
+                }
+                false => response,
+            })
+        }
     });
     let limits = &gateway.shared().limits;
     let mut builder = Builder::new();

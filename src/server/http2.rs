@@ -58,7 +58,7 @@ pub(super) async fn serve(
                 sent_away = true;
                 idle.as_mut().reset(Instant::now() + limits.linger);
             }
-            if watch.has_begun() && !ending {
+            if (watch.has_begun() || client.is_used_up()) && !ending {
                 ending = true;
                 client.dismiss();
                 connection.as_mut().graceful_shutdown();

@@ -41,6 +41,7 @@ use crate::observe::AccessSink;
 use crate::process::RunAs;
 use crate::route::Routes;
 use crate::store::TokenStore;
+use crate::traffic::ConnectionsBySource;
 use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::{Protocol, Service};
@@ -165,6 +166,9 @@ impl Server {
             logins: Logins::start(&config.login, cores, &random)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),
+            connections: Arc::new(ConnectionsBySource::new(
+                config.limits.connections_per_source,
+            )),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
             random,

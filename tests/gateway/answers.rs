@@ -250,6 +250,13 @@ async fn deadlines(gallery: &mut Gallery) {
         &harness.signed_in().await.send(sync()).await,
     );
 
+    let harness = Harness::start(|files| files.set("limits.request", "150ms"));
+    harness.upstream.next(Script::Stall(Stage::BeforeResponse));
+    gallery.show(
+        "RequestTooLong",
+        &harness.signed_in().await.send(sync()).await,
+    );
+
     let full = full_backlog().await;
     let harness = Harness::start(|files| {
         files.set("upstream.url", format!("http://{}", full.address).as_str());

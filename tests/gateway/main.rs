@@ -8,6 +8,7 @@ mod answers;
 mod attacks;
 mod authorize;
 mod bodies;
+mod bounds;
 mod brute_force;
 mod example_configs;
 mod floods;
