@@ -176,6 +176,8 @@ impl Gateway {
         server_name: Option<&str>,
         parts: Parts,
     ) -> Result<Answer, Refusal> {
+        let source = call.address().address;
+        self.shared.quotas.admit_source(source, call.now)?;
         request::check(&parts, &self.shared.limits)?;
         request::check_server_name(&parts, server_name)?;
         match self.shared.routes.find(&parts.method, parts.uri.path())? {
@@ -234,9 +236,13 @@ impl Gateway {
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
+        let (quotas, usage) = (&self.shared.quotas, user.account().usage());
+        call.recording.in_flight = Some(quotas.admit_user(usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let verdict = permit::authorize(&user, call.address(), call.now, route, parts)?;
+        quotas.admit_route(route.index(), call.now)?;
         call.body().limit_to(route.max_body())?;
+        call.body().count_in(quotas.body_of(usage))?;
         let mut form = None;
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,

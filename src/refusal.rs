@@ -18,6 +18,7 @@ use crate::access::rights::MissingRight;
 use crate::accounts::NotAdmitted;
 use crate::login::body::CredentialsError;
 use crate::token::MalformedToken;
+use crate::traffic::Exceeded;
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -39,6 +40,22 @@ pub enum Refusal {
     TooManyAttempts {
         /// How long none is tried.
         wait: Duration,
+    },
+    /// More requests in a time than a user, a route or a source may make.
+    #[error("too many requests: the limit for {} is {} ({}), {:?} to wait",
+            .0.whose(), .1.rate, .0.setting(), .1.wait)]
+    TooManyRequests(Paced, Exceeded),
+    /// As many requests of the user are under way as may be.
+    #[error("{limit} requests of the user are under way (quotas.user_requests)")]
+    TooManyAtOnce {
+        /// How many may be.
+        limit: usize,
+    },
+    /// The user's bodies on their way are as large as they may be, all together.
+    #[error("{limit} bytes of the user's bodies may be under way (quotas.user_bodies)")]
+    TooMuchAtOnce {
+        /// How many bytes may be.
+        limit: u64,
     },
     /// No usable token.
     #[error("token refused: {0}")]
@@ -129,6 +146,45 @@ pub enum Refusal {
     Panicked,
 }
 
+/// Whose requests in a time are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paced {
+    /// The user's.
+    User,
+    /// Those that take the route, of all users.
+    Route,
+    /// Those from one address of IPv4 or one /64 of IPv6.
+    Source,
+}
+
+impl Paced {
+    /// The name of the policy, as the `RateLimit` fields have it.
+    #[must_use]
+    pub fn policy(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Route => "route",
+            Self::Source => "source",
+        }
+    }
+
+    fn whose(self) -> &'static str {
+        match self {
+            Self::User => "the user",
+            Self::Route => "the route",
+            Self::Source => "the source",
+        }
+    }
+
+    fn setting(self) -> &'static str {
+        match self {
+            Self::User => "quotas.user_rate",
+            Self::Route => "the route's rate",
+            Self::Source => "quotas.source_rate",
+        }
+    }
+}
+
 /// Why a login failed; never told to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginFault {
@@ -198,7 +254,10 @@ impl Refusal {
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyAttempts { .. }
+            | Self::TooManyRequests(..)
+            | Self::TooManyAtOnce { .. }
+            | Self::TooMuchAtOnce { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -226,6 +285,9 @@ impl Refusal {
             }
             Self::LoginFailed(_) => "Invalid username or password",
             Self::TooManyAttempts { .. } => "Too many failed logins; try again later",
+            Self::TooManyRequests(..) => "Too many requests; try again later",
+            Self::TooManyAtOnce { .. } => "Too many requests at once; wait for some to finish",
+            Self::TooMuchAtOnce { .. } => "Too much data at once; wait for some to arrive",
             Self::TokenRefused(_) => "Token is invalid or expired",
             Self::Forbidden(_) | Self::NotAdmitted(_) => "No access to the resource",
             Self::FormRefused(FormViolation::FormTooLate) => {
@@ -283,6 +345,9 @@ impl Refusal {
             | Self::HeadersTooLarge => "http_request_error",
             Self::LoginFailed(_)
             | Self::TooManyAttempts { .. }
+            | Self::TooManyRequests(..)
+            | Self::TooManyAtOnce { .. }
+            | Self::TooMuchAtOnce { .. }
             | Self::TokenRefused(_)
             | Self::Forbidden(_)
             | Self::NotAdmitted(_)
@@ -320,6 +385,13 @@ impl Refusal {
             Self::FormRefused(violation) => violation.to_string(),
             Self::BodyTooLarge { limit } => format!("the limit is {limit} bytes"),
             Self::Panicked => "internal error".to_owned(),
+            Self::TooManyRequests(paced, exceeded) => {
+                format!("the limit for {} is {}", paced.whose(), exceeded.rate)
+            }
+            Self::TooManyAtOnce { limit } => format!("the limit for the user is {limit} at once"),
+            Self::TooMuchAtOnce { limit } => {
+                format!("the limit for the user is {limit} bytes at once")
+            }
             Self::MalformedBody(_)
             | Self::TooManyAttempts { .. }
             | Self::NotFound
@@ -357,6 +429,11 @@ impl Refusal {
             Self::LoginFailed(LoginFault::NotAdmitted(_)) => "login_not_admitted",
             Self::LoginFailed(LoginFault::WrongPassword) => "login_wrong_password",
             Self::TooManyAttempts { .. } => "too_many_attempts",
+            Self::TooManyRequests(Paced::User, _) => "user_rate",
+            Self::TooManyRequests(Paced::Route, _) => "route_rate",
+            Self::TooManyRequests(Paced::Source, _) => "source_rate",
+            Self::TooManyAtOnce { .. } => "user_requests",
+            Self::TooMuchAtOnce { .. } => "user_bodies",
             Self::TokenRefused(fault) => fault.code(),
             Self::Forbidden(MissingRight::Route) => "no_right_to_route",
             Self::Forbidden(MissingRight::Method) => "no_right_to_method",
@@ -393,14 +470,18 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::UpstreamBusy | Self::LoginsSaturated | Self::NoRandom => {
-                Some(Duration::from_secs(1))
-            }
+            Self::UpstreamBusy
+            | Self::LoginsSaturated
+            | Self::NoRandom
+            | Self::TooManyAtOnce { .. }
+            | Self::TooMuchAtOnce { .. } => Some(Duration::from_secs(1)),
             Self::StoreFull => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
-            Self::TooManyAttempts { wait } => Some(Duration::from_secs(
-                wait.saturating_add(ALMOST_A_SECOND).as_secs(),
-            )),
+            Self::TooManyAttempts { wait } | Self::TooManyRequests(_, Exceeded { wait, .. }) => {
+                Some(Duration::from_secs(
+                    wait.saturating_add(ALMOST_A_SECOND).as_secs(),
+                ))
+            }
             Self::MalformedRequest(_)
             | Self::MalformedBody(_)
             | Self::MalformedCredentials(_)
@@ -486,6 +567,15 @@ mod tests {
             R::TooManyAttempts {
                 wait: Duration::from_millis(1),
             },
+            R::TooManyRequests(
+                Paced::Source,
+                Exceeded {
+                    rate: "100/1s".parse().unwrap(),
+                    wait: Duration::from_millis(1),
+                },
+            ),
+            R::TooManyAtOnce { limit: 1 },
+            R::TooMuchAtOnce { limit: 1 },
             R::TokenRefused(TokenFault::Missing),
             R::Forbidden(MissingRight::Route),
             R::PlainHttp,

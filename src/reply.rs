@@ -9,7 +9,7 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{UnixMillis, UnixSeconds};
@@ -157,6 +157,9 @@ impl Refusal {
         {
             headers.insert(ALLOW, value);
         }
+        if let Some(quota) = Quota::of(self) {
+            quota.tell(headers);
+        }
         if let Some(after) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
@@ -207,6 +210,46 @@ impl Refusal {
     }
 }
 
+/// A limit that is reached, in the form of the IETF draft "RateLimit header fields for HTTP".
+struct Quota {
+    policy: String,
+    left: String,
+}
+
+impl Quota {
+    fn of(refusal: &Refusal) -> Option<Self> {
+        let (policy, left) = if let Refusal::TooManyRequests(paced, exceeded) = refusal {
+            let (name, rate) = (paced.policy(), exceeded.rate);
+            let after = refusal.retry_after()?.as_secs().max(1);
+            (
+                format!("\"{name}\";q={};w={}", rate.requests, rate.window.as_secs()),
+                format!("\"{name}\";r=0;t={after}"),
+            )
+        } else if let Refusal::TooManyAtOnce { limit } = refusal {
+            (
+                format!("\"user-requests\";q={limit};qu=\"concurrent-requests\""),
+                "\"user-requests\";r=0".to_owned(),
+            )
+        } else if let Refusal::TooMuchAtOnce { limit } = refusal {
+            (
+                format!("\"user-bodies\";q={limit};qu=\"content-bytes\""),
+                "\"user-bodies\";r=0".to_owned(),
+            )
+        } else {
+            return None;
+        };
+        Some(Self { policy, left })
+    }
+
+    fn tell(self, headers: &mut HeaderMap) {
+        for (name, value) in [(RATELIMIT_POLICY, self.policy), (RATELIMIT, self.left)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
 /// The same response, telling an HTTP/1 client that the connection ends with it.
 #[must_use]
 pub fn closing<B>(mut response: Response<B>) -> Response<B> {
@@ -231,6 +274,8 @@ pub fn secure<B>(response: &mut Response<B>, hsts: &HeaderValue) {
 /// The name under which a request is found in the logs of gateway and backend.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const BARE_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"syncgate\"");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use crate::client::ClientConnection;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
+use crate::traffic::InFlight;
 use crate::upstream::RelayedBody;
 use crate::upstream::body::Transfer;
 
@@ -134,6 +135,8 @@ impl Drop for ResponseBody {
 pub struct Recording {
     /// What will be written.
     pub record: Box<AccessRecord>,
+    /// Counts the request for its user, from when that one is known.
+    pub in_flight: Option<InFlight>,
     transfer: Rc<Transfer>,
     client: Rc<ClientConnection>,
     log: Rc<AccessLog>,
@@ -151,6 +154,7 @@ impl Recording {
         client.request_begins();
         Self {
             record: Box::new(record),
+            in_flight: None,
             transfer,
             client,
             log,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 18] = [
+const PURE: [&str; 20] = [
     "route",
     "refusal",
     "session",
@@ -24,6 +24,8 @@ const PURE: [&str; 18] = [
     "upstream/headers",
     "server/frame_budget",
     "origin",
+    "traffic/pace",
+    "traffic/settings",
 ];
 
 /// Paths whose presence makes a file impure, however they are reached.

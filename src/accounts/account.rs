@@ -6,11 +6,13 @@ use http::HeaderValue;
 use ring::digest;
 use thiserror::Error;
 
+use super::Known;
 use super::admission::Admission;
 use super::judge::Entry;
 use crate::access::rights::{Allow, Mode, Rights};
 use crate::login::body::MAX_USERNAME;
 use crate::login::hashing::PasswordHash;
+use crate::traffic::Usage;
 
 /// Checks a user name: 1 to 256 of the ASCII letters and digits and `. _ - @ +`, the first of them
 /// a letter or digit. So a name is safe in a header, a log and a command line, and no backend can
@@ -107,6 +109,7 @@ impl PasswordMark {
 #[derive(Debug)]
 pub struct Account {
     id: AccountId,
+    usage: Arc<Usage>,
     name: Arc<str>,
     header: HeaderValue,
     password: Arc<PasswordHash>,
@@ -120,7 +123,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub(super) fn new(id: AccountId, name: Arc<str>, entry: Entry) -> Self {
+    pub(super) fn new(name: Arc<str>, known: Known, entry: Entry) -> Self {
         let Entry {
             name: _,
             password,
@@ -134,7 +137,8 @@ impl Account {
         } = entry;
         let header = HeaderValue::from_str(&name).expect("a checked name is of visible ASCII");
         Self {
-            id,
+            id: known.id,
+            usage: known.usage,
             name,
             header,
             password,
@@ -152,6 +156,12 @@ impl Account {
     #[must_use]
     pub fn id(&self) -> AccountId {
         self.id
+    }
+
+    /// What the account has under way.
+    #[must_use]
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// The user name: letters, digits and `. _ - @ +` of ASCII only, so it is safe in headers and

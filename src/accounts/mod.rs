@@ -21,12 +21,13 @@ pub use origin::Origin;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::config::Problems;
 use crate::route::RouteSection;
+use crate::traffic::Usage;
 
 pub use settings::AccountsSection;
 
@@ -148,8 +149,11 @@ impl AccountTable {
         let judge::Content { entries, warnings } = content;
         let mut by_name = HashMap::with_capacity(entries.len());
         for entry in entries {
-            let (id, name) = names.intern(&entry.name);
-            by_name.insert(Arc::clone(&name), Arc::new(Account::new(id, name, entry)));
+            let (name, known) = names.intern(&entry.name);
+            by_name.insert(
+                Arc::clone(&name),
+                Arc::new(Account::new(name, known, entry)),
+            );
         }
         let mut by_id = vec![None; names.0.len()];
         for account in by_name.values() {
@@ -199,18 +203,30 @@ impl AccountTable {
 }
 
 /// Every name ever read in this process and its id: a name keeps its id over reloads, also when
-/// it was gone for a while.
+/// it was gone for a while. What it has under way is kept only while there is an account.
 #[derive(Debug, Default)]
-struct Names(HashMap<Arc<str>, AccountId>);
+struct Names(HashMap<Arc<str>, (AccountId, Weak<Usage>)>);
+
+/// What an account has in common with those of its name before.
+#[derive(Debug)]
+struct Known {
+    id: AccountId,
+    usage: Arc<Usage>,
+}
 
 impl Names {
-    fn intern(&mut self, name: &str) -> (AccountId, Arc<str>) {
-        if let Some((name, &id)) = self.0.get_key_value(name) {
-            return (id, Arc::clone(name));
-        }
-        let id = AccountId::from_index(self.0.len());
-        let name: Arc<str> = name.into();
-        self.0.insert(Arc::clone(&name), id);
-        (id, name)
+    fn intern(&mut self, name: &str) -> (Arc<str>, Known) {
+        let next = AccountId::from_index(self.0.len());
+        let name = match self.0.get_key_value(name) {
+            Some((name, _)) => Arc::clone(name),
+            None => name.into(),
+        };
+        let (id, kept) = self
+            .0
+            .entry(Arc::clone(&name))
+            .or_insert_with(|| (next, Weak::new()));
+        let usage = kept.upgrade().unwrap_or_default();
+        *kept = Arc::downgrade(&usage);
+        (name, Known { id: *id, usage })
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     threads(config, document);
     login(config, document);
     limits(config, document);
+    quotas(config, document);
     identity(config, document);
 }
 
@@ -332,6 +333,32 @@ fn limits(config: &Config, document: &mut Document<'_>) {
         let problem = Problem::error("the path is part of the head, so header_size bounds it too")
             .remedy("write less than header_size, or raise that");
         report(document, &["limits", "uri_size"].map(Step::Key), problem);
+    }
+}
+
+fn quotas(config: &Config, document: &mut Document<'_>) {
+    let quotas = &config.quotas;
+    let mut pointless = |path: &[Step<'_>], key: &str| {
+        let problem = Problem::warning("a burst without a rate bounds nothing").remedy(format!(
+            "add for example {key} = \"100/1s\", or remove this line"
+        ));
+        document.report(problem.at(document.span(path)));
+    };
+    if quotas.user_rate.is_none() && quotas.user_burst.is_some() {
+        pointless(&["quotas", "user_burst"].map(Step::Key), "user_rate");
+    }
+    if quotas.source_rate.is_none() && quotas.source_burst.is_some() {
+        pointless(&["quotas", "source_burst"].map(Step::Key), "source_rate");
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        if route.rate.is_none() && route.burst.is_some() {
+            let key = [
+                Step::Key("routes"),
+                Step::Element(index),
+                Step::Key("burst"),
+            ];
+            pointless(&key, "rate");
+        }
     }
 }
 

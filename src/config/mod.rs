@@ -27,6 +27,7 @@ use crate::reply::AnswersSection;
 use crate::route::RouteSection;
 use crate::server::{ListenSection, TlsSection};
 use crate::store::TokensSection;
+use crate::traffic::QuotasSection;
 use crate::upstream::UpstreamSection;
 
 /// Everything that can be set. Once one exists, nothing in it needs checking again.
@@ -48,6 +49,8 @@ pub struct Config {
     pub tokens: TokensSection,
     /// Bounds and deadlines.
     pub limits: Limits,
+    /// What one user, route or source may take.
+    pub quotas: QuotasSection,
     /// The signed identity that the backend is sent.
     pub identity: IdentitySection,
     /// What the gateway's own answers tell.
@@ -71,6 +74,7 @@ impl Default for Config {
             login: LoginSection::default(),
             tokens: TokensSection::default(),
             limits: Limits::default(),
+            quotas: QuotasSection::default(),
             identity: IdentitySection::default(),
             answers: AnswersSection::default(),
             admin: AdminSection::default(),
@@ -82,9 +86,9 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 13] = [
-        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "identity",
-        "answers", "admin", "log", "process",
+    pub const SECTIONS: [&'static str; 14] = [
+        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "quotas",
+        "identity", "answers", "admin", "log", "process",
     ];
 
     /// Reads every section; one that the file leaves out has its defaults.
@@ -101,6 +105,7 @@ impl Config {
             login: document.section("login").unwrap_or_default(),
             tokens: document.section("tokens").unwrap_or_default(),
             limits: document.section("limits").unwrap_or_default(),
+            quotas: document.section("quotas").unwrap_or_default(),
             identity: document.section("identity").unwrap_or_default(),
             answers: document.section("answers").unwrap_or_default(),
             admin: document.section("admin").unwrap_or_default(),

@@ -181,6 +181,11 @@ const SIZE: Named = Named {
     unit: "B",
 };
 
+/// The duration that a text stands for, if it does.
+pub(crate) fn duration_of(text: &str) -> Option<Duration> {
+    parse_duration(text).ok()
+}
+
 fn parse_duration(text: &str) -> Result<Duration, Wrong> {
     let examples = format!("write it as {}", DURATION.examples);
     let span = Span::from_str(text)
@@ -240,7 +245,8 @@ fn parse_positive_size(text: &str) -> Result<ByteSize, Wrong> {
     Ok(size)
 }
 
-fn show_duration(duration: Duration) -> String {
+/// A duration as it would be typed.
+pub(crate) fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds, duration.subsec_millis()) {
         (_, millis @ 1..) => format!("{}ms", u128::from(seconds) * 1000 + u128::from(millis)),

@@ -15,7 +15,7 @@ use crate::origin::TrustedProxies;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
-use crate::traffic::ConnectionsBySource;
+use crate::traffic::{ConnectionsBySource, Quotas};
 use crate::upstream::BackendCredentials;
 
 /// What all workers share.
@@ -43,6 +43,8 @@ pub struct Shared {
     pub trusted_proxies: TrustedProxies,
     /// Open connections by their source.
     pub connections: Arc<ConnectionsBySource>,
+    /// What one user, route or source may take.
+    pub quotas: Quotas,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

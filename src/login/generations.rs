@@ -13,7 +13,7 @@ use crate::clock::UnixMillis;
 /// A map of at most `capacity` entries. One that is not touched is forgotten after `period` to twice
 /// that, or sooner when there is no room.
 #[derive(Debug)]
-pub(super) struct Generations<K, V> {
+pub(crate) struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     half: usize,
@@ -22,7 +22,7 @@ pub(super) struct Generations<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Generations<K, V> {
-    pub(super) fn new(capacity: usize, period: Duration) -> Self {
+    pub(crate) fn new(capacity: usize, period: Duration) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -32,22 +32,22 @@ impl<K: Copy + Eq + Hash, V> Generations<K, V> {
         }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
     /// Changes an entry where it is, without making it younger.
-    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.young.get_mut(key).or_else(|| self.old.get_mut(key))
     }
 
-    pub(super) fn insert(&mut self, key: K, value: V, now: UnixMillis) {
+    pub(crate) fn insert(&mut self, key: K, value: V, now: UnixMillis) {
         self.take_old(&key, now);
         self.young.insert(key, value);
     }
 
     /// The entry of a key, made young, or a fresh one.
-    pub(super) fn touch(&mut self, key: K, now: UnixMillis) -> &mut V
+    pub(crate) fn touch(&mut self, key: K, now: UnixMillis) -> &mut V
     where
         V: Default,
     {
@@ -57,25 +57,25 @@ impl<K: Copy + Eq + Hash, V> Generations<K, V> {
             .or_insert_with(|| known.unwrap_or_default())
     }
 
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         self.young.remove(key);
         self.old.remove(key);
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
         self.young.retain(|key, value| keep(key, value));
         self.old.retain(|key, value| keep(key, value));
     }
 
     /// Forgets what is due. For regular calls; costs no more when there is much to forget.
-    pub(super) fn age(&mut self, now: UnixMillis) {
+    pub(crate) fn age(&mut self, now: UnixMillis) {
         if now < self.young_since || self.young_since.plus(self.period) <= now {
             self.turn(now);
         }
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 

@@ -3,7 +3,7 @@
 mod attempts;
 pub mod body;
 mod check;
-mod generations;
+pub(crate) mod generations;
 mod guard;
 pub mod hashing;
 mod password_hash;

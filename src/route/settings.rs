@@ -1,6 +1,7 @@
 //! Pure: what an entry of `[[routes]]` may say.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -10,6 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::units::{refuse, size};
+use crate::traffic::Rate;
 
 /// One entry of `[[routes]]`: a path that is forwarded, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,12 @@ pub struct RouteSection {
     /// Whether identities are signed on this route, once there is a key.
     #[serde(default = "signed")]
     pub identity: bool,
+    /// Requests in a time, of all users together.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// How many of them may come at once.
+    #[serde(default)]
+    pub burst: Option<NonZeroU32>,
 }
 
 impl RouteSection {
@@ -45,6 +53,8 @@ impl RouteSection {
             authorization: AuthorizationHeader::default(),
             authorization_file: None,
             identity: signed(),
+            rate: None,
+            burst: None,
         }
     }
 

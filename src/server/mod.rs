@@ -41,7 +41,7 @@ use crate::observe::AccessSink;
 use crate::process::RunAs;
 use crate::route::Routes;
 use crate::store::TokenStore;
-use crate::traffic::ConnectionsBySource;
+use crate::traffic::{ConnectionsBySource, Quotas};
 use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::{Protocol, Service};
@@ -169,6 +169,7 @@ impl Server {
             connections: Arc::new(ConnectionsBySource::new(
                 config.limits.connections_per_source,
             )),
+            quotas: Quotas::new(&config.quotas, &config.routes),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
             random,
@@ -341,6 +342,7 @@ async fn sweep(shared: Arc<Shared>) {
             tokio::task::spawn_blocking(move || {
                 let now = shared.clock.now();
                 shared.logins.sweep(now);
+                shared.quotas.sweep(now);
                 shared.tokens.sweep(now.seconds())
             })
         };

@@ -18,6 +18,7 @@ use crate::access::form::FormLimits;
 use crate::access::rights::Mode;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
+use crate::traffic::BodyInFlight;
 use crate::wake;
 
 /// What is known of a request body while it moves; shared by the body, which may be owned by an
@@ -88,6 +89,8 @@ pub struct RequestBody {
     transfer: Rc<Transfer>,
     limit: u64,
     allowance: Allowance,
+    /// Once it is known whose it is.
+    counted: Option<BodyInFlight>,
     /// Only where a right depends on the body.
     form: Option<Box<FormWatch>>,
 }
@@ -103,6 +106,7 @@ impl RequestBody {
             transfer: Rc::new(transfer),
             limit: u64::MAX,
             allowance: Allowance::new(limits),
+            counted: None,
             form: None,
         }
     }
@@ -122,6 +126,21 @@ impl RequestBody {
             return Err(Refusal::BodyTooLarge { limit });
         }
         self.limit = limit;
+        Ok(())
+    }
+
+    /// Counts the body among those of its user until it is sent: by its length where that was
+    /// announced, else by what has arrived of it.
+    ///
+    /// # Errors
+    /// At once when the client has announced more than there is room for; later the body is given up.
+    pub fn count_in(&mut self, mut counted: BodyInFlight) -> Result<(), Refusal> {
+        if !self.incoming.is_end_stream() {
+            let announced = self.incoming.size_hint().lower();
+            let limit = counted.most();
+            (counted.grow_to(announced)).map_err(|_| Refusal::TooMuchAtOnce { limit })?;
+            self.counted = Some(counted);
+        }
         Ok(())
     }
 
@@ -223,6 +242,12 @@ impl RequestBody {
             if received > self.limit {
                 let limit = self.limit;
                 return self.give_up(Refusal::BodyTooLarge { limit });
+            }
+            if let Some(counted) = &mut self.counted
+                && counted.grow_to(received).is_err()
+            {
+                let limit = counted.most();
+                return self.give_up(Refusal::TooMuchAtOnce { limit });
             }
             if self.incoming.is_end_stream() {
                 self.transfer.ended.set(true);

@@ -303,6 +303,8 @@ async fn capacities(gallery: &mut Gallery) {
     harness.upstream.release();
     first.answer().await;
 
+    quotas(gallery).await;
+
     let harness = Harness::start(|files| files.set("tokens.capacity", 1));
     harness.signed_in().await;
     let again = Ask::login("till-01", &password("till-01"));
@@ -349,6 +351,36 @@ async fn capacities(gallery: &mut Gallery) {
     });
     let elsewhere = Ask::get("/").host("other.test");
     gallery.show("Misdirected", &harness.anonymous().send(elsewhere).await);
+}
+
+/// More than a user may take.
+async fn quotas(gallery: &mut Gallery) {
+    let harness = Harness::start(|files| files.set("quotas.user_rate", "1/1m"));
+    let client = harness.signed_in().await;
+    client.send(sync()).await;
+    gallery.show("TooManyRequests", &client.send(sync()).await);
+
+    let harness = Harness::start(|files| {
+        files.set("quotas.user_requests", 1);
+        files.set("quotas.user_bodies", "1000B");
+    });
+    let client = harness.signed_in().await;
+    harness.upstream.next(Script::Stall(Stage::BeforeResponse));
+    let mut first = client.connect().await;
+    first.send(&client.with_token(sync())).await;
+    harness.upstream.stalled(1).await;
+    gallery.show("TooManyAtOnce", &client.send(sync()).await);
+    harness.upstream.release();
+    first.answer().await;
+
+    let harness = Harness::start(|files| files.set("quotas.user_bodies", "1000B"));
+    let client = harness.signed_in().await;
+    let mut slow = client.connect().await;
+    let body = Ask::post("/api/SyncData").generated(900, true);
+    slow.write(&client.with_token(body.clone()).head(HOST))
+        .await;
+    harness.upstream.seen(1).await;
+    gallery.show("TooMuchAtOnce", &client.send(body).await);
 }
 
 /// One hashing thread, a queue of one, and a hash that takes its time.

@@ -25,6 +25,7 @@ mod pipelining;
 mod plain_http;
 mod process;
 mod proxies;
+mod quotas;
 mod reload;
 mod resting;
 mod rights;

@@ -1,0 +1,170 @@
+//! The quotas in force.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{BodyInFlight, Bucket, InFlight, Pace, QuotasSection, Usage};
+use crate::clock::UnixMillis;
+use crate::login::generations::Generations;
+use crate::origin::Source;
+use crate::refusal::{Paced, Refusal};
+use crate::route::RouteSection;
+
+/// What users, routes and sources may take, and what they have taken of it. Users' own counts hang
+/// on their accounts.
+#[derive(Debug)]
+pub struct Quotas {
+    user_requests: usize,
+    user_bodies: u64,
+    user: Option<Pace>,
+    /// By the routes' indices.
+    routes: Vec<Option<(Pace, Bucket)>>,
+    sources: Option<Sources>,
+}
+
+impl Quotas {
+    /// The quotas of a configuration.
+    #[must_use]
+    pub fn new(section: &QuotasSection, routes: &[RouteSection]) -> Self {
+        let routes = routes.iter().map(|route| {
+            let pace = Pace::new(route.rate?, route.burst);
+            Some((pace, Bucket::default()))
+        });
+        let user = section.user_rate;
+        let source = section.source_rate;
+        Self {
+            user_requests: section.user_requests.get(),
+            user_bodies: section.user_bodies.as_u64(),
+            user: user.map(|rate| Pace::new(rate, section.user_burst)),
+            routes: routes.collect(),
+            sources: source.map(|rate| Sources::new(Pace::new(rate, section.source_burst))),
+        }
+    }
+
+    /// Counts a request from an address, whoever makes it.
+    ///
+    /// # Errors
+    /// When its source makes too many.
+    pub fn admit_source(&self, address: IpAddr, now: UnixMillis) -> Result<(), Refusal> {
+        match &self.sources {
+            Some(sources) => sources.take(Source::of(address), now),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a request of a user for as long as the result lives.
+    ///
+    /// # Errors
+    /// When the user makes too many.
+    pub fn admit_user(&self, usage: &Arc<Usage>, now: UnixMillis) -> Result<InFlight, Refusal> {
+        let limit = self.user_requests;
+        let begun = usage.begin(limit);
+        let begun = begun.map_err(|_| Refusal::TooManyAtOnce { limit })?;
+        if let Some(pace) = &self.user {
+            let taken = pace.take(&usage.bucket, now);
+            taken.map_err(|exceeded| Refusal::TooManyRequests(Paced::User, exceeded))?;
+        }
+        Ok(begun)
+    }
+
+    /// Counts a request that may take this route.
+    ///
+    /// # Errors
+    /// When the route has too many.
+    pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), Refusal> {
+        match self.routes.get(index) {
+            Some(Some((pace, bucket))) => pace
+                .take(bucket, now)
+                .map_err(|exceeded| Refusal::TooManyRequests(Paced::Route, exceeded)),
+            Some(None) | None => Ok(()),
+        }
+    }
+
+    /// What counts a body of a user's.
+    #[must_use]
+    pub fn body_of(&self, usage: &Arc<Usage>) -> BodyInFlight {
+        usage.body(self.user_bodies)
+    }
+
+    /// Frees the memory of sources that have been quiet.
+    pub fn sweep(&self, now: UnixMillis) {
+        if let Some(sources) = &self.sources {
+            for shard in &sources.shards {
+                locked(shard).age(now);
+            }
+        }
+    }
+}
+
+/// A bucket for each source that was heard of lately. One is forgotten when it is as good as new, or
+/// when there is no room: a flood from a great many sources is for `limits.connections`.
+#[derive(Debug)]
+struct Sources {
+    pace: Pace,
+    shards: Vec<Mutex<Generations<Source, Bucket>>>,
+    /// Keyed, so that nobody can choose sources of one shard.
+    hasher: RandomState,
+}
+
+impl Sources {
+    fn new(pace: Pace) -> Self {
+        let period = pace.forgets_after().max(Duration::from_secs(1));
+        let shard = || Mutex::new(Generations::new(CAPACITY / SHARDS, period));
+        Self {
+            pace,
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn take(&self, source: Source, now: UnixMillis) -> Result<(), Refusal> {
+        let shard = self.hasher.hash_one(source) as usize % SHARDS;
+        let mut buckets = locked(&self.shards[shard]);
+        self.pace
+            .take(buckets.touch(source, now), now)
+            .map_err(|exceeded| Refusal::TooManyRequests(Paced::Source, exceeded))
+    }
+}
+
+fn locked<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sources known at once: some 10 MiB.
+const CAPACITY: usize = 1 << 18;
+
+const SHARDS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_sources_take_bounded_room() {
+        let section = QuotasSection {
+            source_rate: Some("1/1s".parse().unwrap()),
+            ..QuotasSection::default()
+        };
+        let quotas = Quotas::new(&section, &[]);
+        for number in 0..1_000_000_u32 {
+            let address = IpAddr::from(number.to_be_bytes());
+            assert!(quotas.admit_source(address, UnixMillis::EPOCH).is_ok());
+        }
+        let sources = quotas.sources.as_ref().unwrap();
+        let known = |it: &Quotas| {
+            let shards = &it.sources.as_ref().unwrap().shards;
+            shards
+                .iter()
+                .map(|shard| locked(shard).len())
+                .sum::<usize>()
+        };
+        assert!(known(&quotas) <= CAPACITY);
+        assert_eq!(sources.shards.len(), SHARDS);
+        for seconds in [10, 20] {
+            quotas.sweep(UnixMillis::EPOCH.plus(Duration::from_secs(seconds)));
+        }
+        assert_eq!(known(&quotas), 0);
+    }
+}

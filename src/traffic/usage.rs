@@ -1,0 +1,134 @@
+//! What one user has under way. It hangs on the account, so that a request finds it without looking
+//! for it, and lives on over reloads for as long as there is an account of that name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::Bucket;
+
+/// What an account's requests take at present.
+#[derive(Debug, Default)]
+pub struct Usage {
+    pub(super) bucket: Bucket,
+    requests: AtomicUsize,
+    bodies: AtomicU64,
+}
+
+/// One request in the usage of its user, for as long as it is under way.
+#[derive(Debug)]
+pub struct InFlight(Arc<Usage>);
+
+/// One request body in the usage of its user, for as long as it is on its way.
+#[derive(Debug)]
+pub struct BodyInFlight {
+    usage: Arc<Usage>,
+    bytes: u64,
+    most: u64,
+}
+
+/// As much is under way as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl Usage {
+    /// Counts a request, unless `most` are under way.
+    pub(super) fn begin(self: &Arc<Self>, most: usize) -> Result<InFlight, Full> {
+        let enter = |requests: usize| (requests < most).then_some(requests + 1);
+        match self.requests.fetch_update(RELAXED, RELAXED, enter) {
+            Ok(_) => Ok(InFlight(Arc::clone(self))),
+            Err(_) => Err(Full),
+        }
+    }
+
+    /// A body of which nothing is counted yet; `most` bytes may be on their way in all.
+    pub(super) fn body(self: &Arc<Self>, most: u64) -> BodyInFlight {
+        BodyInFlight {
+            usage: Arc::clone(self),
+            bytes: 0,
+            most,
+        }
+    }
+}
+
+impl BodyInFlight {
+    /// Counts the body as being of `bytes` from now on, or of more if it was before.
+    ///
+    /// # Errors
+    /// When that is more than may be on its way in all; a body that is alone is never too large.
+    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let own = self.bytes;
+        let grow = |all: u64| {
+            let others = all - own;
+            let after = others.saturating_add(bytes);
+            (others == 0 || after <= self.most).then_some(after)
+        };
+        match (self.usage.bodies).fetch_update(RELAXED, RELAXED, grow) {
+            Ok(_) => {
+                self.bytes = bytes;
+                Ok(())
+            }
+            Err(_) => Err(Full),
+        }
+    }
+
+    /// How many bytes may be on their way in all.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, RELAXED);
+    }
+}
+
+impl Drop for BodyInFlight {
+    fn drop(&mut self) {
+        self.usage.bodies.fetch_sub(self.bytes, RELAXED);
+    }
+}
+
+/// Each number stands for itself alone.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_until_they_are_over() {
+        let usage = Arc::new(Usage::default());
+        let first = usage.begin(2).unwrap();
+        let second = usage.begin(2).unwrap();
+        assert_eq!(usage.begin(2).unwrap_err(), Full);
+        drop(first);
+        let third = usage.begin(2).unwrap();
+        assert!(usage.begin(2).is_err());
+        drop((second, third));
+        assert_eq!(usage.requests.load(RELAXED), 0);
+    }
+
+    #[test]
+    fn bodies_are_counted_together_and_a_single_one_may_be_larger() {
+        let usage = Arc::new(Usage::default());
+        let mut large = usage.body(100);
+        assert_eq!(large.grow_to(500), Ok(()));
+        assert_eq!(large.grow_to(1000), Ok(()), "still alone");
+        let mut small = usage.body(100);
+        assert_eq!(small.grow_to(1), Err(Full));
+        drop(large);
+        assert_eq!(small.grow_to(60), Ok(()));
+        let mut other = usage.body(100);
+        assert_eq!(other.grow_to(40), Ok(()));
+        assert_eq!(other.grow_to(30), Ok(()), "it was counted already");
+        assert_eq!(other.grow_to(41), Err(Full));
+        assert_eq!(small.grow_to(61), Err(Full));
+        drop((small, other));
+        assert_eq!(usage.bodies.load(RELAXED), 0);
+    }
+}
