@@ -14,7 +14,7 @@ use ring::rand::SystemRandom;
 use syncgate::access::permit::Verdict;
 use syncgate::access::{bearer, permit};
 use syncgate::accounts::{AccountId, Accounts, PasswordMark};
-use syncgate::client::{ClientConnection, Transport};
+use syncgate::client::{ClientConnection, Standing, Transport};
 use syncgate::clock::{Clock, UnixSeconds};
 use syncgate::limits::Limits;
 use syncgate::login::body::Password;
@@ -42,6 +42,7 @@ fn client() -> ClientConnection {
     ClientConnection::new(
         SocketAddr::from((PEER, 50_123)).into(),
         Transport::Tls { server_name },
+        Standing::Served,
         Limits::default().requests_per_connection,
     )
 }

@@ -18,6 +18,8 @@ pub struct ClientConnection {
     pub ends: Ends,
     /// How it is protected.
     pub transport: Transport,
+    /// What becomes of its requests.
+    pub standing: Standing,
     text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
     phase: Cell<Phase>,
@@ -67,6 +69,15 @@ pub struct EndsText {
     pub via: Option<String>,
 }
 
+/// What becomes of a connection's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They are served.
+    Served,
+    /// There are too many connections: the first is told to come back, and no other follows.
+    Surplus,
+}
+
 /// How a connection is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -94,12 +105,17 @@ pub enum Phase {
 }
 
 impl ClientConnection {
-    /// A connection that has just been accepted, for so many requests.
+    /// A connection that has just been accepted, for so many requests if it is served.
     #[must_use]
-    pub fn new(ends: Ends, transport: Transport, requests: NonZeroU64) -> Self {
+    pub fn new(ends: Ends, transport: Transport, standing: Standing, requests: NonZeroU64) -> Self {
+        let requests = match standing {
+            Standing::Served => requests,
+            Standing::Surplus => NonZeroU64::MIN,
+        };
         Self {
             ends,
             transport,
+            standing,
             text: OnceCell::new(),
             forwarded: RefCell::new(None),
             phase: Cell::new(Phase::Idle),

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
 use crate::accounts::Account;
-use crate::client::{ClientConnection, Transport};
+use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
 use crate::identity::Facts;
 use crate::login::body::Credentials;
@@ -176,6 +176,9 @@ impl Gateway {
         server_name: Option<&str>,
         parts: Parts,
     ) -> Result<Answer, Refusal> {
+        if call.client.standing == Standing::Surplus || self.shared.pressure.is_high() {
+            return Err(Refusal::Overloaded);
+        }
         let source = call.address().address;
         self.shared.quotas.admit_source(source, call.now)?;
         request::check(&parts, &self.shared.limits)?;

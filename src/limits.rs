@@ -21,6 +21,9 @@ pub struct Limits {
     pub connections_per_source: NonZeroUsize,
     /// Requests on one connection, one after the other or at once; it ends with the last.
     pub requests_per_connection: NonZeroU64,
+    /// Resident memory from which on new requests are sent away; zero means never.
+    #[serde(with = "size")]
+    pub memory: ByteSize,
     /// How long a TLS handshake may take.
     #[serde(with = "positive_duration")]
     pub handshake: Duration,
@@ -74,6 +77,7 @@ impl Default for Limits {
             // Connections end often enough for load balancers to spread them anew, and too seldom
             // for handshakes to count.
             requests_per_connection: NonZeroU64::MIN.saturating_add(99_999),
+            memory: ByteSize::b(0),
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             keep_alive: Duration::from_secs(120),

@@ -132,6 +132,9 @@ pub enum Refusal {
     /// All connections to the upstream are in use.
     #[error("too many requests under way to the upstream (upstream.max_connections)")]
     UpstreamBusy,
+    /// Too many connections are open, or the process has too much memory already.
+    #[error("overloaded (limits.connections, limits.memory, file descriptors)")]
+    Overloaded,
     /// The queue of passwords to check is full.
     #[error("too many logins at once (login.hash_threads, login.hash_queue)")]
     LoginsSaturated,
@@ -266,6 +269,7 @@ impl Refusal {
                 StatusCode::BAD_GATEWAY
             }
             Self::UpstreamBusy
+            | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
             | Self::NoRandom
@@ -316,6 +320,7 @@ impl Refusal {
             Self::UpstreamMalformed(_) => "The backend gave a malformed answer",
             Self::UpstreamTimeout => "The backend did not answer in time",
             Self::UpstreamBusy => "Too many requests are under way; try again shortly",
+            Self::Overloaded => "The gateway is overloaded; try again shortly",
             Self::LoginsSaturated => "Too many logins at once; try again shortly",
             Self::StoreFull => "Too many tokens are in use; try again later",
             Self::NoRandom => "No token can be issued at present; try again shortly",
@@ -364,9 +369,11 @@ impl Refusal {
             Self::UpstreamMalformed(_) => "http_protocol_error",
             Self::UpstreamTimeout => "http_response_timeout",
             Self::UpstreamBusy => "connection_limit_reached",
-            Self::LoginsSaturated | Self::StoreFull | Self::NoRandom | Self::Panicked => {
-                "proxy_internal_error"
-            }
+            Self::Overloaded
+            | Self::LoginsSaturated
+            | Self::StoreFull
+            | Self::NoRandom
+            | Self::Panicked => "proxy_internal_error",
         }
     }
 
@@ -411,6 +418,7 @@ impl Refusal {
             | Self::UpstreamBroke(_)
             | Self::UpstreamTimeout
             | Self::UpstreamBusy
+            | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
             | Self::NoRandom => self.code().replace('_', " "),
@@ -459,6 +467,7 @@ impl Refusal {
             Self::UpstreamMalformed(_) => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamBusy => "upstream_busy",
+            Self::Overloaded => "overloaded",
             Self::LoginsSaturated => "logins_saturated",
             Self::StoreFull => "store_full",
             Self::NoRandom => "no_random",
@@ -475,6 +484,7 @@ impl Refusal {
             | Self::NoRandom
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. } => Some(Duration::from_secs(1)),
+            Self::Overloaded => Some(Duration::from_secs(5)),
             Self::StoreFull => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
             Self::TooManyAttempts { wait } | Self::TooManyRequests(_, Exceeded { wait, .. }) => {
@@ -597,6 +607,7 @@ mod tests {
             R::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into()),
             R::UpstreamMalformed("x"),
             R::UpstreamBusy,
+            R::Overloaded,
             R::LoginsSaturated,
             R::StoreFull,
             R::NoRandom,

@@ -37,6 +37,7 @@ impl RunCommand {
         let protections = process::protect(&config.process, &needs(&config))?;
         let logs = Logs::start(&config.log);
         protections.log();
+        Server::prepare_process(&config);
         let sink = logs.access_sink();
         let server = Server::start_on(listeners, &config, Clock::system(), sink)?;
         tracing::info!(

@@ -2,6 +2,7 @@
 //! reads files.
 
 mod admin;
+pub(crate) mod memory;
 mod reload;
 mod watch;
 

@@ -15,7 +15,7 @@ use crate::origin::TrustedProxies;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::store::TokenStore;
-use crate::traffic::{ConnectionsBySource, Quotas};
+use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
 use crate::upstream::BackendCredentials;
 
 /// What all workers share.
@@ -45,6 +45,8 @@ pub struct Shared {
     pub connections: Arc<ConnectionsBySource>,
     /// What one user, route or source may take.
     pub quotas: Quotas,
+    /// Whether there is memory for new requests.
+    pub pressure: Pressure,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -14,7 +14,7 @@ use super::drain::Watch;
 use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
 use super::{http1, http2, proxied};
-use crate::client::{ClientConnection, Ends, Transport};
+use crate::client::{ClientConnection, Ends, Standing, Transport};
 use crate::gateway::Gateway;
 
 /// How a listener's connections are served.
@@ -48,14 +48,28 @@ pub(super) struct Arrived {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) service: Service,
+    pub(super) standing: Standing,
 }
 
-/// Serves one connection until it ends.
+/// Serves one connection until it ends. One of the reserve ends soon, whatever its client does.
 pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
+    match arrived.standing {
+        Standing::Served => serve_for_long(arrived, gateway, watch).await,
+        Standing::Surplus => {
+            let limit = gateway.shared().limits.handshake;
+            let serving = Box::pin(serve_for_long(arrived, gateway, watch));
+            // Whoever was not told by then is not worth a place.
+            let _ = timeout(limit, serving).await;
+        }
+    }
+}
+
+async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
     let Arrived {
         mut socket,
         peer,
         service,
+        standing,
     } = arrived;
     let deadline = Instant::now() + gateway.shared().limits.handshake;
     let ends = if service.proxy_protocol {
@@ -88,6 +102,7 @@ pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) 
             let client = Rc::new(ClientConnection::new(
                 ends,
                 Transport::Plain { https_port },
+                standing,
                 requests,
             ));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
@@ -108,7 +123,7 @@ pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) 
                 Some(_) | None => None,
             };
             let transport = Transport::Tls { server_name };
-            let client = Rc::new(ClientConnection::new(ends, transport, requests));
+            let client = Rc::new(ClientConnection::new(ends, transport, standing, requests));
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
                 let stream = ClientStream::http2(wire, known);

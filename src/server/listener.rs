@@ -6,14 +6,13 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::connection::Service;
+use super::places::Places;
 use super::worker::{Accepted, Worker};
 
 /// Binds a listening socket.
@@ -37,37 +36,36 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts connections for ever. While as many are open as allowed, further ones wait in the
-/// kernel's queue.
+/// Accepts connections for ever. While as many are open as allowed, and as many more as the reserve
+/// has places for, further ones wait in the kernel's queue.
 pub(super) async fn accept(
     listener: tokio::net::TcpListener,
     service: Service,
-    permits: Arc<Semaphore>,
+    places: Rc<Places>,
     workers: Rc<Vec<Worker>>,
 ) {
     let mut pause = Duration::ZERO;
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-            return;
-        };
-        let accepted = listener.accept().await.and_then(|(socket, peer)| {
+        let accepted = places.accept(&listener).await.and_then(|accepted| {
+            let Some((socket, peer, place)) = accepted else {
+                return Ok(None);
+            };
             socket.set_nodelay(true)?;
-            Ok((socket.into_std()?, peer))
+            Ok(Some(Accepted {
+                socket: socket.into_std()?,
+                peer,
+                service: service.clone(),
+                place,
+            }))
         });
         match accepted {
-            Ok((socket, peer)) => {
+            Ok(accepted) => {
                 pause = Duration::ZERO;
-                let service = service.clone();
-                if let Some(worker) = workers
+                let fewest = workers
                     .iter()
-                    .min_by_key(|worker| worker.load().connections())
-                {
-                    worker.take(Accepted {
-                        socket,
-                        peer,
-                        service,
-                        permit,
-                    });
+                    .min_by_key(|worker| worker.load().connections());
+                if let (Some(worker), Some(accepted)) = (fewest, accepted) {
+                    worker.take(accepted);
                 }
             }
             // The client was gone before it was accepted.

@@ -2,6 +2,7 @@
 //! [`Gateway::handle`](crate::gateway::Gateway::handle).
 
 mod connection;
+mod descriptors;
 pub mod development;
 mod drain;
 mod frame_budget;
@@ -9,6 +10,7 @@ mod http1;
 mod http2;
 mod listener;
 mod load;
+mod places;
 mod proxied;
 mod settings;
 mod socket;
@@ -27,13 +29,13 @@ use std::time::Duration;
 use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::runtime::LocalOptions;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::interval;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::control::{Admin, AdminError, AdminListeners, Reload, Watcher};
+use crate::control::{Admin, AdminError, AdminListeners, Reload, Watcher, memory};
 use crate::gateway::Shared;
 use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
@@ -41,11 +43,12 @@ use crate::observe::AccessSink;
 use crate::process::RunAs;
 use crate::route::Routes;
 use crate::store::TokenStore;
-use crate::traffic::{ConnectionsBySource, Quotas};
+use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
 use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::{Protocol, Service};
 use load::Load;
+use places::Places;
 pub use settings::{CertificateSection, ListenAddress, ListenSection, TlsSection};
 use tls::{Certificates, TlsError};
 use worker::Worker;
@@ -153,7 +156,6 @@ impl Server {
         accounts.log_warnings();
         let identities = Identities::open(&config.identity)?;
         let credentials = BackendCredentials::open(&config.routes)?;
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let random = SystemRandom::new();
         let shared = Arc::new(Shared {
             routes: Routes::new(&config.routes),
@@ -163,13 +165,14 @@ impl Server {
             answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
             lifetime: config.tokens.lifetime,
-            logins: Logins::start(&config.login, cores, &random)?,
+            logins: Logins::start(&config.login, cores(), &random)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),
             connections: Arc::new(ConnectionsBySource::new(
                 config.limits.connections_per_source,
             )),
             quotas: Quotas::new(&config.quotas, &config.routes),
+            pressure: Pressure::new(config.limits.memory),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
             random,
@@ -198,12 +201,7 @@ impl Server {
         let https = serving(https, &config.listen.https, &secure);
         let listeners = https.chain(serving(http, &config.listen.http, &plain));
         let mut workers = Vec::new();
-        let count = if config.listen.workers == 0 {
-            cores
-        } else {
-            config.listen.workers
-        };
-        for number in 0..count {
+        for number in 0..workers_of(config) {
             let shared = Arc::clone(&shared);
             let upstream = config.upstream.clone();
             let (worker, thread) = Worker::start(number, shared, upstream, sink.clone())
@@ -227,6 +225,12 @@ impl Server {
         let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
         server.watcher = Some(watcher);
         Ok(server)
+    }
+
+    /// Raises the process's limit of open files as far as it goes, and says so in the log if that is
+    /// too little for this configuration. To be called once, before the start.
+    pub fn prepare_process(config: &Config) {
+        descriptors::prepare(config, workers_of(config));
     }
 
     /// The addresses that HTTPS is served on, with the port that the system chose for port 0.
@@ -306,18 +310,22 @@ impl Acceptor {
     }
 
     async fn accept_until(self, stopped: oneshot::Receiver<()>) {
-        let permits = Arc::new(Semaphore::new(self.shared.limits.connections.get()));
+        let places = Rc::new(Places::new(self.shared.limits.connections));
         let workers = Rc::new(self.workers);
         let mut tasks = Vec::new();
         for (listener, service) in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let (permits, workers) = (Arc::clone(&permits), Rc::clone(&workers));
-                    let accepting = listener::accept(listener, service, permits, workers);
+                    let (places, workers) = (Rc::clone(&places), Rc::clone(&workers));
+                    let accepting = listener::accept(listener, service, places, workers);
                     tasks.push(tokio::task::spawn_local(accepting));
                 }
                 Err(error) => tracing::error!(%error, "a listener cannot be watched"),
             }
+        }
+        if self.shared.pressure.has_mark() {
+            let shared = Arc::clone(&self.shared);
+            tasks.push(tokio::task::spawn_local(watch_memory(shared)));
         }
         tasks.push(tokio::task::spawn_local(sweep(self.shared)));
         drop(workers);
@@ -352,6 +360,18 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
+/// Looks at the memory of the process, on a thread that serves no requests.
+async fn watch_memory(shared: Arc<Shared>) {
+    let mut tick = interval(LOOK_AT_MEMORY);
+    loop {
+        tick.tick().await;
+        // From a file of the kernel's that never makes anybody wait.
+        if let Some(resident) = memory::resident() {
+            shared.pressure.note(resident);
+        }
+    }
+}
+
 fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, StartError> {
     let bind = |&ListenAddress { address, .. }: &ListenAddress| {
         listener::bind(address).map_err(|cause| StartError::Listen { address, cause })
@@ -372,6 +392,14 @@ fn serving(
     listeners.into_iter().zip(services)
 }
 
+fn workers_of(config: &Config) -> usize {
+    NonZeroUsize::new(config.listen.workers).map_or_else(cores, NonZeroUsize::get)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
 fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners
         .iter()
@@ -381,3 +409,6 @@ fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 
 /// How often expired tokens are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often memory is looked at: what comes in between fits between the mark and all there is.
+const LOOK_AT_MEMORY: Duration = Duration::from_millis(250);

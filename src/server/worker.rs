@@ -9,13 +9,13 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{interval, timeout};
 
 use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
 use super::load::{Counted, Load};
+use super::places::Place;
 use crate::gateway::{Gateway, Shared};
 use crate::observe::{AccessLog, AccessSink};
 use crate::upstream::{Upstream, UpstreamSection};
@@ -26,14 +26,14 @@ pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) service: Service,
-    /// Its place among all connections, free again when it ends.
-    pub(super) permit: OwnedSemaphorePermit,
+    /// Free again when it ends.
+    pub(super) place: Place,
 }
 
 /// The acceptor's end of a worker. Dropping it makes the worker drain and end.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// Unbounded by itself: every connection in it holds one of a bounded number of permits.
+    /// Unbounded by itself: every connection in it has one of a bounded number of places.
     inbox: UnboundedSender<(Accepted, Counted)>,
     load: Arc<Load>,
 }
@@ -115,7 +115,7 @@ async fn serve(accepted: Accepted, counted: Counted, gateway: Rc<Gateway>, drain
         socket,
         peer,
         service,
-        permit,
+        place,
     } = accepted;
     let watch = drain.watch(counted).await;
     match tokio::net::TcpStream::from_std(socket) {
@@ -124,12 +124,13 @@ async fn serve(accepted: Accepted, counted: Counted, gateway: Rc<Gateway>, drain
                 socket,
                 peer,
                 service,
+                standing: place.standing,
             };
             connection::serve(arrived, gateway, watch).await;
         }
         Err(error) => tracing::warn!(%error, "a connection could not be watched"),
     }
-    drop(permit);
+    drop(place);
 }
 
 async fn tidy(gateway: Rc<Gateway>) {

@@ -142,13 +142,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_million_sources_take_bounded_room() {
+    fn more_sources_than_there_is_room_for_take_bounded_room() {
         let section = QuotasSection {
             source_rate: Some("1/1s".parse().unwrap()),
             ..QuotasSection::default()
         };
         let quotas = Quotas::new(&section, &[]);
-        for number in 0..1_000_000_u32 {
+        for number in 0..300_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
             assert!(quotas.admit_source(address, UnixMillis::EPOCH).is_ok());
         }

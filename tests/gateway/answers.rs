@@ -305,6 +305,11 @@ async fn capacities(gallery: &mut Gallery) {
 
     quotas(gallery).await;
 
+    let harness = Harness::start(|files| files.set("limits.connections", 1));
+    let mut first = harness.anonymous().connect().await;
+    first.exchange(&Ask::get("/")).await;
+    gallery.show("Overloaded", &harness.anonymous().send(sync()).await);
+
     let harness = Harness::start(|files| files.set("tokens.capacity", 1));
     harness.signed_in().await;
     let again = Ask::login("till-01", &password("till-01"));
@@ -340,9 +345,10 @@ async fn capacities(gallery: &mut Gallery) {
     gallery.show("TooManyAttempts", &harness.anonymous().send(again).await);
 
     let (trap, harness) = Trap::harness();
+    let mut connection = harness.anonymous().connect().await;
     trap.set(ON_THE_PATH);
     let again = Ask::login("till-01", &password("till-01"));
-    gallery.show("Panicked", &harness.anonymous().send(again).await);
+    gallery.show("Panicked", &connection.exchange(&again).await);
 
     let other = Identity::new(&["other.test"]);
     let harness = Harness::start(|files| {

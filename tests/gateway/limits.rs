@@ -377,46 +377,6 @@ fn a_silent_client_is_dropped_when_the_handshake_takes_too_long() {
 }
 
 #[test]
-fn more_connections_than_allowed_are_turned_away_and_let_in_when_there_is_room() {
-    run(async {
-        let harness = Harness::start(|files| files.set("limits.connections", 2));
-        let client = harness.signed_in().await;
-        let ask = client.with_token(Ask::post("/api/SyncData").json("{}"));
-        let mut first = client.connect().await;
-        assert_eq!(first.exchange(&ask).await.status, 200);
-        let mut second = client.connect().await;
-        assert_eq!(second.exchange(&ask).await.status, 200);
-        let third = {
-            let client = client.clone();
-            let ask = ask.clone();
-            tokio::spawn(async move {
-                let tls = crate::support::tls::client(
-                    &client.trusted,
-                    &["http/1.1"],
-                    rustls::ALL_VERSIONS,
-                    crate::support::tls::provider(),
-                );
-                match client.connect_with(tls).await {
-                    Ok(mut connection) => connection.exchange(&ask).await.status,
-                    Err(_) => 0,
-                }
-            })
-        };
-        // Whether it waits or is turned away, it is not served beside the two.
-        assert_eq!(first.exchange(&ask).await.status, 200);
-        assert_eq!(second.exchange(&ask).await.status, 200);
-        drop(first);
-        let status = third.await.unwrap();
-        assert!([0, 200, 503].contains(&status), "{status}");
-        drop(second);
-        let before = harness.upstream.requests();
-        let mut again = client.connect().await;
-        assert_eq!(again.exchange(&ask).await.status, 200);
-        assert_eq!(harness.upstream.requests(), before + 1);
-    });
-}
-
-#[test]
 fn more_streams_than_allowed_wait_their_turn() {
     run(async {
         let harness = Harness::start(|files| files.set("limits.streams", 2));

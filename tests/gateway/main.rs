@@ -20,6 +20,7 @@ mod issue_token;
 mod limits;
 mod login_cache;
 mod logs;
+mod overload;
 mod panics;
 mod pipelining;
 mod plain_http;

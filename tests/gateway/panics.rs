@@ -63,8 +63,8 @@ fn a_panic_costs_its_request_and_no_other() {
         assert!(feed.data("half ").await);
         harness.upstream.seen(1).await;
 
-        trap.set(ON_THE_PATH);
         let mut unlucky = client.connect().await;
+        trap.set(ON_THE_PATH);
         let answer = unlucky.exchange(&login()).await;
         assert_eq!(answer.status, 503, "{answer:?}");
         assert_eq!(answer.header("connection"), Some("close"));
@@ -101,8 +101,8 @@ fn a_panic_outside_of_the_path_costs_its_connection_and_frees_its_place() {
         let client = harness.signed_in().await;
         let mut other = client.connect().await;
         assert_eq!(other.exchange(&Ask::get("/")).await.status, 404);
-        trap.set(AT_ONCE);
         let mut unlucky = client.connect().await;
+        trap.set(AT_ONCE);
         unlucky.send(&login()).await;
         assert!(unlucky.try_answer("").await.is_err());
         assert_eq!(other.exchange(&client.with_token(sync())).await.status, 200);
@@ -127,8 +127,9 @@ fn a_panic_is_logged_and_counted_by_its_place_alone() {
         return run(async {
             let (trap, harness) = Trap::harness();
             for _ in 0..2 {
+                let mut connection = harness.anonymous().connect().await;
                 trap.set(ON_THE_PATH);
-                assert_eq!(harness.anonymous().send(login()).await.status, 503);
+                assert_eq!(connection.exchange(&login()).await.status, 503);
             }
         });
     }

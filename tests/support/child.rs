@@ -33,11 +33,26 @@ struct Output {
 impl Child {
     /// Runs `syncgate run` with JSON logs and waits until it listens.
     pub async fn start(adjust: impl FnOnce(&mut Files)) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_syncgate")), adjust).await
+    }
+
+    /// The same with so many file descriptors at the most.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn start_with_descriptors(most: u32, adjust: impl FnOnce(&mut Files)) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_syncgate"));
+        Self::launch(shell, adjust).await
+    }
+
+    async fn launch(mut command: Command, adjust: impl FnOnce(&mut Files)) -> Self {
         let upstream = Upstream::tcp();
         let (mut files, identity) = Files::new(upstream.url());
         adjust(&mut files);
         let config = files.write();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_syncgate"))
+        let mut process = command
             .arg("run")
             .arg("--config")
             .arg(config)
