@@ -1,6 +1,7 @@
 //! The request path on one screen: [`Gateway::handle`] never fails, `Gateway::answer` takes the
 //! steps, each of which may refuse.
 
+mod call;
 mod contain;
 mod shared;
 
@@ -26,20 +27,20 @@ use crate::clock::UnixMillis;
 use crate::identity::Facts;
 use crate::login::body::Credentials;
 use crate::observe::{AccessLog, AccessRecord};
-use crate::origin::{ClientAddress, Origin};
 use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
 use crate::request;
-use crate::request_id::{RequestId, RequestIds};
+use crate::request_id::RequestIds;
 use crate::response_body::{Recording, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
 use crate::session::Session;
 use crate::store::StoreError;
 use crate::token::IssuedToken;
 use crate::upstream::body::RequestBody;
-use crate::upstream::headers::{Forwarded, Identity};
+use crate::upstream::headers::Identity;
 use crate::upstream::{BackendCredential, RelayedBody, Upstream};
 
+use call::Call;
 use contain::{Panicked, contained};
 pub use shared::Shared;
 
@@ -371,57 +372,6 @@ impl Gateway {
         }
     }
 }
-
-/// One request on its way through the gateway.
-struct Call<'a> {
-    now: UnixMillis,
-    client: &'a Rc<ClientConnection>,
-    /// Where it comes from, if from a trusted proxy.
-    origin: Option<Origin>,
-    /// Until a step takes it.
-    body: Option<RequestBody>,
-    recording: Recording,
-}
-
-impl Call<'_> {
-    /// Takes over what a trusted proxy says of the request.
-    fn hear_proxies(&mut self, headers: &HeaderMap) {
-        if let Some(origin) = &self.origin {
-            let record = &mut self.recording.record;
-            record.client = Some(origin.client().address);
-            if let Some(id) = RequestId::given(headers) {
-                record.id = id;
-            }
-        }
-    }
-
-    /// The client's address.
-    fn address(&self) -> ClientAddress {
-        match &self.origin {
-            Some(origin) => origin.client(),
-            None => self.client.ends.peer.ip().into(),
-        }
-    }
-
-    /// What the backend is told of where the request comes from.
-    fn forwarded(&self, host: Option<&str>) -> Rc<Forwarded> {
-        match &self.origin {
-            Some(origin) => Rc::new(Forwarded::new(origin.hops(), host)),
-            None => self.client.forwarded(host),
-        }
-    }
-
-    fn body(&mut self) -> &mut RequestBody {
-        self.body.as_mut().expect(ONE_TAKER)
-    }
-
-    /// The request's body, for the one step of the path that reads it to its end.
-    fn take_body(&mut self) -> RequestBody {
-        self.body.take().expect(ONE_TAKER)
-    }
-}
-
-const ONE_TAKER: &str = "each path through answer() takes the body once, as its last step";
 
 fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody> {
     let (parts, bytes) = response.into_parts();

@@ -1,0 +1,64 @@
+//! One request on its way: what the steps of the path share.
+
+use std::rc::Rc;
+
+use http::HeaderMap;
+
+use crate::client::ClientConnection;
+use crate::clock::UnixMillis;
+use crate::origin::{ClientAddress, Origin};
+use crate::request_id::RequestId;
+use crate::response_body::Recording;
+use crate::upstream::body::RequestBody;
+use crate::upstream::headers::Forwarded;
+
+/// One request on its way through the gateway.
+pub(super) struct Call<'a> {
+    pub(super) now: UnixMillis,
+    pub(super) client: &'a Rc<ClientConnection>,
+    /// Where it comes from, if from a trusted proxy.
+    pub(super) origin: Option<Origin>,
+    /// Until a step takes it.
+    pub(super) body: Option<RequestBody>,
+    pub(super) recording: Recording,
+}
+
+impl Call<'_> {
+    /// Takes over what a trusted proxy says of the request.
+    pub(super) fn hear_proxies(&mut self, headers: &HeaderMap) {
+        if let Some(origin) = &self.origin {
+            let record = &mut self.recording.record;
+            record.client = Some(origin.client().address);
+            if let Some(id) = RequestId::given(headers) {
+                record.id = id;
+            }
+        }
+    }
+
+    /// The client's address.
+    pub(super) fn address(&self) -> ClientAddress {
+        match &self.origin {
+            Some(origin) => origin.client(),
+            None => self.client.ends.peer.ip().into(),
+        }
+    }
+
+    /// What the backend is told of where the request comes from.
+    pub(super) fn forwarded(&self, host: Option<&str>) -> Rc<Forwarded> {
+        match &self.origin {
+            Some(origin) => Rc::new(Forwarded::new(origin.hops(), host)),
+            None => self.client.forwarded(host),
+        }
+    }
+
+    pub(super) fn body(&mut self) -> &mut RequestBody {
+        self.body.as_mut().expect(ONE_TAKER)
+    }
+
+    /// The request's body, for the one step of the path that reads it to its end.
+    pub(super) fn take_body(&mut self) -> RequestBody {
+        self.body.take().expect(ONE_TAKER)
+    }
+}
+
+const ONE_TAKER: &str = "each path through answer() takes the body once, as its last step";
