@@ -201,3 +201,45 @@ impl Numbers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::access::form::{FormLimits, FormReader, FormViolation};
+
+    fn verdict(body: &str) -> Result<String, FormViolation> {
+        let mut reader = FormReader::new(FormLimits::default());
+        reader.feed(body.as_bytes())?;
+        reader.finish().map(str::to_owned)
+    }
+
+    #[test]
+    fn what_a_block_leaves_open_of_a_scalar_is_closed_in_the_next() {
+        // The first block ends in the first part, and the second begins with the other.
+        let read = |open: &str, rest: &str| {
+            let start = r#"{"form":"A","x":["#;
+            let blanks = " ".repeat(64 - start.len() - open.len());
+            verdict(&format!("{start}{blanks}{open}{rest}"))
+        };
+        let good = Ok("A".to_owned());
+        for open in ["1", "-1", "1.5", "1e5", "1E-5", "true", "null"] {
+            assert_eq!(read(open, ",1]}"), good, "{open}");
+        }
+        for open in ["-", "1.", "1e", "1e+", "tru", "f", "nul", "01", "1.e"] {
+            assert_eq!(read(open, ",1]}"), Err(FormViolation::NotJson), "{open}");
+        }
+        // What was open has no part in a number that a block of whole numbers ends in.
+        let whole = format!(",{}12", "1,".repeat(30));
+        for open in ["1.5", "1e5", "1e-5", "12"] {
+            for end in ["3", "3.5", "3e5", "3.5e+5"] {
+                assert_eq!(
+                    read(open, &format!("5{whole}{end}]}}")),
+                    good,
+                    "{open} {end}"
+                );
+            }
+            let twice = if open.contains('.') { ".5" } else { "e5.5" };
+            let rest = format!("5{twice}{whole}]}}");
+            assert_eq!(read(open, &rest), Err(FormViolation::NotJson), "{rest}");
+        }
+    }
+}
