@@ -25,10 +25,9 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
     check_target(parts)?;
     check_host(parts, &told.host)?;
     check_framing(parts, &told)?;
-    match told.expect {
-        None => Ok(()),
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
-        Some(_) => Err(Refusal::ExpectationFailed),
+    match told.expects_more {
+        false => Ok(()),
+        true => Err(Refusal::ExpectationFailed),
     }
 }
 
@@ -100,7 +99,8 @@ struct Told<'a> {
     host: Field<'a>,
     encoding: Field<'a>,
     length: Option<&'a HeaderValue>,
-    expect: Option<&'a HeaderValue>,
+    /// Whether anything but 100-continue is expected.
+    expects_more: bool,
 }
 
 /// A header that must not occur twice.
@@ -122,7 +122,7 @@ impl<'a> Told<'a> {
             } else if *name == CONTENT_LENGTH {
                 told.length.get_or_insert(value);
             } else if *name == EXPECT {
-                told.expect.get_or_insert(value);
+                told.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             }
         }
         told
@@ -189,8 +189,14 @@ fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), Refusal> {
     if host.again {
         return Err(Refusal::MalformedRequest("more than one Host header"));
     }
-    if header.is_some_and(|host| !is_host(host)) {
+    if header.is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(Refusal::MalformedRequest("the Host header is not a host"));
+    }
+    let authority = parts.uri.authority();
+    if authority.is_some_and(|authority| !is_host(authority.as_str().as_bytes())) {
+        return Err(Refusal::MalformedRequest(
+            "the request target names no host",
+        ));
     }
     match (parts.uri.authority(), header) {
         (Some(authority), Some(host))
@@ -210,12 +216,27 @@ fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn is_host(value: &HeaderValue) -> bool {
-    let host = value.as_bytes();
-    !host.is_empty()
-        && host.iter().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-        })
+/// A name or an address, and perhaps a port (RFC 9110 section 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match host.iter().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if host[at] == b':' => (&host[..at], &host[at + 1..]),
+        Some(_) | None => (host, &[][..]),
+    };
+    let literal = name
+        .strip_prefix(b"[")
+        .and_then(|name| name.strip_suffix(b"]"));
+    let named = match literal {
+        Some(address) => {
+            let part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            !address.is_empty() && address.iter().all(part)
+        }
+        None => {
+            let part =
+                |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            !name.is_empty() && name.iter().all(part)
+        }
+    };
+    named && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
 /// One way only to tell where the body ends (RFC 9112 section 6).
@@ -296,6 +317,16 @@ mod tests {
             (h1, "POST", "/a", &[host, host, zero], "malformed request: more than one Host header"),
             (h1, "POST", "/a", &[("host", "a/b"), zero], "malformed request: the Host header is not a host"),
             (h1, "POST", "/a", &[("host", ""), zero], "malformed request: the Host header is not a host"),
+            (h1, "GET", "/a", &[("host", "[2001:db8::1]:8443")], ok),
+            (h1, "GET", "/a", &[("host", "[::1]")], ok),
+            // A port alone made a redirect to "https:///a", which browsers take to the host "a".
+            (h1, "GET", "/a", &[("host", ":8443")], "malformed request: the Host header is not a host"),
+            (h1, "GET", "/a", &[("host", "a:b")], "malformed request: the Host header is not a host"),
+            (h1, "GET", "/a", &[("host", "a:1:2")], "malformed request: the Host header is not a host"),
+            (h1, "GET", "/a", &[("host", "::1")], "malformed request: the Host header is not a host"),
+            (h1, "GET", "/a", &[("host", "[]:1")], "malformed request: the Host header is not a host"),
+            (h1, "GET", "/a", &[("host", "a]:1")], "malformed request: the Host header is not a host"),
+            (Version::HTTP_2, "GET", "https://a~b/a", &[], "malformed request: the request target names no host"),
             (h1, "POST", "/a", &[host], "neither Content-Length nor Transfer-Encoding"),
             (h1, "POST", "/a", &[host, ("transfer-encoding", "Chunked")], ok),
             (h1, "POST", "/a", &[host, ("transfer-encoding", "gzip, chunked")], coding),
@@ -303,6 +334,8 @@ mod tests {
             (h1, "POST", "/a", &[host, ("transfer-encoding", "chunked"), zero], "malformed request: both Content-Length and Transfer-Encoding"),
             (h1, "POST", "/a", &[host, zero, ("expect", "100-Continue")], ok),
             (h1, "POST", "/a", &[host, zero, ("expect", "200-ok")], "an expectation other than 100-continue"),
+            // A second one was not looked at.
+            (h1, "POST", "/a", &[host, zero, ("expect", "100-continue"), ("expect", "200-ok")], "an expectation other than 100-continue"),
             (h1, "OPTIONS", "*", &[host], "malformed request: the request target must be a path"),
             (h1, "GET", "foo", &[("host", "foo")], "malformed request: the request target must be a path"),
             (h1, "CONNECT", "a.example:8443", &[host], "malformed request: CONNECT is for forward proxies"),

@@ -419,6 +419,10 @@ fn any_other_expectation_is_refused() {
             .field("Expect", "200-ok")
             .json("{}");
         assert_eq!(client.send(ask).await.status, 417);
+        // One that is known beside it does not hide it.
+        let beside = client.with_token(Ask::post("/api/SyncData").field("Expect", "100-continue"));
+        let ask = beside.field("Expect", "200-ok").json("{}");
+        assert_eq!(client.connect().await.exchange(&ask).await.status, 417);
         assert_eq!(harness.upstream.connections(), 0);
     });
 }

@@ -82,6 +82,9 @@ fn a_redirect_cannot_be_bent_to_another_place() {
             ("/", "erp.example@evil.test"),
             ("/", "erp.example, evil.test"),
             ("/", ""),
+            // "https:///evil.test", as this became, is "https://evil.test" to browsers.
+            ("/evil.test", ":80"),
+            ("/evil.test", "[]:80"),
         ] {
             let mut connection = harness.in_the_clear().connect_plain().await;
             let answer = connection.exchange(&Ask::get(target).host(host)).await;
