@@ -8,7 +8,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 output := $(abspath $(target))/test-output.log
 export PATH := $(abspath $(target))/tools/bin:$(PATH)
 # How long each fuzz target runs, in seconds.
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 20
 
 .PHONY: test tools lint suite doc deny fuzz secrets clean
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds every fuzz target with libFuzzer on the stable toolchain and runs each for some seconds from
-# its committed seeds. Usage: fuzz.sh BUILD_DIRECTORY SECONDS
+# its committed seeds, two at a time. Usage: fuzz.sh BUILD_DIRECTORY SECONDS [TARGET...]
 # The flags are those of "cargo fuzz build --sanitizer none", which needs no nightly compiler.
 set -euo pipefail
 
@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 build=$(realpath -m "$1")
 seconds=$2
 host=$(rustc --print host-tuple)
+shift 2
 
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -19,24 +20,29 @@ cargo fmt --check --manifest-path fuzz/Cargo.toml
 cargo build --release --manifest-path fuzz/Cargo.toml --locked --bins \
     --target "$host" --target-dir "$build"
 
-ran=0
-for source in fuzz/fuzz_targets/*.rs; do
-    name=$(basename "$source" .rs)
-    corpus=$build/corpus/$name
-    seeds=fuzz/seeds/$name
+run() {
+    local name=$1
+    local corpus=$build/corpus/$name seeds=fuzz/seeds/$name log=$build/$name.log
     mkdir -p "$corpus" "$build/artifacts"
     if [[ ! -d $seeds ]]; then
         echo "fuzz: $name has no seeds in $seeds" >&2
-        exit 1
+        return 1
     fi
-    echo "fuzz: $name for $seconds s"
-    log=$build/$name.log
     if ! "$build/$host/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -artifact_prefix="$build/artifacts/$name-" "$corpus" "$seeds" &>"$log"; then
         cat "$log" >&2
-        exit 1
+        echo "fuzz: $name failed" >&2
+        return 1
     fi
-    tail -n 1 "$log"
-    ran=$((ran + 1))
-done
-((ran)) || { echo "fuzz: no targets" >&2; exit 1; }
+    echo "fuzz: $name for $seconds s: $(tail -n 1 "$log")"
+}
+export -f run
+export build seconds host
+
+targets=("$@")
+if ((!${#targets[@]})); then
+    for source in fuzz/fuzz_targets/*.rs; do
+        targets+=("$(basename "$source" .rs)")
+    done
+fi
+printf '%s\n' "${targets[@]}" | xargs -P 2 -I '{}' bash -c 'run {}'
