@@ -156,12 +156,33 @@ impl Child {
 
     /// The most memory the process has had resident since then, in KiB.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).expect("the status of the process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         line.and_then(|rest| rest.split_whitespace().next())
             .and_then(|number| number.parse().ok())
-            .expect("a peak of resident memory")
+            .expect("a number of KiB")
+    }
+
+    /// How many sockets the process has open.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn sockets(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.id());
+        let files = std::fs::read_dir(path).expect("the files of the process");
+        files
+            .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok())
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
+    /// What the process has resident now, in KiB.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
     }
 
     /// The number of the process.
