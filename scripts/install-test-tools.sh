@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Debian packages, the libraries of the example
-# clients, cargo-deny. Does nothing where all is there. Usage: install-test-tools.sh TARGET_DIRECTORY
+# clients, a TLS scanner, cargo-deny. Does nothing where all is there. Usage: install-test-tools.sh TARGET_DIRECTORY
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 target=$(realpath -m "$1")
 cargo_deny=0.20.2
+sslyze=6.3.1
 
 say() { echo "install-test-tools: $*"; }
 
@@ -35,6 +36,9 @@ need libmono-system-runtime-serialization4.0-cil \
     test -e /usr/lib/mono/4.5/System.Runtime.Serialization.dll
 need libmono-system-numerics4.0-cil test -e /usr/lib/mono/4.5/System.Numerics.dll
 need libmono-system-xml-linq4.0-cil test -e /usr/lib/mono/4.5/System.Xml.Linq.dll
+need testssl.sh command -v testssl
+need slowhttptest command -v slowhttptest
+need nghttp2-client command -v h2load
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
     if ! command -v apt-get >/dev/null; then
@@ -60,6 +64,14 @@ if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
     cp "$requirements" "$venv/requirements.txt"
+fi
+
+venv=$target/scanners-venv
+if [[ ! -e $venv/sslyze-$sslyze ]]; then
+    say "pip: sslyze $sslyze, into $venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "sslyze==$sslyze"
+    touch "$venv/sslyze-$sslyze"
 fi
 
 if ! cargo deny --version &>/dev/null; then
