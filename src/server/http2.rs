@@ -1,12 +1,11 @@
 //! An HTTP/2 connection.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::drain::Watch;
 use super::stream::ClientStream;
+use super::turns::Turns;
 use crate::client::ClientConnection;
 use crate::gateway::Gateway;
 
@@ -32,7 +32,8 @@ pub(super) async fn serve(
         Box::pin(async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) })
     });
     let header_size = u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX);
-    let mut builder = Builder::new(LocalExecutor);
+    let turns = Turns::default();
+    let mut builder = Builder::new(turns.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams.get())
@@ -50,6 +51,7 @@ pub(super) async fn serve(
     let mut ending = false;
     let mut sent_away = false;
     poll_fn(|cx| {
+        turns.begin();
         loop {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
@@ -74,6 +76,7 @@ pub(super) async fn serve(
                 continue;
             }
             if idle.as_mut().poll(cx).is_pending() {
+                turns.end(cx);
                 return Poll::Pending;
             }
             if sent_away {
@@ -96,16 +99,6 @@ pub(super) async fn serve(
         }
     })
     .await;
-}
-
-/// Runs hyper's stream tasks on the worker's own runtime.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }
 
 /// Streams that the client may reset before they were looked at (rapid reset, CVE-2023-44487).

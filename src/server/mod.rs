@@ -16,6 +16,7 @@ mod settings;
 mod socket;
 mod stream;
 pub mod tls;
+mod turns;
 mod worker;
 
 use std::io;
