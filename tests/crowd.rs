@@ -14,6 +14,7 @@ mod support;
 
 use std::sync::Arc;
 
+use support::latency::honest;
 use support::{Ask, Child, Client, Connection, run, tls, within};
 use tokio::task::JoinSet;
 
@@ -29,10 +30,6 @@ const TIMES: &str = "SYNCGATE_CROWD";
 
 /// How much a connection may take, at rest or at its slowest, in KiB. With a debug build's share.
 const EACH: u64 = 64;
-
-fn sync() -> Ask {
-    Ask::post("/api/SyncData").json("{}")
-}
 
 /// Opens connections, some at a time, each of which then does something; all are kept.
 async fn open(
@@ -104,22 +101,16 @@ fn a_crowd_of_resting_and_slow_clients_takes_bounded_memory_and_gives_it_back() 
         })
         .await;
         let client = child.signed_in().await;
-        let serve = async |count: usize| {
-            for _ in 0..count {
-                let answer = client.send(sync()).await;
-                assert_eq!(answer.status, 200, "{answer:?}");
-            }
-        };
         // What one crowd leaves behind, caches and the like, is there before the count begins.
         drop(open(&client, 100, rests).await);
-        serve(100).await;
+        let alone = honest(&client, |count| count == 1000).await;
         let (before, sockets) = (child.memory(), child.sockets());
 
         let crowd = (
             open(&client, resting, rests).await,
             open(&client, slow, dawdles).await,
         );
-        serve(50).await;
+        let beside = honest(&client, |count| count == 1000).await;
         let among = child.memory();
         assert!(
             child.sockets() >= sockets + resting + slow,
@@ -132,17 +123,19 @@ fn a_crowd_of_resting_and_slow_clients_takes_bounded_memory_and_gives_it_back() 
         // The last of a crowd may be on its way yet; memory comes back with what is done next.
         let gone = async {
             while child.sockets() > sockets + 10 {
-                serve(1).await;
+                honest(&client, |count| count == 1).await;
             }
         };
         within("the crowd to be gone", gone).await;
         let returned = async {
             while child.memory() > before + before / 5 {
-                serve(10).await;
+                honest(&client, |count| count == 10).await;
             }
         };
         within("the crowd's memory to come back", returned).await;
         let after = child.memory();
+        alone.print("an honest client alone");
+        beside.print("beside the crowd");
         println!(
             "memory: {before} KiB before, {among} KiB with {} connections ({each} KiB each), \
              {after} KiB after",

@@ -17,11 +17,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::harness::Files;
-use support::{Ask, Child, Client, redact, run, within};
+use support::latency::honest;
+use support::{Child, Client, redact, run, within};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
@@ -220,40 +221,6 @@ fn sslyze_finds_no_weak_protocol_no_weak_cipher_and_no_known_vulnerability() {
             text.rsplit("COMPLIANCE").next().unwrap_or_default().trim()
         );
     });
-}
-
-/// How long answers took.
-struct Latencies(Vec<Duration>);
-
-impl Latencies {
-    fn at(&self, part: usize) -> Duration {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        sorted[(sorted.len() - 1) * part / 100]
-    }
-
-    fn print(&self, what: &str) {
-        println!(
-            "{what}: {} requests, p50 {:?}, p99 {:?}",
-            self.0.len(),
-            self.at(50),
-            self.at(99)
-        );
-    }
-}
-
-/// An honest client's requests, one after the other, until `enough` says so. Each is answered.
-async fn honest(client: &Client, mut enough: impl FnMut(usize) -> bool) -> Latencies {
-    let ask = client.with_token(Ask::post("/api/SyncData").json("{}"));
-    let mut connection = client.connect().await;
-    let mut latencies = Vec::new();
-    while !enough(latencies.len()) {
-        let begun = Instant::now();
-        let answer = connection.exchange(&ask).await;
-        latencies.push(begun.elapsed());
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-    Latencies(latencies)
 }
 
 /// Measures an honest client alone and beside a tool; the tool's output.

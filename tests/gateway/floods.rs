@@ -357,3 +357,23 @@ fn many_requests_over_one_connection_are_no_flood() {
         assert_eq!(harness.upstream.requests(), 1500);
     });
 }
+
+#[test]
+fn who_floods_is_named_in_the_log() {
+    run(async {
+        let child = Child::start(|_| {}).await;
+        let mut frames = Frames::connect(&child.anonymous()).await;
+        frames
+            .send(&frames::frame(PING, 0, 0, &[7; 8]).repeat(FLOOD))
+            .await;
+        assert_eq!(frames.verdict(NONE).await, CALM);
+        let line = |line: &str| -> Option<serde_json::Value> {
+            let value: serde_json::Value = serde_json::from_str(line).ok()?;
+            let message = value["message"].as_str()?;
+            message.contains("too many PING").then_some(value)
+        };
+        let logged = child.until("a line about the flood", line).await;
+        let peer = logged["peer"].as_str().unwrap_or_default();
+        assert!(peer.starts_with("127.0.0.1:"), "{logged}");
+    });
+}

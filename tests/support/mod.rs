@@ -8,6 +8,8 @@ pub mod client;
 pub mod frames;
 pub mod harness;
 pub mod http2;
+#[allow(dead_code, reason = "only tests of load measure")]
+pub mod latency;
 pub mod tls;
 pub mod upstream;
 pub mod wire;
