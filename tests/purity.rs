@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 20] = [
+const PURE: [&str; 30] = [
     "route",
     "refusal",
     "session",
@@ -14,6 +14,15 @@ const PURE: [&str; 20] = [
     "access/form",
     "accounts/origin",
     "cli/explain_report",
+    "cli/selftest/answer",
+    "cli/selftest/check",
+    "cli/selftest/fill",
+    "cli/selftest/frames",
+    "cli/selftest/http1",
+    "cli/selftest/http2",
+    "cli/selftest/report",
+    "cli/selftest/target",
+    "cli/selftest/tls",
     "login/body",
     "identity/claims",
     "identity/key",
@@ -21,6 +30,7 @@ const PURE: [&str; 20] = [
     "control/admin/settings",
     "login/generations",
     "login/guard",
+    "process/settings",
     "upstream/headers",
     "server/frame_budget",
     "origin",

@@ -9,11 +9,16 @@ use crate::config::Problems;
 /// The exit status for a wrong configuration or command line.
 pub(super) const USAGE: u8 = 64;
 
+/// The exit status for a test that could not be run.
+const COULD_NOT_RUN: u8 = 2;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The command line, the configuration or what it names: the operator's to set right.
     Usage(Vec<Box<dyn Error + Send + Sync>>),
+    /// A test that could not be run, which is not the same as one that failed.
+    CouldNotRun(Box<dyn Error + Send + Sync>),
     /// Anything else.
     Other(Box<dyn Error + Send + Sync>),
 }
@@ -22,6 +27,11 @@ impl Failure {
     /// One thing that the operator has to set right.
     pub(crate) fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Usage(vec![error.into()])
+    }
+
+    /// Something that kept a test from being run.
+    pub(crate) fn could_not_run(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::CouldNotRun(error.into())
     }
 
     /// Something that failed, with the configuration and the command line in order.
@@ -40,13 +50,14 @@ impl Failure {
                     .collect();
                 all.join("\n\n")
             }
-            Self::Other(error) => explain(&**error, styled),
+            Self::CouldNotRun(error) | Self::Other(error) => explain(&**error, styled),
         }
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => USAGE.into(),
+            Self::CouldNotRun(_) => COULD_NOT_RUN.into(),
             Self::Other(_) => ExitCode::FAILURE,
         }
     }

@@ -13,6 +13,7 @@ mod init;
 mod man;
 mod password;
 mod run;
+mod selftest;
 mod signals;
 mod user;
 mod user_list;
@@ -50,7 +51,8 @@ To see it at work:        syncgate demo
 To put it to work:        syncgate init, syncgate check, syncgate run
 
 Exit status: 0 if all went well, 64 if the configuration or the command line is wrong, 1 for
-anything else (of explain: 1 if the request would be refused, 2 for anything else).";
+anything else (of explain: 1 if the request would be refused, 2 for anything else; of selftest: 2 if
+it could not be run).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +61,7 @@ enum Command {
     Check(check::CheckCommand),
     Explain(explain::ExplainCommand),
     Run(run::RunCommand),
+    Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
     Hash(hash::HashCommand),
     IdentityKey(identity_key::IdentityKeyCommand),
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
+        Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::IdentityKey(command) => command.run(),

@@ -32,6 +32,7 @@ mod resting;
 mod rights;
 mod rights_bodies;
 mod rights_matrix;
+mod selftest;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
