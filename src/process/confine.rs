@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd,
-    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _,
-    RulesetError, RulesetStatus, Scope,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
+    RulesetStatus, Scope,
 };
 
 /// What the process goes on needing.
@@ -24,31 +24,56 @@ pub(crate) struct Needs {
     pub(crate) names: bool,
 }
 
-/// Confines the calling thread and those that it starts from now on; says what took effect, or
-/// `None` when the kernel knows nothing of it.
+/// What holds as long as this does.
+#[derive(Debug, Default)]
+pub(crate) struct Confined {
+    /// What took effect, in words; `None` when the kernel knows nothing of it.
+    pub(crate) how: Option<String>,
+    /// Places of a file system that makes each of its files anew when it was not in use for a
+    /// while, so that the kernel would not know the place any more for the one that is allowed.
+    _kept: Vec<PathFd>,
+}
+
+/// Confines the calling thread and those that it starts from now on.
 ///
 /// # Errors
 /// When the kernel knows Landlock and yet refuses.
-pub(super) fn confine(needs: &Needs) -> Result<Option<String>, RulesetError> {
+pub(super) fn confine(needs: &Needs) -> Result<Confined, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::Signal)?
         .create()?;
+    let mut kept = Vec::new();
+    let mut allow = |path: &Path, mut access: BitFlags<AccessFs>| {
+        if !path.is_dir() {
+            access.remove(AccessFs::ReadDir);
+        }
+        // What is not there cannot be opened either.
+        let Ok(place) = PathFd::new(path) else {
+            return Ok::<(), RulesetError>(());
+        };
+        (&mut rules).add_rule(PathBeneath::new(&place, access))?;
+        if path.starts_with("/proc") {
+            kept.push(place);
+        }
+        Ok(())
+    };
     for folder in folders(&needs.files) {
-        rules = allow(rules, &folder, read)?;
+        allow(&folder, read)?;
     }
     for path in SYSTEM {
-        rules = allow(rules, Path::new(path), read)?;
+        allow(Path::new(path), read)?;
     }
     for path in NAMES.iter().filter(|_| needs.names) {
-        rules = allow(rules, Path::new(path), read)?;
+        allow(Path::new(path), read)?;
     }
     if let Some(folder) = needs.socket.as_deref().map(folder) {
-        rules = allow(rules, folder, AccessFs::RemoveFile.into())?;
+        allow(folder, AccessFs::RemoveFile.into())?;
     }
-    Ok(in_words(&rules.restrict_self()?))
+    let how = in_words(&rules.restrict_self()?);
+    Ok(Confined { how, _kept: kept })
 }
 
 fn in_words(status: &RestrictionStatus) -> Option<String> {
@@ -66,21 +91,6 @@ fn in_words(status: &RestrictionStatus) -> Option<String> {
     Some(format!(
         "only the files it needs{ports} (Landlock {version})"
     ))
-}
-
-/// Allows what is there; what is not cannot be opened either.
-fn allow(
-    rules: RulesetCreated,
-    path: &Path,
-    mut access: BitFlags<AccessFs>,
-) -> Result<RulesetCreated, RulesetError> {
-    if !path.is_dir() {
-        access.remove(AccessFs::ReadDir);
-    }
-    match PathFd::new(path) {
-        Ok(place) => rules.add_rule(PathBeneath::new(place, access)),
-        Err(_) => Ok(rules),
-    }
 }
 
 /// The folders of the files, and those that symbolic links lead to.
@@ -138,7 +148,8 @@ mod tests {
                 files: vec![file.clone()],
                 ..Needs::default()
             };
-            let Some(how) = confine(&needs).unwrap() else {
+            let confined = confine(&needs).unwrap();
+            let Some(how) = &confined.how else {
                 assert!(std::fs::read(&other).is_ok());
                 return println!("this kernel has no Landlock");
             };
@@ -160,6 +171,11 @@ mod tests {
                 denied(listening.map(drop), "listening");
             }
             assert_eq!(std::fs::read(&file).unwrap(), b"x");
+            // The kernel forgot what it had made of /proc/self when memory was scarce, and then
+            // refused to open /proc/self/status: it forgets nothing that is held open.
+            assert!(std::fs::read("/proc/self/status").is_ok());
+            let of_proc = SYSTEM.iter().filter(|path| path.starts_with("/proc"));
+            assert_eq!(confined._kept.len(), of_proc.count());
         });
         confined.join().unwrap();
     }

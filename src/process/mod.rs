@@ -64,13 +64,15 @@ pub enum ProcessError {
     Confine(#[source] RulesetError),
 }
 
-/// What is in force, and what is not, each in a few words.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What is in force, and what is not, each in a few words. To be kept as long as the process does
+/// its work.
+#[derive(Debug, Default)]
 pub struct Protections {
     /// What is in force.
     pub on: Vec<String>,
     /// What is not, and why.
     pub off: Vec<String>,
+    confined: confine::Confined,
 }
 
 impl Protections {
@@ -109,16 +111,15 @@ pub(crate) fn protect(
     done.on.push("no new privileges".to_owned());
     // After the change of user, which sets it anew.
     dumps(section, &mut done)?;
-    match section.confine.then(|| confine::confine(needs)) {
-        Some(Ok(Some(how))) => done.on.push(how),
-        Some(Ok(None)) => {
-            done.off
-                .push("not confined to its files: this kernel has no Landlock".to_owned());
-        }
-        Some(Err(error)) => return Err(ProcessError::Confine(error)),
-        None => done
+    if section.confine {
+        done.confined = confine::confine(needs).map_err(ProcessError::Confine)?;
+    }
+    match (&done.confined.how, section.confine) {
+        (Some(how), _) => done.on.push(how.clone()),
+        (None, true) => done
             .off
-            .push("not confined to its files (process.confine)".to_owned()),
+            .push(format!("{NOT_CONFINED}: this kernel has no Landlock")),
+        (None, false) => done.off.push(format!("{NOT_CONFINED} (process.confine)")),
     }
     Ok(done)
 }
@@ -231,3 +232,5 @@ fn can_read(path: &Path, user: &RunAs) -> Result<(), ProcessError> {
         cause,
     })
 }
+
+const NOT_CONFINED: &str = "not confined to its files";
