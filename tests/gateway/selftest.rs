@@ -247,6 +247,17 @@ fn lenient(request: &str) -> String {
     answer("200 OK", "", token)
 }
 
+/// As [`lenient`], but the first time that something is asked for, there were too many requests.
+fn limiting(request: &str) -> String {
+    static ASKED: Mutex<Option<String>> = Mutex::new(None);
+    let strange = request.contains("Content-Length: +3");
+    let first = strange && ASKED.lock().unwrap().replace(request.to_owned()).is_none();
+    match first || request.contains("Content-Length: -3") {
+        true => answer("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+        false => lenient(request),
+    }
+}
+
 fn foreign(_: &str) -> String {
     answer("404 Not Found", "Server: another\r\n", "not here")
 }
@@ -286,6 +297,24 @@ fn a_server_that_lets_everything_through_fails() {
             .filter(|request| request.contains(r#""password":""#));
         let tried = logins.filter(|request| request.contains("till-01")).count();
         assert_eq!(tried, 2, "the right one and a wrong one");
+    });
+}
+
+#[test]
+fn what_a_rate_limit_answers_is_tried_again_and_then_skipped() {
+    run(async {
+        let server = Stranger::start(limiting);
+        let desk = Desk::new(&server.identity, "hunter2-whatever");
+        let output = desk.selftest(server.address, "till-01", &["--json"]).await;
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let failed = rows(&report, "FAIL").join("\n");
+        assert!(
+            failed.contains("framing: a length with a sign (200"),
+            "{failed}"
+        );
+        let skipped = rows(&report, "SKIPPED").join("\n");
+        let expected = "framing: a negative length (a limit of the gateway answered (429))";
+        assert!(skipped.contains(expected), "{skipped}");
     });
 }
 

@@ -106,6 +106,15 @@ impl Verdict {
         Self { mark, got }
     }
 
+    /// A rate limit came before what was to be seen.
+    pub(super) fn limited() -> Self {
+        Self::skipped(LIMITED)
+    }
+
+    pub(super) fn is_limited(&self) -> bool {
+        self.mark == Mark::Skipped && self.got == LIMITED
+    }
+
     pub(super) fn skipped(why: impl Into<String>) -> Self {
         let got = why.into();
         Self {
@@ -127,9 +136,8 @@ impl Expect {
 
     pub(super) fn judge(self, answers: &[Answer], end: End) -> Verdict {
         let got = in_words(answers, end);
-        let limited = answers.iter().any(|answer| answer.status == 429);
-        if limited {
-            return Verdict::skipped("a rate limit of the gateway answered (429)");
+        if answers.iter().any(|answer| answer.status == TOO_MANY) {
+            return Verdict::limited();
         }
         if let Some(what) = answers.iter().find_map(Answer::misses) {
             return Verdict::new(false, format!("{got}, without {what}"));
@@ -160,6 +168,9 @@ impl Expect {
 
 impl Expect2 {
     pub(super) fn judge(self, outcome: Outcome) -> Verdict {
+        if outcome == Outcome::Answered(TOO_MANY) {
+            return Verdict::limited();
+        }
         let passes = match (self, outcome) {
             // 401 would say that only the token is missing.
             (Self::Refused, Outcome::Answered(status)) => {
@@ -185,6 +196,10 @@ impl Expect2 {
         }
     }
 }
+
+/// The status of an answer that only says that there were too many requests.
+pub(super) const TOO_MANY: u16 = 429;
+const LIMITED: &str = "a limit of the gateway answered (429)";
 
 fn in_words(answers: &[Answer], end: End) -> String {
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
@@ -285,6 +300,7 @@ mod tests {
             (Expect2::Answered(404), Outcome::Closed, false),
             (Expect2::Survived, Outcome::Answered(404), true),
             (Expect2::Survived, Outcome::Silent, false),
+            (Expect2::Refused, Outcome::Answered(429), false),
         ];
         for (expect, outcome, passes) in cases {
             let mark = expect.judge(outcome).mark;

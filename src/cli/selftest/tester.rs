@@ -1,5 +1,6 @@
 //! Trying one check after the other, each on connections of its own.
 
+use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use rustls::version::TLS13;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, End, answers};
-use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TlsProbe, Verdict};
+use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TOO_MANY, TlsProbe, Verdict};
 use super::fill::{Filling, shown};
 use super::frames::{Frames, Outcome, outcome};
 use super::tls::hello;
@@ -21,6 +22,8 @@ pub(super) struct Tester {
     /// The bodies of two logins that fail: as the user, and as nobody.
     pub(super) wrong: [Zeroizing<String>; 2],
     pub(super) plain_port: Option<u16>,
+    /// How many checks may still be tried once more.
+    pub(super) retries: Cell<usize>,
 }
 
 /// The most that a check may need.
@@ -98,8 +101,19 @@ pub(super) fn cost(probe: &Probe, filling: &Filling) -> Cost {
 }
 
 impl Tester {
-    /// Tries the check.
+    /// Tries the check, once more after a pause if a rate limit of the gateway came first.
     pub(super) fn check(&self, check: &Check) -> Verdict {
+        let verdict = self.try_once(check);
+        let left = self.retries.get().checked_sub(1);
+        let Some(left) = left.filter(|_| verdict.is_limited()) else {
+            return verdict;
+        };
+        self.retries.set(left);
+        pause();
+        self.try_once(check)
+    }
+
+    fn try_once(&self, check: &Check) -> Verdict {
         let tried = match &check.probe {
             Probe::Http1(line, expect) => self.http1(line, *expect),
             Probe::Http2(make, expect) => self.http2(*make, *expect),
@@ -253,9 +267,9 @@ impl Tester {
         let (Some(one), Some(other)) = (one?, other?) else {
             return Ok(Verdict::new(false, "no answer"));
         };
-        if [one.status, other.status].contains(&429) {
+        if [one.status, other.status].contains(&TOO_MANY) {
             return Ok(Verdict::skipped(
-                "too many logins have failed already (429)",
+                "logins have failed too often before (429)",
             ));
         }
         let (a, b) = (alike(&one), alike(&other));
@@ -288,6 +302,9 @@ impl Tester {
         let Some(answer) = self.nothing()? else {
             return Ok(Verdict::new(false, "no answer"));
         };
+        if answer.status == TOO_MANY {
+            return Ok(Verdict::limited());
+        }
         let got = answer.field(field);
         let passes = got.as_deref().is_some_and(|got| got.starts_with(value));
         Ok(Verdict::new(
@@ -309,6 +326,11 @@ impl Tester {
     }
 }
 
+/// Lets a rate limit recover: nothing announces that it has.
+fn pause() {
+    std::thread::park_timeout(PAUSE);
+}
+
 /// What must not tell two answers apart.
 fn alike(answer: &Answer) -> Answer {
     let mut answer = answer.clone();
@@ -321,6 +343,12 @@ fn alike(answer: &Answer) -> Answer {
 
 /// How long a deadline of the gateway's is waited for.
 pub(super) const LATE: Duration = Duration::from_secs(20);
+/// How many checks may be tried once more, since a rate limit came first.
+pub(super) const RETRIES: usize = 30;
+/// The most requests of a check that is tried once more.
+pub(super) const OF_A_RETRY: usize = 2;
+/// A second fills most rates again by one request at least.
+pub(super) const PAUSE: Duration = Duration::from_millis(1500);
 /// Records of TLS.
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
