@@ -171,7 +171,7 @@ impl ExplainCommand {
 pub(super) fn exit_code(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Usage(_) => USAGE.into(),
-        Failure::Other(_) => 2.into(),
+        Failure::CouldNotRun(_) | Failure::Other(_) => 2.into(),
     }
 }
 
