@@ -89,7 +89,7 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
         true => None,
         false => {
             let shared = gateway.shared();
-            let place = shared.connections.enter(ends.peer.ip(), shared.clock.now());
+            let place = shared.connections.enter(ends.peer.ip(), &shared.clock);
             let Some(place) = place else {
                 return;
             };

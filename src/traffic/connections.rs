@@ -9,7 +9,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::clock::UnixMillis;
+use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
 
 /// Counts open connections by their source. Takes no more room than there are connections.
@@ -41,7 +41,7 @@ impl ConnectionsBySource {
 
     /// Counts a connection from an address, unless its source has as many as it may.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, address: IpAddr, now: UnixMillis) -> Option<OfSource> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr, clock: &Clock) -> Option<OfSource> {
         let source = Source::of(address);
         {
             let mut open = self.open.entry(source).or_insert(0);
@@ -53,7 +53,7 @@ impl ConnectionsBySource {
                 });
             }
         }
-        self.tell(address, now);
+        self.tell(address, clock.now());
         None
     }
 
@@ -97,7 +97,8 @@ mod tests {
     fn every_source_has_its_own_count_and_none_is_left_behind() {
         let most = NonZeroUsize::MIN.saturating_add(1);
         let count = Arc::new(ConnectionsBySource::new(most));
-        let enter = |address: &str| count.enter(address.parse().unwrap(), UnixMillis::EPOCH);
+        let clock = Clock::system();
+        let enter = |address: &str| count.enter(address.parse().unwrap(), &clock);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
         assert!(enter("2001:db8::3").is_none(), "the same /64");
