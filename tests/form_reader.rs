@@ -562,6 +562,26 @@ fn the_verdict_names_what_is_wrong() {
             Err(FormViolation::DisguisedKey),
         ),
         (
+            "key with a combining letter, which counts as a letter",
+            with("\"fo\u{36D}rm\":1"),
+            Err(FormViolation::DisguisedKey),
+        ),
+        (
+            "key with a vowel sign of another script",
+            with("\"fo\u{64B}rm\":1"),
+            Err(FormViolation::DisguisedKey),
+        ),
+        (
+            "key with an accented letter",
+            with("\"f\u{F3}\u{155}\u{1E3F}\":1"),
+            Err(FormViolation::DisguisedKey),
+        ),
+        (
+            "key with a sign among the letters",
+            with("\"fo\u{D7}rm\":1"),
+            Err(FormViolation::DisguisedKey),
+        ),
+        (
             "key with a tag",
             with("\"form\u{E0041}\":1"),
             Err(FormViolation::DisguisedKey),

@@ -160,10 +160,14 @@ fn same(name: &str, wanted: &str) -> bool {
                 c,
                 '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}'
             )
-            && !matches!(c, '\u{300}'..='\u{36F}' | '\u{E0000}'..='\u{E01EF}')
+            && !matches!(c, '\u{300}'..='\u{36F}' | '\u{483}'..='\u{489}')
+            && !matches!(c, '\u{591}'..='\u{5BD}' | '\u{64B}'..='\u{65F}' | '\u{93C}')
+            && !matches!(c, '\u{E0000}'..='\u{E01EF}')
     };
     let width = |c: char| match c {
         '\u{FF01}'..='\u{FF5E}' => char::from_u32(u32::from(c) - 0xFEE0).unwrap_or(c),
+        'Ò'..='Ö' | 'ò'..='ö' | 'Ō'..='ő' => 'o',
+        'Ŕ'..='ř' => 'r',
         _ => c,
     };
     let fold = name

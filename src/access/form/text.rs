@@ -15,7 +15,7 @@ pub(super) enum Key {
 ///
 /// The key itself is accepted in plain ASCII only. What differs from it by an escape, or by
 /// characters that a culture-aware or cleaning comparison ignores or maps (controls, blanks,
-/// invisible and combining characters, full width and other styled letters), is refused.
+/// invisible and combining characters, accents, full width and other styled letters), is refused.
 pub(super) fn judge_key(raw: &[u8]) -> Result<Key, FormViolation> {
     if raw.eq_ignore_ascii_case(FORM.as_bytes()) {
         return Ok(Key::Form);
@@ -132,9 +132,27 @@ fn plain_letter(character: char) -> Option<char> {
         'ᵒ' | 'ₒ' | 'ᴼ' | 'º' | 'ℴ' => 'o',
         'ʳ' | 'ᵣ' | 'ᴿ' | 'ℛ' | 'ℜ' | 'ℝ' => 'r',
         'ᵐ' | 'ₘ' | 'ᴹ' | 'ℳ' | 'Ⅿ' | 'ⅿ' => 'm',
-        _ if character.is_alphanumeric() => character,
+        'Ḟ' | 'ḟ' => 'f',
+        'Ò'..='Ö' | 'ò'..='ö' | 'Ō'..='ő' | 'Ơ' | 'ơ' | 'Ǒ' | 'ǒ' | 'Ǫ'..='ǭ' => 'o',
+        'Ȍ'..='ȏ' | 'Ȫ'..='ȱ' | 'Ṍ'..='ṓ' | 'Ọ'..='ợ' => 'o',
+        'Ŕ'..='ř' | 'Ȑ'..='ȓ' | 'Ṙ'..='ṟ' => 'r',
+        'Ḿ'..='ṃ' => 'm',
+        _ if is_letter(character) => character,
         _ => return None,
     })
+}
+
+/// Letters of which no comparison makes nothing. Others may be marks: vowel signs and combining
+/// letters count as alphabetic too.
+fn is_letter(character: char) -> bool {
+    let known = match character {
+        // Latin, Greek and Cyrillic, Armenian.
+        'À'..='ʯ' | 'Ά'..='ԯ' | 'Ḁ'..='ỿ' | 'Ա'..='և' => true,
+        // Kana, ideographs, Hangul.
+        'ぁ'..='ゖ' | 'ァ'..='ヺ' | '㐀'..='䶿' | '一'..='鿿' | '가'..='힣' => true,
+        _ => false,
+    };
+    known && character.is_alphanumeric()
 }
 
 const FORM: &str = "form";
