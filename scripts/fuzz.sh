@@ -22,6 +22,8 @@ cargo build --release --manifest-path fuzz/Cargo.toml --locked --bins \
 
 run() {
     local name=$1
+    # As every Rust program does by itself, but not one whose main is libFuzzer's.
+    trap '' PIPE
     local corpus=$build/corpus/$name seeds=fuzz/seeds/$name log=$build/$name.log
     mkdir -p "$corpus" "$build/artifacts"
     if [[ ! -d $seeds ]]; then
