@@ -105,3 +105,29 @@ fn prefix_xor(mut bits: u64) -> u64 {
     }
     bits
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::access::form::{FormLimits, FormReader, FormViolation};
+
+    #[test]
+    fn an_escape_that_a_block_leaves_open_is_closed_in_the_next_and_no_later() {
+        let start = r#"{"form":"A","x":""#;
+        let before = start.to_owned() + &"x".repeat(63 - start.len());
+        let after = "x".repeat(63);
+        let cases = [
+            (r#"\"#, r#""}"#, Ok("A")),
+            (r#"""#, r#""}"#, Ok("A")),
+            ("x", r#""}"#, Err(FormViolation::NotJson)),
+            (r#"\"#, r#"\"}"#, Err(FormViolation::Truncated)),
+            (r#"\"#, r#""x}"#, Err(FormViolation::NotJson)),
+        ];
+        for (escaped, end, wanted) in cases {
+            // The backslash is the last byte of its block, and `end` begins another.
+            let body = format!(r"{before}\{escaped}{after}{end}");
+            let mut reader = FormReader::new(FormLimits::default());
+            let fed = reader.feed(body.as_bytes());
+            assert_eq!(fed.and_then(|_| reader.finish()), wanted, "{escaped} {end}");
+        }
+    }
+}

@@ -156,3 +156,25 @@ fn is_letter(character: char) -> bool {
 }
 
 const FORM: &str = "form";
+
+#[cfg(test)]
+mod tests {
+    use super::{FormViolation, judge_key};
+
+    #[test]
+    fn a_key_in_styled_letters_is_refused() {
+        // Where the small or the only alphabet of each style begins.
+        for first in [
+            0xFF21, 0xFF41, 0x24B6, 0x24D0, 0x249C, 0x1F110, 0x1F130, 0x1F150, 0x1F170, 0x1D400,
+            0x1D41A, 0x1D670, 0x1D68A,
+        ] {
+            let styled = |letter: u8| char::from_u32(first + u32::from(letter - b'a'));
+            let key: String = b"form"
+                .iter()
+                .filter_map(|&letter| styled(letter))
+                .collect();
+            let verdict = judge_key(key.as_bytes());
+            assert_eq!(verdict, Err(FormViolation::DisguisedKey), "{key}");
+        }
+    }
+}
