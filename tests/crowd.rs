@@ -98,6 +98,9 @@ fn a_crowd_of_resting_and_slow_clients_takes_bounded_memory_and_gives_it_back() 
             // Long enough for all to be there at once.
             files.set("limits.header_read", "120s");
             files.set("limits.body_grace", "120s");
+            // One machine stands for many sources and one user for many.
+            files.set("limits.connections_per_source", 20_000);
+            files.set("quotas.user_requests", 20_000);
         })
         .await;
         let client = child.signed_in().await;

@@ -338,8 +338,8 @@ fn floods_of_h2load_are_answered_and_honest_clients_are_served_meanwhile() {
             ("h2load with a token", token, "2xx"),
         ] {
             let mut tool = Command::new("h2load");
-            // No more at once than the gateway opens connections to its backend.
-            tool.args(["-n", "6000", "-c", "30", "-m", "20", "-d"])
+            // No more at once than one user may have under way (quotas.user_requests).
+            tool.args(["-n", "6000", "-c", "30", "-m", "16", "-d"])
                 .arg(&body)
                 .args(["-H", &format!("authorization: {authorization}")])
                 .arg(format!("https://{}/api/SyncData", child.https));
