@@ -58,7 +58,7 @@ fuzz_target!(|lines: &[u8]| {
     let identity = Identity {
         user: HeaderValue::from_static("till-01"),
         request_id: HeaderValue::from_static("the-id"),
-        forwarded: &Forwarded::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Some("gate.example")),
+        forwarded: &Forwarded::new(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], Some("gate.example")),
         trace: ([1; 16], [2; 8]),
         signed_header: &HeaderName::from_static("x-proof"),
         signed: Some(HeaderValue::from_static("signed")),
