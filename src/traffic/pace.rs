@@ -271,7 +271,8 @@ mod tests {
             let (pace, bucket) = (pace(&format!("{rate}/10s"), burst), Bucket::default());
             let exceeded = (0..100).find_map(|_| pace.take(&bucket, at(now)).err());
             if let Some(exceeded) = exceeded {
-                let later = at(now).plus(exceeded.wait + Duration::from_micros(999));
+                // The clock has whole milliseconds, and waiting rounds up.
+                let later = at(now).plus(exceeded.wait + Duration::from_nanos(999_999));
                 prop_assert_eq!(pace.take(&bucket, later), Ok(()));
             }
         }
