@@ -35,7 +35,10 @@ impl Trap {
             let step = |left: usize| left.checked_sub(1);
             let order = Ordering::SeqCst;
             if worker && armed.0.fetch_update(order, order, step) == Ok(1) {
-                panic!("{PASSWORD_MARKER}what nobody may read");
+                // Without the program's hook the standard one would print the message.
+                let hooked = std::env::var_os(INSIDE).is_some();
+                let secret = if hooked { PASSWORD_MARKER } else { "" };
+                panic!("{secret}what nobody may read");
             }
             usual.now()
         });
