@@ -11,6 +11,9 @@ use syncgate::process::panics::log_places_only;
 use crate::support::harness::{START, password};
 use crate::support::{Ask, Harness, PASSWORD_MARKER, Upstream, run, within};
 
+/// Set in the process that has the program's hook.
+const INSIDE: &str = "SYNCGATE_TEST_PANICS";
+
 /// Makes the clock panic at one of the next times that a worker asks it.
 #[derive(Clone, Default)]
 pub struct Trap(Arc<AtomicUsize>);
@@ -122,7 +125,6 @@ fn a_panic_outside_of_the_path_costs_its_connection_and_frees_its_place() {
 /// The hook is the process's, so that the test runs itself once more as a process of its own.
 #[test]
 fn a_panic_is_logged_and_counted_by_its_place_alone() {
-    const INSIDE: &str = "SYNCGATE_TEST_PANICS";
     const NAME: &str = "panics::a_panic_is_logged_and_counted_by_its_place_alone";
     if std::env::var_os(INSIDE).is_some() {
         log_places_only();
