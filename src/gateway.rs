@@ -41,7 +41,7 @@ use crate::upstream::headers::Identity;
 use crate::upstream::{BackendCredential, RelayedBody, Upstream};
 
 use call::Call;
-use contain::{Panicked, contained};
+use contain::{Panicked, poll_contained};
 pub use shared::Shared;
 
 /// One worker's gateway.
@@ -137,17 +137,18 @@ impl Gateway {
         let mut deadline = self.shared.limits.deadline(started);
         let answer = match &client.transport {
             Transport::Tls { server_name } => {
-                let work = self.answer(&mut call, server_name.as_deref(), parts);
-                let mut work = pin!(contained(work));
-                poll_fn(|cx| match (work.as_mut().poll(cx), &mut deadline) {
-                    (Poll::Ready(Ok(answer)), _) => Poll::Ready(answer),
-                    (Poll::Ready(Err(Panicked)), _) => Poll::Ready(Err(Refusal::Panicked)),
-                    (Poll::Pending, Some(deadline)) => deadline
-                        .as_mut()
-                        .poll(cx)
-                        .map(|()| Err(Refusal::RequestTooLong)),
-                    (Poll::Pending, None) => Poll::Pending,
-                })
+                let mut work = pin!(self.answer(&mut call, server_name.as_deref(), parts));
+                poll_fn(
+                    |cx| match (poll_contained(work.as_mut(), cx), &mut deadline) {
+                        (Poll::Ready(Ok(answer)), _) => Poll::Ready(answer),
+                        (Poll::Ready(Err(Panicked)), _) => Poll::Ready(Err(Refusal::Panicked)),
+                        (Poll::Pending, Some(deadline)) => deadline
+                            .as_mut()
+                            .poll(cx)
+                            .map(|()| Err(Refusal::RequestTooLong)),
+                        (Poll::Pending, None) => Poll::Pending,
+                    },
+                )
                 .await
             }
             Transport::Plain { https_port } => self.redirect(*https_port, &parts),
