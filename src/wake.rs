@@ -91,7 +91,6 @@ impl Holding {
     }
 
     fn end(self) -> Option<Waker> {
-        drop(self);
         HELD.take()
     }
 }
@@ -99,6 +98,10 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         HOLDS.set(false);
+        // Nobody has asked for it: the call has panicked.
+        if let Some(held) = HELD.take() {
+            held.wake();
+        }
     }
 }
 
@@ -168,11 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_holding_and_a_moved_task_gets_its_own_waker() {
+    fn a_panic_ends_the_holding_and_loses_no_wake() {
+        let (count, task) = counted();
+        let ours = ConnectionWaker::default().of(&task).clone();
         let _ = std::panic::catch_unwind(|| {
             let _holding = Holding::begin();
+            ours.wake_by_ref();
             panic!("while a piece is taken");
         });
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        ours.wake();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert!(Holding::begin().end().is_none());
+    }
+
+    #[test]
+    fn a_moved_task_gets_its_own_waker() {
         let ((first, first_task), (second, second_task)) = (counted(), counted());
         let mut waker = ConnectionWaker::default();
         waker.of(&first_task).wake_by_ref();
