@@ -37,6 +37,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod generations;
 pub mod limits;
 pub mod observe;
 mod private_file;

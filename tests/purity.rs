@@ -28,7 +28,7 @@ const PURE: [&str; 30] = [
     "identity/key",
     "identity/settings",
     "control/admin/settings",
-    "login/generations",
+    "generations",
     "login/guard",
     "process/settings",
     "upstream/headers",

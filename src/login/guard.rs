@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::LoginSection;
-use super::generations::Generations;
 use crate::clock::UnixMillis;
+use crate::generations::Generations;
 use crate::origin::Source;
 
 /// Failed logins, and successful ones as far as they matter for those.

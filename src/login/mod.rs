@@ -3,7 +3,6 @@
 mod attempts;
 pub mod body;
 mod check;
-pub(crate) mod generations;
 mod guard;
 pub mod hashing;
 mod password_hash;

@@ -14,9 +14,9 @@ use ring::hmac;
 use ring::rand::SecureRandom;
 
 use super::body::Password;
-use super::generations::Generations;
 use crate::accounts::{Account, AccountId, AccountTable, PasswordMark};
 use crate::clock::UnixMillis;
+use crate::generations::Generations;
 
 /// The passwords verified lately, one for each account at the most.
 #[derive(Debug)]

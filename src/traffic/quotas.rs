@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{BodyInFlight, Bucket, InFlight, Pace, QuotasSection, Usage};
 use crate::clock::UnixMillis;
-use crate::login::generations::Generations;
+use crate::generations::Generations;
 use crate::origin::Source;
 use crate::refusal::{Paced, Refusal};
 use crate::route::RouteSection;
