@@ -225,6 +225,14 @@ fn config(client: &Client) -> std::sync::Arc<rustls::ClientConfig> {
     tls::client(&client.trusted, &["http/1.1"], versions, provider)
 }
 
+/// Logs in on this very connection.
+async fn token_over(connection: &mut Connection) -> String {
+    let ask = Ask::login("till-01", &password("till-01"));
+    let answer = connection.exchange(&ask).await.json();
+    let token = answer["token"]["accesstoken"].as_str();
+    token.expect("a token").to_owned()
+}
+
 async fn behind(client: &Client, pieces: &[&[u8]]) -> std::io::Result<Connection> {
     client.connect_behind(pieces, config(client)).await
 }
@@ -264,12 +272,7 @@ fn a_proxy_header_names_the_client_of_a_connection() {
         ];
         for (number, (what, pieces, address)) in cases.into_iter().enumerate() {
             let mut connection = behind(&client, pieces).await.unwrap();
-            let ask = Ask::login("till-01", &password("till-01"));
-            let answer = connection.exchange(&ask).await;
-            let token = answer.json()["token"]["accesstoken"]
-                .as_str()
-                .unwrap()
-                .to_owned();
+            let token = token_over(&mut connection).await;
             // Not from a trusted proxy: the header of the connection does not make it one.
             let ask = sync()
                 .field("X-Forwarded-For", "10.9.9.9")
@@ -353,12 +356,7 @@ fn only_trusted_proxies_may_send_the_header_where_any_are_named() {
         });
         let client = harness.anonymous();
         let mut connection = behind(&client, &[LINE]).await.unwrap();
-        let ask = Ask::login("till-01", &password("till-01"));
-        let answer = connection.exchange(&ask).await;
-        let token = answer.json()["token"]["accesstoken"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let token = token_over(&mut connection).await;
         // A proxy behind the load balancer adds the client in a header.
         let ask = sync()
             .field("X-Forwarded-For", "198.51.100.7")
