@@ -181,6 +181,11 @@ impl Drop for Recording {
         self.record.bytes_in = self.transfer.received();
         let of_body = self.transfer.would_refuse();
         self.record.would_refuse = self.record.would_refuse.or(of_body);
+        if self.record.would_refuse.is_some()
+            && let Some(account) = &self.record.account
+        {
+            account.usage().report();
+        }
         self.log.record(&self.record, &self.client);
         self.client.response_ends();
     }

@@ -128,6 +128,22 @@ impl Accounts {
         }
     }
 
+    /// Says in the log for each user how many requests passed, since this was last called, only
+    /// because rights are reported and not enforced.
+    pub fn log_reported(&self) {
+        for account in self.table.load().accounts() {
+            let reported = account.usage().take_reported();
+            if reported > 0 {
+                tracing::warn!(
+                    user = &**account.name(),
+                    reported,
+                    "requests passed that the user's rights do not allow (mode = \"report\"); \
+                     `would_refuse` in the access records says which"
+                );
+            }
+        }
+    }
+
     /// The file that the accounts come from.
     #[must_use]
     pub fn path(&self) -> &Path {

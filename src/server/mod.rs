@@ -63,6 +63,7 @@ pub struct Server {
     watcher: Option<Watcher>,
     admin: Option<Admin>,
     loads: Vec<Arc<Load>>,
+    shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -189,6 +190,7 @@ impl Server {
             watcher: None,
             admin: Admin::start(admin, Arc::clone(&shared)).map_err(StartError::Threads)?,
             loads: Vec::new(),
+            shared: Arc::clone(&shared),
             stop: None,
             threads: Vec::new(),
         };
@@ -291,6 +293,7 @@ impl Drop for Server {
                 tracing::error!("a thread of the gateway had panicked");
             }
         }
+        self.shared.accounts.log_reported();
     }
 }
 
@@ -341,7 +344,8 @@ impl Acceptor {
     }
 }
 
-/// Frees the memory of tokens and logins of long ago, on a thread that serves no requests.
+/// Frees the memory of tokens and logins of long ago, and says what rights would have refused, on a
+/// thread that serves no requests.
 async fn sweep(shared: Arc<Shared>) {
     let mut tick = interval(SWEEP);
     loop {
@@ -352,6 +356,7 @@ async fn sweep(shared: Arc<Shared>) {
                 let now = shared.clock.now();
                 shared.logins.sweep(now);
                 shared.quotas.sweep(now);
+                shared.accounts.log_reported();
                 shared.tokens.sweep(now.seconds())
             })
         };

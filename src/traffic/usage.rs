@@ -1,5 +1,6 @@
-//! What one user has under way. It hangs on the account, so that a request finds it without looking
-//! for it, and lives on over reloads for as long as there is an account of that name.
+//! What one user has under way, and what passed only because the user's rights are not enforced. It
+//! hangs on the account, so that a request finds it without looking for it, and lives on over reloads
+//! for as long as there is an account of that name.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ pub struct Usage {
     pub(super) bucket: Bucket,
     requests: AtomicUsize,
     bodies: AtomicU64,
+    reported: AtomicU64,
 }
 
 /// One request in the usage of its user, for as long as it is under way.
@@ -38,6 +40,17 @@ impl Usage {
             Ok(_) => Ok(InFlight(Arc::clone(self))),
             Err(_) => Err(Full),
         }
+    }
+
+    /// Counts a request that passed only because the user's rights are not enforced.
+    pub fn report(&self) {
+        self.reported.fetch_add(1, RELAXED);
+    }
+
+    /// How many such requests there were since this was last asked.
+    #[must_use]
+    pub fn take_reported(&self) -> u64 {
+        self.reported.swap(0, RELAXED)
     }
 
     /// A body of which nothing is counted yet; `most` bytes may be on their way in all.

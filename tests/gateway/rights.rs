@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::harness::{password, users_toml};
 use crate::support::wire::Framing;
 use crate::support::{Answer, Ask, Child, Client, Harness, run};
@@ -239,7 +241,7 @@ fn rights_that_are_only_reported_refuse_nothing_and_log_what_they_would() {
     run(async {
         let child = Child::start(|files| files.users(REPORTED)).await;
         let client = child.signed_in().await;
-        let mut requests = 0;
+        let (mut requests, mut reported) = (0, 0);
         for (path, media, body, would_refuse) in cases {
             let what = format!("{path} {media} {}", &body[..body.len().min(40)]);
             for (framing, over_http2) in [(true, false), (false, false), (true, true)] {
@@ -267,8 +269,18 @@ fn rights_that_are_only_reported_refuse_nothing_and_log_what_they_would() {
                     "{what}: {record}"
                 );
                 assert_eq!(record["status"], 200, "{what}");
+                reported += usize::from(would_refuse.is_some());
             }
         }
+        // What was not told of them in the minutes before is told at the end.
+        child.signal(Signal::TERM);
+        let (_, lines) = child.exit().await;
+        let counts = lines.iter().filter_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            let user = line["user"].as_str()? == "till-01";
+            user.then(|| line["reported"].as_u64()).flatten()
+        });
+        assert_eq!(counts.sum::<u64>(), reported as u64, "{lines:#?}");
     });
 }
 
