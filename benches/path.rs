@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -15,15 +16,16 @@ use syncgate::access::permit::Verdict;
 use syncgate::access::{bearer, permit};
 use syncgate::accounts::{AccountId, Accounts, PasswordMark};
 use syncgate::client::{ClientConnection, Standing, Transport};
-use syncgate::clock::{Clock, UnixSeconds};
+use syncgate::clock::{Clock, UnixMillis};
 use syncgate::limits::Limits;
 use syncgate::login::body::Password;
 use syncgate::login::hashing::hash_password;
 use syncgate::login::verified::VerifiedPasswords;
 use syncgate::observe::{AccessLog, AccessRecord, AccessSink, Style};
+use syncgate::origin::Source;
 use syncgate::request_id::RequestIds;
 use syncgate::route::{AuthorizationHeader, Destination, RouteSection, Routes};
-use syncgate::session::Session;
+use syncgate::session::{Login, Session};
 use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
 use syncgate::upstream::headers::{Identity, for_upstream};
@@ -35,6 +37,17 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 fn token() -> IssuedToken {
     IssuedToken::generate(&SystemRandom::new()).expect("random numbers")
+}
+
+/// Good for as long as any.
+fn session(account: AccountId, mark: PasswordMark) -> Session {
+    let login = Login {
+        account,
+        mark,
+        source: Source::of(PEER),
+        at: UnixMillis::EPOCH.seconds(),
+    };
+    Session::begin(login, Duration::MAX)
 }
 
 fn client() -> ClientConnection {
@@ -89,17 +102,22 @@ fn read_bearer(c: &mut Criterion) {
 
 fn look_up_token(c: &mut Criterion) {
     let mut group = c.benchmark_group("token_lookup");
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    let now = UnixMillis::EPOCH;
     for tokens in [10_000, 1_000_000] {
-        let store = TokenStore::open(&TokensSection::default());
+        let section = TokensSection {
+            per_user: NonZeroUsize::MAX,
+            ..TokensSection::default()
+        };
+        let store = TokenStore::open(&section);
         let digests: Vec<TokenDigest> = (0..tokens)
             .map(|_| {
                 let digest = token().digest();
-                let session = Session::new(
-                    AccountId::new(0),
-                    PasswordMark::from_bytes([7; 8]),
-                    UnixSeconds::new(u32::MAX),
-                );
-                store.issue(digest, session).expect("room");
+                let session = session(AccountId::new(0), PasswordMark::from_bytes([7; 8]));
+                runtime
+                    .block_on(store.issue(digest, session, now))
+                    .expect("room");
                 digest
             })
             .collect();
@@ -108,12 +126,12 @@ fn look_up_token(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("live", tokens), |b| {
             b.iter(|| {
                 at = (at + 7_919_001) % digests.len();
-                store.lookup(black_box(&digests[at]))
+                store.find(black_box(digests[at]), now)
             });
         });
         let unknown = token().digest();
         group.bench_function(BenchmarkId::new("unknown", tokens), |b| {
-            b.iter(|| store.lookup(black_box(&unknown)));
+            b.iter(|| store.find(black_box(unknown), now));
         });
     }
     group.finish();
@@ -194,13 +212,12 @@ fn decide_rights(c: &mut Criterion) {
     };
     for name in ["everything", "routes", "forms"] {
         let account = accounts.find(name).expect("an account");
-        let expires = UnixSeconds::new(u32::MAX);
-        let session = Session::new(account.id(), account.password_mark(), expires);
+        let session = session(account.id(), account.password_mark());
         group.bench_function(BenchmarkId::new("authorize", name), |b| {
             b.iter_batched(
                 parts,
                 |parts| {
-                    let user = permit::authenticate(Some(session), &accounts, now).expect("live");
+                    let user = permit::authenticate(Ok(session), &accounts, now).expect("live");
                     match permit::authorize(&user, PEER.into(), now, route, parts).expect("a right")
                     {
                         Verdict::Permitted(permit) => permit,

@@ -2,11 +2,13 @@
 //! much the process grows. Prints a line for each number of tokens.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use ring::rand::SystemRandom;
 use syncgate::accounts::{AccountId, PasswordMark};
-use syncgate::clock::UnixSeconds;
-use syncgate::session::Session;
+use syncgate::clock::{UnixMillis, UnixSeconds};
+use syncgate::origin::Source;
+use syncgate::session::{Login, Session};
 use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::IssuedToken;
 
@@ -30,17 +32,23 @@ fn filled(tokens: u32) -> TokenStore {
     let random = SystemRandom::new();
     let section = TokensSection {
         capacity: NonZeroUsize::MAX,
+        per_user: NonZeroUsize::MAX,
         ..TokensSection::default()
     };
     let store = TokenStore::open(&section);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
     for number in 0..tokens {
         let token = IssuedToken::generate(&random).expect("random numbers");
-        let session = Session::new(
-            AccountId::new(number % 1000),
-            PasswordMark::from_bytes([7; 8]),
-            UnixSeconds::new(u32::MAX),
-        );
-        store.issue(token.digest(), session).expect("room");
+        let login = Login {
+            account: AccountId::new(number % 1000),
+            mark: PasswordMark::from_bytes([7; 8]),
+            source: Source::V4([192, 0, 2, 1]),
+            at: UnixSeconds::new(0),
+        };
+        let session = Session::begin(login, Duration::MAX);
+        let kept = store.issue(token.digest(), session, UnixMillis::EPOCH);
+        runtime.block_on(kept).expect("room");
     }
     store
 }

@@ -144,6 +144,18 @@ impl UnixSeconds {
         )
     }
 
+    /// How many seconds `earlier` is ago at this moment; none when it is still to come.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
+    }
+
+    /// The number of seconds.
+    #[must_use]
+    pub fn as_u32(self) -> u32 {
+        self.0
+    }
+
     /// The same moment as a calendar timestamp.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {

@@ -27,13 +27,14 @@ use crate::clock::UnixMillis;
 use crate::identity::Facts;
 use crate::login::body::Credentials;
 use crate::observe::{AccessLog, AccessRecord};
-use crate::refusal::Refusal;
+use crate::origin::Source;
+use crate::refusal::{Refusal, TokenFault};
 use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
 use crate::response_body::{Recording, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
-use crate::session::Session;
+use crate::session::{Login, Session};
 use crate::store::StoreError;
 use crate::token::IssuedToken;
 use crate::upstream::body::RequestBody;
@@ -218,14 +219,16 @@ impl Gateway {
             .await?;
         let now = clock.now();
         let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
-        let expires = now.seconds().plus(self.shared.lifetime);
-        let session = Session::new(account.id(), account.password_mark(), expires);
-        self.shared
-            .tokens
-            .issue(token.digest(), session)
-            .map_err(|error| match error {
-                StoreError::Full => Refusal::StoreFull,
-            })?;
+        let login = Login {
+            account: account.id(),
+            mark: account.password_mark(),
+            source: Source::of(from.address),
+            at: now.seconds(),
+        };
+        let session = Session::begin(login, self.shared.lifetime);
+        let expires = session.expires();
+        let kept = self.shared.tokens.issue(token.digest(), session, now);
+        kept.await.map_err(not_kept)?;
         Ok(Reply::TokenIssued { token, expires })
     }
 
@@ -237,7 +240,7 @@ impl Gateway {
         parts: Parts,
     ) -> Result<Response<RelayedBody>, Refusal> {
         let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
-        let session = self.shared.tokens.lookup(&token.digest());
+        let session = self.shared.tokens.find(token.digest(), call.now);
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
@@ -378,6 +381,17 @@ fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody
     let (parts, bytes) = response.into_parts();
     let recording = recording.answered(parts.status, false);
     reply::relay(parts, ResponseBody::own(bytes, recording))
+}
+
+/// Why a token is not issued.
+fn not_kept(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Full => Refusal::StoreFull,
+        StoreError::UserFull { limit } => Refusal::TooManyTokens { limit },
+        // Two of a kind in 80 random bits: the numbers are not random.
+        StoreError::Taken => Refusal::NoRandom,
+        StoreError::Gone => Refusal::TokenRefused(TokenFault::Unknown),
+    }
 }
 
 /// An error and all its causes on one line.

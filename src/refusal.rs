@@ -17,6 +17,7 @@ use crate::access::form::FormViolation;
 use crate::access::rights::MissingRight;
 use crate::accounts::NotAdmitted;
 use crate::login::body::CredentialsError;
+use crate::session::{Absent, End};
 use crate::token::MalformedToken;
 use crate::traffic::Exceeded;
 
@@ -56,6 +57,12 @@ pub enum Refusal {
     TooMuchAtOnce {
         /// How many bytes may be.
         limit: u64,
+    },
+    /// The user has as many tokens as may be.
+    #[error("the user has {limit} live tokens (tokens.per_user, tokens.on_limit)")]
+    TooManyTokens {
+        /// How many may be.
+        limit: usize,
     },
     /// No usable token.
     #[error("token refused: {0}")]
@@ -223,12 +230,12 @@ pub enum TokenFault {
     /// Of a token's form, but not one that this gateway knows.
     #[error("the token is unknown")]
     Unknown,
-    /// Its lifetime is over.
-    #[error("the token is expired: log in again")]
-    Expired,
+    /// It has ended.
+    #[error("{}", told(*.0))]
+    Ended(End),
     /// Its account's password has been changed since.
     #[error("the token is revoked: the password was changed, log in again")]
-    Revoked,
+    PasswordChanged,
     /// The account that it was issued to is gone.
     #[error("the token's user is gone")]
     UserGone,
@@ -260,7 +267,8 @@ impl Refusal {
             Self::TooManyAttempts { .. }
             | Self::TooManyRequests(..)
             | Self::TooManyAtOnce { .. }
-            | Self::TooMuchAtOnce { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | Self::TooMuchAtOnce { .. }
+            | Self::TooManyTokens { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -292,6 +300,9 @@ impl Refusal {
             Self::TooManyRequests(..) => "Too many requests; try again later",
             Self::TooManyAtOnce { .. } => "Too many requests at once; wait for some to finish",
             Self::TooMuchAtOnce { .. } => "Too much data at once; wait for some to arrive",
+            Self::TooManyTokens { .. } => {
+                "Too many tokens of this user are in use; use one of them"
+            }
             Self::TokenRefused(_) => "Token is invalid or expired",
             Self::Forbidden(_) | Self::NotAdmitted(_) => "No access to the resource",
             Self::FormRefused(FormViolation::FormTooLate) => {
@@ -353,6 +364,7 @@ impl Refusal {
             | Self::TooManyRequests(..)
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. }
+            | Self::TooManyTokens { .. }
             | Self::TokenRefused(_)
             | Self::Forbidden(_)
             | Self::NotAdmitted(_)
@@ -399,6 +411,7 @@ impl Refusal {
             Self::TooMuchAtOnce { limit } => {
                 format!("the limit for the user is {limit} bytes at once")
             }
+            Self::TooManyTokens { limit } => format!("the limit for the user is {limit} tokens"),
             Self::MalformedBody(_)
             | Self::TooManyAttempts { .. }
             | Self::NotFound
@@ -442,6 +455,7 @@ impl Refusal {
             Self::TooManyRequests(Paced::Source, _) => "source_rate",
             Self::TooManyAtOnce { .. } => "user_requests",
             Self::TooMuchAtOnce { .. } => "user_bodies",
+            Self::TooManyTokens { .. } => "user_tokens",
             Self::TokenRefused(fault) => fault.code(),
             Self::Forbidden(MissingRight::Route) => "no_right_to_route",
             Self::Forbidden(MissingRight::Method) => "no_right_to_method",
@@ -485,7 +499,7 @@ impl Refusal {
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. } => Some(Duration::from_secs(1)),
             Self::Overloaded => Some(Duration::from_secs(5)),
-            Self::StoreFull => Some(Duration::from_secs(60)),
+            Self::StoreFull | Self::TooManyTokens { .. } => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
             Self::TooManyAttempts { wait } | Self::TooManyRequests(_, Exceeded { wait, .. }) => {
                 Some(Duration::from_secs(
@@ -544,7 +558,27 @@ impl Refusal {
     }
 }
 
+/// What its client is told of a token's end.
+fn told(end: End) -> &'static str {
+    match end {
+        End::Expired => "the token is expired: log in again",
+        End::Unused => "the token is expired: it was not used for too long, log in again",
+        End::Revoked => "the token is revoked: log in again",
+        End::GivenBack => "the token is revoked: its client gave it back, log in again",
+        End::Displaced => "the token is revoked: its user has newer ones, as many as may be",
+    }
+}
+
 impl TokenFault {
+    /// That a token is not, or no longer, good.
+    #[must_use]
+    pub fn of(absent: Absent) -> Self {
+        match absent {
+            Absent::Unknown => Self::Unknown,
+            Absent::Ended(end) => Self::Ended(end),
+        }
+    }
+
     /// A word for the log and for the metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -552,8 +586,10 @@ impl TokenFault {
             Self::Missing => "token_missing",
             Self::Repeated | Self::WholeObject | Self::Malformed(_) => "token_malformed",
             Self::Unknown => "token_unknown",
-            Self::Expired => "token_expired",
-            Self::Revoked => "token_revoked",
+            Self::Ended(End::Expired | End::Unused) => "token_expired",
+            Self::Ended(End::Revoked | End::GivenBack | End::Displaced) | Self::PasswordChanged => {
+                "token_revoked"
+            }
             Self::UserGone => "token_user_gone",
             Self::UserDisabled => "token_user_disabled",
         }
@@ -586,6 +622,7 @@ mod tests {
             ),
             R::TooManyAtOnce { limit: 1 },
             R::TooMuchAtOnce { limit: 1 },
+            R::TooManyTokens { limit: 1 },
             R::TokenRefused(TokenFault::Missing),
             R::Forbidden(MissingRight::Route),
             R::PlainHttp,

@@ -1,25 +1,67 @@
 //! Pure: what a token store knows of a live token. Rights are not in it: the session names its
 //! account, and the account's present rights decide, so that a change holds from the next request.
 
+use std::time::Duration;
+
 use crate::accounts::{AccountId, PasswordMark};
 use crate::clock::UnixSeconds;
+use crate::origin::Source;
 
-/// Whose a token is, and until when.
+/// Whose a token is, since when and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     account: AccountId,
     mark: PasswordMark,
+    source: Source,
+    authenticated: UnixSeconds,
+    issued: UnixSeconds,
     expires: UnixSeconds,
 }
 
+/// What a login leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct Login {
+    /// Who logged in.
+    pub account: AccountId,
+    /// With which of the account's passwords.
+    pub mark: PasswordMark,
+    /// Where from.
+    pub source: Source,
+    /// When.
+    pub at: UnixSeconds,
+}
+
 impl Session {
-    /// The session of `account`, obtained with the password of `mark`, that ends at `expires`.
+    /// The session that begins with a login and ends after `lifetime`.
     #[must_use]
-    pub fn new(account: AccountId, mark: PasswordMark, expires: UnixSeconds) -> Self {
+    pub fn begin(login: Login, lifetime: Duration) -> Self {
         Self {
-            account,
-            mark,
-            expires,
+            account: login.account,
+            mark: login.mark,
+            source: login.source,
+            authenticated: login.at,
+            issued: login.at,
+            expires: login.at.plus(lifetime),
+        }
+    }
+
+    /// The session of a token that takes this one's place at `now` for another `lifetime`, at the
+    /// longest until `longest` after the password was given.
+    #[must_use]
+    pub fn renewed(self, now: UnixSeconds, lifetime: Duration, longest: Duration) -> Self {
+        Self {
+            issued: now,
+            expires: now.plus(lifetime).min(self.authenticated.plus(longest)),
+            ..self
+        }
+    }
+
+    /// The same, but over at `end` unless it is so before.
+    #[must_use]
+    pub fn ending(self, end: UnixSeconds) -> Self {
+        Self {
+            expires: self.expires.min(end),
+            ..self
         }
     }
 
@@ -35,6 +77,24 @@ impl Session {
         self.mark
     }
 
+    /// Where the login came from.
+    #[must_use]
+    pub fn source(self) -> Source {
+        self.source
+    }
+
+    /// When the password was given; earlier than [`issued`](Self::issued) for a renewed token.
+    #[must_use]
+    pub fn authenticated(self) -> UnixSeconds {
+        self.authenticated
+    }
+
+    /// When the token was issued.
+    #[must_use]
+    pub fn issued(self) -> UnixSeconds {
+        self.issued
+    }
+
     /// The first second in which the token is no longer accepted.
     #[must_use]
     pub fn expires(self) -> UnixSeconds {
@@ -48,17 +108,61 @@ impl Session {
     }
 }
 
+/// Why a token is not, or no longer, good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// None of that digest is known.
+    Unknown,
+    /// It is known that there was one.
+    Ended(End),
+}
+
+/// How a token ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its lifetime is over.
+    Expired,
+    /// Nobody used it for `tokens.idle`.
+    Unused,
+    /// An operator took it back.
+    Revoked,
+    /// Its client gave it back.
+    GivenBack,
+    /// Its user got a newer one than `tokens.per_user` allows beside it.
+    Displaced,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// From the second 40 to the second 100.
+    fn session() -> Session {
+        let login = Login {
+            account: AccountId::new(1),
+            mark: PasswordMark::from_bytes([0; 8]),
+            source: Source::V4([192, 0, 2, 1]),
+            at: UnixSeconds::new(40),
+        };
+        Session::begin(login, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_renewed_session_never_outlives_the_longest_time_after_its_login() {
+        let at = UnixSeconds::new;
+        let (minute, longest) = (Duration::from_secs(60), Duration::from_secs(100));
+        let second = session().renewed(at(70), minute, longest);
+        assert_eq!((second.issued(), second.expires()), (at(70), at(130)));
+        let third = second.renewed(at(120), minute, longest);
+        assert_eq!((third.issued(), third.expires()), (at(120), at(140)));
+        assert_eq!(third.authenticated(), at(40));
+        assert_eq!(session().ending(at(80)).expires(), at(80));
+        assert_eq!(session().ending(at(180)).expires(), at(100));
+    }
+
     #[test]
     fn a_session_ends_with_the_second_it_names() {
-        let session = Session::new(
-            AccountId::new(1),
-            PasswordMark::from_bytes([0; 8]),
-            UnixSeconds::new(100),
-        );
+        let session = session();
         assert!(session.is_live(UnixSeconds::new(99)));
         assert!(!session.is_live(UnixSeconds::new(100)));
         assert!(!session.is_live(UnixSeconds::new(101)));

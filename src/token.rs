@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -128,21 +129,47 @@ pub enum MalformedToken {
 /// SHA-256 of a token's 39 bytes: all that is ever kept of it. A token is looked up by its digest,
 /// so how long a lookup takes tells nothing about the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TokenDigest([u8; 32]);
+pub struct TokenDigest {
+    id: TokenId,
+    rest: [u8; REST_LENGTH],
+}
 
 impl TokenDigest {
     fn of(token: &[u8; TOKEN_LENGTH]) -> Self {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; DIGEST_LENGTH];
         bytes.copy_from_slice(digest(&SHA256, token).as_ref());
-        Self(bytes)
+        Self::from_bytes(bytes)
     }
-}
 
-impl Hash for TokenDigest {
-    /// The first 8 bytes: the digest is uniform already.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    /// What [`to_bytes`](Self::to_bytes) gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; DIGEST_LENGTH]) -> Self {
+        let (mut id, mut rest) = ([0; TokenId::LENGTH], [0; REST_LENGTH]);
+        id.copy_from_slice(&bytes[..TokenId::LENGTH]);
+        rest.copy_from_slice(&bytes[TokenId::LENGTH..]);
+        let id = TokenId(id);
+        Self { id, rest }
+    }
+
+    /// All 32 bytes, for a store outside the process.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; DIGEST_LENGTH] {
+        let mut bytes = [0; DIGEST_LENGTH];
+        bytes[..TokenId::LENGTH].copy_from_slice(&self.id.0);
+        bytes[TokenId::LENGTH..].copy_from_slice(&self.rest);
+        bytes
+    }
+
+    /// The token's public name.
+    #[must_use]
+    pub fn id(self) -> TokenId {
+        self.id
+    }
+
+    /// What the id does not tell of it.
+    #[must_use]
+    pub fn rest(self) -> [u8; REST_LENGTH] {
+        self.rest
     }
 }
 
@@ -152,11 +179,85 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
+/// The public name of a token, for lists, logs and revocation: the first 80 bits of its digest,
+/// shown as 20 hexadecimal digits. It tells nothing of the token, and nobody can log in with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenId([u8; Self::LENGTH]);
+
+impl TokenId {
+    /// Bytes of an id.
+    pub const LENGTH: usize = 10;
+
+    /// What [`to_bytes`](Self::to_bytes) gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for a store outside the process.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        self.0
+    }
+}
+
+impl Hash for TokenId {
+    /// The first 8 bytes: a digest is uniform already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            b'A'..=b'F' => Ok(byte - b'A' + 10),
+            _ => Err(NotAnId),
+        };
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return Err(NotAnId);
+        };
+        if pairs.len() != Self::LENGTH {
+            return Err(NotAnId);
+        }
+        let mut id = [0; Self::LENGTH];
+        for (byte, &[high, low]) in id.iter_mut().zip(pairs) {
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        Ok(Self(id))
+    }
+}
+
+/// A text that is no token's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a token's id has 20 hexadecimal digits")]
+pub struct NotAnId;
+
 /// Decodes from the base64 text `SGT1`.
 const PREFIX: [u8; 3] = [0x48, 0x64, 0xf5];
 const SECRET_LENGTH: usize = 32;
 const TOKEN_LENGTH: usize = 39;
 const TEXT_LENGTH: usize = 52;
+/// Bytes of a SHA-256 digest.
+const DIGEST_LENGTH: usize = 32;
+const REST_LENGTH: usize = DIGEST_LENGTH - TokenId::LENGTH;
 
 #[cfg(test)]
 mod tests {
@@ -215,6 +316,29 @@ mod tests {
             let mut bad = good.clone().into_bytes();
             bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
             assert!(PresentedToken::parse(&bad).is_err(), "character {at}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_beginning_of_the_digest_and_is_read_back() {
+        let digest = issued().digest();
+        assert!(TokenDigest::from_bytes(digest.to_bytes()) == digest);
+        let shown = digest.id().to_string();
+        assert_eq!(shown.len(), 20);
+        assert_eq!(shown.parse(), Ok(digest.id()));
+        assert_eq!(shown.to_uppercase().parse(), Ok(digest.id()));
+        assert_eq!(
+            TokenId::from_bytes(digest.to_bytes()[..10].try_into().unwrap()),
+            digest.id()
+        );
+        for bad in [
+            "",
+            "0",
+            &shown[1..],
+            &format!("{shown}00"),
+            "0123456789abcdef012g",
+        ] {
+            assert_eq!(bad.parse::<TokenId>(), Err(NotAnId), "{bad}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::clock::UnixMillis;
 use crate::origin::ClientAddress;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{AuthorizationHeader, Route};
-use crate::session::Session;
+use crate::session::{Absent, End, Session};
 use crate::upstream::RequestHead;
 
 /// A user who holds a live token at this moment; made here alone.
@@ -63,16 +63,16 @@ pub struct Undecided {
 /// The user behind a live session.
 ///
 /// # Errors
-/// Which of the reasons ends the token: none of that digest is known, it is expired, or its account
+/// Which of the reasons ends the token: none of that digest is known, it has ended, or its account
 /// is gone, disabled or has another password now.
 pub fn authenticate(
-    session: Option<Session>,
+    session: Result<Session, Absent>,
     accounts: &Accounts,
     now: UnixMillis,
 ) -> Result<Authenticated, TokenFault> {
-    let session = session.ok_or(TokenFault::Unknown)?;
+    let session = session.map_err(TokenFault::of)?;
     if !session.is_live(now.seconds()) {
-        return Err(TokenFault::Expired);
+        return Err(TokenFault::Ended(End::Expired));
     }
     let account = accounts
         .by_id(session.account())
@@ -81,7 +81,7 @@ pub fn authenticate(
         return Err(TokenFault::UserDisabled);
     }
     if account.password_mark() != session.password_mark() {
-        return Err(TokenFault::Revoked);
+        return Err(TokenFault::PasswordChanged);
     }
     Ok(Authenticated(account))
 }
@@ -216,7 +216,9 @@ mod tests {
     use super::*;
     use crate::accounts::{AccountId, PasswordMark};
     use crate::clock::{Clock, UnixSeconds};
+    use crate::origin::Source;
     use crate::route::{Destination, RouteSection, Routes};
+    use crate::session::Login;
 
     const USERS: &str = r#"
 [users.till]
@@ -249,29 +251,48 @@ allow = "*"
 
     fn session(accounts: &Accounts, name: &str) -> Session {
         let account = accounts.find(name).expect(name);
-        let expires = now().seconds().plus(std::time::Duration::from_secs(1));
-        Session::new(account.id(), account.password_mark(), expires)
+        begun(account.id(), account.password_mark())
+    }
+
+    /// Good for a second.
+    fn begun(account: AccountId, mark: PasswordMark) -> Session {
+        let login = Login {
+            account,
+            mark,
+            source: Source::V4([192, 0, 2, 1]),
+            at: now().seconds(),
+        };
+        Session::begin(login, std::time::Duration::from_secs(1))
     }
 
     #[test]
     fn a_token_is_good_only_with_a_live_session_of_a_present_account() {
         let accounts = accounts();
         let till = session(&accounts, "till");
-        let user = authenticate(Some(till), &accounts, now()).expect("a live token");
+        let user = authenticate(Ok(till), &accounts, now()).expect("a live token");
         assert_eq!(&**user.account().name(), "till");
 
-        let with = |expires| Session::new(till.account(), till.password_mark(), expires);
-        let nobody = Session::new(AccountId::new(99), till.password_mark(), till.expires());
+        let nobody = begun(AccountId::new(99), till.password_mark());
         let other = PasswordMark::from_bytes([1; 8]);
         let cases = [
-            (None, TokenFault::Unknown),
-            (Some(with(now().seconds())), TokenFault::Expired),
-            (Some(with(UnixSeconds::new(0))), TokenFault::Expired),
-            (Some(nobody), TokenFault::UserGone),
-            (Some(session(&accounts, "left")), TokenFault::UserDisabled),
+            (Err(Absent::Unknown), TokenFault::Unknown),
             (
-                Some(Session::new(till.account(), other, till.expires())),
-                TokenFault::Revoked,
+                Err(Absent::Ended(End::Revoked)),
+                TokenFault::Ended(End::Revoked),
+            ),
+            (
+                Ok(till.ending(now().seconds())),
+                TokenFault::Ended(End::Expired),
+            ),
+            (
+                Ok(till.ending(UnixSeconds::new(0))),
+                TokenFault::Ended(End::Expired),
+            ),
+            (Ok(nobody), TokenFault::UserGone),
+            (Ok(session(&accounts, "left")), TokenFault::UserDisabled),
+            (
+                Ok(begun(till.account(), other)),
+                TokenFault::PasswordChanged,
             ),
         ];
         for (session, fault) in cases {
@@ -283,7 +304,7 @@ allow = "*"
     /// The verdict without the body, as a word.
     fn authorized(name: &str, path: &str, peer: [u8; 4]) -> Result<Verdict, Refusal> {
         let accounts = accounts();
-        let user = authenticate(Some(session(&accounts, name)), &accounts, now()).expect(name);
+        let user = authenticate(Ok(session(&accounts, name)), &accounts, now()).expect(name);
         let routes = Routes::new(&RouteSection::defaults());
         let Ok(Destination::Forward(route)) = routes.find(&Method::POST, path) else {
             panic!("no route {path}");

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,10 +23,11 @@ use crate::accounts::{AccountId, Accounts, PasswordMark};
 use crate::clock::{Clock, UnixMillis};
 use crate::config::{self, Config};
 use crate::login;
+use crate::origin::Source;
 use crate::refusal::Refusal;
 use crate::request;
 use crate::route::{Destination, Route, Routes};
-use crate::session::Session;
+use crate::session::{Login, Session};
 
 /// Say what a user's request would get, and which entry of the account file decides
 ///
@@ -217,7 +218,7 @@ impl Gateway<'_> {
         parts: Parts,
         body: &mut Body,
     ) -> Result<Option<Refusal>, Refusal> {
-        let user = permit::authenticate(Some(self.session()), self.accounts, self.at);
+        let user = permit::authenticate(Ok(self.session()), self.accounts, self.at);
         let user = user.map_err(Refusal::TokenRefused)?;
         let verdict = permit::authorize(&user, self.from.into(), self.at, route, parts)?;
         body.limit_to(route.max_body())?;
@@ -249,8 +250,13 @@ impl Gateway<'_> {
             (AccountId::new(u32::MAX), PasswordMark::from_bytes([0; 8])),
             |account| (account.id(), account.password_mark()),
         );
-        let expires = self.at.seconds().plus(self.config.tokens.lifetime);
-        Session::new(id, mark, expires)
+        let login = Login {
+            account: id,
+            mark,
+            source: Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            at: self.at.seconds(),
+        };
+        Session::begin(login, self.config.tokens.lifetime)
     }
 }
 

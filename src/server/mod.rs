@@ -357,7 +357,7 @@ async fn sweep(shared: Arc<Shared>) {
                 shared.logins.sweep(now);
                 shared.quotas.sweep(now);
                 shared.accounts.log_reported();
-                shared.tokens.sweep(now.seconds())
+                shared.tokens.sweep(now)
             })
         };
         if let Ok(swept @ 1..) = swept.await {

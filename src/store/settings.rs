@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::positive_duration;
+use crate::config::units::{duration, positive_duration};
 
 /// `[tokens]`: how long tokens live and how many there may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,15 +14,43 @@ pub struct TokensSection {
     /// How long a token is good for.
     #[serde(with = "positive_duration")]
     pub lifetime: Duration,
+    /// How long it may stay unused; zero means for as long as it lives.
+    #[serde(with = "duration")]
+    pub idle: Duration,
     /// Live tokens at once; beyond it, none is issued.
     pub capacity: NonZeroUsize,
+    /// Live tokens of one user at once.
+    pub per_user: NonZeroUsize,
+    /// What becomes of a login beyond that.
+    pub on_limit: OnLimit,
+}
+
+/// What becomes of a login of a user who has as many tokens as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLimit {
+    /// The oldest token makes room.
+    EvictOldest,
+    /// No token is issued.
+    Refuse,
+}
+
+impl TokensSection {
+    /// How long a token may stay unused, if there is a limit.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        (!self.idle.is_zero()).then_some(self.idle)
+    }
 }
 
 impl Default for TokensSection {
     fn default() -> Self {
         Self {
             lifetime: Duration::from_secs(24 * 60 * 60),
+            idle: Duration::ZERO,
             capacity: NonZeroUsize::MIN.saturating_add(999_999),
+            per_user: NonZeroUsize::MIN.saturating_add(999),
+            on_limit: OnLimit::EvictOldest,
         }
     }
 }

@@ -315,6 +315,14 @@ async fn capacities(gallery: &mut Gallery) {
     let again = Ask::login("till-01", &password("till-01"));
     gallery.show("StoreFull", &harness.anonymous().send(again).await);
 
+    let harness = Harness::start(|files| {
+        files.set("tokens.per_user", 1);
+        files.set("tokens.on_limit", "refuse");
+    });
+    harness.signed_in_as("shop-02").await;
+    let again = Ask::login("shop-02", &password("shop-02"));
+    gallery.show("TooManyTokens", &harness.anonymous().send(again).await);
+
     let harness = Harness::start(busy_with_hashing);
     let mut http2 = harness.anonymous().connect_h2().await;
     // Each as another user, and fewer than a network may fail at.

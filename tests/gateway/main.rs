@@ -37,4 +37,5 @@ mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod tokens;
 mod upstream;

@@ -1,0 +1,429 @@
+//! The live tokens: what the request path looks at, whatever the store.
+//!
+//! A sharded map from a token's id to what is known of it, and beside it for each user the ids in
+//! the order in which they were issued. A token comes and goes only while its user's entry is
+//! locked, so that both bounds are exact. The lock of a user is taken before that of a shard, never
+//! after it; lookups take a shard's alone, and return owned values.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use super::settings::{OnLimit, TokensSection};
+use super::{Selection, StoreError, TokenInfo};
+use crate::accounts::AccountId;
+use crate::clock::{UnixMillis, UnixSeconds};
+use crate::generations::Generations;
+use crate::session::{Absent, End, Session};
+use crate::token::{TokenDigest, TokenId};
+
+#[derive(Debug)]
+pub(super) struct LiveTokens {
+    tokens: DashMap<TokenId, Token, BuildHasherDefault<IdHasher>>,
+    users: DashMap<AccountId, UserTokens>,
+    /// How tokens ended that are no longer there.
+    ended: Mutex<Generations<TokenId, End>>,
+    /// Counted apart, since asking the map locks every shard.
+    len: AtomicUsize,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    capacity: usize,
+    per_user: usize,
+    on_limit: OnLimit,
+    idle: Option<Duration>,
+}
+
+/// What is known of a token beside its id.
+#[derive(Debug)]
+struct Token {
+    rest: [u8; 22],
+    session: Session,
+    /// In seconds since 1970.
+    last_used: AtomicU32,
+    /// Stops at its largest.
+    requests: AtomicU32,
+}
+
+/// The tokens of one user.
+#[derive(Debug, Default)]
+struct UserTokens {
+    /// The oldest first. Some may have ended already.
+    order: VecDeque<TokenId>,
+    /// How many of them are in the map.
+    live: usize,
+}
+
+impl LiveTokens {
+    pub(super) fn new(section: &TokensSection) -> Self {
+        Self {
+            tokens: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
+            users: DashMap::new(),
+            ended: Mutex::new(Generations::new(TRACES, super::EXPIRED_TRACE)),
+            len: AtomicUsize::new(0),
+            bounds: Bounds {
+                capacity: section.capacity.get(),
+                per_user: section.per_user.get(),
+                on_limit: section.on_limit,
+                idle: section.idle(),
+            },
+        }
+    }
+
+    /// Adds a token and tells which of its user's had to make room.
+    ///
+    /// # Errors
+    /// When there is no room, or there is a token of that id already; nothing is changed then.
+    pub(super) fn issue(
+        &self,
+        digest: TokenDigest,
+        session: Session,
+        now: UnixMillis,
+    ) -> Result<Vec<TokenId>, StoreError> {
+        if self.tokens.contains_key(&digest.id()) {
+            return Err(StoreError::Taken);
+        }
+        let mut user = self.users.entry(session.account()).or_default();
+        if user.live >= self.bounds.per_user {
+            self.remove_ended(&mut user, now);
+        }
+        let mut displaced = Vec::new();
+        while user.live >= self.bounds.per_user {
+            let oldest = match self.bounds.on_limit {
+                OnLimit::Refuse => None,
+                OnLimit::EvictOldest => self.take_out_oldest(&mut user, now),
+            };
+            let limit = self.bounds.per_user;
+            displaced.push(oldest.ok_or(StoreError::UserFull { limit })?);
+        }
+        match displaced.len() {
+            0 => self.take_place()?,
+            // The new one has the place of the last.
+            more => self.give_places(more - 1),
+        }
+        self.put(&mut user, digest, session);
+        Ok(displaced)
+    }
+
+    /// Adds the token that takes the place of `old`, which ends at `until`; at once where there is
+    /// no room for both. Returns what is left of the old one's session.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the old one is not there any more, [`StoreError::Taken`] when there
+    /// is a token of the new one's id; nothing is changed then.
+    pub(super) fn replace(
+        &self,
+        old: TokenId,
+        digest: TokenDigest,
+        session: Session,
+        until: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<Option<Session>, StoreError> {
+        if self.tokens.contains_key(&digest.id()) {
+            return Err(StoreError::Taken);
+        }
+        let mut user = self.users.entry(session.account()).or_default();
+        if !self.tokens.contains_key(&old) {
+            return Err(StoreError::Gone);
+        }
+        let both = user.live < self.bounds.per_user && self.take_place().is_ok();
+        let left = if both {
+            self.shorten(old, until)
+        } else {
+            self.take_out(&mut user, old, End::Expired, now);
+            None
+        };
+        self.put(&mut user, digest, session);
+        Ok(left)
+    }
+
+    /// Lets a token end at `until`, unless it ends before.
+    pub(super) fn shorten(&self, id: TokenId, until: UnixSeconds) -> Option<Session> {
+        let mut token = self.tokens.get_mut(&id)?;
+        token.session = token.session.ending(until);
+        Some(token.session)
+    }
+
+    /// The session of a token that is live, which counts as one use of it.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn find(&self, digest: TokenDigest, now: UnixMillis) -> Result<Session, Absent> {
+        if let Some(token) = self.tokens.get(&digest.id()) {
+            return if token.rest == digest.rest() {
+                token.take(now.seconds(), self.bounds.idle)
+            } else {
+                Err(Absent::Unknown)
+            };
+        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(ended
+            .get(&digest.id())
+            .map_or(Absent::Unknown, |end| Absent::Ended(*end)))
+    }
+
+    /// Takes a token out. `None` when it is not there.
+    pub(super) fn end(&self, id: TokenId, end: End, now: UnixMillis) -> Option<Session> {
+        let account = self.tokens.get(&id)?.session.account();
+        let mut user = self.users.get_mut(&account)?;
+        self.remove(&mut user, id, end, now)
+    }
+
+    /// The ids of at most `most` tokens that are selected.
+    pub(super) fn selected(&self, selection: &Selection, most: usize) -> Vec<TokenId> {
+        match selection {
+            Selection::One(id) => self
+                .tokens
+                .contains_key(id)
+                .then_some(*id)
+                .into_iter()
+                .collect(),
+            Selection::OfUser(account) => {
+                let Some(user) = self.users.get(account) else {
+                    return Vec::new();
+                };
+                let there = user.order.iter().filter(|id| self.tokens.contains_key(id));
+                there.take(most).copied().collect()
+            }
+            Selection::IssuedBefore(moment) => {
+                self.ids(|token| token.session.issued() < *moment, most)
+            }
+            Selection::All => self.ids(|_| true, most),
+        }
+    }
+
+    /// What is known of a token that has not ended.
+    pub(super) fn info(&self, id: TokenId, now: UnixSeconds) -> Option<TokenInfo> {
+        let token = self.tokens.get(&id)?;
+        (token.end(now, self.bounds.idle).is_none()).then(|| token.info(id))
+    }
+
+    /// What is known of the tokens that have not ended, in the order of their ids: the first `most`
+    /// after `after`.
+    pub(super) fn list(
+        &self,
+        account: Option<AccountId>,
+        after: Option<TokenId>,
+        most: usize,
+        now: UnixSeconds,
+    ) -> Vec<TokenInfo> {
+        let mut found = std::collections::BTreeMap::new();
+        for entry in &self.tokens {
+            let (id, token) = entry.pair();
+            let wanted = account.is_none_or(|account| token.session.account() == account)
+                && after.is_none_or(|after| *id > after)
+                && token.end(now, self.bounds.idle).is_none();
+            if wanted {
+                found.insert(*id, token.info(*id));
+                if found.len() > most {
+                    found.pop_last();
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Takes out what has ended, a bounded number at a time.
+    pub(super) fn sweep(&self, now: UnixMillis) -> usize {
+        let mut swept = 0;
+        loop {
+            let ended = |token: &Token| token.end(now.seconds(), self.bounds.idle).is_some();
+            let ids = self.ids(ended, BATCH);
+            for id in &ids {
+                swept += usize::from(self.end_if_over(*id, now));
+            }
+            if ids.len() < BATCH {
+                return swept;
+            }
+        }
+    }
+
+    fn ids(&self, wanted: impl Fn(&Token) -> bool, most: usize) -> Vec<TokenId> {
+        let all = self.tokens.iter();
+        let wanted = all.filter(|entry| wanted(entry.value()));
+        wanted.map(|entry| *entry.key()).take(most).collect()
+    }
+
+    fn end_if_over(&self, id: TokenId, now: UnixMillis) -> bool {
+        let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
+            return false;
+        };
+        let Some(mut user) = self.users.get_mut(&account) else {
+            return false;
+        };
+        let end = self.over(id, now);
+        end.is_some_and(|end| self.remove(&mut user, id, end, now).is_some())
+    }
+
+    fn over(&self, id: TokenId, now: UnixMillis) -> Option<End> {
+        let token = self.tokens.get(&id)?;
+        token.end(now.seconds(), self.bounds.idle)
+    }
+
+    /// Takes the place of a token that is to be put in, so that the bound is exact.
+    fn take_place(&self) -> Result<(), StoreError> {
+        let more = |len| (len < self.bounds.capacity).then_some(len + 1);
+        let taken = self
+            .len
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.map(drop).map_err(|_| StoreError::Full)
+    }
+
+    fn give_places(&self, places: usize) {
+        self.len.fetch_sub(places, Ordering::AcqRel);
+    }
+
+    /// Puts a token in, for which a place was taken.
+    fn put(&self, user: &mut UserTokens, digest: TokenDigest, session: Session) {
+        let token = Token::new(digest, session);
+        if self.tokens.insert(digest.id(), token).is_some() {
+            // Two of one id at the same moment: 80 random bits make it a matter of principle only.
+            self.give_places(1);
+            user.live -= 1;
+        }
+        user.order.push_back(digest.id());
+        user.live += 1;
+    }
+
+    /// Takes out what has ended of a user's.
+    fn remove_ended(&self, user: &mut UserTokens, now: UnixMillis) {
+        let ids: Vec<TokenId> = user.order.iter().copied().collect();
+        for id in ids {
+            if let Some(end) = self.over(id, now) {
+                self.remove(user, id, end, now);
+            }
+        }
+    }
+
+    /// Takes out the oldest of a user's; its place stays taken.
+    fn take_out_oldest(&self, user: &mut UserTokens, now: UnixMillis) -> Option<TokenId> {
+        while let Some(id) = user.order.pop_front() {
+            if self.take_out(user, id, End::Displaced, now).is_some() {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn remove(
+        &self,
+        user: &mut UserTokens,
+        id: TokenId,
+        end: End,
+        now: UnixMillis,
+    ) -> Option<Session> {
+        let session = self.take_out(user, id, end, now)?;
+        self.give_places(1);
+        Some(session)
+    }
+
+    /// Takes a token out, of the user whose it is; its place stays taken.
+    fn take_out(
+        &self,
+        user: &mut UserTokens,
+        id: TokenId,
+        end: End,
+        now: UnixMillis,
+    ) -> Option<Session> {
+        let (_, token) = self.tokens.remove(&id)?;
+        user.live -= 1;
+        if user.order.len() > 2 * user.live + SLACK {
+            user.order.retain(|id| self.tokens.contains_key(id));
+            user.order.shrink_to_fit();
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.insert(id, end, now);
+        Some(token.session)
+    }
+}
+
+impl Token {
+    fn new(digest: TokenDigest, session: Session) -> Self {
+        Self {
+            rest: digest.rest(),
+            session,
+            last_used: AtomicU32::new(session.issued().as_u32()),
+            requests: AtomicU32::new(0),
+        }
+    }
+
+    /// Notes a use, unless the token has ended.
+    fn take(&self, now: UnixSeconds, idle: Option<Duration>) -> Result<Session, Absent> {
+        if let Some(end) = self.end(now, idle) {
+            return Err(Absent::Ended(end));
+        }
+        if self.last_used.load(Ordering::Relaxed) != now.as_u32() {
+            self.last_used.store(now.as_u32(), Ordering::Relaxed);
+        }
+        // Two requests at once may count for one only at the very end of the range.
+        if self.requests.load(Ordering::Relaxed) != u32::MAX {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.session)
+    }
+
+    fn end(&self, now: UnixSeconds, idle: Option<Duration>) -> Option<End> {
+        if !self.session.is_live(now) {
+            return Some(End::Expired);
+        }
+        let unused = now.since(self.last_used());
+        idle.is_some_and(|idle| unused >= idle)
+            .then_some(End::Unused)
+    }
+
+    fn last_used(&self) -> UnixSeconds {
+        UnixSeconds::new(self.last_used.load(Ordering::Relaxed))
+    }
+
+    fn info(&self, id: TokenId) -> TokenInfo {
+        let requests = self.requests.load(Ordering::Relaxed);
+        TokenInfo {
+            id,
+            session: self.session,
+            last_used: (requests > 0).then(|| self.last_used()),
+            requests,
+        }
+    }
+}
+
+/// Takes the 8 bytes that an id gives it as the hash itself.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// Many, so that a walk through a map of millions holds a shard's lock for well under a millisecond.
+const SHARDS: usize = 1024;
+/// Ended tokens that are told from unknown ones.
+const TRACES: usize = 100_000;
+/// Tokens that are swept at once.
+const BATCH: usize = 65_536;
+/// Ended tokens that a user's order may hold beyond as many as there are live ones.
+const SLACK: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! How many tokens a user may have, and how long one may stay unused.
+
+use std::time::Duration;
+
+use crate::support::harness::{LIFETIME, password};
+
+use crate::support::{Answer, Ask, Client, Harness, run};
+
+const NAME: &str = "shop-02";
+
+fn sync() -> Ask {
+    Ask::post("/api/SyncData").json("{}")
+}
+
+/// A client with a token of its own.
+async fn signed_in(harness: &Harness) -> Client {
+    harness.signed_in_as(NAME).await
+}
+
+/// What a refused token's client is told of it.
+fn description(answer: &Answer) -> &str {
+    assert_eq!(answer.status, 401);
+    let challenge = answer.header("www-authenticate").unwrap_or_default();
+    let (_, description) = challenge.split_once("error_description=\"").expect("one");
+    description.trim_end_matches('"')
+}
+
+#[test]
+fn a_user_with_enough_tokens_loses_the_oldest() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.per_user", 2));
+        let first = signed_in(&harness).await;
+        let second = signed_in(&harness).await;
+        let other = harness.signed_in_as("till-01").await;
+        let third = signed_in(&harness).await;
+        let refused = first.send(sync()).await;
+        let told = "the token is revoked: its user has newer ones, as many as may be";
+        assert_eq!(description(&refused), told);
+        for client in [&second, &other, &third] {
+            assert_eq!(client.send(sync()).await.status, 200);
+        }
+        assert_eq!(harness.upstream.requests(), 3);
+    });
+}
+
+#[test]
+fn a_user_with_enough_tokens_is_refused_more_where_that_is_wanted() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.set("tokens.per_user", 2);
+            files.set("tokens.on_limit", "refuse");
+        });
+        let first = signed_in(&harness).await;
+        harness.clock.advance(Duration::from_secs(60));
+        signed_in(&harness).await;
+        let login = || Ask::login(NAME, &password(NAME));
+        let refused = harness.anonymous().send(login()).await;
+        assert_eq!(refused.status, 429);
+        assert!(refused.header("retry-after").is_some());
+        assert_eq!(first.send(sync()).await.status, 200);
+        // The first is over, the second is not.
+        let left = LIFETIME - Duration::from_secs(60);
+        harness.clock.advance(left);
+        assert_eq!(harness.anonymous().send(login()).await.status, 200);
+        assert_eq!(harness.anonymous().send(login()).await.status, 429);
+    });
+}
+
+#[test]
+fn a_token_that_nobody_uses_ends_where_that_is_wanted() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.idle", "1h"));
+        let (used, unused) = (signed_in(&harness).await, signed_in(&harness).await);
+        for _ in 0..3 {
+            harness.clock.advance(Duration::from_secs(20 * 60));
+            assert_eq!(used.send(sync()).await.status, 200);
+        }
+        let told = "the token is expired: it was not used for too long, log in again";
+        assert_eq!(description(&unused.send(sync()).await), told);
+        harness.clock.advance(Duration::from_secs(60 * 60));
+        assert_eq!(description(&used.send(sync()).await), told);
+        assert_eq!(harness.upstream.requests(), 3);
+    });
+}
