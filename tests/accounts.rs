@@ -104,6 +104,31 @@ fn a_name_keeps_its_id_over_reloads_also_when_it_was_gone() {
 }
 
 #[test]
+fn a_name_has_an_id_before_there_is_an_account_of_it() {
+    let place = Place::with("[users.till]\npassword = \"HASH\"\n");
+    let accounts = place.open();
+    let (till, shop) = (accounts.id_of("till"), accounts.id_of("shop"));
+    assert_eq!(
+        accounts.find("till").map(|account| account.id()),
+        Some(till)
+    );
+    assert_ne!(shop, till);
+    assert_eq!(accounts.id_of("shop"), shop);
+    assert_eq!(accounts.name_of(shop).as_deref(), Some("shop"));
+    assert!(accounts.by_id(shop).is_none());
+    place.write("[users.shop]\npassword = \"HASH\"\n");
+    accounts.reload().expect("in order");
+    assert_eq!(
+        accounts
+            .by_id(shop)
+            .map(|account| account.name().to_string())
+            .as_deref(),
+        Some("shop")
+    );
+    assert_eq!(accounts.name_of(till).as_deref(), Some("till"));
+}
+
+#[test]
 fn a_disabled_account_has_no_password_to_verify() {
     let place = Place::with("[users.till]\npassword = \"HASH\"\ndisabled = true\n");
     let till = place.open().find("till").expect("there");

@@ -21,7 +21,7 @@ pub use origin::Origin;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -37,14 +37,8 @@ pub struct Accounts {
     path: PathBuf,
     table: ArcSwap<AccountTable>,
     /// Held over a whole reload, so that an older file never replaces a newer one.
-    reloading: Mutex<Reloading>,
-}
-
-/// What a reload needs besides the file.
-#[derive(Debug)]
-struct Reloading {
-    names: Names,
-    routes: Vec<RouteSection>,
+    routes: Mutex<Vec<RouteSection>>,
+    names: Mutex<Names>,
 }
 
 impl Accounts {
@@ -78,7 +72,8 @@ impl Accounts {
         Self {
             path: path.to_owned(),
             table: ArcSwap::from_pointee(table),
-            reloading: Mutex::new(Reloading { names, routes }),
+            routes: Mutex::new(routes),
+            names: Mutex::new(names),
         }
     }
 
@@ -89,13 +84,9 @@ impl Accounts {
     /// Everything that is wrong with the file; the state before stays in force. A file that has
     /// become empty counts as wrong: whoever wants no accounts removes them one by one.
     pub fn reload(&self) -> Result<usize, Problems> {
-        let mut reloading = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Reloading { names, routes } = &mut *reloading;
-        let content = file::read_filled(&self.path, Some(routes))?;
-        let table = AccountTable::new(content, names);
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = file::read_filled(&self.path, Some(&routes))?;
+        let table = AccountTable::new(content, &mut self.names());
         let count = table.len();
         self.table.store(Arc::new(table));
         Ok(count)
@@ -111,6 +102,22 @@ impl Accounts {
     #[must_use]
     pub fn by_id(&self, id: AccountId) -> Option<Arc<Account>> {
         self.table.load().by_id(id).cloned()
+    }
+
+    /// The id of a name, whether there is an account of it or not: for what was kept under the name.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> AccountId {
+        self.names().intern(name).1.id
+    }
+
+    /// The name that an id stands for, whether there is still an account of it or not.
+    #[must_use]
+    pub fn name_of(&self, id: AccountId) -> Option<Arc<str>> {
+        self.names().by_id.get(id.index()).cloned()
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present state, to look at without counting references: cheapest for a look that does
@@ -171,7 +178,7 @@ impl AccountTable {
                 Arc::new(Account::new(name, known, entry)),
             );
         }
-        let mut by_id = vec![None; names.0.len()];
+        let mut by_id = vec![None; names.by_id.len()];
         for account in by_name.values() {
             by_id[account.id().index()] = Some(Arc::clone(account));
         }
@@ -221,7 +228,10 @@ impl AccountTable {
 /// Every name ever read in this process and its id: a name keeps its id over reloads, also when
 /// it was gone for a while. What it has under way is kept only while there is an account.
 #[derive(Debug, Default)]
-struct Names(HashMap<Arc<str>, (AccountId, Weak<Usage>)>);
+struct Names {
+    ids: HashMap<Arc<str>, (AccountId, Weak<Usage>)>,
+    by_id: Vec<Arc<str>>,
+}
 
 /// What an account has in common with those of its name before.
 #[derive(Debug)]
@@ -232,15 +242,16 @@ struct Known {
 
 impl Names {
     fn intern(&mut self, name: &str) -> (Arc<str>, Known) {
-        let next = AccountId::from_index(self.0.len());
-        let name = match self.0.get_key_value(name) {
+        let Self { ids, by_id } = self;
+        let next = AccountId::from_index(by_id.len());
+        let name = match ids.get_key_value(name) {
             Some((name, _)) => Arc::clone(name),
             None => name.into(),
         };
-        let (id, kept) = self
-            .0
-            .entry(Arc::clone(&name))
-            .or_insert_with(|| (next, Weak::new()));
+        let (id, kept) = ids.entry(Arc::clone(&name)).or_insert_with(|| {
+            by_id.push(Arc::clone(&name));
+            (next, Weak::new())
+        });
         let usage = kept.upgrade().unwrap_or_default();
         *kept = Arc::downgrade(&usage);
         (name, Known { id: *id, usage })
