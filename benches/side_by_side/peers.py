@@ -318,6 +318,65 @@ class SyncgateForms(Syncgate):
 ]"""
 
 
+class SyncgateFlooded(Syncgate):
+    """One that strangers have at meanwhile."""
+
+    def flood(self, seconds):
+        """The command that does so, for so long."""
+        raise NotImplementedError
+
+    def slowly(self, *how):
+        url = f"https://127.0.0.1:{self.port}/api/SyncData"
+        return ["slowhttptest", *how, "-c", "300", "-r", "300", "-t", "POST", "-u", url]
+
+    def h2load(self, seconds, token):
+        return [
+            *("h2load", "-c30", "-m16", "-t1", f"-D{seconds}", "-d", self.bench.body_file),
+            *("-H", f"authorization: {token}", "-H", "content-type: application/json"),
+            f"https://127.0.0.1:{self.port}/api/SyncData",
+        ]
+
+
+class SyncgateSlowHeads(SyncgateFlooded):
+    name = "slow-heads"
+    shows = "beside 300 connections of slowhttptest -H"
+
+    def flood(self, seconds):
+        return self.slowly("-H", "-i", "1", "-x", "24", "-l", seconds)
+
+
+class SyncgateSlowBodies(SyncgateFlooded):
+    name = "slow-bodies"
+    shows = "beside 300 connections of slowhttptest -B"
+
+    def flood(self, seconds):
+        return self.slowly("-B", "-i", "1", "-s", "8192", "-x", "10", "-l", seconds)
+
+
+class SyncgateSlowReads(SyncgateFlooded):
+    name = "slow-reads"
+    shows = "beside 300 connections of slowhttptest -X"
+
+    def flood(self, seconds):
+        return self.slowly("-X", "-w", "10", "-y", "20", "-n", "1", "-z", "5", "-l", seconds)
+
+
+class SyncgateUnknownTokens(SyncgateFlooded):
+    name = "unknown-tokens"
+    shows = "beside h2load without a token: 30 connections of 16 streams"
+
+    def flood(self, seconds):
+        return self.h2load(seconds, self.bench.unknown_token)
+
+
+class SyncgateBusyUser(SyncgateFlooded):
+    name = "busy-user"
+    shows = "beside h2load with a token: 30 connections of 16 streams"
+
+    def flood(self, seconds):
+        return self.h2load(seconds, self.token)
+
+
 class Direct(Peer):
     """No proxy at all: an upstream with TLS of its own, on the proxy's core."""
 
@@ -341,5 +400,7 @@ class Direct(Peer):
 ALL = [
     *(Syncgate, Nginx, NginxLua, HAProxy, Pingora, Envoy, Caddy),
     *(SyncgateQuiet, SyncgateUnix, SyncgateRoutes, SyncgateForms, Direct),
+    *(SyncgateSlowHeads, SyncgateSlowBodies, SyncgateSlowReads),
+    *(SyncgateUnknownTokens, SyncgateBusyUser),
 ]
 BY_NAME = {peer.name: peer for peer in ALL}

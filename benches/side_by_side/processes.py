@@ -26,6 +26,11 @@ class Pinning:
             prefix += ["chrt", "-r", "1"]
         return [*prefix, *map(str, command)]
 
+    def background(self, command):
+        """On the load's processor, when nothing else has something to do there."""
+        prefix = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.load_cpu)]
+        return [*prefix, "nice", "-n", "19", *map(str, command)]
+
     def proxy(self, command):
         return self.command(self.proxy_cpu, command)
 

@@ -351,6 +351,38 @@ class Rights8M(Rights):
     size, connections = 8 * 2**20, 8
 
 
+class Floods(Scenario):
+    """How long an honest client waits beside others that mean no good, or ask for all there is.
+    The others have the load's processor only when the honest client and the upstream do not."""
+
+    name = "floods"
+    title = "What an honest client notices of floods: 200 requests/s (Poisson), 8 connections"
+    key = "p99"
+    flooded = ["slow-heads", "slow-bodies", "slow-reads", "unknown-tokens", "busy-user"]
+    peers = ["syncgate", *flooded]
+    columns = [(f"{name} µs", name) for name in ("p50", "p90", "p99", "p999")]
+    ratios = [("p99: it ÷ syncgate", "ease")]
+    targets = {name: (2.0, 1.5) for name in flooded}
+
+    def measure(self, peer):
+        flood = None
+        with open(peer.run / "flood.log", "w") as log:
+            if hasattr(peer, "flood"):
+                command = map(str, peer.flood(self.bench.seconds + 6))
+                flood = processes.start(self.bench.pinning.background(command), log)
+                time.sleep(2)
+            try:
+                figures = self.own(peer, "requests", rate=200, connections=8)
+            finally:
+                if flood:
+                    early = flood.poll() is not None
+                    processes.end(flood)
+        figures["errors"] += figures["unsent"] + (flood is not None and early)
+        # Ratios are made the other way round.
+        figures["ease"] = 1e6 / figures["p99"]
+        return figures
+
+
 class Profile(Scenario):
     name = "profile"
     title = "Where the time goes (1 KiB POST), from perf"
@@ -403,7 +435,7 @@ class Profile(Scenario):
 
 ALL = [
     *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
-    *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M),
+    *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M, Floods),
 ]
 # Only when asked for: a profile is no figure.
 BY_NAME = {scenario.name: scenario for scenario in [*ALL, Profile]}
