@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use super::drain::Watch;
 use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
+use super::turns::{Rota, Turns};
 use super::{http1, http2, proxied};
 use crate::client::{ClientConnection, Ends, Standing, Transport};
 use crate::gateway::Gateway;
@@ -52,19 +53,19 @@ pub(super) struct Arrived {
 }
 
 /// Serves one connection until it ends. One of the reserve ends soon, whatever its client does.
-pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
+pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, rota: Rc<Rota>) {
     match arrived.standing {
-        Standing::Served => serve_for_long(arrived, gateway, watch).await,
+        Standing::Served => serve_for_long(arrived, gateway, watch, rota).await,
         Standing::Surplus => {
             let limit = gateway.shared().limits.handshake;
-            let serving = Box::pin(serve_for_long(arrived, gateway, watch));
+            let serving = Box::pin(serve_for_long(arrived, gateway, watch, rota));
             // Whoever was not told by then is not worth a place.
             let _ = timeout(limit, serving).await;
         }
     }
 }
 
-async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
+async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, rota: Rc<Rota>) {
     let Arrived {
         mut socket,
         peer,
@@ -106,7 +107,7 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
                 requests,
             ));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
-            Box::pin(http1::serve(stream, gateway, client, watch)).await;
+            Box::pin(http1::serve(stream, gateway, client, watch, rota)).await;
         }
         Protocol::Https {
             config,
@@ -126,11 +127,12 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch) {
             let client = Rc::new(ClientConnection::new(ends, transport, standing, requests));
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
-                let stream = ClientStream::http2(wire, known);
-                Box::pin(http2::serve(stream, gateway, client, watch)).await;
+                let turns = Turns::new(rota, Rc::clone(&client));
+                let stream = ClientStream::http2(wire, known, turns.line());
+                Box::pin(http2::serve(stream, gateway, client, watch, turns)).await;
             } else {
                 let stream = ClientStream::http1(wire, known);
-                Box::pin(http1::serve(stream, gateway, client, watch)).await;
+                Box::pin(http1::serve(stream, gateway, client, watch, rota)).await;
             }
         }
     }

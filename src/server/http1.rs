@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::drain::Watch;
 use super::stream::ClientStream;
+use super::turns::Rota;
 use crate::client::{ClientConnection, Phase};
 use crate::gateway::Gateway;
 use crate::limits::Limits;
@@ -33,11 +34,12 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
+    rota: Rc<Rota>,
 ) {
     let shared = gateway.shared().clone();
     let limits = &shared.limits;
     loop {
-        let (end, back) = run(stream, &gateway, &client, &watch).await;
+        let (end, back) = run(stream, &gateway, &client, &watch, &rota).await;
         stream = back;
         match end {
             End::Rest(read_ahead) if read_ahead.is_empty() => {
@@ -84,8 +86,10 @@ async fn run(
     gateway: &Rc<Gateway>,
     client: &Rc<ClientConnection>,
     watch: &Watch,
+    rota: &Rota,
 ) -> (End, ClientStream) {
     let service = service_fn(|request| {
+        rota.note_other();
         let (gateway, client) = (Rc::clone(gateway), Rc::clone(client));
         async move {
             let response = gateway.handle(&client, request).await;

@@ -24,6 +24,7 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
+    turns: Turns,
 ) {
     let limits = &gateway.shared().limits;
     let service = service_fn(|request| {
@@ -32,7 +33,6 @@ pub(super) async fn serve(
         Box::pin(async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) })
     });
     let header_size = u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX);
-    let turns = Turns::default();
     let mut builder = Builder::new(turns.clone());
     builder
         .timer(TokioTimer::new())
@@ -76,7 +76,6 @@ pub(super) async fn serve(
                 continue;
             }
             if idle.as_mut().poll(cx).is_pending() {
-                turns.end(cx);
                 return Poll::Pending;
             }
             if sent_away {

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::frame_budget::{Flood, FrameBudget};
 use super::socket::Socket;
+use super::turns::Line;
 use crate::client::{ClientConnection, Phase};
 
 /// The stream of one client.
@@ -36,6 +37,8 @@ pub(super) struct ClientStream {
 /// The frames of an HTTP/2 connection.
 #[derive(Debug)]
 struct Frames {
+    /// The requests that were read and have not begun.
+    line: Rc<Line>,
     budget: FrameBudget,
     began: Instant,
     /// What is left to be said to a client that sent too many. Nothing of its own is read then, and
@@ -81,8 +84,9 @@ impl ClientStream {
         }
     }
 
-    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>) -> Self {
+    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>, line: Rc<Line>) -> Self {
         let frames = Frames {
+            line,
             budget: FrameBudget::new(),
             began: Instant::now(),
             last_words: None,
@@ -242,6 +246,9 @@ impl AsyncRead for ClientStream {
         }
         if this.is_parting() {
             return this.poll_part(cx);
+        }
+        if let Some(frames) = &this.frames {
+            ready!(frames.line.poll_empty(cx));
         }
         let before = buf.filled().len();
         ready!(match &mut this.wire {

@@ -1,109 +1,299 @@
-//! Turns for the streams of one HTTP/2 connection, so that a client that sends a hundred requests at
-//! once does not make the requests of all other connections wait behind them: a few begin each time
-//! that the connection has its turn, the others at its next.
+//! Turns for the streams of HTTP/2 connections, so that a client that sends a hundred requests at once
+//! does not make the requests of all others wait behind them.
+//!
+//! A connection with no request under way begins its next one at once, as an HTTP/1 connection would.
+//! What it asks for beside that waits in a line of its own, and the connections of a worker that have
+//! such a line take turns: a few streams begin, then whatever else the worker has to do is done and the
+//! kernel is asked for news, then the next few. They are fewer while requests of others are served.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::Context;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use hyper::rt::Executor;
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::Instant;
 
-/// Runs hyper's stream tasks on the worker's own runtime.
-#[derive(Clone, Default)]
-pub(super) struct Turns(Rc<State>);
+use crate::client::ClientConnection;
 
+/// Whose turn it is on one worker.
 #[derive(Default)]
-struct State {
-    begun: Cell<usize>,
-    waiting: RefCell<VecDeque<Pin<Box<dyn Future<Output = ()>>>>>,
+pub(super) struct Rota {
+    /// The lines that are not empty.
+    next: RefCell<VecDeque<Weak<Line>>>,
+    /// Of [`keep`](Self::keep), while there is nothing to do.
+    keeper: Cell<Option<Waker>>,
+    /// Whether a request began lately without waiting in a line.
+    others: Cell<bool>,
 }
 
-impl Turns {
-    /// It is this connection's turn: called before hyper is polled.
-    pub(super) fn begin(&self) {
-        self.0.begun.set(0);
-        for _ in 0..AT_ONCE {
-            let Some(next) = self.0.waiting.borrow_mut().pop_front() else {
-                return;
+/// The streams of one connection that wait.
+#[derive(Default)]
+pub(super) struct Line {
+    streams: RefCell<VecDeque<Pin<Box<dyn Future<Output = ()>>>>>,
+    /// Of the connection, while it reads nothing because of them.
+    reader: Cell<Option<Waker>>,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.streams.borrow().is_empty()
+    }
+
+    /// Ready when none waits: before that there is no sense in reading what more the client wants.
+    pub(super) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_empty() {
+            return Poll::Ready(());
+        }
+        self.reader.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    fn pop(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let stream = self.streams.borrow_mut().pop_front();
+        if self.is_empty()
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
+        }
+        stream
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.streams.borrow().len();
+        f.debug_struct("Line").field("waiting", &waiting).finish()
+    }
+}
+
+impl Rota {
+    /// A request begins whose connection has no line. While there are such, turns are short.
+    pub(super) fn note_other(&self) {
+        self.others.set(true);
+    }
+
+    /// Lets streams begin as it is their turn. Never ends.
+    pub(super) async fn keep(self: Rc<Self>) {
+        let mut considerate_until = Instant::now();
+        loop {
+            poll_fn(|cx| {
+                if self.next.borrow().is_empty() {
+                    self.keeper.set(Some(cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            let now = Instant::now();
+            if self.others.take() {
+                considerate_until = now + CONSIDERATE;
+            }
+            let turns = match now < considerate_until {
+                true => SHORT,
+                false => LONG,
             };
-            self.0.begun.set(self.0.begun.get() + 1);
-            tokio::task::spawn_local(next);
+            for _ in 0..turns.connections {
+                self.begin_some(turns.streams);
+            }
+            // Comes back after the tasks that are ready and those that the kernel makes so.
+            yield_now().await;
         }
     }
 
-    /// The turn is over: asks for another one where streams are waiting.
-    pub(super) fn end(&self, cx: &Context<'_>) {
-        if !self.0.waiting.borrow().is_empty() {
-            cx.waker().wake_by_ref();
+    /// It is the turn of the next connection.
+    fn begin_some(&self, most: usize) {
+        let Some(line) = self.next.borrow_mut().pop_front() else {
+            return;
+        };
+        // A connection that is gone has taken its streams with it.
+        let Some(line) = line.upgrade() else { return };
+        for _ in 0..most {
+            if let Some(stream) = line.pop() {
+                spawn_local(stream);
+            }
         }
+        if !line.is_empty() {
+            self.next.borrow_mut().push_back(Rc::downgrade(&line));
+        }
+    }
+
+    fn wants(&self, line: &Rc<Line>) {
+        self.next.borrow_mut().push_back(Rc::downgrade(line));
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wake();
+        }
+    }
+}
+
+/// Runs the stream tasks of one connection on the worker's own runtime.
+#[derive(Clone)]
+pub(super) struct Turns {
+    rota: Rc<Rota>,
+    line: Rc<Line>,
+    client: Rc<ClientConnection>,
+    /// Whether one has begun at once since the connection was polled.
+    begun: Rc<Cell<bool>>,
+    /// Whether any had to wait since one last began at once.
+    waited: Rc<Cell<bool>>,
+}
+
+impl Turns {
+    /// For the connection of a client.
+    pub(super) fn new(rota: Rc<Rota>, client: Rc<ClientConnection>) -> Self {
+        Self {
+            rota,
+            client,
+            line: Rc::default(),
+            begun: Rc::default(),
+            waited: Rc::default(),
+        }
+    }
+
+    /// What waits.
+    pub(super) fn line(&self) -> Rc<Line> {
+        Rc::clone(&self.line)
+    }
+
+    /// To be called before hyper is polled.
+    pub(super) fn begin(&self) {
+        self.begun.set(false);
     }
 }
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Turns {
     fn execute(&self, future: F) {
-        let state = &self.0;
-        if state.begun.get() < AT_ONCE && state.waiting.borrow().is_empty() {
-            state.begun.set(state.begun.get() + 1);
-            tokio::task::spawn_local(future);
-        } else {
-            state.waiting.borrow_mut().push_back(Box::pin(future));
+        let waiting = !self.line.is_empty();
+        if !waiting && self.client.in_flight() == 0 && !self.begun.replace(true) {
+            if !self.waited.replace(false) {
+                self.rota.note_other();
+            }
+            spawn_local(future);
+            return;
+        }
+        self.waited.set(true);
+        self.line.streams.borrow_mut().push_back(Box::pin(future));
+        if !waiting {
+            self.rota.wants(&self.line);
         }
     }
 }
 
-/// How many streams begin in one turn.
-const AT_ONCE: usize = 2;
+/// What is done between two looks for news.
+#[derive(Clone, Copy)]
+struct Share {
+    /// How many connections have their turn.
+    connections: usize,
+    /// How many streams of each begin.
+    streams: usize,
+}
+
+/// While others are served.
+const SHORT: Share = Share {
+    connections: 2,
+    streams: 2,
+};
+/// While there is nobody else: answers that come together are sent together.
+const LONG: Share = Share {
+    connections: 4,
+    streams: 16,
+};
+/// How long after a request of others there may be another one.
+const CONSIDERATE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Poll, Wake, Waker};
-
-    use tokio::task::{LocalSet, yield_now};
+    use std::net::SocketAddr;
 
     use super::*;
+    use crate::client::{Ends, Standing, Transport};
 
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
+    fn client() -> Rc<ClientConnection> {
+        let ends = Ends {
+            peer: SocketAddr::from(([192, 0, 2, 1], 443)),
+            via: None,
+            trusted: false,
+        };
+        let transport = Transport::Tls { server_name: None };
+        let requests = crate::limits::Limits::default().requests_per_connection;
+        Rc::new(ClientConnection::new(
+            ends,
+            transport,
+            Standing::Served,
+            requests,
+        ))
+    }
 
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
+    /// What began, in its order.
+    type Begun = Rc<RefCell<Vec<(char, usize)>>>;
+
+    fn execute(turns: &Turns, begun: &Begun, of: char, number: usize) {
+        let begun = Rc::clone(begun);
+        turns.execute(async move { begun.borrow_mut().push((of, number)) });
+    }
+
+    fn run(test: impl AsyncFnOnce(Rc<Rota>, Begun)) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.build_local(tokio::runtime::LocalOptions::default());
+        runtime.unwrap().block_on(async {
+            let rota = Rc::new(Rota::default());
+            spawn_local(Rc::clone(&rota).keep());
+            test(rota, Begun::default()).await;
+        });
     }
 
     #[test]
-    fn a_few_streams_begin_in_each_turn_and_the_rest_ask_for_another() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        LocalSet::new().block_on(&runtime.unwrap(), async {
-            let woken = Arc::new(Woken::default());
-            let waker = Waker::from(Arc::clone(&woken));
-            let cx = Context::from_waker(&waker);
-            let turns = Turns::default();
-            let begun = Rc::new(RefCell::new(Vec::new()));
-            turns.begin();
-            for number in 0..2 * AT_ONCE + 1 {
-                let begun = Rc::clone(&begun);
-                let stream = std::future::poll_fn(move |_| {
-                    begun.borrow_mut().push(number);
-                    Poll::Ready(())
-                });
-                turns.execute(stream);
+    fn a_first_stream_begins_at_once_and_the_others_take_turns() {
+        run(async |rota, begun| {
+            let many = Turns::new(Rc::clone(&rota), client());
+            let few = Turns::new(Rc::clone(&rota), client());
+            many.begin();
+            for number in 0..6 {
+                execute(&many, &begun, 'm', number);
             }
-            for (turn, expected) in [AT_ONCE, 2 * AT_ONCE, 2 * AT_ONCE + 1]
-                .into_iter()
-                .enumerate()
-            {
-                turns.end(&cx);
+            few.begin();
+            for number in 0..2 {
+                execute(&few, &begun, 'f', number);
+            }
+            for _ in 0..20 {
                 yield_now().await;
-                assert_eq!(*begun.borrow(), (0..expected).collect::<Vec<_>>());
-                let asked = woken.0.load(Ordering::Relaxed);
-                assert_eq!(asked, (turn + 1).min(2), "after turn {turn}");
-                turns.begin();
             }
+            // The lines in turn, two of each, as long as there are others.
+            let wanted = [
+                ('m', 0),
+                ('f', 0),
+                ('m', 1),
+                ('m', 2),
+                ('f', 1),
+                ('m', 3),
+                ('m', 4),
+                ('m', 5),
+            ];
+            assert_eq!(*begun.borrow(), wanted);
+        });
+    }
+
+    #[test]
+    fn streams_go_with_their_connection() {
+        run(async |rota, begun| {
+            let turns = Turns::new(Rc::clone(&rota), client());
+            for number in 0..3 {
+                execute(&turns, &begun, 'g', number);
+            }
+            drop(turns);
+            let next = Turns::new(Rc::clone(&rota), client());
+            for number in 0..2 {
+                execute(&next, &begun, 'n', number);
+            }
+            for _ in 0..20 {
+                yield_now().await;
+            }
+            assert_eq!(*begun.borrow(), [('g', 0), ('n', 0), ('n', 1)]);
         });
     }
 }

@@ -16,6 +16,7 @@ use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
 use super::load::{Counted, Load};
 use super::places::Place;
+use super::turns::Rota;
 use crate::gateway::{Gateway, Shared};
 use crate::observe::{AccessLog, AccessSink};
 use crate::upstream::{Upstream, UpstreamSection};
@@ -98,19 +99,28 @@ async fn work(
         AccessLog::new(sink),
     ));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
+    let rota = Rc::new(Rota::default());
+    let keeper = tokio::task::spawn_local(Rc::clone(&rota).keep());
     while let Some((accepted, counted)) = inbox.recv().await {
-        let (gateway, drain) = (Rc::clone(&gateway), Rc::clone(&drain));
-        tokio::task::spawn_local(serve(accepted, counted, gateway, drain));
+        let (gateway, drain, rota) = (Rc::clone(&gateway), Rc::clone(&drain), Rc::clone(&rota));
+        tokio::task::spawn_local(serve(accepted, counted, gateway, drain, rota));
     }
     drain.begin();
     if timeout(grace, drain.emptied()).await.is_err() {
         tracing::warn!("requests were still under way when the grace period ended (limits.drain)");
     }
+    keeper.abort();
     tidier.abort();
     gateway.tidy();
 }
 
-async fn serve(accepted: Accepted, counted: Counted, gateway: Rc<Gateway>, drain: Rc<Drain>) {
+async fn serve(
+    accepted: Accepted,
+    counted: Counted,
+    gateway: Rc<Gateway>,
+    drain: Rc<Drain>,
+    rota: Rc<Rota>,
+) {
     let Accepted {
         socket,
         peer,
@@ -126,7 +136,7 @@ async fn serve(accepted: Accepted, counted: Counted, gateway: Rc<Gateway>, drain
                 service,
                 standing: place.standing,
             };
-            connection::serve(arrived, gateway, watch).await;
+            connection::serve(arrived, gateway, watch, rota).await;
         }
         Err(error) => tracing::warn!(%error, "a connection could not be watched"),
     }
