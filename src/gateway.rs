@@ -4,6 +4,7 @@
 mod call;
 mod contain;
 mod shared;
+mod tokens;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -25,18 +26,13 @@ use crate::accounts::Account;
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
 use crate::identity::Facts;
-use crate::login::body::Credentials;
 use crate::observe::{AccessLog, AccessRecord};
-use crate::origin::Source;
-use crate::refusal::{Refusal, TokenFault};
+use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
 use crate::response_body::{Recording, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
-use crate::session::{Login, Session};
-use crate::store::StoreError;
-use crate::token::IssuedToken;
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
 use crate::upstream::{BackendCredential, RelayedBody, Upstream};
@@ -187,49 +183,18 @@ impl Gateway {
         request::check(&parts, &self.shared.limits)?;
         request::check_server_name(&parts, server_name)?;
         match self.shared.routes.find(&parts.method, parts.uri.path())? {
-            Destination::IssueToken => {
-                call.recording.record.route = Some(Arc::clone(self.shared.routes.login()));
+            Destination::Own(own) => {
+                let name = self.shared.routes.name_of(own);
+                call.recording.record.route = Some(Arc::clone(name));
                 // Rare and large: on the heap, so that every other request is small.
-                let issued = Box::pin(self.issue_token(call, &parts));
-                issued.await.map(Answer::Own)
+                let answered = Box::pin(self.answer_own(call, own, &parts));
+                answered.await.map(Answer::Own)
             }
             Destination::Forward(route) => {
                 call.recording.record.route = Some(Arc::clone(route.name()));
                 self.forward(call, route, parts).await.map(Answer::Relayed)
             }
         }
-    }
-
-    /// User name and password to a token.
-    async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
-        if !request::is_plain_json(&parts.headers) {
-            return Err(Refusal::UnsupportedMediaType);
-        }
-        call.body().limit_to(LOGIN_BODY)?;
-        let body = call.take_body().collect().await?;
-        let credentials = Credentials::parse(&body).map_err(Refusal::MalformedCredentials)?;
-        let account = credentials
-            .username()
-            .and_then(|name| self.shared.accounts.find(name));
-        call.recording.record.account.clone_from(&account);
-        let (logins, clock) = (&self.shared.logins, &self.shared.clock);
-        let from = call.address();
-        let account = logins
-            .check(account.as_ref(), credentials, from, clock)
-            .await?;
-        let now = clock.now();
-        let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
-        let login = Login {
-            account: account.id(),
-            mark: account.password_mark(),
-            source: Source::of(from.address),
-            at: now.seconds(),
-        };
-        let session = Session::begin(login, self.shared.lifetime);
-        let expires = session.expires();
-        let kept = self.shared.tokens.issue(token.digest(), session, now);
-        kept.await.map_err(not_kept)?;
-        Ok(Reply::TokenIssued { token, expires })
     }
 
     /// Token to permit, permit to upstream.
@@ -383,17 +348,6 @@ fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody
     reply::relay(parts, ResponseBody::own(bytes, recording))
 }
 
-/// Why a token is not issued.
-fn not_kept(error: StoreError) -> Refusal {
-    match error {
-        StoreError::Full => Refusal::StoreFull,
-        StoreError::UserFull { limit } => Refusal::TooManyTokens { limit },
-        // Two of a kind in 80 random bits: the numbers are not random.
-        StoreError::Taken => Refusal::NoRandom,
-        StoreError::Gone => Refusal::TokenRefused(TokenFault::Unknown),
-    }
-}
-
 /// An error and all its causes on one line.
 fn chain(refusal: &Refusal) -> String {
     let mut text = refusal.to_string();
@@ -404,6 +358,3 @@ fn chain(refusal: &Refusal) -> String {
     }
     text
 }
-
-/// The longest body of a login in bytes.
-const LOGIN_BODY: u64 = 8 * 1024;

@@ -54,13 +54,15 @@ impl From<Detail> for bool {
 /// An answer of the gateway's own.
 #[derive(Debug)]
 pub enum Reply {
-    /// A login that succeeded.
+    /// A login that succeeded, or a renewal.
     TokenIssued {
         /// The token, told here once and kept nowhere.
         token: IssuedToken,
         /// When it ends.
         expires: UnixSeconds,
     },
+    /// A token that is not good any more, if it ever was.
+    TokenRevoked,
     /// The admin listener: the keys that verify signed identities.
     KeySet {
         /// The set of RFC 7517, in JSON.
@@ -89,6 +91,14 @@ impl Reply {
                         accesstoken: token.expose(),
                         expires: expires.timestamp().to_string(),
                     },
+                };
+                own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::TokenRevoked => {
+                let body = Done {
+                    success: true,
+                    code: 200,
+                    messages: "Success",
                 };
                 own(StatusCode::OK, to_json(&body), id)
             }
@@ -324,6 +334,14 @@ struct Envelope<'a> {
     success: bool,
     messages: &'a str,
     code: u16,
+}
+
+/// The beginning of [`Issued`].
+#[derive(Serialize)]
+struct Done<'a> {
+    success: bool,
+    code: u16,
+    messages: &'a str,
 }
 
 #[derive(Serialize)]

@@ -31,6 +31,17 @@ pub struct Login {
     pub at: UnixSeconds,
 }
 
+/// How long tokens live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A token from its issue on.
+    pub token: Duration,
+    /// One that was renewed, from then on.
+    pub overlap: Duration,
+    /// The last of them from the password on.
+    pub longest: Duration,
+}
+
 impl Session {
     /// The session that begins with a login and ends after `lifetime`.
     #[must_use]
@@ -45,15 +56,17 @@ impl Session {
         }
     }
 
-    /// The session of a token that takes this one's place at `now` for another `lifetime`, at the
-    /// longest until `longest` after the password was given.
+    /// The session of a token that takes this one's place at `now` for another lifetime, at the
+    /// longest until [`Lifetimes::longest`] after the password was given. `None` when that is over.
     #[must_use]
-    pub fn renewed(self, now: UnixSeconds, lifetime: Duration, longest: Duration) -> Self {
-        Self {
+    pub fn renewed(self, now: UnixSeconds, lifetimes: Lifetimes) -> Option<Self> {
+        let Lifetimes { token, longest, .. } = lifetimes;
+        let session = Self {
             issued: now,
-            expires: now.plus(lifetime).min(self.authenticated.plus(longest)),
+            expires: now.plus(token).min(self.authenticated.plus(longest)),
             ..self
-        }
+        };
+        session.is_live(now).then_some(session)
     }
 
     /// The same, but over at `end` unless it is so before.
@@ -150,12 +163,18 @@ mod tests {
     #[test]
     fn a_renewed_session_never_outlives_the_longest_time_after_its_login() {
         let at = UnixSeconds::new;
-        let (minute, longest) = (Duration::from_secs(60), Duration::from_secs(100));
-        let second = session().renewed(at(70), minute, longest);
+        let lifetimes = Lifetimes {
+            token: Duration::from_secs(60),
+            overlap: Duration::from_secs(1),
+            longest: Duration::from_secs(100),
+        };
+        let second = session().renewed(at(70), lifetimes).unwrap();
         assert_eq!((second.issued(), second.expires()), (at(70), at(130)));
-        let third = second.renewed(at(120), minute, longest);
+        let third = second.renewed(at(120), lifetimes).unwrap();
         assert_eq!((third.issued(), third.expires()), (at(120), at(140)));
         assert_eq!(third.authenticated(), at(40));
+        assert!(third.renewed(at(139), lifetimes).is_some());
+        assert_eq!(third.renewed(at(140), lifetimes), None);
         assert_eq!(session().ending(at(80)).expires(), at(80));
         assert_eq!(session().ending(at(180)).expires(), at(100));
     }

@@ -187,7 +187,7 @@ denied: 403 No access to the resource
 fn every_answer_before_the_rights_is_told_with_what_to_do() {
     let place = Place::new();
     let noon = ["--at", "2026-01-31T12:00:00Z"];
-    let cases: [(&[&str], u16, &str, &str); 13] = [
+    let cases: [(&[&str], u16, &str, &str); 14] = [
         (
             &["--user", "tyll", "--path", "/api/SyncData"],
             401,
@@ -290,6 +290,12 @@ fn every_answer_before_the_rights_is_told_with_what_to_do() {
             "06:00-22:00",
         ),
         (
+            &["--user", "left", "--path", "/api/renewToken"],
+            401,
+            "token_user_disabled",
+            "",
+        ),
+        (
             &["--user", "shop", "--path", "/api/getToken", "--from", "::1"],
             401,
             "login_not_admitted",
@@ -323,12 +329,16 @@ fn every_answer_before_the_rights_is_told_with_what_to_do() {
         let told = value["hint"].as_str().unwrap_or_default();
         assert!(told.contains(hint), "{arguments:?} {value}");
     }
-    let run = place.run(&["--user", "till", "--path", "/api/getToken"]);
-    assert_eq!(run.code, Some(0));
-    assert!(
-        run.stdout
-            .starts_with("allowed: POST /api/getToken is for everybody")
-    );
+    for (path, answer) in [
+        ("/api/getToken", "is for everybody who has a password"),
+        ("/api/renewToken", "gives `till` another token"),
+        ("/api/revokeToken", "is for everybody who has a token"),
+    ] {
+        let run = place.run(&["--user", "till", "--path", path]);
+        assert_eq!(run.code, Some(0));
+        let start = format!("allowed: POST {path} {answer}");
+        assert!(run.stdout.starts_with(&start), "{}", run.stdout);
+    }
 }
 
 #[test]

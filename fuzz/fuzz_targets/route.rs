@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use http::{Method, Uri};
 use libfuzzer_sys::fuzz_target;
-use syncgate::route::{Destination, LOGIN_PATH, RouteSection, Routes};
+use syncgate::route::{Destination, RouteSection, Routes};
 
 const PATHS: [&str; 5] = [
     "/api/SyncData",
@@ -32,7 +32,7 @@ fuzz_target!(|target: &str| {
     let path = uri.path();
     let same = |known: &&&str| path.eq_ignore_ascii_case(known);
     match ROUTES.find(&Method::POST, path) {
-        Ok(Destination::IssueToken) => assert!(path.eq_ignore_ascii_case(LOGIN_PATH)),
+        Ok(Destination::Own(own)) => assert!(path.eq_ignore_ascii_case(own.as_str())),
         Ok(Destination::Forward(route)) => {
             let configured = PATHS.iter().find(same).expect("a path of the list");
             assert_eq!(&**route.name(), *configured);

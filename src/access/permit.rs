@@ -86,6 +86,16 @@ pub fn authenticate(
     Ok(Authenticated(account))
 }
 
+/// Whether an authenticated user may be used from there and then, whatever the request.
+///
+/// # Errors
+/// [`Refusal::NotAdmitted`].
+pub fn admit(user: &Authenticated, client: ClientAddress, now: UnixMillis) -> Result<(), Refusal> {
+    let admission = user.account().admission();
+    let decided = admission.decide(now.timestamp(), client);
+    decided.map_err(Refusal::NotAdmitted)
+}
+
 /// Decides whether an authenticated user's request may pass, as far as that can be said without its
 /// body.
 ///
@@ -100,11 +110,8 @@ pub fn authorize(
     route: &Route,
     parts: Parts,
 ) -> Result<Verdict, Refusal> {
+    admit(user, client, now)?;
     let account = user.account();
-    account
-        .admission()
-        .decide(now.timestamp(), client)
-        .map_err(Refusal::NotAdmitted)?;
     match account.rights().decide(route.index(), &parts.method) {
         Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
         Decision::AllowedForForms(_) => Ok(Verdict::DependsOnForm(Undecided {

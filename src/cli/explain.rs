@@ -26,7 +26,7 @@ use crate::login;
 use crate::origin::Source;
 use crate::refusal::Refusal;
 use crate::request;
-use crate::route::{Destination, Route, Routes};
+use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::session::{Login, Session};
 
 /// Say what a user's request would get, and which entry of the account file decides
@@ -86,7 +86,7 @@ impl ExplainCommand {
         });
         let at = self.at.unwrap_or_else(|| Clock::system().now());
         let gateway = Gateway {
-            routes: Routes::new(&config.routes),
+            routes: config.routes(),
             config: &config,
             accounts: &accounts,
             user: &self.user,
@@ -96,7 +96,7 @@ impl ExplainCommand {
         let answer = gateway.answer(parts, &mut body);
         let route = match gateway.routes.find(&method, uri.path()) {
             Ok(Destination::Forward(route)) => Some(route),
-            Ok(Destination::IssueToken) | Err(_) => None,
+            Ok(Destination::Own(_)) | Err(_) => None,
         };
         let explanation = Explanation {
             user: &self.user,
@@ -194,7 +194,12 @@ impl Gateway<'_> {
         };
         let passed = match steps() {
             Err(refusal) => Err(refusal),
-            Ok(Destination::IssueToken) => return self.log_in(),
+            Ok(Destination::Own(OwnPath::IssueToken)) => return self.log_in(),
+            Ok(Destination::Own(OwnPath::RenewToken)) => match self.renew() {
+                Ok(()) => return Answer::Renews,
+                Err(refusal) => Err(refusal),
+            },
+            Ok(Destination::Own(OwnPath::RevokeToken)) => return Answer::Revokes,
             Ok(Destination::Forward(route)) => self.forward(route, parts, body),
         };
         match passed {
@@ -209,6 +214,12 @@ impl Gateway<'_> {
             Ok(_) => Answer::LogsIn,
             Err(fault) => Answer::Refused(Refusal::LoginFailed(fault)),
         }
+    }
+
+    fn renew(&self) -> Result<(), Refusal> {
+        let user = permit::authenticate(Ok(self.session()), self.accounts, self.at);
+        let user = user.map_err(Refusal::TokenRefused)?;
+        permit::admit(&user, self.from.into(), self.at)
     }
 
     /// Token to permit; what would be refused were the user's rights enforced.

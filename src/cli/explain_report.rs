@@ -20,6 +20,10 @@ pub(super) enum Answer {
     Forwarded { reported: Option<Refusal> },
     /// Issue a token to whoever has the password.
     LogsIn,
+    /// Give another token for the one that comes with the request.
+    Renews,
+    /// End the token that comes with the request.
+    Revokes,
     /// Refuse it.
     Refused(Refusal),
 }
@@ -33,7 +37,7 @@ impl Answer {
     fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Forwarded { reported } => reported.as_ref(),
-            Self::LogsIn => None,
+            Self::LogsIn | Self::Renews | Self::Revokes => None,
             Self::Refused(refusal) => Some(refusal),
         }
     }
@@ -77,6 +81,12 @@ impl Explanation<'_> {
                 "allowed: {request} is for everybody who has a password; `{user}` gets a token for \
                  the right one\n"
             ),
+            Answer::Renews => {
+                format!("allowed: {request} gives `{user}` another token for a live one\n")
+            }
+            Answer::Revokes => {
+                format!("allowed: {request} is for everybody who has a token, and ends it\n")
+            }
             Answer::Refused(refusal) => format!("denied: {}\n", answered(refusal)),
         };
         let mut fact = |name: &str, value: String| {
@@ -117,11 +127,11 @@ impl Explanation<'_> {
         };
         let refused = match self.answer {
             Answer::Refused(refusal) => Some(refusal),
-            Answer::Forwarded { .. } | Answer::LogsIn => None,
+            Answer::Forwarded { .. } | Answer::LogsIn | Answer::Renews | Answer::Revokes => None,
         };
         let reported = match self.answer {
             Answer::Forwarded { reported } => reported.as_ref(),
-            Answer::Refused(_) | Answer::LogsIn => None,
+            Answer::Refused(_) | Answer::LogsIn | Answer::Renews | Answer::Revokes => None,
         };
         let mode = self.account.map(|account| match account.mode() {
             Mode::Enforce => "enforce",
@@ -157,7 +167,11 @@ impl Explanation<'_> {
         };
         match self.answer {
             Answer::Forwarded { reported: None } => self.origins.iter().filter(gives).collect(),
-            Answer::Forwarded { .. } | Answer::Refused(_) | Answer::LogsIn => Vec::new(),
+            Answer::Forwarded { .. }
+            | Answer::Refused(_)
+            | Answer::LogsIn
+            | Answer::Renews
+            | Answer::Revokes => Vec::new(),
         }
     }
 

@@ -12,12 +12,10 @@ use super::Config;
 use super::document::{Document, Step};
 use super::report::Problem;
 use crate::process::RunAs;
-use crate::route::{AuthorizationHeader, RouteSection};
+use crate::route::{AuthorizationHeader, OwnPath, RouteSection};
 use crate::server::ListenAddress;
 use crate::upstream::UpstreamUrl;
 
-/// The path of the login, which no route can have.
-const LOGIN: &str = "/api/getToken";
 /// IIS closes a connection that rests this long.
 const IIS_IDLE: Duration = Duration::from_secs(120);
 /// The smallest head that the HTTP/1 parser can be told to take.
@@ -35,6 +33,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     routes(config, document);
     threads(config, document);
     login(config, document);
+    tokens(config, document);
     limits(config, document);
     quotas(config, document);
     identity(config, document);
@@ -233,8 +232,9 @@ fn routes(config: &Config, document: &mut Document<'_>) {
     for (index, route) in config.routes.iter().enumerate() {
         authorization(index, route, document);
         let path = route.path.as_str();
-        let problem = if path.eq_ignore_ascii_case(LOGIN) {
-            Problem::error(format!("{LOGIN} is answered by syncgate itself"))
+        let problem = if let Some(own) = OwnPath::find(path) {
+            let own = own.as_str();
+            Problem::error(format!("{own} is answered by syncgate itself"))
                 .remedy("remove this route")
         } else if let Some(first) = config.routes[..index]
             .iter()
@@ -310,6 +310,20 @@ fn login(config: &Config, document: &mut Document<'_>) {
             .remedy("write at least as much as longest_delay");
         let key = ["login", "forget_failures"].map(Step::Key);
         report(document, &key, problem);
+    }
+}
+
+fn tokens(config: &Config, document: &mut Document<'_>) {
+    let tokens = &config.tokens;
+    if tokens.renew && tokens.longest < tokens.lifetime {
+        let problem = Problem::error("no renewed token may live as long as a first one (longest)")
+            .remedy("write at least as much as lifetime for longest, or renew = false");
+        // The one of the two that is written, since the other is a default.
+        let longest = ["tokens", "longest"].map(Step::Key);
+        match document.span(&longest) {
+            Some(_) => report(document, &longest, problem),
+            None => report(document, &["tokens", "lifetime"].map(Step::Key), problem),
+        }
     }
 }
 

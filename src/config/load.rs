@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Document, Source};
 use super::report::{Problem, Problems};
 use super::{Config, checks};
+use crate::route::Routes;
 use crate::upstream::UpstreamUrl;
 
 /// A configuration that can be used.
@@ -93,6 +94,15 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         load(path).map(|loaded| loaded.config)
+    }
+
+    /// The paths that are answered, and how.
+    pub(crate) fn routes(&self) -> Routes {
+        let routes = Routes::new(&self.routes);
+        match self.tokens.renew {
+            true => routes,
+            false => routes.without_renewal(),
+        }
     }
 
     /// Every file that is read again while the gateway runs.

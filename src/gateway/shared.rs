@@ -1,7 +1,6 @@
 //! What the workers of a gateway share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use ring::rand::SystemRandom;
@@ -14,6 +13,7 @@ use crate::login::Logins;
 use crate::origin::TrustedProxies;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
+use crate::session::Lifetimes;
 use crate::store::TokenStore;
 use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
 use crate::upstream::BackendCredentials;
@@ -33,8 +33,8 @@ pub struct Shared {
     pub answers: AnswersSection,
     /// Live tokens.
     pub tokens: TokenStore,
-    /// How long a token lives.
-    pub lifetime: Duration,
+    /// How long tokens live.
+    pub lifetimes: Lifetimes,
     /// Password checks.
     pub logins: Logins,
     /// The time of day.

@@ -4,7 +4,6 @@
 mod settings;
 
 use std::cmp::Ordering;
-
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
@@ -17,10 +16,43 @@ pub use settings::{AuthorizationHeader, RoutePath, RoutePathError, RouteSection}
 /// What is to be done with a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Destination<'a> {
-    /// `POST /api/getToken`: a login.
-    IssueToken,
+    /// What the gateway does itself.
+    Own(OwnPath),
     /// To the upstream, with a valid token.
     Forward(&'a Route),
+}
+
+/// A path that the gateway answers itself, to POST alone; no route can have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnPath {
+    /// User name and password for a token.
+    IssueToken,
+    /// A token for another that lives longer.
+    RenewToken,
+    /// The end of a token.
+    RevokeToken,
+}
+
+impl OwnPath {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::IssueToken, Self::RenewToken, Self::RevokeToken];
+
+    /// The path.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IssueToken => "/api/getToken",
+            Self::RenewToken => "/api/renewToken",
+            Self::RevokeToken => "/api/revokeToken",
+        }
+    }
+
+    /// The one that a request's path means: compared as the paths of routes are.
+    #[must_use]
+    pub fn find(path: &str) -> Option<Self> {
+        let same = |own: &Self| own.as_str().eq_ignore_ascii_case(path);
+        Self::ALL.into_iter().find(same)
+    }
 }
 
 /// A configured path that leads to the upstream.
@@ -37,7 +69,9 @@ pub struct Route {
 /// All routes, in an order that finds one quickly.
 #[derive(Debug)]
 pub struct Routes {
-    login: Arc<str>,
+    /// The names of the gateway's own paths in logs.
+    own: [Arc<str>; OwnPath::ALL.len()],
+    renewal: bool,
     forwarded: Vec<Route>,
 }
 
@@ -59,15 +93,30 @@ impl Routes {
             .collect();
         routes.sort_by(|a, b| compare_ignoring_case(&a.path, &b.path));
         Self {
-            login: LOGIN_PATH.into(),
+            own: OwnPath::ALL.map(|own| own.as_str().into()),
+            renewal: true,
             forwarded: routes,
         }
     }
 
-    /// The login path, as a route's name in logs.
+    /// The same, but nobody can have a token renewed.
     #[must_use]
-    pub fn login(&self) -> &Arc<str> {
-        &self.login
+    pub fn without_renewal(self) -> Self {
+        Self {
+            renewal: false,
+            ..self
+        }
+    }
+
+    /// One of the gateway's own paths, as a route's name in logs.
+    #[must_use]
+    pub fn name_of(&self, own: OwnPath) -> &Arc<str> {
+        let [issue, renew, revoke] = &self.own;
+        match own {
+            OwnPath::IssueToken => issue,
+            OwnPath::RenewToken => renew,
+            OwnPath::RevokeToken => revoke,
+        }
     }
 
     /// What a request for `path` with `method` asks for.
@@ -75,13 +124,8 @@ impl Routes {
     /// # Errors
     /// [`Refusal::NotFound`] and [`Refusal::MethodNotAllowed`].
     pub fn find(&self, method: &Method, path: &str) -> Result<Destination<'_>, Refusal> {
-        if path.eq_ignore_ascii_case(LOGIN_PATH) {
-            return match *method {
-                Method::POST => Ok(Destination::IssueToken),
-                _ => Err(Refusal::MethodNotAllowed {
-                    allow: Method::POST.to_string(),
-                }),
-            };
+        if let Some(own) = OwnPath::find(path) {
+            return self.find_own(own, method);
         }
         let found = self
             .forwarded
@@ -96,6 +140,18 @@ impl Routes {
             });
         }
         Ok(Destination::Forward(route))
+    }
+
+    fn find_own(&self, own: OwnPath, method: &Method) -> Result<Destination<'_>, Refusal> {
+        if own == OwnPath::RenewToken && !self.renewal {
+            return Err(Refusal::NotFound);
+        }
+        match *method {
+            Method::POST => Ok(Destination::Own(own)),
+            _ => Err(Refusal::MethodNotAllowed {
+                allow: Method::POST.to_string(),
+            }),
+        }
     }
 }
 
@@ -147,9 +203,6 @@ impl Route {
     }
 }
 
-/// Where tokens are issued.
-pub const LOGIN_PATH: &str = "/api/getToken";
-
 fn compare_ignoring_case(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| lower(a).cmp(lower(b)))
 }
@@ -174,7 +227,7 @@ mod tests {
 
     fn found(method: &Method, path: &str) -> String {
         match routes().find(method, path) {
-            Ok(Destination::IssueToken) => "login".to_owned(),
+            Ok(Destination::Own(own)) => format!("{own:?}"),
             Ok(Destination::Forward(route)) => route.name().to_string(),
             Err(Refusal::MethodNotAllowed { allow }) => format!("405 {allow}"),
             Err(refusal) => refusal.status().as_u16().to_string(),
@@ -184,9 +237,17 @@ mod tests {
     #[test]
     fn a_path_matches_by_its_bytes_ignoring_case_and_nothing_else() {
         let cases = [
-            (Method::POST, "/api/getToken", "login"),
-            (Method::POST, "/API/GETTOKEN", "login"),
+            (Method::POST, "/api/getToken", "IssueToken"),
+            (Method::POST, "/API/GETTOKEN", "IssueToken"),
             (Method::GET, "/api/getToken", "405 POST"),
+            (Method::POST, "/api/renewToken", "RenewToken"),
+            (Method::POST, "/api/renewtoken", "RenewToken"),
+            (Method::PUT, "/api/renewToken", "405 POST"),
+            (Method::POST, "/api/revokeToken", "RevokeToken"),
+            (Method::POST, "/api/REVOKETOKEN", "RevokeToken"),
+            (Method::DELETE, "/api/revokeToken", "405 POST"),
+            (Method::POST, "/api/revokeToken/", "404"),
+            (Method::POST, "/api/revoke%54oken", "404"),
             (Method::POST, "/api/SyncData", "/api/SyncData"),
             (Method::POST, "/api/syncdata", "/api/SyncData"),
             (Method::GET, "/api/SyncData", "405 POST"),
@@ -207,6 +268,17 @@ mod tests {
         for (method, path, expected) in cases {
             assert_eq!(found(&method, path), expected, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn where_renewal_is_switched_off_its_path_is_not_there() {
+        let routes = routes().without_renewal();
+        for method in [Method::POST, Method::GET] {
+            let found = routes.find(&method, "/api/renewToken");
+            assert!(matches!(found, Err(Refusal::NotFound)), "{method}");
+        }
+        let found = routes.find(&Method::POST, "/api/revokeToken").unwrap();
+        assert_eq!(found, Destination::Own(OwnPath::RevokeToken));
     }
 
     #[test]

@@ -42,7 +42,6 @@ use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
 use crate::process::RunAs;
-use crate::route::Routes;
 use crate::store::TokenStore;
 use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
 use crate::upstream::{BackendCredentials, CredentialError};
@@ -160,13 +159,13 @@ impl Server {
         let credentials = BackendCredentials::open(&config.routes)?;
         let random = SystemRandom::new();
         let shared = Arc::new(Shared {
-            routes: Routes::new(&config.routes),
+            routes: config.routes(),
             accounts,
             identities,
             credentials,
             answers: config.answers,
             tokens: TokenStore::open(&config.tokens),
-            lifetime: config.tokens.lifetime,
+            lifetimes: config.tokens.lifetimes(),
             logins: Logins::start(&config.login, cores(), &random)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::units::{duration, positive_duration};
+use crate::session::Lifetimes;
 
 /// `[tokens]`: how long tokens live and how many there may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,14 @@ pub struct TokensSection {
     /// How long a token is good for.
     #[serde(with = "positive_duration")]
     pub lifetime: Duration,
+    /// Whether clients can have one renewed.
+    pub renew: bool,
+    /// How long the old one is still good for then.
+    #[serde(with = "duration")]
+    pub renew_overlap: Duration,
+    /// How long after the password was given the last of them ends.
+    #[serde(with = "positive_duration")]
+    pub longest: Duration,
     /// How long it may stay unused; zero means for as long as it lives.
     #[serde(with = "duration")]
     pub idle: Duration,
@@ -36,6 +45,16 @@ pub enum OnLimit {
 }
 
 impl TokensSection {
+    /// How long tokens live.
+    #[must_use]
+    pub fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            token: self.lifetime,
+            overlap: self.renew_overlap,
+            longest: self.longest,
+        }
+    }
+
     /// How long a token may stay unused, if there is a limit.
     #[must_use]
     pub fn idle(&self) -> Option<Duration> {
@@ -47,6 +66,9 @@ impl Default for TokensSection {
     fn default() -> Self {
         Self {
             lifetime: Duration::from_secs(24 * 60 * 60),
+            renew: true,
+            renew_overlap: Duration::from_secs(30),
+            longest: Duration::from_secs(7 * 24 * 60 * 60),
             idle: Duration::ZERO,
             capacity: NonZeroUsize::MIN.saturating_add(999_999),
             per_user: NonZeroUsize::MIN.saturating_add(999),

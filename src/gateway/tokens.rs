@@ -1,0 +1,143 @@
+//! What clients ask of the gateway itself: a token for a password, another token for a token, and
+//! the end of a token.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::Gateway;
+use super::call::Call;
+use crate::access::{bearer, permit};
+use crate::login::body::Credentials;
+use crate::origin::Source;
+use crate::refusal::{Refusal, TokenFault};
+use crate::reply::Reply;
+use crate::request;
+use crate::route::OwnPath;
+use crate::session::{End, Login, Session};
+use crate::store::{Selection, StoreError};
+use crate::token::IssuedToken;
+
+impl Gateway {
+    /// What the gateway does itself.
+    pub(super) async fn answer_own(
+        &self,
+        call: &mut Call<'_>,
+        own: OwnPath,
+        parts: &Parts,
+    ) -> Result<Reply, Refusal> {
+        match own {
+            OwnPath::IssueToken => self.issue_token(call, parts).await,
+            OwnPath::RenewToken => self.renew_token(call, parts).await,
+            OwnPath::RevokeToken => self.revoke_token(call, parts).await,
+        }
+    }
+
+    /// User name and password to a token.
+    async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+        if !request::is_plain_json(&parts.headers) {
+            return Err(Refusal::UnsupportedMediaType);
+        }
+        call.body().limit_to(BODY)?;
+        let body = call.take_body().collect().await?;
+        let credentials = Credentials::parse(&body).map_err(Refusal::MalformedCredentials)?;
+        let account = credentials
+            .username()
+            .and_then(|name| self.shared.accounts.find(name));
+        call.recording.record.account.clone_from(&account);
+        let (logins, clock) = (&self.shared.logins, &self.shared.clock);
+        let from = call.address();
+        let account = logins
+            .check(account.as_ref(), credentials, from, clock)
+            .await?;
+        let now = clock.now();
+        let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
+        let login = Login {
+            account: account.id(),
+            mark: account.password_mark(),
+            source: Source::of(from.address),
+            at: now.seconds(),
+        };
+        let session = Session::begin(login, self.shared.lifetimes.token);
+        let expires = session.expires();
+        let kept = self.shared.tokens.issue(token.digest(), session, now);
+        kept.await.map_err(not_kept)?;
+        Ok(Reply::TokenIssued { token, expires })
+    }
+
+    /// A token to another that lives longer, for whom a request of the first would be looked at.
+    /// The first stays good for a while, so that requests of its client that are under way with it,
+    /// or a second attempt after an answer that got lost, do not fail.
+    async fn renew_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+        let presented = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
+        let old = presented.digest();
+        let found = self.shared.tokens.find(old, call.now);
+        let user = permit::authenticate(found, &self.shared.accounts, call.now);
+        let user = user.map_err(Refusal::TokenRefused)?;
+        call.recording.record.account = Some(Arc::clone(user.account()));
+        let (quotas, usage) = (&self.shared.quotas, user.account().usage());
+        call.recording.in_flight = Some(quotas.admit_user(usage, call.now)?);
+        permit::admit(&user, call.address(), call.now)?;
+        forget_body(call).await?;
+        let (now, lifetimes) = (self.shared.clock.now(), self.shared.lifetimes);
+        let session = found
+            .ok()
+            .and_then(|session| session.renewed(now.seconds(), lifetimes));
+        let session = session.ok_or(Refusal::TokenRefused(TokenFault::Ended(End::Expired)))?;
+        let expires = session.expires();
+        let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
+        let until = now.seconds().plus(lifetimes.overlap);
+        let tokens = &self.shared.tokens;
+        let kept = tokens.renew(old.id(), token.digest(), session, until, now);
+        kept.await.map_err(not_kept)?;
+        Ok(Reply::TokenIssued { token, expires })
+    }
+
+    /// The end of a token (RFC 7009). Whoever has it may give it back, from anywhere and at any
+    /// time, disabled or not.
+    ///
+    /// A token that is unknown, has ended or is malformed is as good as revoked, and answered alike
+    /// (section 2.2). Where no token can be made out, 200 would tell a client that something is
+    /// revoked which lives on: without `Authorization`, with two, or with `[object Object]`, the
+    /// answer is the 401 that any other path gives.
+    async fn revoke_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+        let presented = match bearer::presented(&parts.headers) {
+            Ok(token) => Some(token),
+            Err(TokenFault::Malformed(_)) => None,
+            Err(fault) => return Err(Refusal::TokenRefused(fault)),
+        };
+        forget_body(call).await?;
+        let Some(digest) = presented.map(|token| token.digest()) else {
+            return Ok(Reply::TokenRevoked);
+        };
+        if let Ok(session) = self.shared.tokens.find(digest, call.now) {
+            let account = self.shared.accounts.by_id(session.account());
+            call.recording.record.account = account;
+            let selection = Selection::One(digest.id());
+            let now = self.shared.clock.now();
+            let ended = self.shared.tokens.end(&selection, End::GivenBack, now);
+            ended.await.map_err(not_kept)?;
+        }
+        Ok(Reply::TokenRevoked)
+    }
+}
+
+/// None is needed, but some clients send one with every POST; the connection goes on after it.
+async fn forget_body(call: &mut Call<'_>) -> Result<(), Refusal> {
+    call.body().limit_to(BODY)?;
+    call.take_body().collect().await.map(drop)
+}
+
+/// Why a store did not do what it was asked.
+fn not_kept(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Full => Refusal::StoreFull,
+        StoreError::UserFull { limit } => Refusal::TooManyTokens { limit },
+        // Two of a kind in 80 random bits: the numbers are not random.
+        StoreError::Taken => Refusal::NoRandom,
+        StoreError::Gone => Refusal::TokenRefused(TokenFault::Unknown),
+    }
+}
+
+/// The longest body of a request to the gateway itself, in bytes.
+const BODY: u64 = 8 * 1024;

@@ -1,0 +1,238 @@
+//! `POST /api/renewToken`: a token for another that lives longer.
+
+use std::time::Duration;
+
+use crate::support::harness::{LIFETIME, password};
+use crate::support::{Answer, Ask, Client, Harness, Token, run, usually};
+
+fn renewal() -> Ask {
+    Ask::post("/api/renewToken").sized("")
+}
+
+fn sync() -> Ask {
+    Ask::post("/api/SyncData").json("{}")
+}
+
+/// The same client with the token that it was given.
+fn with_token_in(client: &Client, answer: &Answer) -> Client {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let token = answer.json()["token"]["accesstoken"]
+        .as_str()
+        .map(Token::new);
+    let token = token.expect("a token in the answer");
+    assert!(client.token.as_ref() != Some(&token), "a new one");
+    Client {
+        token: Some(token),
+        address: client.address,
+        trusted: client.trusted.clone(),
+        name: client.name.clone(),
+    }
+}
+
+fn expires(answer: &Answer) -> String {
+    let json = answer.json();
+    json["token"]["expires"]
+        .as_str()
+        .expect("a time")
+        .to_owned()
+}
+
+#[test]
+fn the_new_token_is_told_as_at_a_login_and_the_old_one_ends_a_little_later() {
+    usually(async |harness| {
+        let old = harness.signed_in().await;
+        harness.clock.advance(Duration::from_secs(60 * 60));
+        let answer = old.send(renewal()).await;
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(expires(&answer), "2025-04-24T11:02:42Z");
+        let body = answer.text();
+        let start =
+            r#"{"success":true,"code":200,"messages":"Success","token":{"accesstoken":"SGT1"#;
+        assert!(body.starts_with(start));
+        assert!(body.ends_with(r#"","expires":"2025-04-24T11:02:42Z"}}"#));
+        let new = with_token_in(&old, &answer);
+        for client in [&old, &new] {
+            assert_eq!(client.send(sync()).await.status, 200);
+        }
+        harness.clock.advance(Duration::from_secs(29));
+        assert_eq!(old.send(sync()).await.status, 200);
+        harness.clock.advance(Duration::from_secs(1));
+        assert_eq!(old.send(sync()).await.status, 401);
+        assert_eq!(old.send(renewal()).await.status, 401);
+        assert_eq!(new.send(sync()).await.status, 200);
+    });
+}
+
+#[test]
+fn no_token_outlives_the_longest_time_after_the_password() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.longest", "36h"));
+        let mut client = harness.signed_in().await;
+        let ends = "2025-04-24T22:02:42Z";
+        for expected in ["2025-04-24T22:02:41Z", ends, ends] {
+            harness.clock.advance(Duration::from_secs(12 * 60 * 60 - 1));
+            let answer = client.send(renewal()).await;
+            assert_eq!(expires(&answer), expected);
+            client = with_token_in(&client, &answer);
+        }
+        harness.clock.advance(Duration::from_secs(3));
+        assert_eq!(client.send(renewal()).await.status, 401);
+        assert_eq!(client.send(sync()).await.status, 401);
+    });
+}
+
+#[test]
+fn only_a_live_token_is_renewed() {
+    usually(async |harness| {
+        let anonymous = harness.anonymous();
+        let answer = anonymous.send(renewal()).await;
+        assert_eq!(answer.status, 401);
+        let challenge = Some("Bearer realm=\"syncgate\"");
+        assert_eq!(answer.header("www-authenticate"), challenge);
+        let garbage = renewal().field("Authorization", "Bearer x");
+        assert_eq!(anonymous.send(garbage).await.status, 401);
+        let client = harness.signed_in().await;
+        harness.clock.advance(LIFETIME);
+        assert_eq!(client.send(renewal()).await.status, 401);
+    });
+}
+
+#[test]
+fn whose_calls_would_be_refused_gets_no_new_token() {
+    usually(async |harness| {
+        let changes = [
+            ("allow = \"*\"\ndisabled = true", 401),
+            ("allow = \"*\"\nnetworks = [\"192.0.2.0/24\"]", 403),
+            ("allow = \"*\"\nvalid_until = \"2020-01-01T00:00:00Z\"", 403),
+            ("password = \"OTHER\"\nallow = \"*\"", 401),
+        ];
+        for (lines, status) in changes {
+            harness.files().users(&[("till-01", "allow = \"*\"")]);
+            harness.reload();
+            let client = harness.signed_in().await;
+            assert_eq!(client.send(renewal()).await.status, 200);
+            let lines = lines.replace("OTHER", &crate::support::harness::cheap_hash("other"));
+            harness.files().users(&[("till-01", &lines)]);
+            harness.reload();
+            assert_eq!(client.send(renewal()).await.status, status, "{lines}");
+            assert_eq!(client.send(sync()).await.status, status, "{lines}");
+        }
+        harness.files().users(&[("shop-02", "allow = \"*\"")]);
+        harness.reload();
+        assert_eq!(
+            harness
+                .signed_in_as("shop-02")
+                .await
+                .send(renewal())
+                .await
+                .status,
+            200
+        );
+    });
+}
+
+#[test]
+fn a_user_without_any_right_can_renew() {
+    usually(async |harness| {
+        harness.files().users(&[("till-01", "")]);
+        harness.reload();
+        let client = harness.signed_in().await;
+        assert_eq!(client.send(sync()).await.status, 403);
+        assert_eq!(client.send(renewal()).await.status, 200);
+    });
+}
+
+#[test]
+fn it_counts_as_a_request_of_the_user_and_of_the_source() {
+    run(async {
+        for (rate, code) in [
+            ("quotas.user_rate", "user"),
+            ("quotas.source_rate", "source"),
+        ] {
+            let harness = Harness::start(|files| files.set(rate, "3/1m"));
+            let client = harness.signed_in().await;
+            let mut statuses = Vec::new();
+            for _ in 0..4 {
+                statuses.push(client.send(renewal()).await);
+            }
+            let refused = statuses.iter().find(|answer| answer.status == 429);
+            let policy = refused.expect("too many").header("ratelimit-policy");
+            assert!(
+                policy.is_some_and(|policy| policy.contains(code)),
+                "{policy:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn renewed_tokens_count_among_those_of_the_user() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.per_user", 2));
+        let first = harness.signed_in().await;
+        let second = with_token_in(&first, &first.send(renewal()).await);
+        // No room for three: the one that was renewed ends at once.
+        let third = with_token_in(&second, &second.send(renewal()).await);
+        assert_eq!(second.send(sync()).await.status, 401);
+        assert_eq!(third.send(sync()).await.status, 200);
+    });
+}
+
+#[test]
+fn where_it_is_switched_off_the_path_is_not_there() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.renew", false));
+        let client = harness.signed_in().await;
+        assert_eq!(client.send(renewal()).await.status, 404);
+        assert_eq!(client.send(Ask::get("/api/renewToken")).await.status, 404);
+        assert_eq!(client.send(sync()).await.status, 200);
+    });
+}
+
+#[test]
+fn the_path_is_compared_as_that_of_the_login_and_takes_post_alone() {
+    usually(async |harness| {
+        let client = harness.signed_in().await;
+        let lower = Ask::post("/api/renewtoken?x=1").sized("{}");
+        assert_eq!(client.send(lower).await.status, 200);
+        for target in ["/api/renew%54oken", "/api/renewToken/"] {
+            assert_eq!(client.send(Ask::post(target).sized("")).await.status, 404);
+        }
+        let answer = client.send(Ask::get("/api/renewToken")).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+    });
+}
+
+#[test]
+fn a_body_is_not_needed_and_is_bounded() {
+    usually(async |harness| {
+        let client = harness.signed_in().await;
+        let mut connection = client.connect().await;
+        for body in ["", "{}", "anything"] {
+            let ask = client.with_token(Ask::post("/api/renewToken").json(body));
+            assert_eq!(connection.exchange(&ask).await.status, 200);
+        }
+        let large = Ask::post("/api/renewToken").sized(vec![b'x'; 8193]);
+        assert_eq!(client.send(large).await.status, 413);
+        let mut http2 = client.connect_h2().await;
+        let ask = client.with_token(Ask::post("/api/renewToken"));
+        assert_eq!(http2.exchange(&ask).await.status, 200);
+    });
+}
+
+#[test]
+fn a_configuration_whose_renewed_tokens_would_live_shorter_is_refused() {
+    let longest = Harness::refuses_to_start(|files| files.set("tokens.longest", "23h"));
+    assert!(longest.contains("longest = \"23h\""), "{longest}");
+    assert!(longest.contains("renew = false"), "{longest}");
+    let lifetime = Harness::refuses_to_start(|files| files.set("tokens.lifetime", "8d"));
+    assert!(lifetime.contains("lifetime = \"8d\""), "{lifetime}");
+    run(async {
+        let harness = Harness::start(|files| {
+            files.set("tokens.lifetime", "8d");
+            files.set("tokens.renew", false);
+        });
+        let login = Ask::login("till-01", &password("till-01"));
+        assert_eq!(harness.anonymous().send(login).await.status, 200);
+    });
+}
