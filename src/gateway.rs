@@ -40,6 +40,7 @@ use crate::upstream::{BackendCredential, RelayedBody, Upstream};
 use call::Call;
 use contain::{Panicked, poll_contained};
 pub use shared::Shared;
+pub(crate) use tokens::not_kept;
 
 /// One worker's gateway.
 #[derive(Debug)]

@@ -76,6 +76,9 @@ pub enum Refusal {
     /// A right depends on the form, and the body cannot be read for it beyond doubt.
     #[error("the body is refused: {0}")]
     FormRefused(FormViolation),
+    /// The admin interface cannot make out what it is asked.
+    #[error("malformed question to the admin interface: {0}")]
+    AdminMalformed(&'static str),
     /// No such path.
     #[error("no route has this path")]
     NotFound,
@@ -249,9 +252,10 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::MalformedRequest(_) | Self::MalformedBody(_) | Self::MalformedCredentials(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::MalformedRequest(_)
+            | Self::MalformedBody(_)
+            | Self::MalformedCredentials(_)
+            | Self::AdminMalformed(_) => StatusCode::BAD_REQUEST,
             Self::LoginFailed(_) | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::NotAdmitted(_) | Self::PlainHttp => StatusCode::FORBIDDEN,
             Self::FormRefused(FormViolation::FormTooLate) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -309,6 +313,7 @@ impl Refusal {
                 "The form comes too late in the body: send it first, or raise limits.form_lookahead"
             }
             Self::FormRefused(_) => "The body must be one JSON object with the string form",
+            Self::AdminMalformed(_) => "The admin interface does not understand the request",
             Self::NotFound => "No such resource",
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::HeadersTooSlow => "The header section did not arrive in time",
@@ -346,6 +351,7 @@ impl Refusal {
             Self::MalformedRequest(_)
             | Self::MalformedBody(_)
             | Self::MalformedCredentials(_)
+            | Self::AdminMalformed(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
@@ -393,9 +399,9 @@ impl Refusal {
     #[must_use]
     pub fn details(&self) -> String {
         match self {
-            Self::MalformedRequest(reason) | Self::UpstreamMalformed(reason) => {
-                (*reason).to_owned()
-            }
+            Self::MalformedRequest(reason)
+            | Self::UpstreamMalformed(reason)
+            | Self::AdminMalformed(reason) => (*reason).to_owned(),
             Self::MalformedCredentials(error) => error.to_string(),
             Self::LoginFailed(_) => "invalid credentials".to_owned(),
             Self::TokenRefused(fault) => fault.to_string(),
@@ -462,6 +468,7 @@ impl Refusal {
             Self::Forbidden(MissingRight::Form) => "no_right_to_form",
             Self::NotAdmitted(_) => "not_admitted",
             Self::FormRefused(_) => "form_refused",
+            Self::AdminMalformed(_) => "admin_malformed",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::HeadersTooSlow => "headers_too_slow",
@@ -514,6 +521,7 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::NotAdmitted(_)
             | Self::FormRefused(_)
+            | Self::AdminMalformed(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
@@ -609,6 +617,7 @@ mod tests {
             R::MalformedRequest("x"),
             R::MalformedCredentials(CredentialsError::NotAnObject),
             R::FormRefused(FormViolation::MissingForm),
+            R::AdminMalformed("x"),
             R::LoginFailed(LoginFault::UnknownUser),
             R::TooManyAttempts {
                 wait: Duration::from_millis(1),

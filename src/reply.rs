@@ -70,6 +70,11 @@ pub enum Reply {
     },
     /// The admin listener: the gateway serves.
     Healthy,
+    /// The admin interface: what it was asked for.
+    Document {
+        /// In JSON.
+        json: Bytes,
+    },
     /// Plain HTTP that can be repeated over HTTPS.
     RedirectToHttps {
         /// The absolute `https` address of what was asked for.
@@ -78,6 +83,14 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// An answer of the admin interface, of strings, numbers and lists of them.
+    #[must_use]
+    pub(crate) fn document<T: Serialize>(value: &T) -> Self {
+        Self::Document {
+            json: to_json(value),
+        }
+    }
+
     /// The response to send.
     #[must_use]
     pub fn into_response(self, id: &RequestId) -> Response<Bytes> {
@@ -109,6 +122,7 @@ impl Reply {
                 headers.insert(CACHE_CONTROL, ONE_MINUTE);
                 response
             }
+            Self::Document { json } => own(StatusCode::OK, json, id),
             Self::Healthy => {
                 let body = Envelope {
                     success: true,

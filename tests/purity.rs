@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 30] = [
+const PURE: [&str; 32] = [
     "route",
     "refusal",
     "session",
@@ -27,6 +27,8 @@ const PURE: [&str; 30] = [
     "identity/claims",
     "identity/key",
     "identity/settings",
+    "control/admin/question",
+    "control/admin/resource",
     "control/admin/settings",
     "generations",
     "login/guard",

@@ -110,6 +110,12 @@ impl Accounts {
         self.names().intern(name).1.id
     }
 
+    /// The id of a name, if anything was ever known of it: for a name that somebody asks for.
+    #[must_use]
+    pub fn known_id_of(&self, name: &str) -> Option<AccountId> {
+        self.names().ids.get(name).map(|(id, _)| *id)
+    }
+
     /// The name that an id stands for, whether there is still an account of it or not.
     #[must_use]
     pub fn name_of(&self, id: AccountId) -> Option<Arc<str>> {

@@ -129,7 +129,7 @@ async fn forget_body(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 /// Why a store did not do what it was asked.
-fn not_kept(error: StoreError) -> Refusal {
+pub(crate) fn not_kept(error: StoreError) -> Refusal {
     match error {
         StoreError::Full => Refusal::StoreFull,
         StoreError::UserFull { limit } => Refusal::TooManyTokens { limit },

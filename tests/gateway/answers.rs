@@ -207,6 +207,13 @@ async fn clients_faults(gallery: &mut Gallery) {
     gallery.show("PlainHttp", &plain.exchange(&sync()).await);
 }
 
+/// What the admin interface does not take.
+async fn admin_questions(gallery: &mut Gallery) {
+    let harness = Harness::start(|files| files.set("admin.socket", "admin.sock"));
+    let answer = harness.ask_admin(&Ask::get("/tokens?limit=0")).await;
+    gallery.show("AdminMalformed", &answer);
+}
+
 /// What a user has no right to.
 async fn missing_rights(gallery: &mut Gallery) {
     let harness = Harness::start(|files| {
@@ -454,6 +461,7 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
     let mut gallery = Gallery::default();
     run(async {
         clients_faults(&mut gallery).await;
+        admin_questions(&mut gallery).await;
         missing_rights(&mut gallery).await;
         deadlines(&mut gallery).await;
         upstreams_faults(&mut gallery).await;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::client::{Client, Token};
 use super::harness::{Files, NAME, password};
 use super::tls::Identity;
-use super::{Ask, BODY_MARKER, PASSWORD_MARKER, Upstream, within};
+use super::{Answer, Ask, BODY_MARKER, PASSWORD_MARKER, Upstream, within};
 
 pub struct Child {
     pub upstream: Upstream,
@@ -145,6 +145,12 @@ impl Child {
             token: Some(token.expect("a token in the answer")),
             ..client
         }
+    }
+
+    /// Asks the admin interface on its unix socket, `admin.sock` beside the configuration.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn ask_admin(&self, ask: &Ask) -> Answer {
+        super::harness::ask_admin_at(self.files.directory(), ask).await
     }
 
     /// Begins to watch memory: the peak falls to what is resident now, which is returned in KiB.

@@ -14,11 +14,12 @@ use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::server::{Server, StartError};
 use tempfile::TempDir;
+use tokio::net::{TcpStream, UnixStream};
 use toml::{Table, Value};
 
-use super::client::{Client, Token};
+use super::client::{Agreed, Client, Connection, Stream, Token};
 use super::tls::Identity;
-use super::{Ask, PASSWORD_MARKER, Upstream, run};
+use super::{Answer, Ask, PASSWORD_MARKER, Upstream, run};
 
 /// The instant at which a harness's clock stands at first.
 pub const START: &str = "2025-04-23T10:02:42Z";
@@ -284,6 +285,20 @@ impl Harness {
         self.server.as_ref().and_then(Server::admin)
     }
 
+    /// Asks the admin interface on its unix socket, `admin.sock` beside the configuration.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn ask_admin(&self, ask: &Ask) -> Answer {
+        ask_admin_at(self.files.directory(), ask).await
+    }
+
+    /// Asks the admin interface at its TCP address.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn ask_admin_over_tcp(&self, ask: &Ask) -> Answer {
+        let address = self.admin().expect("an admin address");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        admin_connection(stream).exchange(ask).await
+    }
+
     /// Where it listens for plain HTTP.
     pub fn plain_addresses(&self) -> &[SocketAddr] {
         &self.http
@@ -350,6 +365,19 @@ impl Drop for Harness {
             );
         }
     }
+}
+
+/// What an admin interface answers whose socket is `admin.sock` in this directory.
+#[allow(dead_code, reason = "another test binary asks for it")]
+pub async fn ask_admin_at(directory: &Path, ask: &Ask) -> Answer {
+    let path = directory.join("admin.sock");
+    let stream = UnixStream::connect(path).await.expect("an admin socket");
+    admin_connection(stream).exchange(ask).await
+}
+
+#[allow(dead_code, reason = "another test binary asks for it")]
+fn admin_connection(stream: impl Stream + 'static) -> Connection {
+    Connection::new(Box::new(stream), "admin", Agreed::default())
 }
 
 fn write_users(directory: &Path, users: &[(&str, &str)]) {

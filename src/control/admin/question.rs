@@ -1,0 +1,181 @@
+//! Pure: what the questions to the admin interface say beside their path.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::clock::UnixSeconds;
+use crate::token::TokenId;
+
+/// Which part of which list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Of this user alone.
+    pub(super) user: Option<String>,
+    /// What comes after this one.
+    pub(super) after: Option<TokenId>,
+    /// At most so many.
+    pub(super) limit: usize,
+}
+
+impl Page {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse(query: &str) -> Result<Self, &'static str> {
+        let (mut user, mut after, mut limit) = (None, None, None);
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let again = match &*key {
+                "user" => user.replace(value.into_owned()).is_some(),
+                "after" => {
+                    let id = value.parse().map_err(|_| "after is the id of a token")?;
+                    after.replace(id).is_some()
+                }
+                "limit" => {
+                    let number = value
+                        .parse()
+                        .ok()
+                        .filter(|number| (1..=MOST).contains(number));
+                    limit.replace(number.ok_or(LIMIT)?).is_some()
+                }
+                _ => return Err("the parameters here are user, after and limit"),
+            };
+            if again {
+                return Err("a parameter occurs twice");
+            }
+        }
+        Ok(Self {
+            user,
+            after,
+            limit: limit.unwrap_or(USUAL),
+        })
+    }
+}
+
+/// Whose tokens shall end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Those of a user.
+    User(String),
+    /// Those issued before this moment.
+    Before(UnixSeconds),
+    /// All.
+    All,
+}
+
+impl Wanted {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, &'static str> {
+        let body: Body = serde_json::from_slice(body).map_err(|_| ONE_OF_THEM)?;
+        match body {
+            Body {
+                user: Some(name),
+                before: None,
+                all: None,
+            } => Ok(Self::User(name)),
+            Body {
+                user: None,
+                before: Some(text),
+                all: None,
+            } => {
+                let moment: Timestamp = text.parse().map_err(|_| TIME)?;
+                whole_seconds(moment).map(Self::Before).ok_or(TIME)
+            }
+            Body {
+                user: None,
+                before: None,
+                all: Some(true),
+            } => Ok(Self::All),
+            Body { .. } => Err(ONE_OF_THEM),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    user: Option<String>,
+    before: Option<String>,
+    all: Option<bool>,
+}
+
+/// The next whole second: what was issued within a second counts as issued at its beginning, and a
+/// moment in its middle means those too that may have come before it.
+fn whole_seconds(moment: Timestamp) -> Option<UnixSeconds> {
+    let more = i64::from(moment.subsec_nanosecond() > 0);
+    let seconds = u32::try_from(moment.as_second() + more).ok()?;
+    Some(UnixSeconds::new(seconds))
+}
+
+/// The most that are listed at once.
+const MOST: usize = 1000;
+/// How many are listed where nothing else is asked for.
+const USUAL: usize = 100;
+const LIMIT: &str = "limit is a number from 1 to 1000";
+const ONE_OF_THEM: &str = "the body is an object with one of user, before, and all, which is true";
+const TIME: &str = "before is a time as in 2026-01-31T18:00:00Z, from 1970 to 2106";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(user: Option<&str>, after: Option<&str>, limit: usize) -> Page {
+        Page {
+            user: user.map(str::to_owned),
+            after: after.map(|id| id.parse().unwrap()),
+            limit,
+        }
+    }
+
+    #[test]
+    fn pages() {
+        let id = "0123456789abcdef0123";
+        let all = format!("limit=1000&after={id}&user=a%2Bb%40c");
+        let cases = [
+            ("", Ok(page(None, None, 100))),
+            (&all, Ok(page(Some("a+b@c"), Some(id), 1000))),
+            ("limit=0", Err(LIMIT)),
+            ("limit=1001", Err(LIMIT)),
+            ("limit=-1", Err(LIMIT)),
+            ("limit=", Err(LIMIT)),
+            ("after=x", Err("after is the id of a token")),
+            ("user=a&user=b", Err("a parameter occurs twice")),
+            (
+                "User=a",
+                Err("the parameters here are user, after and limit"),
+            ),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(Page::parse(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_shall_end_is_said_in_one_way() {
+        let before = |second| Ok(Wanted::Before(UnixSeconds::new(second)));
+        let cases = [
+            (r#"{"user":"till-01"}"#, Ok(Wanted::User("till-01".into()))),
+            (r#"{"all":true}"#, Ok(Wanted::All)),
+            (r#"{"before":"1970-01-01T00:00:07Z"}"#, before(7)),
+            (r#"{"before":"1970-01-01T02:00:07+02:00"}"#, before(7)),
+            (r#"{"before":"1970-01-01T00:00:07.001Z"}"#, before(8)),
+            (r#"{"before":"1969-12-31T23:59:59Z"}"#, Err(TIME)),
+            (r#"{"before":"2107-01-01T00:00:00Z"}"#, Err(TIME)),
+            (r#"{"before":"yesterday"}"#, Err(TIME)),
+            (r#"{"before":"2026-01-31"}"#, Err(TIME)),
+            (r#"{"all":false}"#, Err(ONE_OF_THEM)),
+            (r#"{"all":true,"user":"till-01"}"#, Err(ONE_OF_THEM)),
+            (r#"{"all":true,"all":true}"#, Err(ONE_OF_THEM)),
+            (r#"{"everything":true}"#, Err(ONE_OF_THEM)),
+            ("{}", Err(ONE_OF_THEM)),
+            ("[]", Err(ONE_OF_THEM)),
+            ("", Err(ONE_OF_THEM)),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(Wanted::parse(body.as_bytes()), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Pure: what the admin interface has, and for whom.
+
+use http::Method;
+
+use crate::token::TokenId;
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resource {
+    /// Whether the gateway serves.
+    Health,
+    /// The keys that verify signed identities.
+    KeySet,
+    /// The live tokens.
+    Tokens,
+    /// One of them.
+    Token(TokenId),
+    /// The end of many of them.
+    Revocation,
+}
+
+impl Resource {
+    /// The one at a path, which is compared byte for byte.
+    pub(super) fn find(path: &str) -> Option<Self> {
+        match path {
+            "/health" => Some(Self::Health),
+            "/.well-known/jwks.json" => Some(Self::KeySet),
+            "/tokens" => Some(Self::Tokens),
+            "/tokens/revoke" => Some(Self::Revocation),
+            _ => {
+                let id = path.strip_prefix("/tokens/")?;
+                id.parse().ok().map(Self::Token)
+            }
+        }
+    }
+
+    /// Whether whoever reaches the interface may have the answer. What is not is there on the unix
+    /// socket alone.
+    pub(super) fn is_for_everybody(self) -> bool {
+        match self {
+            Self::Health | Self::KeySet => true,
+            Self::Tokens | Self::Token(_) | Self::Revocation => false,
+        }
+    }
+
+    pub(super) fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Health | Self::KeySet | Self::Tokens => &[Method::GET, Method::HEAD],
+            Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
+            Self::Revocation => &[Method::POST],
+        }
+    }
+
+    pub(super) fn takes_body(self) -> bool {
+        match self {
+            Self::Revocation => true,
+            Self::Health | Self::KeySet | Self::Tokens | Self::Token(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123";
+
+    /// As the description calls it. The match makes a new one come by here.
+    fn path_of(resource: Resource) -> &'static str {
+        match resource {
+            Resource::Health => "/health",
+            Resource::KeySet => "/.well-known/jwks.json",
+            Resource::Tokens => "/tokens",
+            Resource::Token(_) => "/tokens/{id}",
+            Resource::Revocation => "/tokens/revoke",
+        }
+    }
+
+    fn all() -> Vec<Resource> {
+        vec![
+            Resource::Health,
+            Resource::KeySet,
+            Resource::Tokens,
+            Resource::Token(ID.parse().unwrap()),
+            Resource::Revocation,
+        ]
+    }
+
+    #[test]
+    fn the_description_has_every_path_and_method_and_no_other() {
+        let text = include_str!("../../../docs/admin.openapi.json");
+        let description: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, item) in description["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                if ["get", "post", "delete"].contains(&method.as_str()) {
+                    described.insert(format!("{} {path}", method.to_ascii_uppercase()));
+                } else {
+                    assert_eq!(method, "parameters", "{path}");
+                }
+            }
+        }
+        let mut routed = BTreeSet::new();
+        for resource in all() {
+            let path = path_of(resource);
+            assert_eq!(Resource::find(&path.replace("{id}", ID)), Some(resource));
+            // HEAD goes with GET.
+            for method in resource.methods().iter().filter(|it| **it != Method::HEAD) {
+                routed.insert(format!("{method} {path}"));
+            }
+            let item = &description["paths"][path];
+            let post = !item["post"]["requestBody"].is_null();
+            assert_eq!(post, resource.takes_body(), "{path}");
+            for method in ["get", "post", "delete"] {
+                let Some(operation) = item.get(method) else {
+                    continue;
+                };
+                let alone = operation["description"]
+                    .as_str()
+                    .is_some_and(|text| text.contains("On the unix socket alone."));
+                assert_eq!(alone, !resource.is_for_everybody(), "{method} {path}");
+            }
+        }
+        assert_eq!(routed, described);
+    }
+
+    #[test]
+    fn a_path_is_compared_byte_for_byte() {
+        for path in [
+            "",
+            "/",
+            "/HEALTH",
+            "/tokens/",
+            "/Tokens",
+            "/tokens/0123456789abcdef012",
+            "/tokens/0123456789abcdef0123/",
+            "/tokens/%30123456789abcdef0123",
+        ] {
+            assert_eq!(Resource::find(path), None, "{path}");
+        }
+    }
+}

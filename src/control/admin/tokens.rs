@@ -1,0 +1,148 @@
+//! The live tokens, seen and taken back. Looks at every token there is; runs on the thread of the
+//! admin interface alone.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::question::{Page, Wanted};
+use crate::clock::UnixSeconds;
+use crate::gateway::{Shared, not_kept};
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request_id::RequestId;
+use crate::session::End;
+use crate::store::{Selection, TokenInfo};
+use crate::token::TokenId;
+
+/// A page of the live tokens.
+pub(super) fn list(shared: &Shared, page: &Page) -> Reply {
+    let account = match &page.user {
+        None => None,
+        Some(name) => match shared.accounts.known_id_of(name) {
+            Some(account) => Some(account),
+            None => return Reply::document(&List::default()),
+        },
+    };
+    let now = shared.clock.now().seconds();
+    // One more tells whether there is another page.
+    let mut found = shared.tokens.list(account, page.after, page.limit + 1, now);
+    let more = found.len() > page.limit;
+    found.truncate(page.limit);
+    let next = found
+        .last()
+        .filter(|_| more)
+        .map(|last| last.id.to_string());
+    let tokens = found.iter().map(|token| Shown::of(token, shared)).collect();
+    Reply::document(&List { tokens, next })
+}
+
+/// One of them.
+pub(super) fn show(shared: &Shared, id: TokenId) -> Option<Reply> {
+    let found = shared.tokens.info(id, shared.clock.now().seconds())?;
+    Some(Reply::document(&Shown::of(&found, shared)))
+}
+
+/// That so many were ended.
+pub(super) fn revoked(revoked: usize) -> Reply {
+    Reply::document(&Revoked { revoked })
+}
+
+/// Ends the tokens that are wanted to end.
+///
+/// # Errors
+/// When the store cannot keep it.
+pub(super) async fn revoke_wanted(
+    shared: &Arc<Shared>,
+    id: &RequestId,
+    wanted: &Wanted,
+) -> Result<usize, Refusal> {
+    match wanted {
+        Wanted::User(name) => match shared.accounts.known_id_of(name) {
+            Some(account) => {
+                let of_user = format!("those of the user {name:?}");
+                revoke(shared, id, Selection::OfUser(account), &of_user).await
+            }
+            None => Ok(0),
+        },
+        Wanted::Before(moment) => {
+            let before = format!("those issued before {}", moment.timestamp());
+            revoke(shared, id, Selection::IssuedBefore(*moment), &before).await
+        }
+        Wanted::All => revoke(shared, id, Selection::All, "all").await,
+    }
+}
+
+/// Ends tokens and says so in the log. What was begun is done, whether its client waits or not.
+///
+/// # Errors
+/// When the store cannot keep it.
+pub(super) async fn revoke(
+    shared: &Arc<Shared>,
+    id: &RequestId,
+    selection: Selection,
+    which: &str,
+) -> Result<usize, Refusal> {
+    let (shared, id, which) = (Arc::clone(shared), id.clone(), which.to_owned());
+    let revocation = tokio::task::spawn_local(async move {
+        let now = shared.clock.now();
+        let ended = shared.tokens.end(&selection, End::Revoked, now).await;
+        match (&ended, selection) {
+            (Ok(revoked), Selection::One(token)) => {
+                tracing::info!(%id, which, %token, revoked, "tokens were revoked");
+            }
+            (Ok(revoked), Selection::OfUser(_) | Selection::IssuedBefore(_) | Selection::All) => {
+                tracing::info!(%id, which, revoked, "tokens were revoked");
+            }
+            (Err(error), _) => {
+                tracing::error!(%id, which, %error, "tokens could not be revoked");
+            }
+        }
+        ended
+    });
+    let ended = revocation.await.map_err(|_| Refusal::Panicked)?;
+    ended.map_err(not_kept)
+}
+
+/// What can be known of a token: enough to find a leaked one, and nothing to log in with.
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    user: Option<String>,
+    issued: String,
+    authenticated: String,
+    expires: String,
+    last_used: Option<String>,
+    source: String,
+    requests: u32,
+}
+
+impl Shown {
+    fn of(token: &TokenInfo, shared: &Shared) -> Self {
+        let session = token.session;
+        let name = shared.accounts.name_of(session.account());
+        let text = |moment: UnixSeconds| moment.timestamp().to_string();
+        Self {
+            id: token.id.to_string(),
+            user: name.map(|name| name.to_string()),
+            issued: text(session.issued()),
+            authenticated: text(session.authenticated()),
+            expires: text(session.expires()),
+            last_used: token.last_used.map(text),
+            source: session.source().to_string(),
+            requests: token.requests,
+        }
+    }
+}
+
+#[derive(Serialize, Default)]
+struct List {
+    tokens: Vec<Shown>,
+    /// Where the next page begins, if there is one.
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    revoked: usize,
+}
