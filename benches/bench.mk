@@ -5,7 +5,7 @@ SECONDS ?= 4
 PINGORA ?= 0
 RT ?= auto
 
-.PHONY: bench bench-quick bench-check
+.PHONY: bench bench-quick bench-growth bench-check
 
 bench:
 	python3 benches/side_by_side/bench.py --scenarios "$(SCENARIOS)" --peers "$(PEERS)" \
@@ -14,6 +14,11 @@ bench:
 # The first figure, in about a minute once everything is built.
 bench-quick:
 	$(MAKE) bench SCENARIOS=small PEERS="syncgate nginx haproxy"
+
+# How costs grow: make bench-growth [AXES="tokens sweep"]
+bench-growth:
+	python3 benches/side_by_side/growth.py --axes "$(AXES)" --rounds $(ROUNDS) \
+	    --seconds $(SECONDS) --real-time $(RT) $(BENCH_ARGS)
 
 # Format, lints and tests of the bench's own programs.
 bench-check: export CARGO_TARGET_DIR = $(CURDIR)/target/bench/build

@@ -202,6 +202,9 @@ class Syncgate(Peer):
     shows = "access records on"
     access = "true"
     allow = '"*"'
+    lifetime = "24h"
+    more_users = 0
+    more_routes = 0
 
     def path(self):
         return self.bench.syncgate
@@ -232,9 +235,20 @@ class Syncgate(Peer):
         ).stdout.strip()
         users = self.run / "users.toml"
         users.touch(mode=0o600)
-        users.write_text(f'[users.bench]\npassword = "{hashed}"\nallow = {self.allow}\n')
+        names = ["bench", *(f"user-{number}" for number in range(self.more_users))]
+        user = f'password = "{hashed}"\nallow = {self.allow}\n'
+        users.write_text("".join(f"[users.{name}]\n{user}" for name in names))
         self.password = password
-        config = self.fill("syncgate.toml", "syncgate.toml", url=self.url(), access=self.access)
+        paths = [f"/api/Other{number}" for number in range(self.more_routes)]
+        if paths:
+            paths.append("/api/SyncData")
+        config = self.fill(
+            *("syncgate.toml", "syncgate.toml"),
+            url=self.url(),
+            access=self.access,
+            lifetime=self.lifetime,
+            more="".join(f'\n[[routes]]\npath = "{path}"\n' for path in paths),
+        )
         return [self.path(), "run", "--config", config]
 
     def started(self):
@@ -252,12 +266,13 @@ class Syncgate(Peer):
         say(f"{self.name} holds {self.logins} tokens from real logins{why}")
         self.shows = f"{type(self).shows}, {self.logins:,} tokens from real logins"
 
-    def log_in(self, deadline):
+    def log_in(self, deadline, most=None):
+        most = most or len(self.bench.tokens)
         context = ssl._create_unverified_context()
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context)
         body = json.dumps({"username": "bench", "password": self.password})
         headers = {"Content-Type": "application/json"}
-        while time.monotonic() < deadline and self.logins < len(self.bench.tokens):
+        while time.monotonic() < deadline and self.logins < most:
             connection.request("POST", "/api/getToken", body, headers)
             reply = connection.getresponse()
             text = reply.read()
