@@ -180,6 +180,7 @@ fn init_writes_what_check_finds_in_order_and_overwrites_nothing() {
     for file in ["users.toml", "certs/server.key"] {
         assert_eq!(mode(&gateway.join(file)), 0o600, "{file}");
     }
+    assert_eq!(mode(&gateway.join("run")), 0o700);
     let check = syncgate(here, &["check", "--config", "new/gateway/config.toml"]);
     assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
     assert!(

@@ -172,6 +172,22 @@ fn paths_are_relative_to_the_file_and_must_exist() {
     );
     let socket = directory.path().join("erp.sock");
     assert_eq!(config.upstream.url, UpstreamUrl::Unix(socket));
+
+    fs::write(&file, "admin.socket = \"run/admin.sock\"").unwrap();
+    let report = config::load(&file).unwrap_err().to_string();
+    let folder = shown("run");
+    assert!(
+        report.contains(&format!("there is no folder {folder}")),
+        "{report}"
+    );
+    assert!(
+        report.contains(&format!("mkdir -m 700 '{folder}'")),
+        "{report}"
+    );
+    fs::create_dir(directory.path().join("run")).unwrap();
+    let config = Config::load(&file).unwrap();
+    let socket = directory.path().join("run/admin.sock");
+    assert_eq!(config.admin.socket, Some(socket));
 }
 
 #[test]

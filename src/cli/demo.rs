@@ -63,7 +63,7 @@ impl DemoCommand {
         print(introduction.as_bytes())?;
         let shown = round_trip(address, &certificate, &password).map_err(Failure::other)?;
         print(shown.as_bytes())?;
-        print(instructions(address, &certificate, &password).as_bytes())?;
+        print(instructions(address, &certificate, &users, &password).as_bytes())?;
         serve_until_stopped(server).map_err(Failure::other)
     }
 
@@ -85,6 +85,7 @@ impl DemoCommand {
         let mut config = Config::default();
         config.listen.https = vec![self.listen.into()];
         config.accounts.file.clone_from(&users.file);
+        config.admin.socket = Some(users.directory.join(SOCKET));
         if let Some(pair) = config.tls.certificates.first_mut() {
             pair.certificate.clone_from(&certificate.certificate);
             pair.key.clone_from(&certificate.key);
@@ -96,10 +97,11 @@ impl DemoCommand {
 }
 
 /// The account file of one run, in a directory that only its owner can look into and that goes with
-/// the run.
+/// the run; in it too the admin socket, and a configuration that says where it is.
 struct Users {
     directory: PathBuf,
     file: PathBuf,
+    config: PathBuf,
 }
 
 impl Users {
@@ -108,6 +110,7 @@ impl Users {
         DirBuilder::new().mode(0o700).create(&directory)?;
         let users = Self {
             file: directory.join("users.toml"),
+            config: directory.join("config.toml"),
             directory,
         };
         let hash = hash_password(&Password::new(password.to_owned())).map_err(io::Error::other)?;
@@ -118,6 +121,7 @@ impl Users {
             .mode(0o600)
             .open(&users.file)?;
         writeln!(file, "[users.{USER}]\npassword = \"{hash}\"\nallow = \"*\"")?;
+        fs::write(&users.config, format!("[admin]\nsocket = \"{SOCKET}\"\n"))?;
         Ok(users)
     }
 }
@@ -156,8 +160,14 @@ fn token_in(answer: &str) -> io::Result<String> {
     }
 }
 
-fn instructions(address: SocketAddr, certificate: &Written, password: &str) -> String {
+fn instructions(
+    address: SocketAddr,
+    certificate: &Written,
+    users: &Users,
+    password: &str,
+) -> String {
     let port = address.port();
+    let config = shown_path(&users.config);
     let ca = shown_path(&certificate.certificate);
     format!(
         "Try it yourself, in another terminal:\n\n\
@@ -170,6 +180,9 @@ fn instructions(address: SocketAddr, certificate: &Written, password: &str) -> S
          -d '{BATCH}'\n\n\
          The same without the token is refused:\n\n\
          curl -i --cacert {ca} https://localhost:{port}/api/SyncData -d '{{}}'\n\n\
+         See the tokens, and take them back:\n\n\
+         syncgate tokens list --config {config}\n\
+         syncgate tokens revoke --all --config {config}\n\n\
          Every request leaves a line below. Ctrl-C stops.\n\n",
     )
 }
@@ -194,4 +207,5 @@ fn random_text() -> io::Result<String> {
 }
 
 const USER: &str = "demo";
+const SOCKET: &str = "admin.sock";
 const BATCH: &str = r#"{"form":"setCustomer","data":[{"code":"C-1","name":"Ada"}]}"#;

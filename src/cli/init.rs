@@ -1,7 +1,8 @@
 //! `syncgate init`.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -20,7 +21,8 @@ use crate::upstream::{UpstreamSection, UpstreamUrl};
 /// Write a first configuration, a first user and a development certificate
 ///
 /// Asks for the address of the backend and for the first user, unless they are given. Writes
-/// config.toml, users.toml, certs/server.pem and certs/server.key, and overwrites nothing.
+/// config.toml, users.toml, certs/server.pem and certs/server.key, makes the folder run for the admin
+/// socket, and overwrites nothing.
 #[derive(Debug, Args)]
 pub(super) struct InitCommand {
     /// Where the backend listens: http://host:port or unix:/path
@@ -74,6 +76,7 @@ impl InitCommand {
         AccountFile::new(&place.users, None)
             .add(&user, &hash, &NewRights::Everything)
             .map_err(Failure::other)?;
+        place.make_folder_of_socket()?;
         // The configuration comes last: where it is, all it names is.
         place.write_configuration(&upstream)?;
         config::load(&place.config)?;
@@ -176,6 +179,8 @@ struct Place {
     config: PathBuf,
     users: PathBuf,
     certificate: Written,
+    /// The folder of the admin socket.
+    run: PathBuf,
 }
 
 impl Place {
@@ -185,6 +190,7 @@ impl Place {
             config: directory.join("config.toml"),
             users: directory.join("users.toml"),
             certificate: Written::in_directory(&directory.join("certs")),
+            run: directory.join("run"),
         }
     }
 
@@ -218,6 +224,16 @@ impl Place {
                 path: directory,
                 cause,
             })),
+        }
+    }
+
+    fn make_folder_of_socket(&self) -> Result<(), Failure> {
+        match DirBuilder::new().mode(0o700).create(&self.run) {
+            Err(cause) if !self.run.is_dir() => Err(Failure::other(InitError::Write {
+                path: self.run.clone(),
+                cause,
+            })),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -309,6 +325,10 @@ url = {url}
 # Who may log in; `syncgate user` edits this file.
 file = \"users.toml\"
 
+[admin]
+# A unix socket for `syncgate tokens`, which shows and revokes tokens. Its folder holds nothing else.
+socket = \"run/admin.sock\"
+
 # What is forwarded: every path has a [[routes]] of its own.
 [[routes]]
 path = \"/api/SyncData\"
@@ -331,7 +351,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn what_is_written_is_the_default_but_for_the_backend() {
+    fn what_is_written_is_the_default_but_for_the_backend_and_the_admin_socket() {
         for url in [
             "http://erp.example:81",
             "unix:/run/a \"b\"\\c.sock",
@@ -341,6 +361,7 @@ mod tests {
             let loaded = config::parse("config.toml", &configuration(&url)).unwrap();
             let mut expected = Config::default();
             expected.upstream.url = url;
+            expected.admin.socket = Some("run/admin.sock".into());
             assert_eq!(loaded.config, expected);
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what becomes of failures. One file per command.
 
 mod account_file;
+mod admin_client;
 mod check;
 mod demo;
 mod demo_client;
@@ -15,6 +16,8 @@ mod password;
 mod run;
 mod selftest;
 mod signals;
+mod token_list;
+mod tokens;
 mod user;
 mod user_list;
 mod user_rights;
@@ -63,6 +66,7 @@ enum Command {
     Run(run::RunCommand),
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
+    Tokens(tokens::TokensCommand),
     Hash(hash::HashCommand),
     IdentityKey(identity_key::IdentityKeyCommand),
     Completions(CompletionsCommand),
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),
+        Command::Tokens(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::IdentityKey(command) => command.run(),
         Command::Completions(command) => command.run(),

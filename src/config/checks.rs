@@ -91,6 +91,15 @@ pub(super) fn files(config: &Config, document: &mut Document<'_>) {
         let remedy = "`syncgate identity-key --public FILE` prints the public half of a key";
         file(document, &key, path, remedy);
     }
+    if let Some(folder) = config.admin.socket.as_deref().and_then(Path::parent)
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        let folder = folder.display();
+        let problem = Problem::error(format!("there is no folder {folder}"))
+            .remedy(format!("run: mkdir -m 700 '{folder}'"));
+        report(document, &["admin", "socket"].map(Step::Key), problem);
+    }
     if let UpstreamUrl::Unix(path) = &config.upstream.url
         && path.is_dir()
     {

@@ -41,4 +41,5 @@ mod shutdown;
 mod support;
 mod tls;
 mod tokens;
+mod tokens_command;
 mod upstream;

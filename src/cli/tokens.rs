@@ -1,0 +1,209 @@
+//! `syncgate tokens ...`: the live tokens of the running gateway, seen and taken back.
+
+use clap::{ArgGroup, Args, Subcommand};
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::account_file::say;
+use super::admin_client::{AdminAnswer, AdminClient};
+use super::failure::Failure;
+use super::token_list::{self, Listed};
+use super::{ConfigFile, print};
+use crate::token::TokenId;
+
+/// See and revoke the live tokens of the running gateway
+///
+/// Asks it through the unix socket that the configuration names in `[admin] socket`, as the user that
+/// syncgate runs as or as root. Tokens go by their public ids, which nobody can log in with; what a
+/// client was given is never shown.
+#[derive(Debug, Args)]
+pub(super) struct TokensCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    List(List),
+    Show(Show),
+    Revoke(Revoke),
+}
+
+/// List the live tokens
+///
+/// When each was issued, when it ends, when and how often it was used since the gateway was started,
+/// where its login came from, and whose it is.
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Only those of this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show what is known of one live token
+///
+/// Exit status 1 if there is none of that id.
+#[derive(Debug, Args)]
+struct Show {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Its public id, as `list` shows it
+    #[arg(value_name = "ID")]
+    id: TokenId,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Revoke tokens: one, those of a user, those issued before a time, or all
+///
+/// Holds from the next request on; requests under way finish. Whoever has the password can log in
+/// again: `syncgate user disable` and `passwd` see to that. Exit status 1 if there is no token of the
+/// id; that a user has none, or that none is so old, is no failure.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["id", "user", "before", "all"])))]
+struct Revoke {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The public id of a token, as `list` shows it
+    #[arg(value_name = "ID")]
+    id: Option<TokenId>,
+    /// All of this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// All that were issued before this time, such as 2026-01-31T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    before: Option<Timestamp>,
+    /// All there are: every client has to log in again
+    #[arg(long)]
+    all: bool,
+    /// Say on standard output, as JSON, how many there were
+    #[arg(long)]
+    json: bool,
+}
+
+impl TokensCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        match &self.action {
+            Action::List(command) => command.run(),
+            Action::Show(command) => command.run(),
+            Action::Revoke(command) => command.run(),
+        }
+    }
+}
+
+impl List {
+    fn run(&self) -> Result<(), Failure> {
+        let client = AdminClient::of(&self.config)?;
+        let mut after = None;
+        let mut listed = match self.json {
+            true => Listed::json(),
+            false => Listed::table(),
+        };
+        loop {
+            let target = self.target(after.as_deref());
+            let page = done(client.ask(&Method::GET, &target, None)?)?;
+            let tokens = page["tokens"].as_array().map_or(&[][..], Vec::as_slice);
+            print(listed.page(tokens).as_bytes())?;
+            match page["next"].as_str() {
+                Some(next) => after = Some(next.to_owned()),
+                None => break,
+            }
+        }
+        if listed.is_empty() && !self.json {
+            match &self.user {
+                Some(user) => say(&format!("`{user}` has no live tokens.")),
+                None => say("There are no live tokens."),
+            }
+        }
+        print(listed.end().as_bytes())
+    }
+
+    fn target(&self, after: Option<&str>) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", "1000");
+        if let Some(user) = &self.user {
+            query.append_pair("user", user);
+        }
+        if let Some(after) = after {
+            query.append_pair("after", after);
+        }
+        format!("/tokens?{}", query.finish())
+    }
+}
+
+impl Show {
+    fn run(&self) -> Result<(), Failure> {
+        let client = AdminClient::of(&self.config)?;
+        let target = format!("/tokens/{}", self.id);
+        let found = client.ask(&Method::GET, &target, None)?;
+        let AdminAnswer::Done(token) = found else {
+            return Err(no_such(self.id));
+        };
+        let shown = match self.json {
+            true => format!("{token:#}\n"),
+            false => token_list::one(&token),
+        };
+        print(shown.as_bytes())
+    }
+}
+
+impl Revoke {
+    fn run(&self) -> Result<(), Failure> {
+        let client = AdminClient::of(&self.config)?;
+        let answer = match (self.id, &self.user, self.before) {
+            (Some(id), ..) => {
+                let target = format!("/tokens/{id}");
+                match client.ask(&Method::DELETE, &target, None)? {
+                    AdminAnswer::Done(value) => value,
+                    AdminAnswer::NotFound => return Err(no_such(id)),
+                }
+            }
+            (None, Some(user), _) => revoke(&client, &json!({ "user": user }))?,
+            (None, None, Some(moment)) => {
+                revoke(&client, &json!({ "before": moment.to_string() }))?
+            }
+            (None, None, None) => revoke(&client, &json!({ "all": self.all }))?,
+        };
+        match answer["revoked"].as_u64() {
+            Some(0) => say("There were none to revoke."),
+            Some(1) => say("Revoked 1 token. It is refused from now on."),
+            Some(count) => say(&format!(
+                "Revoked {count} tokens. They are refused from now on."
+            )),
+            None => return Err(Failure::other(NO_SENSE)),
+        }
+        match self.json {
+            true => print(format!("{answer:#}\n").as_bytes()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn revoke(client: &AdminClient, which: &Value) -> Result<Value, Failure> {
+    done(client.ask(&Method::POST, "/tokens/revoke", Some(which))?)
+}
+
+fn done(answer: AdminAnswer) -> Result<Value, Failure> {
+    match answer {
+        AdminAnswer::Done(value) => Ok(value),
+        AdminAnswer::NotFound => Err(Failure::other(NO_SENSE)),
+    }
+}
+
+fn no_such(id: TokenId) -> Failure {
+    Failure::other(format!("there is no live token {id}"))
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse()
+        .map_err(|_| "write date, time and offset, for example 2026-01-31T18:00:00Z".to_owned())
+}
+
+const NO_SENSE: &str = "the gateway answers as none of this version does; is it of another?";
