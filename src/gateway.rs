@@ -35,7 +35,7 @@ use crate::response_body::{Recording, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
-use crate::upstream::{BackendCredential, RelayedBody, Upstream};
+use crate::upstream::{Answered, BackendCredential, Upstream};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -54,7 +54,7 @@ pub struct Gateway {
 /// What a request gets when nothing refused it.
 enum Answer {
     Own(Reply),
-    Relayed(Response<RelayedBody>),
+    Relayed(Answered),
 }
 
 impl Gateway {
@@ -153,10 +153,9 @@ impl Gateway {
         };
         let id = call.recording.record.id.clone();
         let mut response = match answer {
-            Ok(Answer::Relayed(response)) => {
-                let (parts, body) = response.into_parts();
-                let recording = call.recording.answered(parts.status, true);
-                reply::relay(parts, ResponseBody::relayed(body, deadline, recording))
+            Ok(Answer::Relayed(Answered { head, body })) => {
+                let recording = call.recording.answered(head.status, true);
+                reply::relay_head(head, ResponseBody::relayed(body, deadline, recording))
             }
             Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.recording),
             Err(refusal) => self.refuse(call, &refusal, version, waits).await,
@@ -204,7 +203,7 @@ impl Gateway {
         call: &mut Call<'_>,
         route: &Route,
         parts: Parts,
-    ) -> Result<Response<RelayedBody>, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
         let session = self.shared.tokens.find(token.digest(), call.now);
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
@@ -250,9 +249,9 @@ impl Gateway {
         };
         let sent = Instant::now();
         let body = call.take_body();
-        let response = self.upstream.forward(permit, &identity, body).await;
+        let answered = self.upstream.forward(permit, &identity, body).await;
         call.recording.record.upstream = Some(sent.elapsed());
-        response.map_err(|unanswered| {
+        answered.map_err(|unanswered| {
             call.body = unanswered.unsent;
             unanswered.refusal
         })

@@ -20,6 +20,7 @@ use crate::login::body::CredentialsError;
 use crate::session::{Absent, End};
 use crate::token::MalformedToken;
 use crate::traffic::Exceeded;
+use crate::upstream::UpstreamBreak;
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -132,7 +133,7 @@ pub enum Refusal {
     UpstreamConnectTimeout,
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream broke off before it answered")]
-    UpstreamBroke(#[source] hyper::Error),
+    UpstreamBroke(#[source] UpstreamBreak),
     /// The upstream's answer is not valid HTTP.
     #[error("the upstream's answer is malformed: {0}")]
     UpstreamMalformed(&'static str),

@@ -16,6 +16,7 @@ use crate::clock::{UnixMillis, UnixSeconds};
 use crate::refusal::{Refusal, TokenFault};
 use crate::request_id::RequestId;
 use crate::token::IssuedToken;
+use crate::upstream::response_head::ResponseHead;
 
 /// `[answers]`: what the gateway's own answers tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +279,19 @@ impl Quota {
 #[must_use]
 pub fn closing<B>(mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(CONNECTION, CLOSE);
+    response
+}
+
+/// The upstream's answer, with its own reason where that is not the usual one.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn relay_head<B>(head: ResponseHead, body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
     response
 }
 

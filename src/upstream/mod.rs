@@ -1,31 +1,46 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
 pub mod body;
+mod connection;
 mod credential;
+mod exchange;
 mod form_watch;
+pub mod framing;
 pub mod headers;
 mod pool;
 mod relayed;
+mod request_head;
+pub mod response_head;
+mod sending;
 mod settings;
+mod stream;
+mod upload;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use tokio::time::{Instant, sleep_until};
+use http::{HeaderValue, Method};
+use http_body::Body as _;
+use tokio::time::Instant;
 
 use crate::access::permit::Authorized;
 use crate::refusal::Refusal;
 use body::{RequestBody, Transfer};
+use connection::Connection;
+use exchange::{Exchange, Failure, Sent};
 use headers::Identity;
 use pool::Pool;
+use relayed::AfterAnswer;
+use request_head::BodyFraming;
+use response_head::ResponseHead;
+use sending::Sending;
+use upload::Upload;
 
+pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use relayed::RelayedBody;
+pub use request_head::RequestHead;
 pub use settings::{UpstreamSection, UpstreamUrl, UpstreamUrlError};
 
 /// One worker's access to the backend.
@@ -56,9 +71,8 @@ impl Upstream {
     /// Sends an authorized request, at most once, and returns the head of the answer as soon as it
     /// is there, be the request sent completely or not.
     ///
-    /// A connection that the upstream closed while it was idle is found out before the first byte
-    /// is written; only then is the request sent over another. Dropping the future ends the
-    /// exchange and its connection.
+    /// Only where not one byte of it could be written to a connection that was idle, is the request
+    /// sent over another. Dropping the future ends the exchange and its connection.
     ///
     /// # Errors
     /// The refusal to answer with when the upstream did not answer, or the client's body failed; and
@@ -68,34 +82,44 @@ impl Upstream {
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
-    ) -> Result<Response<RelayedBody>, Unanswered> {
+    ) -> Result<Answered, Unanswered> {
         let transfer = Rc::clone(body.transfer());
-        let mut request = self.request(permit, identity, body);
+        let (head, authorization) = permit.into_request();
+        let framing = framing_of(&head, &body);
+        let (method, target) = (head.method, head.target);
+        let headers = headers::for_upstream(head.headers, authorization, &self.host, identity);
+        let mut sending = Sending::new(body, framing, |lead| {
+            request_head::write(lead, &method, &target, &headers, framing);
+        });
         loop {
-            let (mut sender, reused) = match self.pool.reuse() {
-                Some(sender) => (sender, true),
+            let (mut connection, connected) = match self.pool.reuse() {
+                Some(connection) => (connection, None),
                 None => match Box::pin(self.pool.connect()).await {
-                    Ok(sender) => (sender, false),
+                    Ok(connection) => (connection, Some(Instant::now())),
                     Err(refusal) => {
-                        let unsent = Some(request.into_body());
+                        let unsent = sending.into_body();
                         return Err(Unanswered { refusal, unsent });
                     }
                 },
             };
-            match self.exchange(&mut sender, request, &transfer).await? {
-                Outcome::Answered(response) => {
-                    return Ok(self.relay(response, sender, transfer)?);
+            let exchange = Exchange {
+                method: &method,
+                transfer: &transfer,
+                connected,
+                timeout: self.response_timeout,
+            };
+            match exchange.run(&mut connection, &mut sending).await {
+                Ok((head, sent)) => {
+                    return Ok(self.relay(head, connection, sending, sent, transfer)?);
                 }
-                Outcome::NotSent {
-                    request: unsent, ..
-                } if reused => request = *unsent,
-                Outcome::NotSent { request, error } => {
-                    let unsent = Some(request.into_body());
+                Err(Failure::NotSent(_)) if connected.is_none() => {}
+                Err(Failure::NotSent(cause)) => {
                     return Err(Unanswered {
-                        refusal: Refusal::UpstreamBroke(error),
-                        unsent,
+                        refusal: Refusal::UpstreamBroke(cause),
+                        unsent: sending.into_body(),
                     });
                 }
+                Err(Failure::Refused(refusal)) => return Err(refusal.into()),
             }
         }
     }
@@ -105,70 +129,56 @@ impl Upstream {
         self.pool.reap(Instant::now());
     }
 
-    fn request(
-        &self,
-        permit: Authorized,
-        identity: &Identity<'_>,
-        body: RequestBody,
-    ) -> Request<RequestBody> {
-        let (head, authorization) = permit.into_request();
-        let mut headers = headers::for_upstream(head.headers, authorization, &self.host, identity);
-        // hyper writes the length of any other body itself.
-        if head.sent_length && hyper::body::Body::is_end_stream(&body) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method;
-        *request.uri_mut() = Uri::from(head.target);
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = headers;
-        request
-    }
-
-    async fn exchange(
-        &self,
-        sender: &mut SendRequest<RequestBody>,
-        request: Request<RequestBody>,
-        transfer: &Transfer,
-    ) -> Result<Outcome, Refusal> {
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
-        let mut deadline = std::pin::pin!(sleep_until(Instant::now() + self.response_timeout));
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut answer => return match answer {
-                    Ok(response) => Ok(Outcome::Answered(response)),
-                    Err(mut failed) => match failed.take_message() {
-                        Some(request) => {
-                            let request = Box::new(request);
-                            Ok(Outcome::NotSent { request, error: failed.into_error() })
-                        }
-                        None => Err(refusal_for(failed.into_error(), transfer)),
-                    },
-                },
-                () = &mut deadline => {
-                    // A client that still has to send is judged by its rate, not the upstream.
-                    let until = transfer.upstreams_turn_since() + self.response_timeout;
-                    if until <= Instant::now() {
-                        return Err(Refusal::UpstreamTimeout);
-                    }
-                    deadline.as_mut().reset(until);
-                }
-            }
-        }
-    }
-
     fn relay(
         &self,
-        mut response: Response<Incoming>,
-        sender: SendRequest<RequestBody>,
+        mut head: ResponseHead,
+        mut connection: Box<Connection>,
+        sending: Sending,
+        sent: Sent,
         transfer: Rc<Transfer>,
-    ) -> Result<Response<RelayedBody>, Refusal> {
-        check_answer(&response)?;
-        headers::for_client(response.headers_mut());
-        let pool = Rc::clone(&self.pool);
+    ) -> Result<Answered, Refusal> {
+        headers::for_client(&mut head.headers);
         let stall = self.response_timeout;
-        Ok(response.map(|incoming| RelayedBody::new(incoming, sender, transfer, pool, stall)))
+        let after = match sent {
+            Sent::Whole if head.keeps_alive => AfterAnswer::Kept,
+            Sent::Whole | Sent::Broken => AfterAnswer::Closed,
+            Sent::Partly => {
+                let (reader, writer) = connection.stream.share();
+                connection.stream = reader;
+                AfterAnswer::Uploading {
+                    upload: Upload::begin(sending, writer, transfer, stall),
+                    closes: !head.keeps_alive,
+                }
+            }
+        };
+        let body = RelayedBody::new(connection, head.framing, after, &self.pool, stall)
+            .map_err(|_| Refusal::UpstreamMalformed("its chunks are malformed"))?;
+        Ok(Answered { head, body })
+    }
+}
+
+/// An upstream's answer.
+#[derive(Debug)]
+pub struct Answered {
+    /// What the client is told of it.
+    pub head: ResponseHead,
+    /// Its body, as it comes.
+    pub body: RelayedBody,
+}
+
+/// How the upstream is told of the body's end.
+fn framing_of(head: &RequestHead, body: &RequestBody) -> BodyFraming {
+    if body.is_end_stream() {
+        return match head.sent_length {
+            true => BodyFraming::Length(0),
+            false => BodyFraming::None,
+        };
+    }
+    match body.size_hint().exact() {
+        Some(length) => BodyFraming::Length(length),
+        // Backends do not expect one, least of all in chunks: it is left unread.
+        None if matches!(head.method, Method::GET | Method::HEAD) => BodyFraming::None,
+        None => BodyFraming::Chunked,
     }
 }
 
@@ -188,63 +198,4 @@ impl From<Refusal> for Unanswered {
             unsent: None,
         }
     }
-}
-
-enum Outcome {
-    Answered(Response<Incoming>),
-    NotSent {
-        request: Box<Request<RequestBody>>,
-        error: hyper::Error,
-    },
-}
-
-/// What a request is sent to the upstream with, apart from its body.
-#[derive(Debug)]
-pub struct RequestHead {
-    /// The method, which the route takes.
-    pub method: Method,
-    /// The path as configured, and the client's query.
-    pub target: http::uri::PathAndQuery,
-    /// The client's header fields.
-    pub headers: http::HeaderMap,
-    /// Whether the client sent a `Content-Length`.
-    pub sent_length: bool,
-}
-
-fn refusal_for(error: hyper::Error, transfer: &Transfer) -> Refusal {
-    match transfer.take_fault() {
-        Some(fault) => fault,
-        None if error.is_parse() => Refusal::UpstreamMalformed("it is not valid HTTP/1.1"),
-        None => Refusal::UpstreamBroke(error),
-    }
-}
-
-/// What hyper accepts of an upstream and two readers could frame differently.
-fn check_answer(response: &Response<Incoming>) -> Result<(), Refusal> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::UpstreamMalformed("it switches protocols unasked"));
-    }
-    let headers = response.headers();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding = codings.next();
-    if length.is_some() && coding.is_some() {
-        return Err(Refusal::UpstreamMalformed(
-            "both Content-Length and Transfer-Encoding",
-        ));
-    }
-    let chunked = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if codings.next().is_some() || !chunked {
-        return Err(Refusal::UpstreamMalformed(
-            "a transfer coding other than chunked",
-        ));
-    }
-    let digits = length.is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
-    if lengths.next().is_some() || !digits {
-        return Err(Refusal::UpstreamMalformed(
-            "its Content-Length is not one number",
-        ));
-    }
-    Ok(())
 }

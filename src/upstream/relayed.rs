@@ -1,68 +1,71 @@
 //! The upstream's response body on its way to the client.
 
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use tokio::time::{Sleep, sleep};
+use tokio::time::Instant;
 
-use super::body::{RequestBody, Transfer};
+use super::connection::Connection;
+use super::framing::{Decoder, Framing, FramingError};
 use super::pool::Pool;
-use crate::wake;
+use super::sending::SendError;
+use super::upload::Upload;
 
 /// A response body that gives its connection back to the pool when both directions are complete,
 /// and ends it otherwise.
 #[derive(Debug)]
-pub struct RelayedBody {
-    incoming: Incoming,
-    exchange: Option<Exchange>,
-    stall: Duration,
-    /// Runs only while the upstream is waited for.
-    waiting: Option<Pin<Box<Sleep>>>,
-    ended: bool,
-}
+pub struct RelayedBody(Content);
 
 #[derive(Debug)]
-struct Exchange {
-    sender: SendRequest<RequestBody>,
-    transfer: Rc<Transfer>,
-    pool: Rc<Pool>,
+enum Content {
+    /// It came with the head, and the connection is free.
+    Whole(Bytes),
+    Coming(Box<Coming>),
+    /// All of it was handed on.
+    Ended,
+    Broken,
 }
 
 impl RelayedBody {
+    /// The body that follows the head which was read from the connection.
+    ///
+    /// # Errors
+    /// When what was read with the head is no such body.
     pub(super) fn new(
-        incoming: Incoming,
-        sender: SendRequest<RequestBody>,
-        transfer: Rc<Transfer>,
-        pool: Rc<Pool>,
+        connection: Box<Connection>,
+        framing: Framing,
+        after: AfterAnswer,
+        pool: &Rc<Pool>,
         stall: Duration,
-    ) -> Self {
-        let ended = incoming.is_end_stream();
-        let exchange = Some(Exchange {
-            sender,
-            transfer,
-            pool,
-        });
-        Self {
-            incoming,
-            exchange,
+    ) -> Result<Self, FramingError> {
+        let mut coming = Coming {
+            connection,
+            decoder: Decoder::new(framing),
+            first: None,
+            fault: None,
+            after,
+            pool: Rc::clone(pool),
             stall,
-            waiting: None,
-            ended,
+            waits_since: None,
+        };
+        let first = coming.next()?;
+        if coming.decoder.is_ended() {
+            coming.end();
+            return Ok(Self(first.map_or(Content::Ended, Content::Whole)));
         }
+        coming.first = first;
+        Ok(Self(Content::Coming(Box::new(coming))))
     }
 
     /// Whether the upstream has sent all of it.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.ended
+        matches!(self.0, Content::Ended)
     }
 }
 
@@ -74,55 +77,166 @@ impl Body for RelayedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let content = &mut self.0;
+        let next = match content {
+            Content::Coming(coming) => ready!(coming.poll_next(cx)).transpose(),
+            Content::Whole(_) | Content::Ended | Content::Broken => None,
+        };
+        let over = match content {
+            Content::Coming(coming) => coming.decoder.is_ended() && coming.first.is_none(),
+            Content::Whole(_) => true,
+            Content::Ended | Content::Broken => false,
+        };
+        let failed = matches!(next, Some(Err(_)));
+        if !over && !failed {
+            return Poll::Ready(next.map(|next| next.map(Frame::data)));
+        }
+        let after = if failed {
+            Content::Broken
+        } else {
+            Content::Ended
+        };
+        Poll::Ready(match std::mem::replace(content, after) {
+            Content::Whole(data) => Some(Ok(Frame::data(data))),
+            Content::Coming(coming) => {
+                if !failed {
+                    coming.end();
+                }
+                next.map(|next| next.map(Frame::data))
+            }
+            Content::Ended | Content::Broken => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_complete()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
+            Content::Coming(coming) => coming.size_hint(),
+            Content::Ended | Content::Broken => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// What becomes of the connection when the answer was read.
+#[derive(Debug)]
+pub(super) enum AfterAnswer {
+    /// It serves another request.
+    Kept,
+    /// It is closed.
+    Closed,
+    /// The request was not sent to its end when the answer began; the rest is, unless the upstream
+    /// closes.
+    Uploading {
+        upload: Upload,
+        /// Whether the upstream closes after its answer.
+        closes: bool,
+    },
+}
+
+/// A body of which some is still to be read, or to be handed on.
+#[derive(Debug)]
+struct Coming {
+    connection: Box<Connection>,
+    decoder: Decoder,
+    /// What came with the head.
+    first: Option<Bytes>,
+    /// What is wrong with the bytes after those that were handed on last.
+    fault: Option<FramingError>,
+    after: AfterAnswer,
+    pool: Rc<Pool>,
+    /// How long the upstream may send nothing.
+    stall: Duration,
+    waits_since: Option<Instant>,
+}
+
+impl Coming {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(Some(first)));
+        }
         loop {
-            match wake::poll_frame(&mut self.incoming, cx) {
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    return Poll::Ready(None);
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    self.waiting = None;
-                    // Trailers are hop-by-hop for a client that did not ask for them.
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    self.ended = self.incoming.is_end_stream();
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.exchange = None;
-                    return Poll::Ready(Some(Err(io::Error::other(error))));
-                }
+            if let Some(data) = self.next().map_err(io::Error::other)? {
+                return Poll::Ready(Ok(Some(data)));
+            }
+            if self.decoder.is_ended() {
+                return Poll::Ready(Ok(None));
+            }
+            self.poll_upload(cx)?;
+            let left = self.decoder.left();
+            match self.connection.poll_read_body(cx, left) {
+                Poll::Ready(Ok(0)) => self.decoder.close().map_err(io::Error::other)?,
+                Poll::Ready(Ok(_)) => self.waits_since = None,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    let stall = self.stall;
-                    let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(stall)));
-                    if waiting.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    self.exchange = None;
-                    let error = io::Error::from(io::ErrorKind::TimedOut);
-                    return Poll::Ready(Some(Err(error)));
+                    let since = *self.waits_since.get_or_insert_with(Instant::now);
+                    ready!(self.connection.patience.poll(cx, self.stall, || since));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+    /// The next bytes of the body among those that were read. What follows them is looked at, so
+    /// that the last bytes are known to be the last.
+    fn next(&mut self) -> Result<Option<Bytes>, FramingError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        let buffer = &mut self.connection.buffer;
+        buffer.advance(self.decoder.strip(buffer)?);
+        let taken = self.decoder.take(buffer.len());
+        if taken == 0 {
+            return Ok(None);
+        }
+        let data = buffer.split_to(taken).freeze();
+        match self.decoder.strip(buffer) {
+            Ok(stripped) => buffer.advance(stripped),
+            Err(fault) => self.fault = Some(fault),
+        }
+        Ok(Some(data))
+    }
+
+    /// The answer breaks when the request's body does: the upstream answers only a part of it.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let AfterAnswer::Uploading { upload, closes } = &mut self.after else {
+            return Ok(());
+        };
+        match upload.poll_end(cx) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Err(SendError::Body(given_up))) => return Err(io::Error::other(given_up)),
+            // An upstream that takes no more may still answer to the end.
+            Poll::Ready(Err(SendError::Broken(_))) => self.after = AfterAnswer::Closed,
+            Poll::Ready(Ok(())) if *closes => self.after = AfterAnswer::Closed,
+            Poll::Ready(Ok(())) => self.after = AfterAnswer::Kept,
+        }
+        Ok(())
+    }
+
+    /// All of the answer was read.
+    fn end(self) {
+        match self.after {
+            // Bytes that nobody asked for would pass for the next answer.
+            AfterAnswer::Kept if self.connection.buffer.is_empty() => {
+                self.pool.keep(self.connection);
+            }
+            AfterAnswer::Uploading {
+                upload,
+                closes: false,
+            } => upload.go_on(),
+            AfterAnswer::Kept | AfterAnswer::Closed | AfterAnswer::Uploading { .. } => {}
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl Drop for RelayedBody {
-    fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take()
-            && self.ended
-            && exchange.transfer.is_ended()
-        {
-            exchange.pool.keep(exchange.sender);
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        match self.decoder.left() {
+            // A length near the end of the range cannot be told together with what is there.
+            Some(left) if left.checked_add(first).is_some() => SizeHint::with_exact(left + first),
+            _ => SizeHint::default(),
         }
     }
 }

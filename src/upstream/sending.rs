@@ -1,0 +1,216 @@
+//! A request on its way to the upstream: its head, and its body as it comes from the client. At most
+//! one piece of the body is held.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http_body::Body as _;
+
+use super::body::{BodyGivenUp, RequestBody};
+use super::connection::UpstreamBreak;
+use super::request_head::BodyFraming;
+use super::stream::UpstreamStream;
+
+/// A request of which not all was written.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// What is to be written before the piece: the head, a chunk's size.
+    lead: Vec<u8>,
+    /// How much of it was written.
+    led: usize,
+    piece: Bytes,
+    /// What is to be written after the piece.
+    trail: &'static [u8],
+    /// Until all of it was taken.
+    body: Option<RequestBody>,
+    framing: BodyFraming,
+    begun: bool,
+}
+
+/// Why a request could not be sent to its end.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The body was given up; its transfer knows why.
+    Body(BodyGivenUp),
+    Broken(UpstreamBreak),
+}
+
+impl Sending {
+    /// A request whose head `write_head` writes.
+    pub(super) fn new(
+        body: RequestBody,
+        framing: BodyFraming,
+        write_head: impl FnOnce(&mut Vec<u8>),
+    ) -> Self {
+        let mut lead = SPARE.take();
+        lead.clear();
+        write_head(&mut lead);
+        Self {
+            lead,
+            led: 0,
+            piece: Bytes::new(),
+            trail: b"",
+            body: Some(body),
+            framing,
+            begun: false,
+        }
+    }
+
+    /// Whether a part of it may have reached an upstream.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The body, where there is some left of it.
+    pub(super) fn into_body(mut self) -> Option<RequestBody> {
+        self.body.take()
+    }
+
+    /// Writes what there is to write; ready when all was written. The head and what there is of the
+    /// body at once are written together.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut UpstreamStream,
+    ) -> Poll<Result<(), SendError>> {
+        loop {
+            let mut waits = false;
+            // What is joined to the lead leaves room for more.
+            while self.piece.is_empty() && self.trail.is_empty() && self.body.is_some() {
+                match self.poll_piece(cx) {
+                    Poll::Ready(result) => result?,
+                    // What is there goes first.
+                    Poll::Pending => {
+                        waits = true;
+                        break;
+                    }
+                }
+            }
+            ready!(self.poll_write(cx, stream))
+                .map_err(|error| SendError::Broken(UpstreamBreak::Write(error)))?;
+            if waits {
+                return Poll::Pending;
+            }
+            if self.body.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Takes the body's next piece, or its end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Ok(()));
+        };
+        if matches!(self.framing, BodyFraming::None | BodyFraming::Length(0)) {
+            self.body = None;
+            return Poll::Ready(Ok(()));
+        }
+        let (piece, ended) = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Ok(frame)) => (frame.into_data().unwrap_or_default(), body.is_end_stream()),
+            Some(Err(given_up)) => return Poll::Ready(Err(SendError::Body(given_up))),
+            None => (Bytes::new(), true),
+        };
+        let mut whole = ended;
+        if let BodyFraming::Length(left) = &mut self.framing {
+            let less = left.checked_sub(piece.len() as u64);
+            let Some(less) = less.filter(|less| *less == 0 || !ended) else {
+                let differs = SendError::Broken(UpstreamBreak::BodyLength);
+                return Poll::Ready(Err(differs));
+            };
+            *left = less;
+            whole = less == 0;
+        } else {
+            if !piece.is_empty() {
+                // Writing to a vector does not fail.
+                let _ = write!(self.lead, "{:x}\r\n", piece.len());
+            }
+            self.trail = match (piece.is_empty(), ended) {
+                (true, false) => b"",
+                (true, true) => b"0\r\n\r\n",
+                (false, false) => b"\r\n",
+                (false, true) => b"\r\n0\r\n\r\n",
+            };
+        }
+        if whole {
+            self.body = None;
+        }
+        self.piece = piece;
+        self.join();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Copies together what is short.
+    fn join(&mut self) {
+        let length = self.lead.len() - self.led + self.piece.len() + self.trail.len();
+        if length <= JOINED && !self.lead.is_empty() {
+            self.lead.extend_from_slice(&self.piece);
+            self.lead.extend_from_slice(self.trail);
+            self.piece = Bytes::new();
+            self.trail = b"";
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut UpstreamStream,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let lead = &self.lead[self.led..];
+            let written = if self.piece.is_empty() && self.trail.is_empty() {
+                if lead.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(stream.poll_write(cx, lead))?
+            } else if lead.is_empty() && self.trail.is_empty() {
+                ready!(stream.poll_write(cx, &self.piece))?
+            } else {
+                let pieces = [lead, &self.piece, self.trail].map(IoSlice::new);
+                ready!(stream.poll_write_vectored(cx, &pieces))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.begun = true;
+            self.advance(written);
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let of_lead = written.min(self.lead.len() - self.led);
+        self.led += of_lead;
+        written -= of_lead;
+        if self.led == self.lead.len() {
+            self.lead.clear();
+            self.led = 0;
+        }
+        let of_piece = written.min(self.piece.len());
+        self.piece.advance(of_piece);
+        self.trail = &self.trail[written - of_piece..];
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let lead = std::mem::take(&mut self.lead);
+        if lead.capacity() <= MOST_SPARE {
+            SPARE.set(lead);
+        }
+    }
+}
+
+/// Up to how many bytes a head and a body are copied together, since one piece costs the kernel less
+/// than two do by more than such a copy.
+const JOINED: usize = 4 * 1024;
+
+/// The largest buffer that is kept for the next request.
+const MOST_SPARE: usize = 16 * 1024;
+
+thread_local! {
+    /// The buffer of a request that was sent, for the next.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
