@@ -1,8 +1,8 @@
 //! Pure: the head that the upstream sees, made from the head that the client sent, and the head that
 //! the client sees, made from the upstream's.
 //!
-//! The request's headers are moved into a new map one by one, so that what is not let through by a
-//! rule cannot be there, and the client's order stays.
+//! The request's headers are told one by one, so that what is not let through by a rule cannot be
+//! there, and the client's order stays.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -36,43 +36,37 @@ pub struct Identity<'a> {
     pub credential: Option<HeaderValue>,
 }
 
-/// Makes the upstream's header fields: strips what must not pass, then adds the gateway's own.
-#[must_use]
+/// Tells `tell` the upstream's header fields one by one: the client's without what must not pass, in
+/// the client's order, then the gateway's own.
 pub fn for_upstream(
-    client: HeaderMap,
+    client: &HeaderMap,
     authorization: AuthorizationHeader,
     upstream_host: &HeaderValue,
     identity: &Identity<'_>,
-) -> HeaderMap {
-    let named = Named::by(&client);
-    let traceparent = traceparent(&client, identity.trace);
-    let mut upstream = HeaderMap::with_capacity(client.len() + OWN.len());
-    upstream.insert(HOST, upstream_host.clone());
-    let mut current = None;
+    mut tell: impl FnMut(&HeaderName, &HeaderValue),
+) {
+    let named = Named::by(client);
+    let traceparent = traceparent(client, identity.trace);
+    tell(&HOST, upstream_host);
     for (name, value) in client {
-        // `None` stands for another value of the name before.
-        if let Some(name) = name {
-            let passes = name != identity.signed_header
-                && passes(&name, authorization, &named, traceparent.continued);
-            current = passes.then_some(name);
-        }
-        if let Some(name) = &current {
-            upstream.append(name.clone(), value);
+        if name != identity.signed_header
+            && passes(name, authorization, &named, traceparent.continued)
+        {
+            tell(name, value);
         }
     }
     if authorization == AuthorizationHeader::Replace
         && let Some(credential) = &identity.credential
     {
-        upstream.insert(AUTHORIZATION, credential.clone());
+        tell(&AUTHORIZATION, credential);
     }
-    upstream.insert(X_AUTH_USER, identity.user.clone());
+    tell(&X_AUTH_USER, &identity.user);
     if let Some(signed) = &identity.signed {
-        upstream.insert(identity.signed_header.clone(), signed.clone());
+        tell(identity.signed_header, signed);
     }
-    upstream.insert(X_REQUEST_ID, identity.request_id.clone());
-    identity.forwarded.add_to(&mut upstream);
-    upstream.insert(TRACEPARENT, traceparent.value);
-    upstream
+    tell(&X_REQUEST_ID, &identity.request_id);
+    identity.forwarded.tell(&mut tell);
+    tell(&TRACEPARENT, &traceparent.value);
 }
 
 /// Whether a header can carry what the gateway itself says: no rule and no standard gives its name
@@ -112,7 +106,7 @@ fn passes(
     trace_continued: bool,
 ) -> bool {
     let text = name.as_str();
-    // Replaced: the framing by hyper from the body, the host by the upstream's.
+    // Replaced: the framing by what the body is, the host by the upstream's.
     if *name == HOST || *name == CONTENT_LENGTH {
         return false;
     }
@@ -207,13 +201,13 @@ impl Forwarded {
         self.host.as_ref().map(HeaderValue::as_bytes) == host.map(str::as_bytes)
     }
 
-    fn add_to(&self, upstream: &mut HeaderMap) {
-        upstream.insert(X_FORWARDED_FOR, self.addresses.clone());
-        upstream.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    fn tell(&self, tell: &mut impl FnMut(&HeaderName, &HeaderValue)) {
+        tell(&X_FORWARDED_FOR, &self.addresses);
+        tell(&X_FORWARDED_PROTO, &HTTPS);
         if let Some(host) = &self.host {
-            upstream.insert(X_FORWARDED_HOST, host.clone());
+            tell(&X_FORWARDED_HOST, host);
         }
-        upstream.insert(FORWARDED, self.forwarded.clone());
+        tell(&FORWARDED, &self.forwarded);
     }
 }
 
@@ -336,6 +330,7 @@ const DANGEROUS: [&str; 7] = [
     "x-method-override",
 ];
 
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -372,10 +367,12 @@ mod tests {
             credential: Some(HeaderValue::from_static("the backend's own")),
         };
         let host = HeaderValue::from_static("backend:8080");
-        for_upstream(map(fields), rule, &host, &identity)
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
-            .collect()
+        let mut seen = Vec::new();
+        for_upstream(&map(fields), rule, &host, &identity, |name, value| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            seen.push(format!("{name}: {value}"));
+        });
+        seen
     }
 
     fn v4() -> IpAddr {
@@ -547,7 +544,9 @@ mod tests {
     fn proxies_follow_the_client() {
         let hops = ["203.0.113.9", "2001:db8::1", "10.0.0.1"].map(|hop| hop.parse().unwrap());
         let mut upstream = HeaderMap::new();
-        Forwarded::new(&hops, Some("gate.example")).add_to(&mut upstream);
+        Forwarded::new(&hops, Some("gate.example")).tell(&mut |name, value| {
+            upstream.append(name.clone(), value.clone());
+        });
         assert_eq!(
             upstream[X_FORWARDED_FOR],
             "203.0.113.9, 2001:db8::1, 10.0.0.1"

@@ -84,13 +84,7 @@ impl Upstream {
         body: RequestBody,
     ) -> Result<Answered, Unanswered> {
         let transfer = Rc::clone(body.transfer());
-        let (head, authorization) = permit.into_request();
-        let framing = framing_of(&head, &body);
-        let (method, target) = (head.method, head.target);
-        let headers = headers::for_upstream(head.headers, authorization, &self.host, identity);
-        let mut sending = Sending::new(body, framing, |lead| {
-            request_head::write(lead, &method, &target, &headers, framing);
-        });
+        let (method, mut sending) = self.begin(permit, identity, body);
         loop {
             let (mut connection, connected) = match self.pool.reuse() {
                 Some(connection) => (connection, None),
@@ -127,6 +121,24 @@ impl Upstream {
     /// Closes the connections that were idle for too long.
     pub fn reap(&self) {
         self.pool.reap(Instant::now());
+    }
+
+    /// The request as it is to be sent; what it was made from is not kept while it is.
+    fn begin(
+        &self,
+        permit: Authorized,
+        identity: &Identity<'_>,
+        body: RequestBody,
+    ) -> (Method, Sending) {
+        let (head, authorization) = permit.into_request();
+        let framing = framing_of(&head, &body);
+        let sending = Sending::new(body, framing, |lead| {
+            request_head::begin(lead, &head.method, &head.target);
+            let field = |name: &_, value: &_| request_head::field(lead, name, value);
+            headers::for_upstream(&head.headers, authorization, &self.host, identity, field);
+            request_head::end(lead, framing);
+        });
+        (head.method, sending)
     }
 
     fn relay(

@@ -1,7 +1,7 @@
 //! Pure: the head of a request in the bytes that the upstream is sent.
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// What a request is sent to the upstream with, apart from its body.
 #[derive(Debug)]
@@ -27,24 +27,24 @@ pub(super) enum BodyFraming {
     Chunked,
 }
 
-/// Appends the head in HTTP/1.1. `headers` say nothing of the body.
-pub(super) fn write(
-    into: &mut Vec<u8>,
-    method: &Method,
-    target: &PathAndQuery,
-    headers: &HeaderMap,
-    framing: BodyFraming,
-) {
+/// Appends the request line.
+pub(super) fn begin(into: &mut Vec<u8>, method: &Method, target: &PathAndQuery) {
     into.extend_from_slice(method.as_str().as_bytes());
     into.push(b' ');
     into.extend_from_slice(target.as_str().as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in headers {
-        into.extend_from_slice(name.as_str().as_bytes());
-        into.extend_from_slice(b": ");
-        into.extend_from_slice(value.as_bytes());
-        into.extend_from_slice(b"\r\n");
-    }
+}
+
+/// Appends a header field, which says nothing of the body's end.
+pub(super) fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    into.extend_from_slice(name.as_str().as_bytes());
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value.as_bytes());
+    into.extend_from_slice(b"\r\n");
+}
+
+/// Appends what tells the body's end, and the end of the head.
+pub(super) fn end(into: &mut Vec<u8>, framing: BodyFraming) {
     match framing {
         BodyFraming::None => {}
         BodyFraming::Length(length) => {
@@ -59,8 +59,6 @@ pub(super) fn write(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -80,7 +78,11 @@ mod tests {
             (BodyFraming::Chunked, "transfer-encoding: chunked\r\n"),
         ] {
             let mut head = b"before".to_vec();
-            write(&mut head, &Method::PUT, &target, &headers, framing);
+            begin(&mut head, &Method::PUT, &target);
+            for (name, value) in &headers {
+                field(&mut head, name, value);
+            }
+            end(&mut head, framing);
             let expected = [
                 b"beforePUT /api/GetData?a=%20b HTTP/1.1\r\nhost: backend:8080\r\nx-a: 1\r\nx-a: \xe4\r\n",
                 line.as_bytes(),

@@ -187,19 +187,26 @@ impl Sending {
         if self.led == self.lead.len() {
             self.lead.clear();
             self.led = 0;
+            if self.body.is_none() {
+                self.spare_lead();
+            }
         }
         let of_piece = written.min(self.piece.len());
         self.piece.advance(of_piece);
         self.trail = &self.trail[written - of_piece..];
     }
+
+    /// Leaves the lead's buffer to the next request.
+    fn spare_lead(&mut self) {
+        if (1..=MOST_SPARE).contains(&self.lead.capacity()) {
+            SPARE.set(std::mem::take(&mut self.lead));
+        }
+    }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let lead = std::mem::take(&mut self.lead);
-        if lead.capacity() <= MOST_SPARE {
-            SPARE.set(lead);
-        }
+        self.spare_lead();
     }
 }
 
