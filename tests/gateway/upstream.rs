@@ -173,6 +173,16 @@ fn a_malformed_answer_is_a_502() {
             b"HTTP/1.1 200 OK\r\nX-A : a\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX-A: a\0b\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}",
+            b"HTTP/1.1 200 OK\r\nX-A: a\nContent-Length: 2\r\n\r\n{}",
+            b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
         ] {
             let what = String::from_utf8_lossy(raw).into_owned();
             harness.upstream.next(Script::AnswerThenClose(raw.to_vec()));
@@ -181,6 +191,52 @@ fn a_malformed_answer_is_a_502() {
             assert_own(&answer, 502);
             assert_eq!(client.send(sync()).await.status, 200, "after {what:?}");
         }
+    });
+}
+
+#[test]
+fn an_answer_out_of_all_proportion_is_a_502() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let start = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n".to_vec();
+        let long = [
+            b"X-A: ".to_vec(),
+            vec![b'x'; 64 * 1024],
+            b"\r\n\r\n".to_vec(),
+        ]
+        .concat();
+        let many = [b"X-A: x\r\n".repeat(100), b"\r\n".to_vec()].concat();
+        let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+        for raw in [
+            [&start[..], &long].concat(),
+            [&start[..], &many].concat(),
+            [&interim.repeat(17), &json(200, "{}")[..]].concat(),
+        ] {
+            harness.upstream.next(Script::AnswerThenClose(raw));
+            assert_own(&client.send(sync()).await, 502);
+            assert_eq!(client.send(sync()).await.status, 200);
+        }
+        let raw = [&interim.repeat(16), &json(201, "{}")[..]].concat();
+        harness.upstream.next(Script::Answer(raw));
+        assert_eq!(client.send(sync()).await.status, 201);
+    });
+}
+
+#[test]
+fn what_an_upstream_says_unasked_ends_its_connection() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        harness
+            .upstream
+            .next(Script::Unasked(json(200, "{\"poison\":1}")));
+        assert_eq!(client.send(sync()).await.status, 200);
+        harness.upstream.stalled(1).await;
+        harness.upstream.release();
+        assert_eq!(harness.upstream.closed(1).await, Closed::ByGateway);
+        let next = client.send(sync()).await;
+        assert_eq!(next.status, 200);
+        assert!(!next.text().contains("poison"), "an answer that was kept");
+        assert_eq!(harness.upstream.connections(), 2);
     });
 }
 
@@ -299,9 +355,62 @@ fn the_body_goes_on_to_an_upstream_that_answered_early() {
         let mut connection = client.connect().await;
         let answer = connection.exchange(&ask).await;
         assert_eq!(answer.status, 200);
-        let seen = harness.upstream.ended(1).await;
-        // Either the whole body or a visible break, never a short body that looks whole.
-        assert!(seen.whole == Some(false) || seen.length == 300_000);
+        assert_eq!(harness.upstream.whole(1).await.length, 300_000);
+        assert_eq!(connection.exchange(&ask).await.status, 200);
+    });
+}
+
+#[test]
+fn an_early_answer_goes_on_while_the_body_does() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n".to_vec();
+        let rest = b"4\r\nlate\r\n0\r\n\r\n";
+        let script = Script::EarlyInParts(head, rest.to_vec());
+        let body = vec![b'x'; 300_000];
+        let ask = client.with_token(Ask::post("/api/SyncData"));
+        for (number, ask) in [
+            (1, ask.clone().sized(body.clone())),
+            (2, ask.clone().chunked(body.clone())),
+        ] {
+            harness.upstream.next(script.clone());
+            let mut connection = client.connect().await;
+            let head = ask.head("gateway.test");
+            connection.write(&head).await;
+            assert_eq!(connection.response_head().await.unwrap().0, 200);
+            assert_eq!(connection.exactly(10).await.unwrap(), b"5\r\nearly\r\n");
+            let whole = ask.bytes("gateway.test");
+            connection.write(&whole[head.len()..]).await;
+            assert_eq!(connection.exactly(rest.len()).await.unwrap(), rest);
+            assert_eq!(harness.upstream.whole(number).await.length, 300_000);
+        }
+        // The request was whole before the answer was.
+        assert_eq!(harness.upstream.connections(), 1);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_between_an_early_answer_and_the_end_of_its_body_cuts_both_short() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let early = json(200, "{}");
+        for (number, script) in [
+            (
+                1,
+                Script::EarlyInParts(early[..early.len() - 1].to_vec(), b"}".to_vec()),
+            ),
+            (2, Script::Early(early)),
+        ] {
+            harness.upstream.next(script);
+            let mut connection = client.connect().await;
+            let ask = client.with_token(Ask::post("/api/SyncData").generated(300_000, true));
+            connection.write(&ask.head("gateway.test")).await;
+            connection.response_head().await.unwrap();
+            drop(connection);
+            assert_eq!(harness.upstream.ended(number).await.whole, Some(false));
+            let link = harness.upstream.seen(number).await.connection;
+            assert_eq!(harness.upstream.closed(link).await, Closed::ByGateway);
+        }
     });
 }
 

@@ -24,6 +24,8 @@ pub enum Script {
     Answer(Vec<u8>),
     /// Writes these bytes as soon as the head is there, and reads the body afterwards.
     Early(Vec<u8>),
+    /// Writes the first of these as soon as the head is there, the other when it has read the body.
+    EarlyInParts(Vec<u8>, Vec<u8>),
     /// Writes these bytes as soon as the head is there, then closes; the body is never read.
     EarlyThenClose(Vec<u8>),
     /// Reads the request, then writes these bytes and closes.
@@ -32,6 +34,8 @@ pub enum Script {
     Dribble(Vec<u8>),
     /// Reads the request, then answers with so many bytes of the pattern.
     Stream { length: u64, sized: bool },
+    /// As `Echo`, and writes these bytes when it is released, though nobody has asked.
+    Unasked(Vec<u8>),
     /// As `Echo`, but closes at this stage.
     Close(Stage),
     /// As `Echo`, but waits at this stage until released.
@@ -427,7 +431,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
 
     async fn play(&mut self, number: usize, framing: Framing, script: &Script) -> Result<(), End> {
         self.gate(script, Stage::AfterHead).await?;
-        if let Script::Early(answer) | Script::EarlyThenClose(answer) = script {
+        if let Script::Early(answer)
+        | Script::EarlyInParts(answer, _)
+        | Script::EarlyThenClose(answer) = script
+        {
             self.write(answer).await?;
             if matches!(script, Script::EarlyThenClose(_)) {
                 return Err(End::Scripted);
@@ -441,7 +448,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         self.gate(script, Stage::BeforeResponse).await?;
         match script {
             Script::Early(_) | Script::EarlyThenClose(_) => {}
-            Script::Answer(answer) => self.write(answer).await?,
+            Script::Answer(answer) | Script::EarlyInParts(_, answer) => self.write(answer).await?,
             Script::AnswerThenClose(answer) => {
                 self.write(answer).await?;
                 return Err(End::Scripted);
@@ -454,6 +461,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             }
             Script::Stream { length, sized } => self.stream(*length, *sized).await?,
             Script::Echo | Script::Close(_) | Script::Stall(_) => self.echo(number, script).await?,
+            Script::Unasked(bytes) => {
+                self.echo(number, script).await?;
+                self.stall(Stage::Idle).await?;
+                self.write(bytes).await?;
+            }
         }
         self.gate(script, Stage::Idle).await
     }
@@ -539,9 +551,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             | Script::Echo
             | Script::Answer(_)
             | Script::Early(_)
+            | Script::EarlyInParts(..)
             | Script::EarlyThenClose(_)
             | Script::AnswerThenClose(_)
             | Script::Dribble(_)
+            | Script::Unasked(_)
             | Script::Stream { .. } => Ok(()),
         }
     }
