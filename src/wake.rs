@@ -2,9 +2,9 @@
 //!
 //! hyper hands a body on through a channel of one piece, and whoever takes a piece wakes whoever feeds
 //! the channel, so that the next may follow. It does so for the last piece too, when there is nothing
-//! left to feed: two polls for nothing in a request of ordinary size, one of the client's connection
-//! and one of the upstream's. So a connection is polled with a waker of ours, whose wakes can be held
-//! back while a piece is taken, and that one wake is forgotten when the piece was the last.
+//! left to feed: a poll of the client's connection for nothing in a request of ordinary size. So a
+//! connection is polled with a waker of ours, whose wakes can be held back while a piece is taken, and
+//! that one wake is forgotten when the piece was the last.
 //!
 //! A wake that is not the last piece's is never lost: it is held for the duration of one call at the
 //! most, and by the thread that makes the call alone.

@@ -37,7 +37,7 @@ use tracing_appender::non_blocking::NonBlockingBuilder;
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// The most allocations that one request may cost, all in all: hyper's, rustls' and ours.
-const MOST_FORWARDED: u64 = 20;
+const MOST_FORWARDED: u64 = 15;
 const MOST_REFUSED: u64 = 20;
 
 /// Requests before and while it is counted.

@@ -21,8 +21,8 @@ use crate::refusal::Refusal;
 use crate::traffic::BodyInFlight;
 use crate::wake;
 
-/// What is known of a request body while it moves; shared by the body, which may be owned by an
-/// upstream connection, and the request it belongs to.
+/// What is known of a request body while it moves; shared by the body, which may outlive the answer,
+/// and the request it belongs to.
 #[derive(Debug)]
 pub struct Transfer {
     received: Cell<u64>,

@@ -144,9 +144,9 @@ impl Connection {
         let spare = self.buffer.capacity() - self.buffer.len();
         let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx))?;
         if read == spare {
-            self.room = MOST_ROOM;
-        } else if read < LEAST_ROOM / 4 {
-            self.room = LEAST_ROOM;
+            self.room = (self.room * 2).min(MOST_ROOM);
+        } else if read < self.room / 4 {
+            self.room = (self.room / 2).max(LEAST_ROOM);
         }
         Poll::Ready(Ok(read))
     }
@@ -190,9 +190,10 @@ thread_local! {
     static READING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How much is read at once at first, and at most, in bytes.
+/// How much is read at once at first, and at most, in bytes: each read costs the kernel a message to
+/// the upstream that there is room again.
 const LEAST_ROOM: usize = 16 * 1024;
-const MOST_ROOM: usize = 64 * 1024;
+const MOST_ROOM: usize = 256 * 1024;
 
 /// How many interim answers may precede the final one.
 const MAX_INTERIM: u8 = 16;

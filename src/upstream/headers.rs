@@ -280,7 +280,7 @@ fn write_hex(place: &mut [u8], bytes: &[u8]) {
 }
 
 /// What concerns only the connection that an answer came over.
-const ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
+static ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_AUTHENTICATE,
@@ -291,7 +291,7 @@ const ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// RFC 9110 section 7.6.1, and what the gateway has handled itself.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     KEEP_ALIVE,
     TE,
@@ -591,7 +591,7 @@ mod tests {
                 prop_assert_eq!(folded.iter().filter(|name| *name == own).count(), 1, "{}", own);
             }
             prop_assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
-            for hop in HOP_BY_HOP {
+            for hop in &HOP_BY_HOP {
                 prop_assert!(!folded.contains(&hop.as_str().to_owned()), "{}", hop);
             }
         }

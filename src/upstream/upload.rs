@@ -2,12 +2,12 @@
 //! client may read the answer only when it has sent all.
 
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::body::Transfer;
