@@ -69,6 +69,10 @@ impl Exchange<'_> {
                     let fault = fault.unwrap_or(Refusal::BodyTooSlow);
                     return Poll::Ready(Err(Failure::Refused(fault)));
                 }
+                Poll::Ready(Err(SendError::Length)) => {
+                    let broke = Refusal::UpstreamBroke(UpstreamBreak::BodyLength);
+                    return Poll::Ready(Err(Failure::Refused(broke)));
+                }
                 Poll::Ready(Err(SendError::Broken(cause))) if !sending.has_begun() => {
                     return Poll::Ready(Err(Failure::NotSent(cause)));
                 }

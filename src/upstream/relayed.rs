@@ -208,6 +208,9 @@ impl Coming {
         match upload.poll_end(cx) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Err(SendError::Body(given_up))) => return Err(io::Error::other(given_up)),
+            Poll::Ready(Err(SendError::Length)) => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             // An upstream that takes no more may still answer to the end.
             Poll::Ready(Err(SendError::Broken(_))) => self.after = AfterAnswer::Closed,
             Poll::Ready(Ok(())) if *closes => self.after = AfterAnswer::Closed,

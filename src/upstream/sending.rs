@@ -35,6 +35,9 @@ pub(super) struct Sending {
 pub(super) enum SendError {
     /// The body was given up; its transfer knows why.
     Body(BodyGivenUp),
+    /// The body has another length than was announced to the upstream.
+    Length,
+    /// The upstream takes no more.
     Broken(UpstreamBreak),
 }
 
@@ -78,8 +81,12 @@ impl Sending {
     ) -> Poll<Result<(), SendError>> {
         loop {
             let mut waits = false;
-            // What is joined to the lead leaves room for more.
-            while self.piece.is_empty() && self.trail.is_empty() && self.body.is_some() {
+            // What is joined to the lead leaves room for more, unless the lead is being written.
+            while self.led == 0
+                && self.piece.is_empty()
+                && self.trail.is_empty()
+                && self.body.is_some()
+            {
                 match self.poll_piece(cx) {
                     Poll::Ready(result) => result?,
                     // What is there goes first.
@@ -118,8 +125,7 @@ impl Sending {
         if let BodyFraming::Length(left) = &mut self.framing {
             let less = left.checked_sub(piece.len() as u64);
             let Some(less) = less.filter(|less| *less == 0 || !ended) else {
-                let differs = SendError::Broken(UpstreamBreak::BodyLength);
-                return Poll::Ready(Err(differs));
+                return Poll::Ready(Err(SendError::Length));
             };
             *left = less;
             whole = less == 0;
