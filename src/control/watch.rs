@@ -5,13 +5,15 @@
 //! something changed, so that a missed event only costs time.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::ModifyKind;
+use notify::{EventKind, RecursiveMode, Watcher as _};
 use ring::digest::{SHA256, digest};
 
 use super::reload::Reload;
@@ -111,9 +113,12 @@ fn contents(files: &[PathBuf]) -> Vec<u8> {
 
 /// Subscribes to the folders of all files. Without it, files are still looked at regularly.
 fn notifier(events: Sender<Event>, groups: &[Group]) -> Option<notify::RecommendedWatcher> {
+    let files = groups.iter().flat_map(|group| &group.files);
+    let names: BTreeSet<OsString> = files
+        .filter_map(|file| file.file_name().map(OsStr::to_owned))
+        .collect();
     let on_event = move |event: notify::Result<notify::Event>| {
-        // Reading a file is an event too: it must not lead to the next reading.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
+        if !event.is_ok_and(|event| is_idle(&event, &names)) {
             let _ = events.send(Event::Touched);
         }
     };
@@ -140,6 +145,22 @@ fn notifier(events: Sender<Event>, groups: &[Group]) -> Option<notify::Recommend
         }
     }
     Some(notifier)
+}
+
+/// Whether nothing that is read again can have changed.
+fn is_idle(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
+    let is_ours = |path: &PathBuf| path.file_name().is_some_and(|name| names.contains(name));
+    match event.kind {
+        // Reading a file is an event too: it must not lead to the next reading.
+        EventKind::Access(_) => true,
+        // Such as the token file's. A file that takes the place of another is something else.
+        EventKind::Modify(ModifyKind::Data(_)) => !event.paths.iter().any(is_ours),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => false,
+    }
 }
 
 /// Waits for the next time to look: some quiet after an event, or long enough without one. False
