@@ -178,6 +178,9 @@ impl Gateway {
         if call.client.standing == Standing::Surplus || self.shared.pressure.is_high() {
             return Err(Refusal::Overloaded);
         }
+        if !self.shared.tokens.is_ready() {
+            return Err(Refusal::Starting);
+        }
         let source = call.address().address;
         self.shared.quotas.admit_source(source, call.now)?;
         request::check(&parts, &self.shared.limits)?;

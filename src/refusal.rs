@@ -152,6 +152,12 @@ pub enum Refusal {
     /// As many tokens are live as the configuration allows.
     #[error("the token store is full (tokens.capacity)")]
     StoreFull,
+    /// What keeps tokens outside the process does not answer, or not in time.
+    #[error("token store unreachable (fail closed): the log says why (tokens.store)")]
+    StoreUnavailable,
+    /// The kept tokens are not all read yet.
+    #[error("the gateway is starting: it still reads the tokens that it kept")]
+    Starting,
     /// The operating system gives no random numbers.
     #[error("the operating system's random number generator failed")]
     NoRandom,
@@ -285,6 +291,8 @@ impl Refusal {
             | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
+            | Self::StoreUnavailable
+            | Self::Starting
             | Self::NoRandom
             | Self::Panicked => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -340,6 +348,8 @@ impl Refusal {
             Self::Overloaded => "The gateway is overloaded; try again shortly",
             Self::LoginsSaturated => "Too many logins at once; try again shortly",
             Self::StoreFull => "Too many tokens are in use; try again later",
+            Self::StoreUnavailable => "The token store cannot be reached; try again shortly",
+            Self::Starting => "The gateway is starting; try again shortly",
             Self::NoRandom => "No token can be issued at present; try again shortly",
             Self::Panicked => "The gateway failed at this request",
         }
@@ -391,6 +401,8 @@ impl Refusal {
             Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
+            | Self::StoreUnavailable
+            | Self::Starting
             | Self::NoRandom
             | Self::Panicked => "proxy_internal_error",
         }
@@ -441,6 +453,8 @@ impl Refusal {
             | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
+            | Self::StoreUnavailable
+            | Self::Starting
             | Self::NoRandom => self.code().replace('_', " "),
         }
     }
@@ -492,6 +506,8 @@ impl Refusal {
             Self::Overloaded => "overloaded",
             Self::LoginsSaturated => "logins_saturated",
             Self::StoreFull => "store_full",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Starting => "starting",
             Self::NoRandom => "no_random",
             Self::Panicked => "panicked",
         }
@@ -503,6 +519,8 @@ impl Refusal {
         match self {
             Self::UpstreamBusy
             | Self::LoginsSaturated
+            | Self::StoreUnavailable
+            | Self::Starting
             | Self::NoRandom
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. } => Some(Duration::from_secs(1)),
@@ -657,6 +675,8 @@ mod tests {
             R::Overloaded,
             R::LoginsSaturated,
             R::StoreFull,
+            R::StoreUnavailable,
+            R::Starting,
             R::NoRandom,
             R::UpstreamConnectTimeout,
             R::UpstreamTimeout,

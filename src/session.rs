@@ -56,6 +56,16 @@ impl Session {
         }
     }
 
+    /// The session that began with a login, as another process kept it.
+    #[must_use]
+    pub fn restored(login: Login, issued: UnixSeconds, expires: UnixSeconds) -> Self {
+        Self {
+            issued,
+            expires,
+            ..Self::begin(login, Duration::ZERO)
+        }
+    }
+
     /// The session of a token that takes this one's place at `now` for another lifetime, at the
     /// longest until [`Lifetimes::longest`] after the password was given. `None` when that is over.
     #[must_use]

@@ -93,8 +93,18 @@ fn keys(config: &Config) -> BTreeSet<String> {
             None => vec![value],
         };
         for table in tables {
-            let table = table.as_object().unwrap();
-            keys.extend(table.keys().map(|key| format!("{section}.{key}")));
+            for (key, value) in table.as_object().unwrap() {
+                match value.as_object() {
+                    // A section of a section.
+                    Some(below) => {
+                        let below = below.keys();
+                        keys.extend(below.map(|name| format!("{section}.{key}.{name}")));
+                    }
+                    None => {
+                        keys.insert(format!("{section}.{key}"));
+                    }
+                }
+            }
         }
     }
     keys

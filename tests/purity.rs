@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 33] = [
+const PURE: [&str; 40] = [
     "route",
     "refusal",
     "session",
@@ -42,6 +42,10 @@ const PURE: [&str; 33] = [
     "origin",
     "traffic/pace",
     "traffic/settings",
+    "store/change",
+    "store/settings",
+    "store/durable/fault",
+    "store/durable/record",
 ];
 
 /// Paths whose presence makes a file impure, however they are reached.

@@ -12,9 +12,10 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::identity::Identities;
-use crate::process;
+use crate::process::{self, RunAs};
 use crate::server::ListenAddress;
 use crate::server::tls::Certificates;
+use crate::store;
 use crate::upstream::BackendCredentials;
 
 /// Say whether the configuration and all that it names is in order
@@ -81,6 +82,12 @@ fn open_all(
     match Identities::open(&config.identity) {
         Ok(_) if config.identity.key.is_none() => {}
         Ok(identities) => facts.push(counted(identities.published(), "identity key")),
+        Err(error) => errors.push(error.into()),
+    }
+    let owner = process::to_become(&config.process).ok().flatten();
+    match store::look(&config.tokens, owner.as_ref().map(RunAs::numbers)) {
+        Ok(None) => {}
+        Ok(Some(fact)) => facts.push(fact),
         Err(error) => errors.push(error.into()),
     }
     if let Err(error) = BackendCredentials::open(&config.routes) {

@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::observe::Logs;
 use crate::process::{self, Needs, ProcessError};
 use crate::server::{Listeners, Server, StartError};
+use crate::store::{self, StoreOpenError};
 use crate::upstream::UpstreamUrl;
 
 /// Serve, until SIGTERM or Ctrl-C
@@ -23,6 +24,10 @@ use crate::upstream::UpstreamUrl;
 pub(super) struct RunCommand {
     #[command(flatten)]
     config: ConfigFile,
+    /// Begin without the tokens that were kept in a file: it is renamed, and every client has to log
+    /// in again
+    #[arg(long)]
+    discard_tokens: bool,
 }
 
 impl RunCommand {
@@ -33,10 +38,22 @@ impl RunCommand {
         // In this order: addresses with the rights of the start, then none more than needed, and
         // only then a second thread.
         let owner = process::to_become(&config.process).map_err(ProcessError::User)?;
+        let discarded = match self.discard_tokens {
+            true => Some(store::discard(&config.tokens, Clock::system().now())?),
+            false => None,
+        };
         let listeners = Listeners::bind(&config, owner.as_ref())?;
         let protections = process::protect(&config.process, &needs(&config))?;
         let logs = Logs::start(&config.log);
         protections.log();
+        match discarded {
+            Some(Some(aside)) => {
+                let aside = aside.display();
+                tracing::warn!(%aside, "the kept tokens were discarded (--discard-tokens)");
+            }
+            Some(None) => tracing::info!("no tokens were kept that could be discarded"),
+            None => {}
+        }
         Server::prepare_process(&config);
         let sink = logs.access_sink();
         let server = Server::start_on(listeners, &config, Clock::system(), sink)?;
@@ -74,6 +91,12 @@ impl From<ProcessError> for Failure {
     }
 }
 
+impl From<StoreOpenError> for Failure {
+    fn from(error: StoreOpenError) -> Self {
+        Self::other(error)
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
@@ -84,6 +107,7 @@ impl From<StartError> for Failure {
             }
             StartError::Listen { .. }
             | StartError::Admin(_)
+            | StartError::Tokens(_)
             | StartError::Logins(_)
             | StartError::Threads(_) => Self::other(error),
         }

@@ -14,6 +14,7 @@ use super::report::Problem;
 use crate::process::RunAs;
 use crate::route::{AuthorizationHeader, OwnPath, RouteSection};
 use crate::server::ListenAddress;
+use crate::store::StoreKind;
 use crate::upstream::UpstreamUrl;
 
 /// IIS closes a connection that rests this long.
@@ -37,6 +38,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     limits(config, document);
     quotas(config, document);
     identity(config, document);
+    tokens(config, document);
 }
 
 /// Checks that the files are there, and the user of the process.
@@ -323,6 +325,14 @@ fn login(config: &Config, document: &mut Document<'_>) {
 }
 
 fn tokens(config: &Config, document: &mut Document<'_>) {
+    match config.tokens.store {
+        StoreKind::Durable if cfg!(not(feature = "durable")) => {
+            let problem = Problem::error("this syncgate was built without the durable store")
+                .remedy("write \"memory\", or build it with the feature `durable`");
+            report(document, &["tokens", "store"].map(Step::Key), problem);
+        }
+        StoreKind::Memory | StoreKind::Durable => {}
+    }
     let tokens = &config.tokens;
     if tokens.renew && tokens.longest < tokens.lifetime {
         let problem = Problem::error("no renewed token may live as long as a first one (longest)")

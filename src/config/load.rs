@@ -124,6 +124,7 @@ impl Config {
     fn resolve(&mut self, directory: &Path) {
         let resolve = |path: &mut PathBuf| *path = directory.join(&*path);
         resolve(&mut self.accounts.file);
+        resolve(&mut self.tokens.durable.path);
         for certificate in &mut self.tls.certificates {
             resolve(&mut certificate.certificate);
             resolve(&mut certificate.key);

@@ -24,7 +24,7 @@ pub struct Shared {
     /// Paths and methods.
     pub routes: Routes,
     /// Who may log in.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     /// What signs for the backend who makes a request.
     pub identities: Identities,
     /// What the backend is sent in place of the client's token.

@@ -135,6 +135,7 @@ pub(crate) fn not_kept(error: StoreError) -> Refusal {
         StoreError::UserFull { limit } => Refusal::TooManyTokens { limit },
         // Two of a kind in 80 random bits: the numbers are not random.
         StoreError::Taken => Refusal::NoRandom,
+        StoreError::Unavailable => Refusal::StoreUnavailable,
         StoreError::Gone => Refusal::TokenRefused(TokenFault::Unknown),
     }
 }

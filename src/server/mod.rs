@@ -42,7 +42,7 @@ use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
 use crate::process::RunAs;
-use crate::store::TokenStore;
+use crate::store::{Prepared, StoreOpenError, TokenStore};
 use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
 use crate::upstream::{BackendCredentials, CredentialError};
 
@@ -67,27 +67,36 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The addresses of a gateway, bound but not served yet. What needs more rights than serving does
-/// is over with it.
+/// The addresses of a gateway, bound but not served yet, and what keeps its tokens. What needs more
+/// rights than serving does is over with it.
 #[derive(Debug)]
 pub struct Listeners {
     https: Vec<TcpListener>,
     http: Vec<TcpListener>,
     admin: AdminListeners,
+    tokens: Prepared,
 }
 
 impl Listeners {
-    /// Binds what the configuration names. What is a file among it belongs to `owner`, if the
+    /// Binds what the configuration names, and opens its token file. What is a file among it belongs to `owner`, if the
     /// process is to become another user.
     ///
     /// # Errors
-    /// The first address that cannot be had.
+    /// The first address that cannot be had; the token file.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
+        let owner = owner.map(RunAs::numbers);
         Ok(Self {
-            admin: AdminListeners::bind(&config.admin, owner.map(RunAs::numbers))?,
+            tokens: Prepared::open(&config.tokens, owner)?,
+            admin: AdminListeners::bind(&config.admin, owner)?,
             https: bind_all(&config.listen.https)?,
             http: bind_all(&config.listen.http)?,
         })
+    }
+
+    /// The addresses of HTTPS, with the port that the system chose for port 0.
+    #[must_use]
+    pub fn https(&self) -> Vec<SocketAddr> {
+        addresses(&self.https)
     }
 }
 
@@ -106,6 +115,9 @@ pub enum StartError {
     /// The backend's own credentials.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// What keeps the tokens.
+    #[error(transparent)]
+    Tokens(#[from] StoreOpenError),
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -127,8 +139,9 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Opens everything that the configuration names and returns when connections are accepted.
-    /// Access records go to `sink`, if there is one.
+    /// Opens everything that the configuration names and returns when requests are served. While
+    /// tokens that were kept are still read, connections are accepted and told to come back. Access
+    /// records go to `sink`, if there is one.
     ///
     /// # Errors
     /// What could not be opened; nothing is left running then.
@@ -150,21 +163,27 @@ impl Server {
         clock: Clock,
         sink: Option<AccessSink>,
     ) -> Result<Self, StartError> {
-        let Listeners { https, http, admin } = listeners;
+        let Listeners {
+            https,
+            http,
+            admin,
+            tokens,
+        } = listeners;
         let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
+        let accounts = Arc::new(accounts);
         accounts.log_warnings();
         let identities = Identities::open(&config.identity)?;
         let credentials = BackendCredentials::open(&config.routes)?;
         let random = SystemRandom::new();
         let shared = Arc::new(Shared {
             routes: config.routes(),
-            accounts,
+            accounts: Arc::clone(&accounts),
             identities,
             credentials,
             answers: config.answers,
-            tokens: TokenStore::open(&config.tokens),
+            tokens: TokenStore::start(&config.tokens, tokens, &accounts),
             lifetimes: config.tokens.lifetimes(),
             logins: Logins::start(&config.login, cores(), &random)?,
             clock,
@@ -224,6 +243,8 @@ impl Server {
             .map_err(StartError::Threads)?;
         server.stop = Some(stop);
         server.threads.push(thread);
+        let now = server.shared.clock.now();
+        server.shared.tokens.load(now)?;
         let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
         server.watcher = Some(watcher);
         Ok(server)
@@ -292,6 +313,7 @@ impl Drop for Server {
                 tracing::error!("a thread of the gateway had panicked");
             }
         }
+        self.shared.tokens.close();
         self.shared.accounts.log_reported();
     }
 }

@@ -21,6 +21,8 @@ use crate::generations::Generations;
 use crate::session::{Absent, End, Session};
 use crate::token::{TokenDigest, TokenId};
 
+mod kept;
+
 #[derive(Debug)]
 pub(super) struct LiveTokens {
     tokens: DashMap<TokenId, Token, BuildHasherDefault<IdHasher>>,
@@ -76,7 +78,7 @@ impl LiveTokens {
         }
     }
 
-    /// Adds a token and tells which of its user's had to make room.
+    /// Adds a token and tells which of its user's are gone, having ended or to make room.
     ///
     /// # Errors
     /// When there is no room, or there is a token of that id already; nothing is changed then.
@@ -90,25 +92,27 @@ impl LiveTokens {
             return Err(StoreError::Taken);
         }
         let mut user = self.users.entry(session.account()).or_default();
+        let mut gone = Vec::new();
         if user.live >= self.bounds.per_user {
-            self.remove_ended(&mut user, now);
+            gone = self.remove_ended(&mut user, now);
         }
-        let mut displaced = Vec::new();
+        let mut displaced = 0;
         while user.live >= self.bounds.per_user {
             let oldest = match self.bounds.on_limit {
                 OnLimit::Refuse => None,
                 OnLimit::EvictOldest => self.take_out_oldest(&mut user, now),
             };
             let limit = self.bounds.per_user;
-            displaced.push(oldest.ok_or(StoreError::UserFull { limit })?);
+            gone.push(oldest.ok_or(StoreError::UserFull { limit })?);
+            displaced += 1;
         }
-        match displaced.len() {
+        match displaced {
             0 => self.take_place()?,
             // The new one has the place of the last.
             more => self.give_places(more - 1),
         }
         self.put(&mut user, digest, session);
-        Ok(displaced)
+        Ok(gone)
     }
 
     /// Adds the token that takes the place of `old`, which ends at `until`; at once where there is
@@ -233,16 +237,17 @@ impl LiveTokens {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Takes out what has ended, a bounded number at a time.
-    pub(super) fn sweep(&self, now: UnixMillis) -> usize {
+    /// Takes out what has ended, a bounded number at a time, each of which `gone` is told.
+    pub(super) fn sweep(&self, now: UnixMillis, gone: impl Fn(&[TokenId])) -> usize {
         let mut swept = 0;
         loop {
             let ended = |token: &Token| token.end(now.seconds(), self.bounds.idle).is_some();
-            let ids = self.ids(ended, BATCH);
-            for id in &ids {
-                swept += usize::from(self.end_if_over(*id, now));
-            }
-            if ids.len() < BATCH {
+            let mut ids = self.ids(ended, BATCH);
+            let found = ids.len();
+            ids.retain(|id| self.end_if_over(*id, now));
+            gone(&ids);
+            swept += ids.len();
+            if found < BATCH {
                 return swept;
             }
         }
@@ -295,14 +300,14 @@ impl LiveTokens {
         user.live += 1;
     }
 
-    /// Takes out what has ended of a user's.
-    fn remove_ended(&self, user: &mut UserTokens, now: UnixMillis) {
-        let ids: Vec<TokenId> = user.order.iter().copied().collect();
-        for id in ids {
-            if let Some(end) = self.over(id, now) {
-                self.remove(user, id, end, now);
-            }
-        }
+    /// Takes out what has ended of a user's, and tells what.
+    fn remove_ended(&self, user: &mut UserTokens, now: UnixMillis) -> Vec<TokenId> {
+        let mut ids: Vec<TokenId> = user.order.iter().copied().collect();
+        ids.retain(|id| {
+            let end = self.over(*id, now);
+            end.is_some_and(|end| self.remove(user, *id, end, now).is_some())
+        });
+        ids
     }
 
     /// Takes out the oldest of a user's; its place stays taken.
@@ -335,14 +340,20 @@ impl LiveTokens {
         end: End,
         now: UnixMillis,
     ) -> Option<Session> {
+        let session = self.drop_out(user, id)?;
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.insert(id, end, now);
+        Some(session)
+    }
+
+    /// The same without a trace.
+    fn drop_out(&self, user: &mut UserTokens, id: TokenId) -> Option<Session> {
         let (_, token) = self.tokens.remove(&id)?;
         user.live -= 1;
         if user.order.len() > 2 * user.live + SLACK {
             user.order.retain(|id| self.tokens.contains_key(id));
             user.order.shrink_to_fit();
         }
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.insert(id, end, now);
         Some(token.session)
     }
 }

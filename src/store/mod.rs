@@ -1,55 +1,134 @@
 //! Token stores. Memory is the truth of the request path; every store keeps digests only.
+//!
+//! What a backing keeps, it keeps before it is reported as done. The map in memory is changed first:
+//! a token that could not be kept is taken out of it again before anybody is told of it, and a
+//! revocation holds in memory from the moment it was asked for.
 
+mod change;
+#[cfg(test)]
+mod contract;
+#[cfg(feature = "durable")]
+mod durable;
 mod live;
+mod prepared;
 mod settings;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::accounts::AccountId;
+use crate::accounts::{AccountId, Accounts};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{Absent, End, Session};
 use crate::token::{TokenDigest, TokenId};
 
+use change::Change;
+#[cfg(feature = "durable")]
+pub use durable::{FileFault, TokenFile};
 use live::LiveTokens;
-pub use settings::{OnLimit, TokensSection};
+pub use prepared::{Prepared, StoreOpenError, discard, look};
+pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 
 /// The tokens that were issued and have not ended.
 #[derive(Debug)]
 pub struct TokenStore {
-    live: LiveTokens,
+    live: Arc<LiveTokens>,
+    backing: Backing,
+}
+
+/// What keeps tokens outside the process.
+#[derive(Debug)]
+enum Backing {
+    /// Nothing does.
+    Memory,
+    /// A file.
+    #[cfg(feature = "durable")]
+    Durable(durable::Journal),
 }
 
 impl TokenStore {
-    /// An empty store as configured.
+    /// An empty store in memory, whatever `tokens.store` says.
     #[must_use]
     pub fn open(section: &TokensSection) -> Self {
         Self {
-            live: LiveTokens::new(section),
+            live: Arc::new(LiveTokens::new(section)),
+            backing: Backing::Memory,
+        }
+    }
+
+    /// The store as configured. Not ready before [`load`](Self::load) has returned.
+    #[must_use]
+    pub fn start(section: &TokensSection, prepared: Prepared, accounts: &Arc<Accounts>) -> Self {
+        Self {
+            backing: prepared.into_backing(section, accounts),
+            ..Self::open(section)
+        }
+    }
+
+    /// Takes over what was kept by the process before. To be called once.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    #[cfg_attr(
+        not(feature = "durable"),
+        expect(unused_variables, reason = "nothing is kept")
+    )]
+    pub fn load(&self, now: UnixMillis) -> Result<(), StoreOpenError> {
+        match &self.backing {
+            Backing::Memory => Ok(()),
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.load(&self.live, now).map_err(Into::into),
+        }
+    }
+
+    /// Whether all tokens that were kept can be found.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &self.backing {
+            Backing::Memory => true,
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.is_open(),
+        }
+    }
+
+    /// Finishes what is to be kept, and closes what keeps it. Nothing is kept from then on.
+    pub fn close(&self) {
+        match &self.backing {
+            Backing::Memory => {}
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.close(),
         }
     }
 
     /// Keeps the session of a token that is about to be told to its client. Once this has returned,
-    /// the token is good; a call that is cancelled may leave one that nobody knows.
+    /// the token is good; a call that is cancelled leaves none, or one that nobody knows.
     ///
     /// # Errors
     /// [`StoreError::Full`] and [`StoreError::UserFull`] when as many tokens are kept as the
-    /// configuration allows.
+    /// configuration allows; [`StoreError::Unavailable`] when it cannot be kept.
     pub async fn issue(
         &self,
         digest: TokenDigest,
         session: Session,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.live.issue(digest, session, now).map(drop)
+        self.can_keep()?;
+        let gone = self.live.issue(digest, session, now)?;
+        self.keep_issued(Change {
+            issued: Some((digest, session)),
+            shortened: None,
+            ended: gone,
+        })
+        .await
     }
 
     /// Keeps the session of a token that is about to take the place of `old`, which is good until
     /// `until` at the longest, and not even so long where there is no room for both.
     ///
     /// # Errors
-    /// [`StoreError::Gone`] when the old token has ended in the meantime.
+    /// [`StoreError::Gone`] when the old token has ended in the meantime;
+    /// [`StoreError::Unavailable`] when the new one cannot be kept.
     pub async fn renew(
         &self,
         old: TokenId,
@@ -58,9 +137,18 @@ impl TokenStore {
         until: UnixSeconds,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.live
-            .replace(old, digest, session, until, now)
-            .map(drop)
+        self.can_keep()?;
+        let left = self.live.replace(old, digest, session, until, now)?;
+        let (shortened, ended) = match left {
+            Some(left) => (Some((old, left.expires())), Vec::new()),
+            None => (None, vec![old]),
+        };
+        self.keep_issued(Change {
+            issued: Some((digest, session)),
+            shortened,
+            ended,
+        })
+        .await
     }
 
     /// The session of a live token; asking counts as one use of it.
@@ -75,21 +163,27 @@ impl TokenStore {
     /// is good; those issued in the meantime may be. A call that is cancelled may have ended some.
     ///
     /// # Errors
-    /// When the store cannot keep it.
+    /// [`StoreError::Unavailable`] when it cannot be kept: the tokens are ended in this process, and
+    /// outside of it as soon as that is possible again.
     pub async fn end(
         &self,
         selection: &Selection,
         end: End,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let mut ended = 0;
+        let (mut count, mut kept) = (0, Ok(()));
         loop {
-            let ids = self.live.selected(selection, BATCH);
-            for id in &ids {
-                ended += usize::from(self.live.end(*id, end, now).is_some());
-            }
-            if ids.len() < BATCH {
-                return Ok(ended);
+            let mut ended = self.live.selected(selection, BATCH);
+            let found = ended.len();
+            ended.retain(|id| self.live.end(*id, end, now).is_some());
+            count += ended.len();
+            let change = Change {
+                ended,
+                ..Change::default()
+            };
+            kept = kept.and(self.keep(change).await);
+            if found < BATCH {
+                return kept.map(|()| count);
             }
         }
     }
@@ -127,8 +221,63 @@ impl TokenStore {
 
     /// Frees the memory of tokens that have ended and returns how many they were. Looks at every
     /// token; for a thread that serves no requests.
+    #[cfg_attr(
+        not(feature = "durable"),
+        expect(unused_variables, reason = "nothing is kept")
+    )]
     pub fn sweep(&self, now: UnixMillis) -> usize {
-        self.live.sweep(now)
+        self.live.sweep(now, |gone| match &self.backing {
+            Backing::Memory => {}
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.forget(gone),
+        })
+    }
+
+    /// Refuses before anything is changed when it is known that nothing can be kept.
+    fn can_keep(&self) -> Result<(), StoreError> {
+        match &self.backing {
+            Backing::Memory => Ok(()),
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.can_keep(),
+        }
+    }
+
+    /// Keeps a change with a new token in it, which is taken out of the map again unless it is kept.
+    async fn keep_issued(&self, change: Change) -> Result<(), StoreError> {
+        let unkept = change.issued.map(|(digest, _)| Unkept {
+            live: &self.live,
+            id: digest.id(),
+        });
+        self.keep(change).await?;
+        // Kept: nothing is to be taken out.
+        std::mem::forget(unkept);
+        Ok(())
+    }
+
+    /// Returns once the change is kept, wholly. When it fails, what has ended is ended as soon as
+    /// anything can be kept again, and what was issued never becomes good.
+    async fn keep(&self, change: Change) -> Result<(), StoreError> {
+        match &self.backing {
+            Backing::Memory => {
+                drop(change);
+                Ok(())
+            }
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.commit(change).await,
+        }
+    }
+}
+
+/// A token in the map that is not kept yet. Taken out when it is dropped, also when whoever waited
+/// for it gave up.
+struct Unkept<'a> {
+    live: &'a LiveTokens,
+    id: TokenId,
+}
+
+impl Drop for Unkept<'_> {
+    fn drop(&mut self) {
+        self.live.forget(self.id);
     }
 }
 
@@ -183,4 +332,7 @@ pub enum StoreError {
     /// The token that was to be changed has ended.
     #[error("the token has ended")]
     Gone,
+    /// What keeps tokens outside the process cannot do so at present.
+    #[error("the token store cannot be reached")]
+    Unavailable,
 }

@@ -1,6 +1,7 @@
 //! Pure: what `[tokens]` may say.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,31 @@ pub struct TokensSection {
     pub per_user: NonZeroUsize,
     /// What becomes of a login beyond that.
     pub on_limit: OnLimit,
+    /// Where they are kept.
+    pub store: StoreKind,
+    /// The file of `store = "durable"`.
+    pub durable: DurableSection,
+}
+
+/// Where tokens are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreKind {
+    /// In memory: they end with the process.
+    Memory,
+    /// In a file too, so that they outlive the process.
+    Durable,
+}
+
+/// `[tokens.durable]`: the file that tokens are kept in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DurableSection {
+    /// The file. No other process may have it open.
+    pub path: PathBuf,
+    /// How long a login or a revocation waits for the disk before it is refused.
+    #[serde(with = "positive_duration")]
+    pub wait: Duration,
 }
 
 /// What becomes of a login of a user who has as many tokens as may be.
@@ -73,6 +99,17 @@ impl Default for TokensSection {
             capacity: NonZeroUsize::MIN.saturating_add(999_999),
             per_user: NonZeroUsize::MIN.saturating_add(999),
             on_limit: OnLimit::EvictOldest,
+            store: StoreKind::Memory,
+            durable: DurableSection::default(),
+        }
+    }
+}
+
+impl Default for DurableSection {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("tokens.redb"),
+            wait: Duration::from_secs(10),
         }
     }
 }

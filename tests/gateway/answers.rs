@@ -317,6 +317,14 @@ async fn capacities(gallery: &mut Gallery) {
     first.exchange(&Ask::get("/")).await;
     gallery.show("Overloaded", &harness.anonymous().send(sync()).await);
 
+    #[cfg(feature = "durable")]
+    {
+        let (refused, _) = crate::durable::while_it_starts().await;
+        gallery.show("Starting", &refused);
+        let (_, _, refused) = crate::durable::with_a_full_disk().await;
+        gallery.show("StoreUnavailable", &refused);
+    }
+
     let harness = Harness::start(|files| files.set("tokens.capacity", 1));
     harness.signed_in().await;
     let again = Ask::login("till-01", &password("till-01"));

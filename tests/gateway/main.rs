@@ -11,6 +11,8 @@ mod authorize;
 mod bodies;
 mod bounds;
 mod brute_force;
+#[cfg(feature = "durable")]
+mod durable;
 mod example_configs;
 mod floods;
 mod forward;

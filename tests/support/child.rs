@@ -33,7 +33,26 @@ struct Output {
 impl Child {
     /// Runs `syncgate run` with JSON logs and waits until it listens.
     pub async fn start(adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(env!("CARGO_BIN_EXE_syncgate")), adjust).await
+        Self::launch(Command::new(GATEWAY), &[], adjust).await
+    }
+
+    /// The same with more arguments.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Files)) -> Self {
+        Self::launch(Command::new(GATEWAY), arguments, adjust).await
+    }
+
+    /// The same with files that can grow to so many blocks at the most, as if the disk were full.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn start_with_file_size(blocks: u32, adjust: impl FnOnce(&mut Files)) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!(
+                "trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" \"$@\""
+            ))
+            .arg(GATEWAY);
+        Self::launch(shell, &[], adjust).await
     }
 
     /// The same with so many file descriptors at the most.
@@ -43,30 +62,28 @@ impl Child {
         shell
             .arg("-c")
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
-            .arg(env!("CARGO_BIN_EXE_syncgate"));
-        Self::launch(shell, adjust).await
+            .arg(GATEWAY);
+        Self::launch(shell, &[], adjust).await
     }
 
-    async fn launch(mut command: Command, adjust: impl FnOnce(&mut Files)) -> Self {
+    /// Kills the process as a power failure would, and starts another one on its files.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn kill_and_start_again(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        for pipe in self.pipes.drain(..) {
+            pipe.join().expect("a pipe that was read to its end");
+        }
+        let started = spawn(Command::new(GATEWAY), &[], &self.files);
+        (self.process, self.output, self.pipes) = started;
+        self.https = self.until("the address it listens on", listening).await;
+    }
+
+    async fn launch(command: Command, arguments: &[&str], adjust: impl FnOnce(&mut Files)) -> Self {
         let upstream = Upstream::tcp();
         let (mut files, identity) = Files::new(upstream.url());
         adjust(&mut files);
-        let config = files.write();
-        let mut process = command
-            .arg("run")
-            .arg("--config")
-            .arg(config)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the gateway's process");
-        let output = Arc::new(Output::default());
-        let pipes = vec![
-            gather(process.stdout.take().expect("its output"), &output),
-            gather(process.stderr.take().expect("its errors"), &output),
-        ];
+        let (process, output, pipes) = spawn(command, arguments, &files);
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut child = Self {
             upstream,
@@ -245,6 +262,33 @@ impl Drop for Child {
     }
 }
 
+/// A process, what it has written, and the threads that read it.
+type Started = (
+    std::process::Child,
+    Arc<Output>,
+    Vec<std::thread::JoinHandle<()>>,
+);
+
+fn spawn(mut command: Command, arguments: &[&str], files: &Files) -> Started {
+    let mut process = command
+        .arg("run")
+        .args(arguments)
+        .arg("--config")
+        .arg(files.write())
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the gateway's process");
+    let output = Arc::new(Output::default());
+    let pipes = vec![
+        gather(process.stdout.take().expect("its output"), &output),
+        gather(process.stderr.take().expect("its errors"), &output),
+    ];
+    (process, output, pipes)
+}
+
 /// A process that is already over, to stand in where the real one was taken out.
 fn nothing() -> std::process::Child {
     Command::new("true").spawn().expect("a process")
@@ -282,3 +326,5 @@ pub fn record(line: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(line).ok()?;
     (value["target"] == "syncgate::access").then_some(value)
 }
+
+const GATEWAY: &str = env!("CARGO_BIN_EXE_syncgate");

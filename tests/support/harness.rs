@@ -347,6 +347,38 @@ impl Harness {
         client
     }
 
+    /// Stops the gateway in good order; its files stay.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            // On another thread, since this one may be within a runtime.
+            let drained = std::thread::spawn(move || server.drain()).join();
+            assert!(
+                drained.is_ok() || std::thread::panicking(),
+                "draining panicked"
+            );
+        }
+    }
+
+    /// Starts the gateway again, on what its files are now. Clients have to be made anew.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn start_again(&mut self) -> Result<(), String> {
+        let server = open(&self.files, self.clock.clone())?;
+        self.https = server.https().to_vec();
+        self.http = server.http().to_vec();
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Stops the gateway and starts it again.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub fn restart(&mut self) {
+        self.stop();
+        if let Err(error) = self.start_again() {
+            panic!("the gateway does not start again: {error}");
+        }
+    }
+
     /// Begins to drain, on a thread of its own; the test may go on meanwhile.
     pub fn drain(&mut self) -> tokio::task::JoinHandle<()> {
         let server = self.server.take().expect("a gateway that runs");
@@ -356,14 +388,7 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            // On another thread, since this one may be within a runtime.
-            let drained = std::thread::spawn(move || server.drain()).join();
-            assert!(
-                drained.is_ok() || std::thread::panicking(),
-                "draining panicked"
-            );
-        }
+        self.stop();
     }
 }
 

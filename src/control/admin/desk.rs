@@ -145,6 +145,7 @@ impl Desk {
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
             }),
+            Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
             Resource::Health => Ok(Reply::Healthy),
             Resource::Tokens => {
                 let page = Page::parse(parts.uri.query().unwrap_or_default());

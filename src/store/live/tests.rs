@@ -89,8 +89,8 @@ fn the_oldest_makes_room_and_what_has_ended_goes_first() {
     assert!(store.find(other, at(3)).is_ok());
     // The middle one is over: nobody has to make room.
     let next = digest();
-    let displaced = store.issue(next, session(1, at(101)), at(101)).unwrap();
-    assert_eq!(displaced, []);
+    let gone = store.issue(next, session(1, at(101)), at(101)).unwrap();
+    assert_eq!(gone, [middle.id()]);
     assert!(store.find(newest, at(101)).is_ok());
     assert_eq!(
         store.find(middle, at(101)),
@@ -141,7 +141,7 @@ fn a_token_ends_unused_only_where_that_is_configured() {
         assert!(hour.find(used, at(seconds)).is_ok(), "{seconds}");
     }
     assert_eq!(hour.find(used, at(37)), Err(Absent::Ended(End::Unused)));
-    assert_eq!(hour.sweep(at(37)), 1);
+    assert_eq!(hour.sweep(at(37), |_| {}), 1);
     assert_eq!(hour.find(used, at(37)), Err(Absent::Ended(End::Unused)));
     assert!(for_ever.find(kept, at(99)).is_ok());
 }
@@ -217,11 +217,11 @@ fn a_sweep_forgets_what_is_over_and_nothing_else_and_can_still_tell() {
     let store = store(|_| ());
     let old = issued(&store, 1, at(0));
     let live = issued(&store, 1, at(1));
-    assert_eq!(store.sweep(at(100)), 1);
+    assert_eq!(store.sweep(at(100), |_| {}), 1);
     assert_eq!(store.find(old, at(100)), Err(Absent::Ended(End::Expired)));
     assert!(store.find(live, at(100)).is_ok());
-    assert_eq!((store.len(), store.sweep(at(100))), (1, 0));
-    assert_eq!(store.sweep(at(101)), 1);
+    assert_eq!((store.len(), store.sweep(at(100), |_| {})), (1, 0));
+    assert_eq!(store.sweep(at(101), |_| {}), 1);
     assert_eq!((store.len(), store.tokens.len()), (0, 0));
     assert_eq!(store.find(digest(), at(100)), Err(Absent::Unknown));
 }
@@ -305,7 +305,7 @@ proptest! {
                 }
                 Step::Sweep => {
                     let over = model.end(|token| token.2 + 100 <= now, End::Expired);
-                    prop_assert_eq!(store.sweep(at(now)), over);
+                    prop_assert_eq!(store.sweep(at(now), |_| {}), over);
                 }
                 Step::Wait(seconds) => now += seconds,
             }
@@ -335,7 +335,7 @@ proptest! {
                         let digest = issued(store, user, now);
                         match (seed + number + thread) % 5 {
                             0 => drop(store.end(digest.id(), End::Revoked, now)),
-                            1 => drop(store.sweep(now)),
+                            1 => drop(store.sweep(now, |_| {})),
                             2 => {
                                 let until = now.seconds();
                                 let follower = (self::digest(), session(user, now));
@@ -358,4 +358,50 @@ proptest! {
         }
         prop_assert_eq!((store.len(), store.tokens.len()), (live, live));
     }
+}
+
+#[test]
+fn what_is_restored_keeps_the_bounds_and_the_order_and_starts_its_idle_time_anew() {
+    let store = store(|section| {
+        section.per_user = nonzero(2);
+        section.capacity = nonzero(3);
+        section.idle = Duration::from_secs(10);
+    });
+    let kept: Vec<_> = [(1, 3), (1, 1), (2, 0), (1, 2), (3, 2), (4, 4)]
+        .map(|(user, from)| (digest(), session(user, at(from))))
+        .to_vec();
+    let left_out = store.restore(kept.clone(), at(50).seconds());
+    // One of the first user's three, and beyond the capacity what is oldest.
+    let ids = |indices: &[usize]| -> Vec<TokenId> {
+        indices.iter().map(|&index| kept[index].0.id()).collect()
+    };
+    assert_eq!(left_out.len(), 3);
+    assert!(ids(&[1, 2]).iter().all(|id| left_out.contains(id)));
+    assert_eq!(store.len(), 3);
+    assert!(store.find(kept[0].0, at(59)).is_ok());
+    assert_eq!(
+        store
+            .info(kept[5].0.id(), at(59).seconds())
+            .unwrap()
+            .requests,
+        0
+    );
+    assert_eq!(
+        store.find(kept[5].0, at(60)),
+        Err(Absent::Ended(End::Unused))
+    );
+    assert_eq!(store.find(kept[1].0, at(50)), Err(Absent::Unknown));
+}
+
+#[test]
+fn a_forgotten_token_leaves_its_place_and_no_trace() {
+    let store = store(|section| section.capacity = nonzero(1));
+    let first = issued(&store, 1, at(0));
+    store.forget(first.id());
+    store.forget(first.id());
+    assert_eq!(
+        (store.len(), store.find(first, at(0))),
+        (0, Err(Absent::Unknown))
+    );
+    issued(&store, 1, at(0));
 }

@@ -1,0 +1,282 @@
+//! What every store does, whatever keeps its tokens: one list, tried on each of them.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use ring::rand::SystemRandom;
+
+use super::{OnLimit, Selection, StoreError, TokenStore, TokensSection};
+use crate::accounts::{AccountId, PasswordMark};
+use crate::clock::{UnixMillis, UnixSeconds};
+use crate::origin::Source;
+use crate::session::{Absent, End, Login, Session};
+use crate::token::{IssuedToken, TokenDigest};
+
+/// A kind of store.
+pub(super) trait Kind {
+    /// An empty one, ready.
+    fn open(&self, section: &TokensSection) -> TokenStore;
+
+    /// The id of a user's name.
+    fn account(&self, name: &str) -> AccountId;
+}
+
+/// A test for each entry of the list, of a kind of store.
+macro_rules! store_contract {
+    ($kind:expr) => {
+        store_contract!($kind;
+            a_token_is_found_from_its_issue_to_its_end,
+            what_is_ended_is_told_from_what_is_unknown,
+            a_selection_ends_what_it_names_and_nothing_else,
+            a_renewed_token_takes_the_place_of_the_old_one,
+            the_oldest_of_a_user_makes_room,
+            a_user_with_enough_is_refused_where_that_is_wanted,
+            a_full_store_takes_no_more,
+            what_nobody_uses_ends_where_that_is_wanted,
+            a_sweep_frees_what_is_over,
+            an_id_is_given_once,
+            what_is_told_of_a_token_is_true,
+        );
+    };
+    ($kind:expr; $($name:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::store::contract::$name(&$kind);
+            }
+        )+
+    };
+}
+#[cfg(feature = "durable")]
+pub(super) use store_contract;
+
+mod memory {
+    use super::{AccountId, Kind, TokenStore, TokensSection};
+
+    struct Memory;
+
+    impl Kind for Memory {
+        fn open(&self, section: &TokensSection) -> TokenStore {
+            TokenStore::open(section)
+        }
+
+        fn account(&self, name: &str) -> AccountId {
+            AccountId::new(name.len().try_into().unwrap())
+        }
+    }
+
+    store_contract!(Memory);
+}
+
+pub(super) fn wait<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(work)
+}
+
+pub(super) fn digest() -> TokenDigest {
+    let token = IssuedToken::generate(&SystemRandom::new()).unwrap();
+    token.digest()
+}
+
+/// The moment so many seconds after the beginning of the tests.
+pub(super) fn at(seconds: u64) -> UnixMillis {
+    UnixMillis::EPOCH.plus(Duration::from_secs(100_000 + seconds))
+}
+
+/// Of a user, from a moment on, for a hundred seconds.
+pub(super) fn session(account: AccountId, from: UnixMillis) -> Session {
+    let login = Login {
+        account,
+        mark: PasswordMark::from_bytes([7; 8]),
+        source: Source::V4([192, 0, 2, 1]),
+        at: from.seconds(),
+    };
+    Session::begin(login, Duration::from_secs(100))
+}
+
+pub(super) fn section(change: impl FnOnce(&mut TokensSection)) -> TokensSection {
+    let mut section = TokensSection::default();
+    change(&mut section);
+    section
+}
+
+pub(super) fn nonzero(number: usize) -> NonZeroUsize {
+    number.try_into().unwrap()
+}
+
+pub(super) fn issued(store: &TokenStore, account: AccountId, from: UnixMillis) -> TokenDigest {
+    let digest = digest();
+    wait(store.issue(digest, session(account, from), from)).unwrap();
+    digest
+}
+
+pub(super) fn a_token_is_found_from_its_issue_to_its_end(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let account = kind.account("a");
+    let token = issued(&store, account, at(0));
+    assert_eq!(store.find(token, at(0)), Ok(session(account, at(0))));
+    assert!(store.find(token, at(99)).is_ok());
+    assert_eq!(store.find(token, at(100)), Err(Absent::Ended(End::Expired)));
+    assert_eq!(store.find(digest(), at(0)), Err(Absent::Unknown));
+    assert_eq!((store.len(), store.is_empty()), (1, false));
+}
+
+pub(super) fn what_is_ended_is_told_from_what_is_unknown(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let token = issued(&store, kind.account("a"), at(0));
+    let one = Selection::One(token.id());
+    for end in [End::Revoked, End::GivenBack] {
+        let token = issued(&store, kind.account("a"), at(0));
+        let one = Selection::One(token.id());
+        assert_eq!(wait(store.end(&one, end, at(1))), Ok(1));
+        assert_eq!(store.find(token, at(1)), Err(Absent::Ended(end)));
+    }
+    assert_eq!(wait(store.end(&one, End::Revoked, at(1))), Ok(1));
+    assert_eq!(wait(store.end(&one, End::GivenBack, at(1))), Ok(0));
+    assert_eq!(store.find(token, at(1)), Err(Absent::Ended(End::Revoked)));
+    assert!(store.is_empty());
+}
+
+pub(super) fn a_selection_ends_what_it_names_and_nothing_else(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let (one, two) = (kind.account("a"), kind.account("bb"));
+    let tokens = [
+        issued(&store, one, at(0)),
+        issued(&store, one, at(2)),
+        issued(&store, two, at(1)),
+        issued(&store, two, at(3)),
+    ];
+    let live = || tokens.map(|token| store.find(token, at(4)).is_ok());
+    let end = |selection| wait(store.end(&selection, End::Revoked, at(4)));
+    assert_eq!(end(Selection::IssuedBefore(at(1).seconds())), Ok(1));
+    assert_eq!(live(), [false, true, true, true]);
+    assert_eq!(end(Selection::OfUser(two)), Ok(2));
+    assert_eq!(live(), [false, true, false, false]);
+    assert_eq!(end(Selection::All), Ok(1));
+    assert_eq!(live(), [false; 4]);
+    assert_eq!(end(Selection::All), Ok(0));
+}
+
+pub(super) fn a_renewed_token_takes_the_place_of_the_old_one(kind: &impl Kind) {
+    let renew = |store: &TokenStore, old: TokenDigest, new: TokenDigest| {
+        let session = session(kind.account("a"), at(10));
+        wait(store.renew(old.id(), new, session, at(20).seconds(), at(10)))
+    };
+    let store = kind.open(&section(|_| {}));
+    let (old, new) = (issued(&store, kind.account("a"), at(0)), digest());
+    assert_eq!(renew(&store, old, new), Ok(()));
+    assert!(store.find(old, at(19)).is_ok());
+    assert!(store.find(old, at(20)).is_err());
+    assert!(store.find(new, at(109)).is_ok());
+    assert_eq!(renew(&store, digest(), digest()), Err(StoreError::Gone));
+    assert_eq!(store.len(), 2);
+
+    let alone = kind.open(&section(|section| section.per_user = nonzero(1)));
+    let (old, new) = (issued(&alone, kind.account("a"), at(0)), digest());
+    assert_eq!(renew(&alone, old, new), Ok(()));
+    assert!(alone.find(old, at(10)).is_err());
+    assert!(alone.find(new, at(10)).is_ok());
+}
+
+pub(super) fn the_oldest_of_a_user_makes_room(kind: &impl Kind) {
+    let store = kind.open(&section(|section| section.per_user = nonzero(2)));
+    let tokens = [0, 1, 2].map(|second| issued(&store, kind.account("a"), at(second)));
+    let other = issued(&store, kind.account("bb"), at(0));
+    assert_eq!(
+        store.find(tokens[0], at(2)),
+        Err(Absent::Ended(End::Displaced))
+    );
+    for token in [tokens[1], tokens[2], other] {
+        assert!(store.find(token, at(2)).is_ok());
+    }
+}
+
+pub(super) fn a_user_with_enough_is_refused_where_that_is_wanted(kind: &impl Kind) {
+    let store = kind.open(&section(|section| {
+        section.per_user = nonzero(1);
+        section.on_limit = OnLimit::Refuse;
+    }));
+    let account = kind.account("a");
+    let first = issued(&store, account, at(0));
+    let refused = wait(store.issue(digest(), session(account, at(1)), at(1)));
+    assert_eq!(refused, Err(StoreError::UserFull { limit: 1 }));
+    assert!(store.find(first, at(1)).is_ok());
+    // The first is over by then.
+    issued(&store, account, at(100));
+}
+
+pub(super) fn a_full_store_takes_no_more(kind: &impl Kind) {
+    let store = kind.open(&section(|section| section.capacity = nonzero(2)));
+    let first = issued(&store, kind.account("a"), at(0));
+    issued(&store, kind.account("bb"), at(0));
+    let again = digest();
+    let issue = || wait(store.issue(again, session(kind.account("a"), at(0)), at(0)));
+    assert_eq!(issue(), Err(StoreError::Full));
+    assert_eq!(store.find(again, at(0)), Err(Absent::Unknown));
+    let one = Selection::One(first.id());
+    assert_eq!(wait(store.end(&one, End::Revoked, at(0))), Ok(1));
+    assert_eq!(issue(), Ok(()));
+    assert!(store.find(again, at(0)).is_ok());
+}
+
+pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl Kind) {
+    let store = kind.open(&section(|section| section.idle = Duration::from_secs(10)));
+    let token = issued(&store, kind.account("a"), at(0));
+    assert!(store.find(token, at(9)).is_ok());
+    assert!(store.find(token, at(18)).is_ok());
+    assert_eq!(store.find(token, at(28)), Err(Absent::Ended(End::Unused)));
+}
+
+pub(super) fn a_sweep_frees_what_is_over(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let over = issued(&store, kind.account("a"), at(0));
+    let live = issued(&store, kind.account("a"), at(1));
+    assert_eq!((store.sweep(at(100)), store.len()), (1, 1));
+    assert_eq!(store.find(over, at(100)), Err(Absent::Ended(End::Expired)));
+    assert!(store.find(live, at(100)).is_ok());
+}
+
+pub(super) fn an_id_is_given_once(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let token = issued(&store, kind.account("a"), at(0));
+    let again = wait(store.issue(token, session(kind.account("bb"), at(0)), at(0)));
+    assert_eq!(again, Err(StoreError::Taken));
+    let found = store.find(token, at(0)).unwrap();
+    assert_eq!(found.account(), kind.account("a"));
+    // One that begins alike is another token.
+    let mut bytes = token.to_bytes();
+    bytes[31] ^= 1;
+    let alike = TokenDigest::from_bytes(bytes);
+    assert_eq!(store.find(alike, at(0)), Err(Absent::Unknown));
+}
+
+pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let (one, two) = (kind.account("a"), kind.account("bb"));
+    let token = issued(&store, one, at(0));
+    let other = issued(&store, two, at(0));
+    let now = at(5).seconds();
+    let info = |digest: TokenDigest| store.info(digest.id(), now);
+    assert_eq!(info(token).unwrap().last_used, None);
+    store.find(token, at(4)).unwrap();
+    store.find(token, at(5)).unwrap();
+    let told = info(token).unwrap();
+    assert_eq!((told.id, told.requests), (token.id(), 2));
+    assert_eq!(told.last_used, Some(now));
+    assert_eq!(told.session, session(one, at(0)));
+    assert!(info(digest()).is_none());
+    let listed = |account, after, most| -> Vec<_> {
+        let list = store.list(account, after, most, now);
+        list.iter().map(|info| info.id).collect()
+    };
+    let mut ids = [token.id(), other.id()];
+    ids.sort_unstable();
+    assert_eq!(listed(None, None, 10), ids);
+    assert_eq!(listed(None, None, 1), ids[..1]);
+    assert_eq!(listed(None, Some(ids[0]), 10), ids[1..]);
+    assert_eq!(listed(Some(two), None, 10), [other.id()]);
+    let over = UnixSeconds::new(at(100).seconds().as_u32());
+    assert!(store.info(token.id(), over).is_none());
+}

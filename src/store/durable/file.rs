@@ -1,0 +1,205 @@
+//! The token file on the disk: that only its owner can read it, that it is made whole or not at all,
+//! and that one process has it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+
+use super::fault::{FileFault, What};
+use super::table;
+use crate::clock::UnixMillis;
+
+/// The file, open and locked.
+#[derive(Debug)]
+pub struct TokenFile {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+impl TokenFile {
+    /// Opens the file, or makes one without tokens when it is missing. It belongs to the user and
+    /// group `owner`, if the process is to become another.
+    ///
+    /// # Errors
+    /// When it cannot be opened or made, when others can read it, or when another process has it.
+    pub fn open(path: &Path, owner: Option<(u32, u32)>) -> Result<Self, FileFault> {
+        loop {
+            match OpenOptions::new().read(true).write(true).open(path) {
+                Ok(file) => {
+                    check(path, &file, owner)?;
+                    lock(path, &file)?;
+                    let path = path.to_owned();
+                    return Ok(Self { path, file });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, owner)?,
+                Err(error) => return Err(cannot_open(path, error)),
+            }
+        }
+    }
+
+    /// Says in a few words what there is, and changes nothing.
+    ///
+    /// # Errors
+    /// What [`open`](Self::open) would fail with, as far as that can be seen.
+    pub fn look(path: &Path, owner: Option<(u32, u32)>) -> Result<String, FileFault> {
+        let shown = path.display();
+        match File::open(path) {
+            Ok(file) => {
+                check(path, &file, owner)?;
+                match file.try_lock_shared() {
+                    Ok(()) => {}
+                    Err(TryLockError::WouldBlock) => {
+                        return Ok(format!("tokens are kept in {shown}, by a running gateway"));
+                    }
+                    Err(TryLockError::Error(error)) => {
+                        return Err(FileFault::io("lock", path)(error));
+                    }
+                }
+                if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+                    let how = "it is empty".to_owned();
+                    return Err(FileFault::new(path, What::Damaged { how }));
+                }
+                Ok(format!("tokens are kept in {shown}"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = folder(path);
+                match fs::metadata(folder) {
+                    Ok(_) => Ok(format!(
+                        "tokens are to be kept in {shown}, made at the start"
+                    )),
+                    Err(error) => Err(FileFault::io("create", path)(error)),
+                }
+            }
+            Err(error) => Err(cannot_open(path, error)),
+        }
+    }
+
+    /// Renames the file, so that the next opening makes one without tokens. Returns its new name, if
+    /// there was one.
+    ///
+    /// # Errors
+    /// When it cannot be renamed, or a running gateway has it.
+    pub fn move_aside(path: &Path, now: UnixMillis) -> Result<Option<PathBuf>, FileFault> {
+        match File::open(path) {
+            Ok(file) => lock(path, &file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(cannot_open(path, error)),
+        }
+        let moment = now.timestamp().strftime("%Y%m%dT%H%M%S%3fZ");
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".discarded-{moment}"));
+        let aside = PathBuf::from(aside);
+        fs::rename(path, &aside).map_err(FileFault::io("move", path))?;
+        sync_folder(path)?;
+        Ok(Some(aside))
+    }
+}
+
+fn check(path: &Path, file: &File, owner: Option<(u32, u32)>) -> Result<(), FileFault> {
+    // Of the open file, not of its name, so that what is judged is what is used.
+    let metadata = file.metadata().map_err(FileFault::io("read", path))?;
+    let mode = metadata.mode() & 0o7777;
+    let what = match owner {
+        _ if !metadata.is_file() => What::NotAFile,
+        _ if mode & 0o077 != 0 => What::OthersHaveAccess { mode },
+        Some(expected) if metadata.uid() != expected.0 => What::OtherOwner {
+            owner: metadata.uid(),
+            expected,
+        },
+        Some(_) | None => return Ok(()),
+    };
+    Err(FileFault::new(path, what))
+}
+
+fn lock(path: &Path, file: &File) -> Result<(), FileFault> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(FileFault::new(path, What::InUse)),
+        Err(TryLockError::Error(error)) => Err(FileFault::io("lock", path)(error)),
+    }
+}
+
+fn cannot_open(path: &Path, error: io::Error) -> FileFault {
+    if error.kind() == io::ErrorKind::IsADirectory {
+        return FileFault::new(path, What::NotAFile);
+    }
+    FileFault::io("open", path)(error)
+}
+
+/// Makes the file beside its place and puts it there when it is complete. Fine as well if another
+/// process was faster.
+fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<(), FileFault> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let beside = folder(path).join(name);
+    let file = make_beside(&beside).map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return FileFault::new(path, What::InUse);
+        }
+        FileFault::io("create", path)(error)
+    })?;
+    let made = fill(path, &file, owner).and_then(|()| match fs::hard_link(&beside, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(FileFault::io("create", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    });
+    let removed = fs::remove_file(&beside);
+    made?;
+    removed.map_err(FileFault::io("create", path))?;
+    sync_folder(path)
+}
+
+/// A new file, locked.
+fn make_beside(beside: &Path) -> io::Result<File> {
+    // What an earlier process left half made is nobody's, unless that one still makes it.
+    if let Ok(left) = File::open(beside) {
+        left.try_lock()?;
+        fs::remove_file(beside)?;
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(beside)?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+fn fill(path: &Path, file: &File, owner: Option<(u32, u32)>) -> Result<(), FileFault> {
+    if let Some((user, group)) = owner {
+        fchown(file, Some(user), Some(group)).map_err(FileFault::io("create", path))?;
+    }
+    let copy = file.try_clone().map_err(FileFault::io("create", path))?;
+    let created = FileBackend::new(copy)
+        .map_err(redb::Error::from)
+        .and_then(table::create);
+    created.map_err(|error| {
+        let cause = table::cause(error);
+        FileFault::io("create", path)(cause)
+    })?;
+    // redb lets go of the lock.
+    lock(path, file)?;
+    file.sync_all().map_err(FileFault::io("create", path))
+}
+
+fn sync_folder(path: &Path) -> Result<(), FileFault> {
+    let opened = File::open(folder(path)).and_then(|folder| folder.sync_all());
+    opened.map_err(FileFault::io("create", path))
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    }
+}
+
+const MODE: u32 = 0o600;

@@ -1,0 +1,128 @@
+//! What a store opens while the process still has the rights of its start: it may become another
+//! user after that, and be confined to its files.
+
+#[cfg(feature = "durable")]
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::Backing;
+#[cfg(feature = "durable")]
+use super::durable::{FileFault, Journal, TokenFile};
+use super::settings::{StoreKind, TokensSection};
+use crate::accounts::Accounts;
+use crate::clock::UnixMillis;
+
+/// What is open of a store that is not in use yet.
+#[derive(Debug)]
+pub struct Prepared(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Memory,
+    #[cfg(feature = "durable")]
+    Durable(TokenFile),
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, Error)]
+pub enum StoreOpenError {
+    /// The program was built without it.
+    #[error("this syncgate was built without that store (tokens.store)")]
+    NotBuilt,
+    /// The file of the durable store.
+    #[cfg(feature = "durable")]
+    #[error(transparent)]
+    File(#[from] FileFault),
+}
+
+impl Prepared {
+    /// Opens what `tokens.store` asks for. A file that is missing is made; it belongs to the user
+    /// and group `owner`, if the process is to become another.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(
+        section: &TokensSection,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, StoreOpenError> {
+        match section.store {
+            StoreKind::Memory => Ok(Self(Kind::Memory)),
+            StoreKind::Durable => durable(section, owner).map(Self),
+        }
+    }
+
+    /// For `TokenStore::start`.
+    pub(super) fn into_backing(self, section: &TokensSection, accounts: &Arc<Accounts>) -> Backing {
+        match self.0 {
+            Kind::Memory => {
+                let _ = (section, accounts);
+                Backing::Memory
+            }
+            #[cfg(feature = "durable")]
+            Kind::Durable(file) => Backing::Durable(Journal::new(
+                file,
+                section.durable.wait,
+                Arc::clone(accounts),
+            )),
+        }
+    }
+}
+
+#[cfg(feature = "durable")]
+fn durable(section: &TokensSection, owner: Option<(u32, u32)>) -> Result<Kind, StoreOpenError> {
+    let file = TokenFile::open(&section.durable.path, owner)?;
+    Ok(Kind::Durable(file))
+}
+
+#[cfg(not(feature = "durable"))]
+fn durable(_: &TokensSection, _: Option<(u32, u32)>) -> Result<Kind, StoreOpenError> {
+    Err(StoreOpenError::NotBuilt)
+}
+
+/// Moves what was kept out of the way, so that the next opening begins without any token. Returns
+/// where it is now, if there was anything.
+///
+/// # Errors
+/// When it cannot be moved, or a running gateway has it open.
+pub fn discard(
+    section: &TokensSection,
+    now: UnixMillis,
+) -> Result<Option<PathBuf>, StoreOpenError> {
+    match section.store {
+        StoreKind::Memory => Ok(None),
+        #[cfg(feature = "durable")]
+        StoreKind::Durable => Ok(TokenFile::move_aside(&section.durable.path, now)?),
+        #[cfg(not(feature = "durable"))]
+        StoreKind::Durable => {
+            let _ = now;
+            Err(StoreOpenError::NotBuilt)
+        }
+    }
+}
+
+/// Says in a few words what is kept at present, without changing anything; `None` where nothing
+/// outlives the process.
+///
+/// # Errors
+/// What would keep a gateway from starting.
+pub fn look(
+    section: &TokensSection,
+    owner: Option<(u32, u32)>,
+) -> Result<Option<String>, StoreOpenError> {
+    match section.store {
+        StoreKind::Memory => Ok(None),
+        #[cfg(feature = "durable")]
+        StoreKind::Durable => {
+            let path: &Path = &section.durable.path;
+            Ok(Some(TokenFile::look(path, owner)?))
+        }
+        #[cfg(not(feature = "durable"))]
+        StoreKind::Durable => {
+            let _ = owner;
+            Err(StoreOpenError::NotBuilt)
+        }
+    }
+}
