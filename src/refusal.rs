@@ -80,6 +80,9 @@ pub enum Refusal {
     /// The admin interface cannot make out what it is asked.
     #[error("malformed question to the admin interface: {0}")]
     AdminMalformed(&'static str),
+    /// The admin interface is asked without its secret.
+    #[error("the introspection secret is missing or wrong (admin.introspection_secret_file)")]
+    SecretRefused,
     /// No such path.
     #[error("no route has this path")]
     NotFound,
@@ -263,7 +266,9 @@ impl Refusal {
             | Self::MalformedBody(_)
             | Self::MalformedCredentials(_)
             | Self::AdminMalformed(_) => StatusCode::BAD_REQUEST,
-            Self::LoginFailed(_) | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
+            Self::LoginFailed(_) | Self::TokenRefused(_) | Self::SecretRefused => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Forbidden(_) | Self::NotAdmitted(_) | Self::PlainHttp => StatusCode::FORBIDDEN,
             Self::FormRefused(FormViolation::FormTooLate) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::FormRefused(_) => StatusCode::BAD_REQUEST,
@@ -323,6 +328,7 @@ impl Refusal {
             }
             Self::FormRefused(_) => "The body must be one JSON object with the string form",
             Self::AdminMalformed(_) => "The admin interface does not understand the request",
+            Self::SecretRefused => "The secret is missing or wrong",
             Self::NotFound => "No such resource",
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::HeadersTooSlow => "The header section did not arrive in time",
@@ -385,6 +391,7 @@ impl Refusal {
             | Self::TokenRefused(_)
             | Self::Forbidden(_)
             | Self::NotAdmitted(_)
+            | Self::SecretRefused
             | Self::PlainHttp => "http_request_denied",
             Self::UpstreamUnreachable(error) => {
                 if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -433,6 +440,7 @@ impl Refusal {
             Self::TooManyTokens { limit } => format!("the limit for the user is {limit} tokens"),
             Self::MalformedBody(_)
             | Self::TooManyAttempts { .. }
+            | Self::SecretRefused
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
@@ -484,6 +492,7 @@ impl Refusal {
             Self::NotAdmitted(_) => "not_admitted",
             Self::FormRefused(_) => "form_refused",
             Self::AdminMalformed(_) => "admin_malformed",
+            Self::SecretRefused => "secret_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::HeadersTooSlow => "headers_too_slow",
@@ -541,6 +550,7 @@ impl Refusal {
             | Self::NotAdmitted(_)
             | Self::FormRefused(_)
             | Self::AdminMalformed(_)
+            | Self::SecretRefused
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
@@ -637,6 +647,7 @@ mod tests {
             R::MalformedCredentials(CredentialsError::NotAnObject),
             R::FormRefused(FormViolation::MissingForm),
             R::AdminMalformed("x"),
+            R::SecretRefused,
             R::LoginFailed(LoginFault::UnknownUser),
             R::TooManyAttempts {
                 wait: Duration::from_millis(1),

@@ -165,7 +165,7 @@ impl Refusal {
             headers.insert(WWW_AUTHENTICATE, challenge(*fault, &details));
         }
         // RFC 9110 section 15.5.2: a 401 without a challenge is none.
-        if let Self::LoginFailed(_) = self {
+        if let Self::LoginFailed(_) | Self::SecretRefused = self {
             headers.insert(WWW_AUTHENTICATE, BARE_CHALLENGE);
         }
         if self.status() == StatusCode::FORBIDDEN && !matches!(self, Self::PlainHttp) {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write as _};
 
 use clap::Args;
+use ring::rand::SystemRandom;
 
 use super::failure::Failure;
 use super::run::needs;
@@ -11,6 +12,7 @@ use super::{ConfigFile, print, warn};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::control::IntrospectionSecret;
 use crate::identity::Identities;
 use crate::process::{self, RunAs};
 use crate::server::ListenAddress;
@@ -91,6 +93,10 @@ fn open_all(
         Err(error) => errors.push(error.into()),
     }
     if let Err(error) = BackendCredentials::open(&config.routes) {
+        errors.push(error.into());
+    }
+    let secret = config.admin.introspection_secret_file.as_deref();
+    if let Err(error) = IntrospectionSecret::open(secret, &SystemRandom::new()) {
         errors.push(error.into());
     }
     if errors.is_empty() {

@@ -102,9 +102,10 @@ impl From<StartError> for Failure {
         match error {
             // By itself, so that it is shown as the report that it is.
             StartError::Accounts(problems) => Self::usage(problems),
-            StartError::Tls(_) | StartError::Identity(_) | StartError::Credential(_) => {
-                Self::usage(error)
-            }
+            StartError::Tls(_)
+            | StartError::Identity(_)
+            | StartError::Credential(_)
+            | StartError::Introspection(_) => Self::usage(error),
             StartError::Listen { .. }
             | StartError::Admin(_)
             | StartError::Tokens(_)

@@ -38,7 +38,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     limits(config, document);
     quotas(config, document);
     identity(config, document);
-    tokens(config, document);
+    admin(config, document);
 }
 
 /// Checks that the files are there, and the user of the process.
@@ -92,6 +92,14 @@ pub(super) fn files(config: &Config, document: &mut Document<'_>) {
         ];
         let remedy = "`syncgate identity-key --public FILE` prints the public half of a key";
         file(document, &key, path, remedy);
+    }
+    if let Some(path) = &config.admin.introspection_secret_file {
+        let key = ["admin", "introspection_secret_file"].map(Step::Key);
+        let remedy = format!(
+            "run: (umask 077; openssl rand -hex 32 > '{}')",
+            path.display()
+        );
+        file(document, &key, path, &remedy);
     }
     if let Some(folder) = config.admin.socket.as_deref().and_then(Path::parent)
         && !folder.as_os_str().is_empty()
@@ -293,6 +301,17 @@ fn identity(config: &Config, document: &mut Document<'_>) {
         let problem = Problem::warning("nothing is signed: no route has identity = true")
             .remedy("remove identity = false from the routes whose backend shall verify");
         report(document, &["identity", "key"].map(Step::Key), problem);
+    }
+}
+
+fn admin(config: &Config, document: &mut Document<'_>) {
+    let admin = &config.admin;
+    let nowhere = admin.socket.is_none() && admin.listen.is_none();
+    if admin.introspection_secret_file.is_some() && nowhere {
+        let problem = Problem::warning("nobody can ask: the admin interface listens nowhere")
+            .remedy("add listen = \"127.0.0.1:8444\" or socket = \"run/admin.sock\"");
+        let key = ["admin", "introspection_secret_file"].map(Step::Key);
+        report(document, &key, problem);
     }
 }
 

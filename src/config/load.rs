@@ -117,6 +117,7 @@ impl Config {
             .chain(credentials)
             .chain(&self.identity.key)
             .chain(&self.identity.published)
+            .chain(&self.admin.introspection_secret_file)
             .cloned()
             .collect()
     }
@@ -138,6 +139,7 @@ impl Config {
             .chain(&mut self.identity.key)
             .chain(&mut self.identity.published)
             .chain(&mut self.admin.socket)
+            .chain(&mut self.admin.introspection_secret_file)
             .for_each(resolve);
     }
 }

@@ -6,8 +6,10 @@
 //! socket alone, and is not there at all for anybody else ([`resource`] says which is which).
 
 mod desk;
+mod introspection;
 mod question;
 mod resource;
+mod secret;
 mod settings;
 mod socket;
 mod tokens;
@@ -27,6 +29,8 @@ use tokio::sync::oneshot;
 use crate::gateway::Shared;
 
 use desk::{Desk, Door};
+pub(crate) use secret::IntrospectionSecret;
+pub use secret::SecretError;
 pub use settings::{AdminSection, LoopbackAddress};
 use socket::SocketFile;
 
@@ -108,6 +112,7 @@ impl Admin {
     pub(crate) fn start(
         listeners: AdminListeners,
         shared: Arc<Shared>,
+        secret: Arc<IntrospectionSecret>,
     ) -> io::Result<Option<Self>> {
         let AdminListeners { socket, tcp } = listeners;
         if socket.is_none() && tcp.is_none() {
@@ -121,7 +126,10 @@ impl Admin {
             .spawn(move || {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 match runtime.enable_all().build_local(LocalOptions::default()) {
-                    Ok(runtime) => runtime.block_on(serve_until(stopped, unix, tcp, shared)),
+                    Ok(runtime) => {
+                        let desk = Rc::new(Desk::new(shared, secret));
+                        runtime.block_on(serve_until(stopped, unix, tcp, desk));
+                    }
                     Err(error) => tracing::error!(%error, "the admin interface cannot start"),
                 }
             })?;
@@ -154,9 +162,8 @@ async fn serve_until(
     stopped: oneshot::Receiver<()>,
     unix: Option<UnixListener>,
     tcp: Option<TcpListener>,
-    shared: Arc<Shared>,
+    desk: Rc<Desk>,
 ) {
-    let desk = Rc::new(Desk::new(shared));
     // Both stay pending for ever where there is no listener.
     let unix = async {
         match unix.map(tokio::net::UnixListener::from_std) {

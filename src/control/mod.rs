@@ -6,7 +6,7 @@ pub(crate) mod memory;
 mod reload;
 mod watch;
 
-pub(crate) use admin::{Admin, AdminListeners};
-pub use admin::{AdminError, AdminSection, LoopbackAddress};
+pub(crate) use admin::{Admin, AdminListeners, IntrospectionSecret};
+pub use admin::{AdminError, AdminSection, LoopbackAddress, SecretError};
 pub use reload::Reload;
 pub(crate) use watch::Watcher;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::IntrospectionSecret;
 use crate::gateway::Shared;
 use crate::server::TlsSection;
 use crate::server::tls::Certificates;
@@ -14,6 +15,7 @@ pub struct Reload {
     shared: Arc<Shared>,
     certificates: Arc<Certificates>,
     tls: TlsSection,
+    introspection: Arc<IntrospectionSecret>,
 }
 
 impl Reload {
@@ -21,11 +23,13 @@ impl Reload {
         shared: Arc<Shared>,
         certificates: Arc<Certificates>,
         tls: TlsSection,
+        introspection: Arc<IntrospectionSecret>,
     ) -> Self {
         Self {
             shared,
             certificates,
             tls,
+            introspection,
         }
     }
 
@@ -35,6 +39,7 @@ impl Reload {
         self.certificates();
         self.identity_keys();
         self.credentials();
+        self.introspection_secret();
     }
 
     /// Reads the account file again, and logs how it went. From the return on, every request sees
@@ -94,6 +99,21 @@ impl Reload {
         }
     }
 
+    /// Reads the secret of the admin interface again, and logs how it went.
+    pub fn introspection_secret(&self) {
+        match self.introspection.reload() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the introspection secret was read again"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error,
+                    "the introspection secret cannot be used, the last one stays"
+                );
+            }
+        }
+    }
+
     /// The files behind [`Reload::accounts`].
     pub(super) fn account_files(&self) -> Vec<PathBuf> {
         vec![self.shared.accounts.path().to_owned()]
@@ -107,6 +127,11 @@ impl Reload {
     /// The files behind [`Reload::credentials`].
     pub(super) fn credential_files(&self) -> Vec<PathBuf> {
         self.shared.credentials.files()
+    }
+
+    /// The files behind [`Reload::introspection_secret`].
+    pub(super) fn introspection_files(&self) -> Vec<PathBuf> {
+        self.introspection.files()
     }
 
     /// The files behind [`Reload::certificates`].

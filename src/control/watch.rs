@@ -49,6 +49,7 @@ impl Watcher {
             Group::new(reload.certificate_files(), Reload::certificates),
             Group::new(reload.identity_files(), Reload::identity_keys),
             Group::new(reload.credential_files(), Reload::credentials),
+            Group::new(reload.introspection_files(), Reload::introspection_secret),
         ];
         let (events, received) = channel();
         let notifier = notifier(events.clone(), &groups);

@@ -36,7 +36,9 @@ use tokio::time::interval;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::control::{Admin, AdminError, AdminListeners, Reload, Watcher, memory};
+use crate::control::{
+    Admin, AdminError, AdminListeners, IntrospectionSecret, Reload, SecretError, Watcher, memory,
+};
 use crate::gateway::Shared;
 use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
@@ -118,6 +120,9 @@ pub enum StartError {
     /// What keeps the tokens.
     #[error(transparent)]
     Tokens(#[from] StoreOpenError),
+    /// The secret of the admin interface.
+    #[error(transparent)]
+    Introspection(#[from] SecretError),
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -177,6 +182,8 @@ impl Server {
         let identities = Identities::open(&config.identity)?;
         let credentials = BackendCredentials::open(&config.routes)?;
         let random = SystemRandom::new();
+        let secret = config.admin.introspection_secret_file.as_deref();
+        let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
         let shared = Arc::new(Shared {
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
@@ -204,9 +211,11 @@ impl Server {
                 Arc::clone(&shared),
                 certificates,
                 config.tls.clone(),
+                Arc::clone(&introspection),
             )),
             watcher: None,
-            admin: Admin::start(admin, Arc::clone(&shared)).map_err(StartError::Threads)?,
+            admin: Admin::start(admin, Arc::clone(&shared), introspection)
+                .map_err(StartError::Threads)?,
             loads: Vec::new(),
             shared: Arc::clone(&shared),
             stop: None,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::introspection;
 use crate::panics::{ON_THE_PATH, Trap};
 use crate::support::harness::{Files, cheap_hash, password};
 use crate::support::tls::Identity;
@@ -212,6 +213,10 @@ async fn admin_questions(gallery: &mut Gallery) {
     let harness = Harness::start(|files| files.set("admin.socket", "admin.sock"));
     let answer = harness.ask_admin(&Ask::get("/tokens?limit=0")).await;
     gallery.show("AdminMalformed", &answer);
+
+    let harness = Harness::start(introspection::with_secret);
+    let answer = harness.ask_admin(&Ask::post("/introspect").sized("")).await;
+    gallery.show("SecretRefused", &answer);
 }
 
 /// What a user has no right to.

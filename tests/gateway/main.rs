@@ -19,6 +19,7 @@ mod forward;
 mod framing;
 mod headers;
 mod http2;
+mod introspection;
 mod issue_token;
 mod limits;
 mod login_cache;

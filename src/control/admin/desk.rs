@@ -19,9 +19,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use super::question::{Page, Wanted};
+use super::question::{self, Page, Wanted};
 use super::resource::Resource;
-use super::tokens;
+use super::secret::IntrospectionSecret;
+use super::{introspection, tokens};
 use crate::gateway::Shared;
 use crate::refusal::Refusal;
 use crate::reply::{Detail, Reply};
@@ -41,13 +42,15 @@ pub(super) enum Door {
 /// What answers.
 pub(super) struct Desk {
     shared: Arc<Shared>,
+    secret: Arc<IntrospectionSecret>,
     ids: RequestIds,
 }
 
 impl Desk {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, secret: Arc<IntrospectionSecret>) -> Self {
         Self {
             shared,
+            secret,
             ids: RequestIds::new(),
         }
     }
@@ -109,13 +112,14 @@ impl Desk {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Told),
         };
-        tracing::info!(
-            %id,
-            method = %parts.method,
-            path = parts.uri.path(),
-            status = response.status().as_u16(),
-            "admin request"
-        );
+        let (method, path, status) = (&parts.method, parts.uri.path(), response.status().as_u16());
+        match Resource::find(path) {
+            // As many as the backend has requests.
+            Some(Resource::Introspection) if status == 200 => {
+                tracing::debug!(%id, %method, path, status, "admin request");
+            }
+            Some(_) | None => tracing::info!(%id, %method, path, status, "admin request"),
+        }
         response.map(Full::new)
     }
 
@@ -128,6 +132,9 @@ impl Desk {
     ) -> Result<Reply, Refusal> {
         let resource = Resource::find(parts.uri.path()).ok_or(Refusal::NotFound)?;
         if door == Door::Tcp && !resource.is_for_everybody() {
+            return Err(Refusal::NotFound);
+        }
+        if resource == Resource::Introspection && !self.secret.is_set() {
             return Err(Refusal::NotFound);
         }
         let methods = resource.methods();
@@ -147,6 +154,14 @@ impl Desk {
             }),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
             Resource::Health => Ok(Reply::Healthy),
+            Resource::Introspection => {
+                if !self.secret.is_in(&parts.headers) {
+                    return Err(Refusal::SecretRefused);
+                }
+                let token = question::token(&parts.headers, &read(body).await?);
+                let token = token.map_err(Refusal::AdminMalformed)?;
+                Ok(introspection::introspect(shared, &token))
+            }
             Resource::Tokens => {
                 let page = Page::parse(parts.uri.query().unwrap_or_default());
                 Ok(tokens::list(

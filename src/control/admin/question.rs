@@ -1,7 +1,10 @@
 //! Pure: what the questions to the admin interface say beside their path.
 
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
 use crate::token::TokenId;
@@ -102,6 +105,24 @@ struct Body {
     all: Option<bool>,
 }
 
+/// The token that an introspection is about. Other parameters are for others (RFC 7662 section 2.1).
+///
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn token(headers: &HeaderMap, body: &[u8]) -> Result<Zeroizing<String>, &'static str> {
+    let media = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let media = media.unwrap_or_default().split(|byte| *byte == b';').next();
+    let is_form = media.is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(FORM));
+    if !is_form {
+        return Err(ONE_TOKEN);
+    }
+    let mut tokens = form_urlencoded::parse(body).filter(|(key, _)| key == "token");
+    match (tokens.next(), tokens.next()) {
+        (Some((_, token)), None) => Ok(Zeroizing::new(token.into_owned())),
+        (Some(_), Some(_)) | (None, _) => Err(ONE_TOKEN),
+    }
+}
+
 /// The next whole second: what was issued within a second counts as issued at its beginning, and a
 /// moment in its middle means those too that may have come before it.
 fn whole_seconds(moment: Timestamp) -> Option<UnixSeconds> {
@@ -110,6 +131,8 @@ fn whole_seconds(moment: Timestamp) -> Option<UnixSeconds> {
     Some(UnixSeconds::new(seconds))
 }
 
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
+const ONE_TOKEN: &str = "the body is application/x-www-form-urlencoded and has one token";
 /// The most that are listed at once.
 const MOST: usize = 1000;
 /// How many are listed where nothing else is asked for.
@@ -151,6 +174,37 @@ mod tests {
         for (query, expected) in cases {
             assert_eq!(Page::parse(query), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn a_form_has_one_token() {
+        let form = "application/x-www-form-urlencoded";
+        let with_charset = "Application/X-WWW-Form-URLEncoded; charset=utf-8";
+        let cases = [
+            (form, "token=a%2Bb%2Fc%3D", Ok("a+b/c=")),
+            (
+                with_charset,
+                "token_type_hint=access_token&token=x",
+                Ok("x"),
+            ),
+            (form, "token=", Ok("")),
+            (form, "token=x&token=x", Err(ONE_TOKEN)),
+            (form, "Token=x", Err(ONE_TOKEN)),
+            (form, "", Err(ONE_TOKEN)),
+            ("application/json", "token=x", Err(ONE_TOKEN)),
+            ("", "token=x", Err(ONE_TOKEN)),
+        ];
+        for (media, body, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, media.parse().unwrap());
+            let found = token(&headers, body.as_bytes());
+            assert_eq!(
+                found.as_deref().map(String::as_str),
+                expected.as_ref().map(|it| *it),
+                "{media} {body}"
+            );
+        }
+        assert!(token(&HeaderMap::new(), b"token=x").is_err());
     }
 
     #[test]

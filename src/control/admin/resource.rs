@@ -11,6 +11,8 @@ pub(super) enum Resource {
     Health,
     /// The keys that verify signed identities.
     KeySet,
+    /// What there is to know of a token that is sent.
+    Introspection,
     /// The live tokens.
     Tokens,
     /// One of them.
@@ -25,6 +27,7 @@ impl Resource {
         match path {
             "/health" => Some(Self::Health),
             "/.well-known/jwks.json" => Some(Self::KeySet),
+            "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
             "/tokens/revoke" => Some(Self::Revocation),
             _ => {
@@ -34,11 +37,11 @@ impl Resource {
         }
     }
 
-    /// Whether whoever reaches the interface may have the answer. What is not is there on the unix
-    /// socket alone.
+    /// Whether whoever reaches the interface may ask, with the secret if it needs one. What is not
+    /// is there on the unix socket alone.
     pub(super) fn is_for_everybody(self) -> bool {
         match self {
-            Self::Health | Self::KeySet => true,
+            Self::Health | Self::KeySet | Self::Introspection => true,
             Self::Tokens | Self::Token(_) | Self::Revocation => false,
         }
     }
@@ -47,13 +50,13 @@ impl Resource {
         match self {
             Self::Health | Self::KeySet | Self::Tokens => &[Method::GET, Method::HEAD],
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
-            Self::Revocation => &[Method::POST],
+            Self::Introspection | Self::Revocation => &[Method::POST],
         }
     }
 
     pub(super) fn takes_body(self) -> bool {
         match self {
-            Self::Revocation => true,
+            Self::Introspection | Self::Revocation => true,
             Self::Health | Self::KeySet | Self::Tokens | Self::Token(_) => false,
         }
     }
@@ -72,6 +75,7 @@ mod tests {
         match resource {
             Resource::Health => "/health",
             Resource::KeySet => "/.well-known/jwks.json",
+            Resource::Introspection => "/introspect",
             Resource::Tokens => "/tokens",
             Resource::Token(_) => "/tokens/{id}",
             Resource::Revocation => "/tokens/revoke",
@@ -82,6 +86,7 @@ mod tests {
         vec![
             Resource::Health,
             Resource::KeySet,
+            Resource::Introspection,
             Resource::Tokens,
             Resource::Token(ID.parse().unwrap()),
             Resource::Revocation,

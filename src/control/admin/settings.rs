@@ -17,6 +17,8 @@ pub struct AdminSection {
     pub socket: Option<PathBuf>,
     /// A TCP address of this machine alone.
     pub listen: Option<LoopbackAddress>,
+    /// The file with the secret that the backend asks about tokens with; without one, nobody can.
+    pub introspection_secret_file: Option<PathBuf>,
 }
 
 /// An address that only this machine reaches.

@@ -1,0 +1,188 @@
+//! The secret that whoever asks about tokens has to know. Read at the start and on reload; what is
+//! kept of it is a MAC, under a key of this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::private_file::{self, PrivateFileError};
+
+/// Why the secret cannot be used.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// The file is missing or not private.
+    #[error("the introspection secret cannot be read{}", remedy(.0))]
+    File(#[from] PrivateFileError),
+    /// The file does not hold what can be sent as a bearer token, or too little of it.
+    #[error(
+        "{path} must hold one line of {SHORTEST} or more of the letters, digits and -._~+/ of a bearer \
+         token (admin.introspection_secret_file); run: (umask 077; openssl rand -hex 32 > '{path}')",
+        path = .0.display()
+    )]
+    NotASecret(PathBuf),
+    /// The operating system gives no random numbers.
+    #[error("the operating system's random number generator failed")]
+    NoRandom,
+}
+
+fn remedy(error: &PrivateFileError) -> String {
+    let remedy = error.remedy();
+    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
+}
+
+/// The secret in force, if there is one.
+#[derive(Debug)]
+pub(crate) struct IntrospectionSecret {
+    file: Option<PathBuf>,
+    key: hmac::Key,
+    mac: ArcSwapOption<hmac::Tag>,
+    /// Held over a whole reload, so that an older file never replaces a newer one.
+    reloading: Mutex<()>,
+}
+
+impl IntrospectionSecret {
+    /// Reads the file, if one is configured.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) fn open(file: Option<&Path>, random: &SystemRandom) -> Result<Self, SecretError> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, random);
+        let secret = Self {
+            file: file.map(Path::to_owned),
+            key: key.map_err(|_| SecretError::NoRandom)?,
+            mac: ArcSwapOption::empty(),
+            reloading: Mutex::new(()),
+        };
+        secret.reload()?;
+        Ok(secret)
+    }
+
+    /// Reads the file again, and returns whether there is one.
+    ///
+    /// # Errors
+    /// When it cannot be used; the secret before stays in force then.
+    pub(crate) fn reload(&self) -> Result<bool, SecretError> {
+        let _turn = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = &self.file else {
+            return Ok(false);
+        };
+        let text = Zeroizing::new(private_file::read(path)?);
+        let line = text.trim_end_matches(['\r', '\n']);
+        if !is_secret(line) {
+            return Err(SecretError::NotASecret(path.clone()));
+        }
+        let mac = hmac::sign(&self.key, line.as_bytes());
+        self.mac.store(Some(Arc::new(mac)));
+        Ok(true)
+    }
+
+    /// The files behind [`reload`](Self::reload).
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.file.iter().cloned().collect()
+    }
+
+    /// Whether anything can be asked at all.
+    pub(super) fn is_set(&self) -> bool {
+        self.mac.load().is_some()
+    }
+
+    /// Whether a request brings the secret, as its only bearer token. How long it takes does not
+    /// tell how much of a wrong one is right.
+    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return false;
+        };
+        let Some((scheme, rest)) = value.as_bytes().split_at_checked(SCHEME.len()) else {
+            return false;
+        };
+        let presented = rest.trim_ascii_start();
+        let mac = self.mac.load();
+        scheme.eq_ignore_ascii_case(SCHEME)
+            && mac.as_ref().is_some_and(|mac| {
+                hmac::verify(&self.key, presented, mac.as_ref().as_ref()).is_ok()
+            })
+    }
+}
+
+/// The `b64token` of RFC 6750, which needs no quoting anywhere, and long enough not to be guessed.
+fn is_secret(line: &str) -> bool {
+    let stands = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    line.len() >= SHORTEST && line.trim_end_matches('=').bytes().all(stands)
+}
+
+const SCHEME: &[u8] = b"Bearer ";
+/// The fewest characters.
+const SHORTEST: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_long_and_needs_no_quoting() {
+        let long = "0123456789abcdef0123456789abcdef";
+        for (line, expected) in [
+            (long, true),
+            ("AAAAAAAAAAAAAAAAAAAAAAAAAAAA-._~+/==", true),
+            (&long[1..], false),
+            ("0123456789abcdef 123456789abcdef", false),
+            ("0123456789abcdef=123456789abcdef", false),
+            ("0123456789abcdef\n0123456789abcdef", false),
+            ("0123456789abcdef0123456789abcde\u{e9}", false),
+            ("", false),
+        ] {
+            assert_eq!(is_secret(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_taken_as_the_only_bearer_token_and_never_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("introspection.secret");
+        let text = "0123456789abcdef0123456789abcdef";
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let secret = IntrospectionSecret::open(Some(&path), &SystemRandom::new()).unwrap();
+        assert!(!format!("{secret:?}").contains("0123456789abcdef"));
+        let is_in = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            secret.is_in(&headers)
+        };
+        let (right, wrong) = (format!("Bearer {text}"), format!("Bearer {text}0"));
+        for (values, expected) in [
+            (&[&*right][..], true),
+            (&[&format!("bearer   {text}")], true),
+            (&[&wrong], false),
+            (&[&right[..right.len() - 1]], false),
+            (&[text], false),
+            (&[&format!("Basic {text}")], false),
+            (&["Bearer "], false),
+            (&["Bearer"], false),
+            (&[], false),
+            (&[&right, &right], false),
+            (&[&wrong, &right], false),
+        ] {
+            assert_eq!(is_in(values), expected, "{values:?}");
+        }
+        let none = IntrospectionSecret::open(None, &SystemRandom::new()).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, right.parse().unwrap());
+        assert!(!none.is_set() && !none.is_in(&headers));
+    }
+}
