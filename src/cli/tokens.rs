@@ -77,7 +77,8 @@ struct Revoke {
     /// All of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// All that were issued before this time, such as 2026-01-31T18:00:00Z
+    /// All that were issued before this time, such as 2026-01-31T18:00:00Z. A renewed token was
+    /// issued when it was renewed
     #[arg(long, value_name = "TIME", value_parser = moment)]
     before: Option<Timestamp>,
     /// All there are: every client has to log in again

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Ask, Child, Client, Harness, Script, Stage, run};
-
-const DESCRIPTION: &str = include_str!("../../docs/admin.openapi.json");
+use crate::described::assert_described;
+use crate::support::{Ask, Child, Client, Harness, Script, Stage, Token, run};
 
 fn sync() -> Ask {
     Ask::post("/api/SyncData").json("{}")
@@ -311,45 +310,6 @@ fn every_answer_has_the_keys_of_its_description() {
     });
 }
 
-/// Fails unless the answer is as described.
-pub fn assert_described(method: &str, path: &str, status: &str, answer: &Answer) {
-    assert_eq!(answer.status.to_string(), status, "{method} {path}");
-    let description: Value = serde_json::from_str(DESCRIPTION).unwrap();
-    let operation = &description["paths"][path][method.to_ascii_lowercase()];
-    let media = answer.header("content-type").unwrap();
-    let schema = &operation["responses"][status]["content"][media]["schema"];
-    assert!(!schema.is_null(), "{method} {path}: {status} {media}");
-    let problem = differs(&description, schema, &answer.json());
-    assert_eq!(problem, None, "{method} {path}");
-}
-
-/// Where a value has other keys than its schema has properties.
-fn differs(description: &Value, schema: &Value, value: &Value) -> Option<String> {
-    if let Some(name) = schema["$ref"].as_str() {
-        let pointer = name.trim_start_matches('#');
-        let schema = description.pointer(pointer).expect("what is referred to");
-        return differs(description, schema, value);
-    }
-    if let Some(branches) = schema["oneOf"].as_array() {
-        let mut found = branches.iter().map(|it| differs(description, it, value));
-        return match found.any(|problem| problem.is_none()) {
-            true => None,
-            false => Some(format!("none of them: {value}")),
-        };
-    }
-    if let Some(properties) = schema["properties"].as_object() {
-        let keys: BTreeSet<_> = value.as_object()?.keys().collect();
-        let described: BTreeSet<_> = properties.keys().collect();
-        if keys != described {
-            return Some(format!("{keys:?}, not {described:?}"));
-        }
-        let mut pairs = properties.iter();
-        return pairs.find_map(|(key, schema)| differs(description, schema, &value[key]));
-    }
-    let mut elements = value.as_array()?.iter();
-    elements.find_map(|element| differs(description, &schema["items"], element))
-}
-
 #[test]
 fn every_revocation_is_logged_with_what_and_how_many() {
     run(async {
@@ -384,5 +344,37 @@ fn every_revocation_is_logged_with_what_and_how_many() {
         assert_eq!(one["token"], id.as_str());
         child.signal(rustix::process::Signal::TERM);
         child.exit().await;
+    });
+}
+
+#[test]
+fn no_renewal_gets_a_token_past_a_revocation() {
+    run(async {
+        let harness = harness();
+        for _ in 0..10 {
+            let mut client = harness.signed_in().await;
+            let mut connection = client.connect().await;
+            let renewing = tokio::spawn(async move {
+                let mut renewed = 0;
+                loop {
+                    let renewal = client.with_token(Ask::post("/api/renewToken").sized(""));
+                    let answer = connection.exchange(&renewal).await;
+                    if answer.status != 200 {
+                        return (renewed, answer.status);
+                    }
+                    renewed += 1;
+                    let token = answer.json()["token"]["accesstoken"]
+                        .as_str()
+                        .map(Token::new);
+                    client.token = token;
+                }
+            });
+            while listed(&harness, "").await.len() < 3 {}
+            revoke(&harness, json!({"user": "till-01"})).await;
+            let (renewed, status) = renewing.await.unwrap();
+            assert!(renewed > 0);
+            assert_eq!(status, 401);
+            assert!(listed(&harness, "").await.is_empty());
+        }
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::admin_tokens::assert_described;
+use crate::described::assert_described;
 use crate::support::harness::{Files, cheap_hash, write};
 use crate::support::{Ask, Child, Client, Harness, run, within};
 

@@ -11,6 +11,7 @@ mod authorize;
 mod bodies;
 mod bounds;
 mod brute_force;
+mod described;
 #[cfg(feature = "durable")]
 mod durable;
 mod example_configs;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::question::{Page, Wanted};
-use crate::clock::UnixSeconds;
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::gateway::{Shared, not_kept};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request_id::RequestId;
 use crate::session::End;
-use crate::store::{Selection, TokenInfo};
+use crate::store::{Selection, StoreError, TokenInfo, TokenStore};
 use crate::token::TokenId;
 
 /// A page of the live tokens.
@@ -86,7 +86,7 @@ pub(super) async fn revoke(
     let (shared, id, which) = (Arc::clone(shared), id.clone(), which.to_owned());
     let revocation = tokio::task::spawn_local(async move {
         let now = shared.clock.now();
-        let ended = shared.tokens.end(&selection, End::Revoked, now).await;
+        let ended = end_all(&shared.tokens, &selection, now).await;
         match (&ended, selection) {
             (Ok(revoked), Selection::One(token)) => {
                 tracing::info!(%id, which, %token, revoked, "tokens were revoked");
@@ -102,6 +102,27 @@ pub(super) async fn revoke(
     });
     let ended = revocation.await.map_err(|_| Refusal::Panicked)?;
     ended.map_err(not_kept)
+}
+
+/// Ends tokens until none is left. A token that was just being renewed may have had its place taken by
+/// another after the look: where a look finds none, no renewal can make one any more.
+async fn end_all(
+    tokens: &TokenStore,
+    selection: &Selection,
+    now: UnixMillis,
+) -> Result<usize, StoreError> {
+    let looks = match selection {
+        Selection::One(_) | Selection::IssuedBefore(_) => 1,
+        Selection::OfUser(_) | Selection::All => LOOKS,
+    };
+    let mut all = 0;
+    for _ in 0..looks {
+        match tokens.end(selection, End::Revoked, now).await? {
+            0 => break,
+            ended => all += ended,
+        }
+    }
+    Ok(all)
 }
 
 /// What can be known of a token: enough to find a leaked one, and nothing to log in with.
@@ -146,3 +167,6 @@ struct List {
 struct Revoked {
     revoked: usize,
 }
+
+/// How often is looked at the most: logins come in all the time, and are not to be awaited.
+const LOOKS: usize = 10;
