@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use redb::{Builder, Error, StorageBackend};
+use redb::StorageBackend;
 
 use super::table::{self, Opener};
 
@@ -67,13 +67,7 @@ impl Disk {
 
     pub(super) fn opener(&self) -> Opener {
         let disk = self.clone();
-        Box::new(move || {
-            let mut builder = Builder::new();
-            builder.set_cache_size(0);
-            builder
-                .create_with_backend(disk.clone())
-                .map_err(Error::from)
-        })
+        Box::new(move || table::open(disk.clone()))
     }
 
     /// From now on, all writes and syncs but the first so many fail. The one that fails first is

@@ -11,6 +11,8 @@ use redb::{
     TableDefinition, TableError,
 };
 
+use rustix::fs::{Advice, fadvise};
+
 use super::fault::{KNOWN, What};
 use super::record::{Key, Record};
 use crate::clock::UnixSeconds;
@@ -35,8 +37,19 @@ pub(super) fn opener(file: File) -> Opener {
             // redb would take it for a new one.
             return Err(Error::Corrupted("it is empty".to_owned()));
         }
-        let backend = FileBackend::new(file.try_clone()?)?;
-        contained(|| Ok(builder().create_with_backend(backend)?))
+        // All of it is about to be read. Where the system takes no advice, it reads page by page.
+        let _ = fadvise(&file, 0, None, Advice::WillNeed);
+        open(FileBackend::new(file.try_clone()?)?)
+    })
+}
+
+/// Opens a token file and checks every page of it: nothing in it is believed that is not as it was
+/// written.
+pub(super) fn open(backend: impl StorageBackend) -> Result<Database, Error> {
+    contained(|| {
+        let mut builder = builder();
+        builder.set_check_integrity_on_open(true);
+        Ok(builder.create_with_backend(backend)?)
     })
 }
 
