@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::body::Password;
 pub use super::password_hash::{HashingFailed, PasswordHash, PasswordHashError, hash_password};
+use crate::process;
 
 /// Threads that verify passwords, and the bounded queue in front of them.
 ///
@@ -170,7 +171,7 @@ impl Queue {
 
 /// One thread: keeps its memory from job to job, since fresh pages cost a third of the time.
 fn work(queue: &Queue) {
-    lower_priority();
+    process::lower_priority("password hashing");
     let decoy = PasswordHash::decoy();
     let mut memory = Vec::new();
     while let Some(Job {
@@ -197,20 +198,6 @@ fn work(queue: &Queue) {
         let _ = answer.send(matches && known);
     }
 }
-
-/// Lets forwarding go first. A refusal costs nothing but that.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    {
-        let thread = rustix::thread::gettid();
-        if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
-            tracing::warn!(%error, "password hashing keeps its normal priority");
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 #[cfg(test)]
 mod tests {

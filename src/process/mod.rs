@@ -22,6 +22,21 @@ pub(crate) use confine::Needs;
 pub use settings::ProcessSection;
 pub use user::{RunAs, UserError};
 
+/// Lets forwarding go before what the present thread does. A refusal costs nothing but that.
+pub(crate) fn lower_priority(what: &str) {
+    #[cfg(target_os = "linux")]
+    {
+        let thread = rustix::thread::gettid();
+        if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+            tracing::warn!(%error, "{what} keeps its normal priority");
+        }
+    }
+}
+
+/// Of threads that have time.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 /// Why the process cannot be protected as configured.
 #[derive(Debug, Error)]
 pub enum ProcessError {

@@ -43,7 +43,7 @@ use crate::gateway::Shared;
 use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
-use crate::process::RunAs;
+use crate::process::{self, RunAs};
 use crate::store::{Prepared, StoreOpenError, TokenStore};
 use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
 use crate::upstream::{BackendCredentials, CredentialError};
@@ -383,6 +383,8 @@ async fn sweep(shared: Arc<Shared>) {
         let swept = {
             let shared = Arc::clone(&shared);
             tokio::task::spawn_blocking(move || {
+                // Such threads do nothing else.
+                process::lower_priority("sweeping");
                 let now = shared.clock.now();
                 shared.logins.sweep(now);
                 shared.quotas.sweep(now);
