@@ -77,12 +77,10 @@ fn session(accounts: &Accounts, user: u64) -> Session {
     Session::begin(login, Duration::MAX)
 }
 
-fn end(store: &TokenStore, token: TokenDigest) -> impl Future<Output = bool> {
-    async move {
-        let one = Selection::One(token.id());
-        let ended = store.end(&one, End::Revoked, UnixMillis::EPOCH).await;
-        ended.is_ok()
-    }
+async fn end(store: &TokenStore, token: TokenDigest) -> bool {
+    let one = Selection::One(token.id());
+    let ended = store.end(&one, End::Revoked, UnixMillis::EPOCH).await;
+    ended.is_ok()
 }
 
 /// What a process says of a token. The digest of a token is no secret.
@@ -307,7 +305,7 @@ fn killed(
         }
     };
     // Now and then while it starts, else after some of its work and a little more.
-    if random() % 8 > 0 {
+    if !random().is_multiple_of(8) {
         for line in lines.by_ref().take(random() % 150) {
             hear(line);
         }
