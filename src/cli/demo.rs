@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::demo_client::Client;
 use super::failure::Failure;
 use super::print;
-use super::signals::serve_until_stopped;
+use super::signals::Signals;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::login::body::Password;
@@ -64,7 +64,8 @@ impl DemoCommand {
         let shown = round_trip(address, &certificate, &password).map_err(Failure::other)?;
         print(shown.as_bytes())?;
         print(instructions(address, &certificate, &users, &password).as_bytes())?;
-        serve_until_stopped(server).map_err(Failure::other)
+        let signals = Signals::receive().map_err(Failure::other)?;
+        signals.serve_until_stopped(server).map_err(Failure::other)
     }
 
     fn certificate(&self) -> io::Result<(Written, bool)> {

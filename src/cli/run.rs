@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 
 use super::failure::Failure;
-use super::signals::serve_until_stopped;
+use super::signals::Signals;
 use super::{ConfigFile, warn};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -56,6 +56,8 @@ impl RunCommand {
         }
         Server::prepare_process(&config);
         let sink = logs.access_sink();
+        // Before anybody is told that it serves.
+        let signals = Signals::receive().map_err(Failure::other)?;
         let server = Server::start_on(listeners, &config, Clock::system(), sink)?;
         tracing::info!(
             https = ?server.https(),
@@ -63,7 +65,7 @@ impl RunCommand {
             upstream = %config.upstream.url,
             "serving"
         );
-        serve_until_stopped(server).map_err(Failure::other)
+        signals.serve_until_stopped(server).map_err(Failure::other)
     }
 }
 

@@ -2,55 +2,73 @@
 
 use std::io;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::server::Server;
 
-/// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads accounts, certificates and secrets
-/// again.
-///
-/// # Errors
-/// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end with
-/// it. When signals cannot be received; the gateway is drained then.
-pub(super) fn serve_until_stopped(server: Server) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::receive()?;
-        signals.stop_requested(&server).await;
-        tracing::info!("stopping: no new connections, what is under way is finished");
-        let (drained, done) = oneshot::channel();
-        let draining = std::thread::Builder::new().name("syncgate-drain".to_owned());
-        draining.spawn(move || {
-            server.drain();
-            let _ = drained.send(());
-        })?;
-        tokio::select! {
-            _ = done => tracing::info!("stopped"),
-            // The caller ends the process, and with it what was still under way.
-            () = signals.stop() => return Err(io::Error::other("stopped by a second signal")),
-        }
-        Ok(())
-    })
+/// The signals of the operating system. From [`receive`](Self::receive) on none of them ends the
+/// process by itself: what comes while a server starts is obeyed once it serves.
+pub(super) struct Signals {
+    runtime: Runtime,
+    received: Received,
 }
 
-struct Signals {
+struct Received {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
 impl Signals {
-    fn receive() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
+    /// # Errors
+    /// When signals cannot be received.
+    pub(super) fn receive() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let received = runtime.block_on(async {
+            Ok::<_, io::Error>(Received {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                hang_up: signal(SignalKind::hangup())?,
+            })
+        })?;
+        Ok(Self { runtime, received })
     }
 
+    /// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads accounts, certificates and secrets
+    /// again.
+    ///
+    /// # Errors
+    /// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end
+    /// with it.
+    pub(super) fn serve_until_stopped(self, server: Server) -> io::Result<()> {
+        let Self {
+            runtime,
+            received: mut signals,
+        } = self;
+        runtime.block_on(async {
+            signals.stop_requested(&server).await;
+            tracing::info!("stopping: no new connections, what is under way is finished");
+            let (drained, done) = oneshot::channel();
+            let draining = std::thread::Builder::new().name("syncgate-drain".to_owned());
+            draining.spawn(move || {
+                server.drain();
+                let _ = drained.send(());
+            })?;
+            tokio::select! {
+                _ = done => tracing::info!("stopped"),
+                // The caller ends the process, and with it what was still under way.
+                () = signals.stop() => return Err(io::Error::other("stopped by a second signal")),
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Received {
     async fn stop_requested(&mut self, server: &Server) {
         loop {
             tokio::select! {
