@@ -12,7 +12,7 @@ use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
 use crate::support::harness::{Files, users_toml, write};
-use crate::support::{Ask, Child, run};
+use crate::support::{Ask, Child, Client, run};
 
 /// Owns nothing on any machine.
 const NOBODY: &str = "nobody";
@@ -174,6 +174,72 @@ fn nothing_of_its_memory_is_left_behind_and_no_program_can_give_it_rights() {
             geteuid().as_raw()
         };
         assert_eq!((owner(&child), owner(&allowed)), (0, user));
+    });
+}
+
+#[cfg(feature = "durable")]
+#[test]
+fn it_keeps_tokens_in_a_file_whose_folder_is_closed_to_it() {
+    run(async {
+        // Where nobody can make nothing, and where nothing else is needed.
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = place.path().join("tokens.redb");
+        let durable = |files: &mut Files| {
+            let path = file.to_str().unwrap().to_owned();
+            let section = toml::Table::from_iter([("path".to_owned(), path.into())]);
+            files.set("tokens.store", "durable");
+            files.set("tokens.durable", toml::Value::Table(section));
+            if is_root() {
+                files.set("process.user", NOBODY);
+                hand_over(files.directory());
+            }
+        };
+        let mut child = Child::start(durable).await;
+        let (on, _) = protection(&child).await;
+        println!("{on}");
+        let made = fs::metadata(&file).unwrap();
+        assert_eq!(made.mode() & 0o777, 0o600);
+        let owner = match is_root() {
+            true => nobody().0,
+            false => geteuid().as_raw(),
+        };
+        assert_eq!(made.uid(), owner);
+        let client = child.signed_in().await;
+        child.kill_and_start_again().await;
+        let client = Client {
+            token: client.token,
+            ..child.anonymous()
+        };
+        assert_eq!(
+            client
+                .send(Ask::post("/api/SyncData").json("{}"))
+                .await
+                .status,
+            200
+        );
+        child.signed_in().await;
+        child.signal(Signal::TERM);
+        let (status, lines) = child.exit().await;
+        assert_eq!(status.code(), Some(0));
+        assert!(
+            !lines.iter().any(|line| line.contains("token file")),
+            "{lines:?}"
+        );
+        if is_root() {
+            // A file of somebody else's is not taken over.
+            chown(&file, Some(0), Some(0)).unwrap();
+            let (mut files, _) = Files::new("http://127.0.0.1:9");
+            durable(&mut files);
+            let output = syncgate("run", &files.write());
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            let (user, group) = nobody();
+            assert!(
+                errors.contains(&format!("chown {user}:{group}")),
+                "{errors}"
+            );
+        }
     });
 }
 
