@@ -160,7 +160,7 @@ fn both_leave_a_record_with_their_path_and_user_and_no_token() {
 }
 
 #[test]
-fn a_flood_of_unknown_tokens_is_answered_as_fast_as_it_comes_and_keeps_nothing() {
+fn a_flood_of_unknown_tokens_counts_for_its_source_as_on_any_other_path() {
     run(async {
         let harness = Harness::start(|files| files.set("quotas.source_rate", "20/1m"));
         let unknown = Harness::usual().signed_in().await.token.unwrap();
