@@ -11,8 +11,10 @@ use std::process::{Command, Output};
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
+#[cfg(feature = "durable")]
+use crate::support::Client;
 use crate::support::harness::{Files, users_toml, write};
-use crate::support::{Ask, Child, Client, run};
+use crate::support::{Ask, Child, run};
 
 /// Owns nothing on any machine.
 const NOBODY: &str = "nobody";
