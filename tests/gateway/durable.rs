@@ -4,13 +4,15 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::server::{Listeners, Server};
 use syncgate::store::TokenFile;
 
 use crate::support::harness::{Files, LIFETIME, NAME, START, cheap_hash, password};
-use crate::support::{Answer, Ask, Child, Client, Harness, Token, run, within};
+use crate::support::{Answer, Ask, Child, Client, Harness, PASSWORD_MARKER, Token, run, within};
 
 fn durable(files: &mut Files) {
     files.set("tokens.store", "durable");
@@ -140,6 +142,24 @@ fn nothing_is_kept_unless_that_is_wanted() {
         harness.restart();
         let refused = again(&harness, &client).send(sync()).await;
         assert_eq!(description(&refused), "the token is unknown");
+    });
+}
+
+#[test]
+fn whoever_steals_the_file_has_no_token() {
+    run(async {
+        let mut harness = Harness::start(durable);
+        let client = harness.signed_in().await;
+        harness.stop();
+        let file = fs::read(harness.files().directory().join("tokens.redb")).unwrap();
+        let holds = |bytes: &[u8]| file.windows(bytes.len()).any(|window| window == bytes);
+        assert!(holds(b"till-01"));
+        let token = client.token.unwrap();
+        let text = token.secret().as_bytes();
+        let bytes = STANDARD.decode(text).unwrap();
+        // Neither as its client sends it nor in bytes, and no part of its secret.
+        assert!(!holds(text) && !holds(&bytes[3..35]) && !holds(&bytes[3..11]));
+        assert!(!holds(b"SGT1") && !holds(PASSWORD_MARKER.as_bytes()));
     });
 }
 

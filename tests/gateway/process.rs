@@ -209,7 +209,7 @@ fn it_keeps_tokens_in_a_file_whose_folder_is_closed_to_it() {
         assert_eq!(made.uid(), owner);
         let client = child.signed_in().await;
         child.kill_and_start_again().await;
-        let client = Client {
+        let client = crate::support::Client {
             token: client.token,
             ..child.anonymous()
         };

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
+use rustix::fs::{Access, access};
 
 use super::fault::{FileFault, What};
 use super::table;
@@ -27,6 +28,7 @@ impl TokenFile {
     /// # Errors
     /// When it cannot be opened or made, when others can read it, or when another process has it.
     pub fn open(path: &Path, owner: Option<(u32, u32)>) -> Result<Self, FileFault> {
+        let mut made = false;
         loop {
             match OpenOptions::new().read(true).write(true).open(path) {
                 Ok(file) => {
@@ -35,7 +37,11 @@ impl TokenFile {
                     let path = path.to_owned();
                     return Ok(Self { path, file });
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, owner)?,
+                // Not twice: a link that leads nowhere stays missing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !made => {
+                    make(path, owner)?;
+                    made = true;
+                }
                 Err(error) => return Err(cannot_open(path, error)),
             }
         }
@@ -66,13 +72,11 @@ impl TokenFile {
                 Ok(format!("tokens are kept in {shown}"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = folder(path);
-                match fs::metadata(folder) {
-                    Ok(_) => Ok(format!(
-                        "tokens are to be kept in {shown}, made at the start"
-                    )),
-                    Err(error) => Err(FileFault::io("create", path)(error)),
-                }
+                access(folder(path), Access::WRITE_OK | Access::EXEC_OK)
+                    .map_err(|error| FileFault::io("create", path)(error.into()))?;
+                Ok(format!(
+                    "tokens are to be kept in {shown}, made at the start"
+                ))
             }
             Err(error) => Err(cannot_open(path, error)),
         }

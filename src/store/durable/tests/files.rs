@@ -165,6 +165,10 @@ fn a_folder_that_is_not_there_is_named() {
         assert!(told.contains("cannot create the token file"), "{told}");
         assert!(told.contains("make its folder first"), "{told}");
     }
+    let link = place.directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let told = TokenFile::open(&link, None).unwrap_err().to_string();
+    assert!(told.contains("cannot open the token file"), "{told}");
     let folder = place.directory.path();
     let told = TokenFile::open(folder, None).unwrap_err().to_string();
     assert!(told.contains("is not a file"), "{told}");
