@@ -11,8 +11,6 @@ use std::process::{Command, Output};
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
-#[cfg(feature = "durable")]
-use crate::support::Client;
 use crate::support::harness::{Files, users_toml, write};
 use crate::support::{Ask, Child, run};
 
