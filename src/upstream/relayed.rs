@@ -78,34 +78,24 @@ impl Body for RelayedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let content = &mut self.0;
-        let next = match content {
-            Content::Coming(coming) => ready!(coming.poll_next(cx)).transpose(),
-            Content::Whole(_) | Content::Ended | Content::Broken => None,
-        };
-        let over = match content {
-            Content::Coming(coming) => coming.decoder.is_ended() && coming.first.is_none(),
-            Content::Whole(_) => true,
-            Content::Ended | Content::Broken => false,
-        };
-        let failed = matches!(next, Some(Err(_)));
-        if !over && !failed {
-            return Poll::Ready(next.map(|next| next.map(Frame::data)));
-        }
-        let after = if failed {
-            Content::Broken
-        } else {
-            Content::Ended
-        };
-        Poll::Ready(match std::mem::replace(content, after) {
-            Content::Whole(data) => Some(Ok(Frame::data(data))),
-            Content::Coming(coming) => {
-                if !failed {
-                    coming.end();
-                }
-                next.map(|next| next.map(Frame::data))
+        let coming = match content {
+            Content::Coming(coming) => coming,
+            Content::Whole(data) => {
+                let data = std::mem::take(data);
+                *content = Content::Ended;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            Content::Ended | Content::Broken => None,
-        })
+            Content::Ended | Content::Broken => return Poll::Ready(None),
+        };
+        let next = ready!(coming.poll_next(cx));
+        if next.is_err() {
+            *content = Content::Broken;
+        } else if coming.is_over()
+            && let Content::Coming(coming) = std::mem::replace(content, Content::Ended)
+        {
+            coming.end();
+        }
+        Poll::Ready(next.transpose().map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -217,6 +207,11 @@ impl Coming {
             Poll::Ready(Ok(())) => self.after = AfterAnswer::Kept,
         }
         Ok(())
+    }
+
+    /// Whether all of it was handed on.
+    fn is_over(&self) -> bool {
+        self.decoder.is_ended() && self.first.is_none()
     }
 
     /// All of the answer was read.
