@@ -495,6 +495,25 @@ fn an_upstream_that_does_not_answer_in_time_is_a_504() {
 }
 
 #[test]
+fn an_upstream_that_takes_no_more_of_a_body_is_a_504() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.set("upstream.response_timeout", "200ms");
+            files.routes(&["path = \"/api/SyncData\"\nmax_body = \"100MiB\""]);
+        });
+        let client = harness.signed_in().await;
+        harness.upstream.next(Script::Stall(Stage::AfterHead));
+        // More than the sockets between hold.
+        let ask = client.with_token(Ask::post("/api/SyncData").generated(64 << 20, true));
+        let mut http2 = client.connect_h2().await;
+        let response = http2.begin(&ask).await.unwrap();
+        assert_eq!(response.status(), 504);
+        harness.upstream.release();
+        assert_eq!(harness.upstream.ended(1).await.whole, Some(false));
+    });
+}
+
+#[test]
 fn the_response_deadline_covers_half_a_head_too() {
     run(async {
         let harness = Harness::start(|files| files.set("upstream.response_timeout", "200ms"));
