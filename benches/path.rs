@@ -110,7 +110,7 @@ fn look_up_token(c: &mut Criterion) {
             per_user: NonZeroUsize::MAX,
             ..TokensSection::default()
         };
-        let store = TokenStore::open(&section);
+        let store = TokenStore::in_memory(&section);
         let digests: Vec<TokenDigest> = (0..tokens)
             .map(|_| {
                 let digest = token().digest();

@@ -80,7 +80,7 @@ fn open(path: &Path, accounts: &Arc<Accounts>) -> TokenStore {
     path.clone_into(&mut section.durable.path);
     section.durable.wait = Duration::from_secs(600);
     let prepared = Prepared::open(&section, None).expect("a token file");
-    let store = TokenStore::start(&section, prepared, accounts);
+    let store = TokenStore::start(&section, prepared, accounts).expect("a store");
     store.load(UnixMillis::EPOCH).expect("a sound file");
     store
 }

@@ -35,7 +35,7 @@ fn filled(tokens: u32) -> TokenStore {
         per_user: NonZeroUsize::MAX,
         ..TokensSection::default()
     };
-    let store = TokenStore::open(&section);
+    let store = TokenStore::in_memory(&section);
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime");
     for number in 0..tokens {

@@ -39,6 +39,8 @@ need libmono-system-xml-linq4.0-cil test -e /usr/lib/mono/4.5/System.Xml.Linq.dl
 need testssl.sh command -v testssl
 need slowhttptest command -v slowhttptest
 need nghttp2-client command -v h2load
+need redis-server command -v redis-server
+need redis-tools command -v redis-cli
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
     if ! command -v apt-get >/dev/null; then
@@ -46,6 +48,7 @@ if ((${#missing[@]})); then
         exit 1
     fi
     as_root apt-get update -qq
+    # The tests start their own servers: none is to be started by the package.
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
         -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
 fi

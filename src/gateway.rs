@@ -33,6 +33,7 @@ use crate::request;
 use crate::request_id::RequestIds;
 use crate::response_body::{Recording, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
+use crate::store::Found;
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
 use crate::upstream::{Answered, BackendCredential, Upstream};
@@ -208,7 +209,13 @@ impl Gateway {
         parts: Parts,
     ) -> Result<Answered, Refusal> {
         let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
-        let session = self.shared.tokens.find(token.digest(), call.now);
+        let session = match self.shared.tokens.find(token.digest(), call.now) {
+            Found::Known(known) => known,
+            // Rare: on the heap, so that every other request is small.
+            Found::Ask => Box::pin(self.shared.tokens.ask(token.digest(), call.now))
+                .await
+                .map_err(not_kept)?,
+        };
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));

@@ -83,7 +83,7 @@ fn what_is_serialized_reads_back() {
     );
 }
 
-/// `section.key` for every key of every section; null ones too.
+/// `section.key` for every key of every section, and of those within; null ones too.
 fn keys(config: &Config) -> BTreeSet<String> {
     let value = serde_json::to_value(config).unwrap();
     let mut keys = BTreeSet::new();
@@ -93,21 +93,20 @@ fn keys(config: &Config) -> BTreeSet<String> {
             None => vec![value],
         };
         for table in tables {
-            for (key, value) in table.as_object().unwrap() {
-                match value.as_object() {
-                    // A section of a section.
-                    Some(below) => {
-                        let below = below.keys();
-                        keys.extend(below.map(|name| format!("{section}.{key}.{name}")));
-                    }
-                    None => {
-                        keys.insert(format!("{section}.{key}"));
-                    }
-                }
-            }
+            add_keys(section, table, &mut keys);
         }
     }
     keys
+}
+
+fn add_keys(section: &str, table: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    for (key, value) in table.as_object().unwrap() {
+        let name = format!("{section}.{key}");
+        match value.is_object() {
+            true => add_keys(&name, value, keys),
+            false => drop(keys.insert(name)),
+        }
+    }
 }
 
 /// Each directory entry `tests/config/NAME.toml` is wrong in some way; `NAME.txt` beside it is

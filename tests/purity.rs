@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 40] = [
+const PURE: [&str; 43] = [
     "route",
     "refusal",
     "session",
@@ -46,6 +46,9 @@ const PURE: [&str; 40] = [
     "store/settings",
     "store/durable/fault",
     "store/durable/record",
+    "store/shared/settings",
+    "store/shared/record",
+    "store/shared/scripts",
 ];
 
 /// Paths whose presence makes a file impure, however they are reached.

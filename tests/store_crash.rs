@@ -31,7 +31,7 @@ use syncgate::accounts::{Accounts, PasswordMark};
 use syncgate::clock::UnixMillis;
 use syncgate::origin::Source;
 use syncgate::session::{End, Login, Session};
-use syncgate::store::{Prepared, Selection, StoreKind, TokenStore, TokensSection};
+use syncgate::store::{Found, Prepared, Selection, StoreKind, TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -62,7 +62,7 @@ fn open(folder: &Path) -> (TokenStore, Arc<Accounts>) {
     };
     section.durable.path = folder.join("tokens.redb");
     let prepared = Prepared::open(&section, None).unwrap();
-    let store = TokenStore::start(&section, prepared, &accounts);
+    let store = TokenStore::start(&section, prepared, &accounts).unwrap();
     store.load(UnixMillis::EPOCH).unwrap();
     (store, accounts)
 }
@@ -137,7 +137,7 @@ impl Promised {
     fn broken(&self, store: &TokenStore) -> (usize, usize) {
         let works = |digest: &&[u8; 32]| {
             let digest = TokenDigest::from_bytes(**digest);
-            store.find(digest, UnixMillis::EPOCH).is_ok()
+            matches!(store.find(digest, UnixMillis::EPOCH), Found::Known(Ok(_)))
         };
         let lost = self.live.len() - self.live.iter().filter(works).count();
         (lost, self.ended.iter().filter(works).count())

@@ -75,10 +75,11 @@ pub(super) fn needs(config: &Config) -> Needs {
     Needs {
         files: config.files(),
         socket: config.admin.socket.clone(),
-        names: match &config.upstream.url {
-            UpstreamUrl::Http { host, .. } => is_name(host),
-            UpstreamUrl::Unix(_) => false,
-        },
+        names: config.tokens.servers().any(|server| is_name(&server.host))
+            || match &config.upstream.url {
+                UpstreamUrl::Http { host, .. } => is_name(host),
+                UpstreamUrl::Unix(_) => false,
+            },
     }
 }
 

@@ -2,6 +2,7 @@
 //! they name are there.
 
 mod files;
+mod tokens;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +14,6 @@ use super::document::{Document, Step};
 use super::report::Problem;
 use crate::route::{AuthorizationHeader, OwnPath, RouteSection};
 use crate::server::ListenAddress;
-use crate::store::StoreKind;
 use crate::upstream::UpstreamUrl;
 
 pub(super) use files::files;
@@ -35,7 +35,7 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     routes(config, document);
     threads(config, document);
     login(config, document);
-    tokens(config, document);
+    tokens::cross(config, document);
     limits(config, document);
     quotas(config, document);
     identity(config, document);
@@ -246,28 +246,6 @@ fn login(config: &Config, document: &mut Document<'_>) {
             .remedy("write at least as much as longest_delay");
         let key = ["login", "forget_failures"].map(Step::Key);
         report(document, &key, problem);
-    }
-}
-
-fn tokens(config: &Config, document: &mut Document<'_>) {
-    match config.tokens.store {
-        StoreKind::Durable if cfg!(not(feature = "durable")) => {
-            let problem = Problem::error("this syncgate was built without the durable store")
-                .remedy("write \"memory\", or build it with the feature `durable`");
-            report(document, &["tokens", "store"].map(Step::Key), problem);
-        }
-        StoreKind::Memory | StoreKind::Durable => {}
-    }
-    let tokens = &config.tokens;
-    if tokens.renew && tokens.longest < tokens.lifetime {
-        let problem = Problem::error("no renewed token may live as long as a first one (longest)")
-            .remedy("write at least as much as lifetime for longest, or renew = false");
-        // The one of the two that is written, since the other is a default.
-        let longest = ["tokens", "longest"].map(Step::Key);
-        match document.span(&longest) {
-            Some(_) => report(document, &longest, problem),
-            None => report(document, &["tokens", "lifetime"].map(Step::Key), problem),
-        }
     }
 }
 

@@ -118,6 +118,7 @@ impl Config {
             .chain(&self.identity.key)
             .chain(&self.identity.published)
             .chain(&self.admin.introspection_secret_file)
+            .chain(self.tokens.files())
             .cloned()
             .collect()
     }
@@ -140,6 +141,8 @@ impl Config {
             .chain(&mut self.identity.published)
             .chain(&mut self.admin.socket)
             .chain(&mut self.admin.introspection_secret_file)
+            .chain(&mut self.tokens.shared.password_file)
+            .chain(&mut self.tokens.shared.ca_file)
             .for_each(resolve);
     }
 }

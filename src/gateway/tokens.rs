@@ -71,7 +71,8 @@ impl Gateway {
     async fn renew_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
         let presented = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
         let old = presented.digest();
-        let found = self.shared.tokens.find(old, call.now);
+        let found = self.shared.tokens.find_or_ask(old, call.now).await;
+        let found = found.map_err(not_kept)?;
         let user = permit::authenticate(found, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
@@ -110,7 +111,8 @@ impl Gateway {
         let Some(digest) = presented.map(|token| token.digest()) else {
             return Ok(Reply::TokenRevoked);
         };
-        if let Ok(session) = self.shared.tokens.find(digest, call.now) {
+        let found = self.shared.tokens.find_or_ask(digest, call.now).await;
+        if let Ok(session) = found.map_err(not_kept)? {
             let account = self.shared.accounts.by_id(session.account());
             call.recording.record.account = account;
             let selection = Selection::One(digest.id());

@@ -1,4 +1,5 @@
-//! Lets login attempts through as [`Failures`] decides, and tells it how each ended.
+//! Lets login attempts through as [`Failures`] decides, and tells it how each ended. Where several
+//! gateways act as one, what they all know is asked for before each attempt, and told after it.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,16 @@ use tokio::sync::oneshot;
 use super::LoginSection;
 use super::guard::{Failures, Origin, Verdict};
 use crate::clock::{Clock, UnixMillis};
+use crate::origin::Source;
+use crate::store::{SharedFailures, StoreError};
 
 /// The login attempts of all clients.
 #[derive(Debug)]
-pub(super) struct Attempts(Mutex<State>);
+pub(super) struct Attempts {
+    state: Mutex<State>,
+    shared: Option<SharedFailures>,
+    forget: Duration,
+}
 
 #[derive(Debug)]
 struct State {
@@ -27,36 +34,65 @@ struct State {
 pub(super) struct Attempt<'a> {
     attempts: &'a Attempts,
     origin: Origin,
+    /// What stands for the user and the network where all gateways count.
+    shared: Option<(&'a SharedFailures, [String; 2])>,
     settled: bool,
 }
 
+/// Why a login may not be tried at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotNow {
+    /// How long the client has to wait before it may try.
+    Wait(Duration),
+    /// What other gateways know cannot be asked for.
+    Unavailable,
+}
+
 impl Attempts {
-    pub(super) fn new(section: &LoginSection) -> Self {
-        Self(Mutex::new(State {
-            failures: Failures::new(section, CAPACITY),
-            waiting: Vec::new(),
-        }))
+    pub(super) fn new(section: &LoginSection, shared: Option<SharedFailures>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                failures: Failures::new(section, CAPACITY),
+                waiting: Vec::new(),
+            }),
+            shared: shared.filter(|_| !section.delay.is_zero()),
+            forget: section.forget_failures,
+        }
     }
 
     /// Waits until it is decided whether a login may be tried. Cancel safe.
     ///
     /// # Errors
-    /// How long the client has to wait before it may try.
+    /// Why it may not be tried now.
     pub(super) async fn begin(
         &self,
         username: Option<&str>,
         from: IpAddr,
         clock: &Clock,
-    ) -> Result<Attempt<'_>, Duration> {
+    ) -> Result<Attempt<'_>, NotNow> {
+        let shared = self.shared.as_ref().map(|shared| {
+            let origins = shared.origins(username, Source::of(from));
+            (shared, origins)
+        });
         loop {
+            let known = match &shared {
+                Some((shared, origins)) => {
+                    let known = shared.of(origins).await;
+                    Some(known.map_err(|_| NotNow::Unavailable)?)
+                }
+                None => None,
+            };
             let outcome = {
                 let mut state = self.lock();
                 let origin = state.failures.origin(username, from);
+                if let Some(known) = known {
+                    state.failures.learn(origin, known, clock.now());
+                }
                 match state.failures.begin(origin, clock.now()) {
-                    Verdict::Granted => return Ok(Attempt::new(self, origin)),
-                    Verdict::Wait(wait) => return Err(wait),
+                    Verdict::Granted => return Ok(Attempt::new(self, origin, shared)),
+                    Verdict::Wait(wait) => return Err(NotNow::Wait(wait)),
                     Verdict::Undecided if state.waiting.len() < MOST_WAITING => {}
-                    Verdict::Undecided => return Err(BRIEFLY),
+                    Verdict::Undecided => return Err(NotNow::Wait(BRIEFLY)),
                 }
                 let (ended, outcome) = oneshot::channel();
                 state.waiting.push(ended);
@@ -71,37 +107,65 @@ impl Attempts {
         self.lock().failures.sweep(now);
     }
 
-    fn settle(&self, how: impl FnOnce(&mut Failures)) {
+    fn settle<T>(&self, how: impl FnOnce(&mut Failures) -> T) -> T {
         let mut state = self.lock();
-        how(&mut state.failures);
+        let settled = how(&mut state.failures);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         drop(waiting);
+        settled
     }
 
     /// No code that can panic runs under the lock, so a poisoned one is still sound.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<'a> Attempt<'a> {
-    fn new(attempts: &'a Attempts, origin: Origin) -> Self {
+    fn new(
+        attempts: &'a Attempts,
+        origin: Origin,
+        shared: Option<(&'a SharedFailures, [String; 2])>,
+    ) -> Self {
         Self {
             attempts,
             origin,
+            shared,
             settled: false,
         }
     }
 
-    pub(super) fn failed(mut self, now: UnixMillis) {
+    /// The login failed. Until all gateways know, it counts as under way here.
+    ///
+    /// # Errors
+    /// When they cannot be told.
+    pub(super) async fn failed(mut self, now: UnixMillis) -> Result<(), StoreError> {
+        let mut told = Ok(());
+        if let Some((shared, [user, network])) = self.shared.take() {
+            let mut origins = vec![user];
+            let waits = self.attempts.lock().failures.is_held_up(self.origin);
+            origins.extend((!waits).then_some(network));
+            told = shared.failed(origins, now, self.attempts.forget).await;
+        }
         self.settled = true;
         self.attempts.settle(|it| it.failed(self.origin, now));
+        told
     }
 
-    pub(super) fn succeeded(mut self, now: UnixMillis) {
+    /// The login succeeded.
+    ///
+    /// # Errors
+    /// When other gateways cannot be told.
+    pub(super) async fn succeeded(mut self, now: UnixMillis) -> Result<(), StoreError> {
         self.settled = true;
-        self.attempts.settle(|it| it.succeeded(self.origin, now));
+        let forgiven = self.attempts.settle(|it| it.succeeded(self.origin, now));
+        match self.shared.take() {
+            Some((shared, [user, _])) if forgiven => {
+                shared.forgive(&user, self.attempts.forget).await
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

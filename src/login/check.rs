@@ -9,7 +9,7 @@ use ring::rand::SecureRandom;
 use thiserror::Error;
 
 use super::LoginSection;
-use super::attempts::Attempts;
+use super::attempts::{Attempts, NotNow};
 use super::body::{Credentials, Password};
 use super::hashing::{HashingPool, Saturated};
 use super::verified::VerifiedPasswords;
@@ -17,6 +17,7 @@ use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::ClientAddress;
 use crate::refusal::{LoginFault, Refusal};
+use crate::store::SharedFailures;
 
 /// Checks logins, for all workers.
 #[derive(Debug)]
@@ -38,7 +39,8 @@ pub enum LoginsError {
 }
 
 impl Logins {
-    /// Starts the hashing threads, as many as `cores` suggests unless the section says so.
+    /// Starts the hashing threads, as many as `cores` suggests unless the section says so. Failures are
+    /// counted with other gateways where there is a `shared` count.
     ///
     /// # Errors
     /// When the operating system gives no threads or no random numbers.
@@ -46,13 +48,14 @@ impl Logins {
         section: &LoginSection,
         cores: usize,
         random: &dyn SecureRandom,
+        shared: Option<SharedFailures>,
     ) -> Result<Self, LoginsError> {
         let threads = NonZeroUsize::new(section.hash_threads)
             .or(NonZeroUsize::new(cores / 2))
             .unwrap_or(NonZeroUsize::MIN);
         let verified = VerifiedPasswords::new(section.cache, random);
         Ok(Self {
-            attempts: Attempts::new(section),
+            attempts: Attempts::new(section, shared),
             verified: verified.map_err(|_| LoginsError::NoRandom)?,
             hashing: HashingPool::start(threads, section.hash_queue)
                 .map_err(LoginsError::Threads)?,
@@ -75,17 +78,20 @@ impl Logins {
         let attempt = self
             .attempts
             .begin(credentials.username(), from.address, clock);
-        let attempt = attempt
-            .await
-            .map_err(|wait| Refusal::TooManyAttempts { wait })?;
+        let attempt = attempt.await.map_err(|not_now| match not_now {
+            NotNow::Wait(wait) => Refusal::TooManyAttempts { wait },
+            NotNow::Unavailable => Refusal::StoreUnavailable,
+        })?;
         let password = credentials.into_password();
         match self.verdict(account, password, from, clock).await {
             Ok(Ok(account)) => {
-                attempt.succeeded(clock.now());
-                Ok(account)
+                let told = attempt.succeeded(clock.now()).await;
+                told.map(|()| account)
+                    .map_err(|_| Refusal::StoreUnavailable)
             }
             Ok(Err(fault)) => {
-                attempt.failed(clock.now());
+                let told = attempt.failed(clock.now()).await;
+                told.map_err(|_| Refusal::StoreUnavailable)?;
                 Err(Refusal::LoginFailed(fault))
             }
             Err(Saturated) => Err(Refusal::LoginsSaturated),

@@ -34,6 +34,15 @@ pub(super) struct Origin {
     network: Source,
 }
 
+/// What all gateways together know of the failures of a user or a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// How many there were.
+    pub(crate) failures: u32,
+    /// When the last was.
+    pub(crate) last: UnixMillis,
+}
+
 /// Whether a login may be tried now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -92,6 +101,19 @@ impl Failures {
         Origin { user, network }
     }
 
+    /// Takes over what all gateways together know of the user, and of the network.
+    pub(super) fn learn(&mut self, origin: Origin, known: [Option<Known>; 2], now: UnixMillis) {
+        let [user, network] = known;
+        adopt(&mut self.users, origin.user, user, now);
+        adopt(&mut self.networks, origin.network, network, now);
+    }
+
+    /// Whether the user has failed so often from there that further failures are the user's alone.
+    pub(super) fn is_held_up(&self, origin: Origin) -> bool {
+        let user = self.users.get(&origin.user);
+        user.is_some_and(|user| user.failures >= self.limits.user)
+    }
+
     /// Decides whether a login may be tried. What is granted must be settled.
     pub(super) fn begin(&mut self, origin: Origin, now: UnixMillis) -> Verdict {
         if self.limits.delay.is_zero() {
@@ -134,23 +156,27 @@ impl Failures {
     }
 
     /// A granted login succeeded. Earlier failures are forgiven, but not again and again: someone
-    /// beside a client that logs in all the time could guess on for ever.
-    pub(super) fn succeeded(&mut self, origin: Origin, now: UnixMillis) {
+    /// beside a client that logs in all the time could guess on for ever. Says whether there were any
+    /// to forgive.
+    pub(super) fn succeeded(&mut self, origin: Origin, now: UnixMillis) -> bool {
         if self.limits.delay.is_zero() {
-            return;
+            return false;
         }
         let before = self.successes.get(&origin.user).map(|it| it.forgave);
         let recently = |at: UnixMillis| now.since(at).is_none_or(|ago| ago < self.limits.forget);
         let mut forgave = before.unwrap_or(UnixMillis::EPOCH);
+        let mut forgiven = false;
         if let Some(user) = self.users.get_mut(&origin.user)
             && user.failures > 0
             && !before.is_some_and(recently)
         {
             user.failures = 0;
             forgave = now;
+            forgiven = true;
         }
         self.successes.insert(origin.user, Success { forgave }, now);
         self.abandoned(origin);
+        forgiven
     }
 
     /// A granted login came to nothing: its client left, or it could not be checked.
@@ -164,6 +190,27 @@ impl Failures {
         self.users.age(now);
         self.networks.age(now);
         self.successes.age(now);
+    }
+}
+
+/// Sets a count to what all gateways know. Attempts under way here are counted beside it.
+fn adopt<K: Copy + Eq + std::hash::Hash>(
+    counts: &mut Generations<K, Count>,
+    key: K,
+    known: Option<Known>,
+    now: UnixMillis,
+) {
+    match known {
+        Some(Known { failures, last }) => {
+            let count = counts.touch(key, now);
+            count.failures = failures;
+            count.last_failure = last;
+        }
+        None => {
+            if let Some(count) = counts.get_mut(&key) {
+                count.failures = 0;
+            }
+        }
     }
 }
 

@@ -10,4 +10,5 @@ mod settings;
 pub mod verified;
 
 pub use check::{Logins, LoginsError, admit};
+pub(crate) use guard::Known;
 pub use settings::LoginSection;

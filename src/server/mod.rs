@@ -184,15 +184,17 @@ impl Server {
         let random = SystemRandom::new();
         let secret = config.admin.introspection_secret_file.as_deref();
         let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
+        let tokens = TokenStore::start(&config.tokens, tokens, &accounts)?;
+        let failures = tokens.shared_failures();
         let shared = Arc::new(Shared {
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
             identities,
             credentials,
             answers: config.answers,
-            tokens: TokenStore::start(&config.tokens, tokens, &accounts),
+            tokens,
             lifetimes: config.tokens.lifetimes(),
-            logins: Logins::start(&config.login, cores(), &random)?,
+            logins: Logins::start(&config.login, cores(), &random, failures)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),
             connections: Arc::new(ConnectionsBySource::new(
@@ -275,6 +277,18 @@ impl Server {
     #[must_use]
     pub fn http(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// The accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.shared.accounts
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenStore {
+        &self.shared.tokens
     }
 
     /// The TCP address of the admin interface, if it has one.

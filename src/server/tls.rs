@@ -181,7 +181,7 @@ pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, Tl
 }
 
 /// *ring*, and in front of its key exchanges X25519MLKEM768 where the processor can do it.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     if let Some(group) = post_quantum_group() {
         provider.kx_groups.insert(0, group);

@@ -1,13 +1,13 @@
 //! Pure: what a store keeps outside the process, wholly or not at all.
 
 use crate::clock::UnixSeconds;
-use crate::session::Session;
+use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
 /// What becomes of tokens at one moment.
 #[derive(Debug, Default)]
 #[cfg_attr(
-    not(feature = "durable"),
+    not(any(feature = "durable", feature = "shared")),
     expect(dead_code, reason = "memory alone keeps no changes")
 )]
 pub(super) struct Change {
@@ -15,6 +15,6 @@ pub(super) struct Change {
     pub(super) issued: Option<(TokenDigest, Session)>,
     /// One that ends earlier than it would have.
     pub(super) shortened: Option<(TokenId, UnixSeconds)>,
-    /// Those that are no more.
-    pub(super) ended: Vec<TokenId>,
+    /// Those that are no more, and how they ended.
+    pub(super) ended: Vec<(TokenId, End)>,
 }

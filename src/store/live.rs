@@ -5,6 +5,9 @@
 //! locked, so that both bounds are exact. The lock of a user is taken before that of a shard, never
 //! after it; lookups take a shard's alone, and return owned values.
 
+#[cfg(feature = "shared")]
+mod cached;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -340,21 +343,21 @@ impl LiveTokens {
         end: End,
         now: UnixMillis,
     ) -> Option<Session> {
-        let session = self.drop_out(user, id)?;
+        let token = self.detach(user, id)?;
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.insert(id, end, now);
-        Some(session)
+        Some(token.session)
     }
 
-    /// The same without a trace.
-    fn drop_out(&self, user: &mut UserTokens, id: TokenId) -> Option<Session> {
+    /// Takes a token out without a trace; its place stays taken.
+    fn detach(&self, user: &mut UserTokens, id: TokenId) -> Option<Token> {
         let (_, token) = self.tokens.remove(&id)?;
         user.live -= 1;
         if user.order.len() > 2 * user.live + SLACK {
             user.order.retain(|id| self.tokens.contains_key(id));
             user.order.shrink_to_fit();
         }
-        Some(token.session)
+        Some(token)
     }
 }
 

@@ -12,6 +12,7 @@ mod durable;
 mod live;
 mod prepared;
 mod settings;
+pub(crate) mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +30,13 @@ pub use durable::{FileFault, TokenFile};
 use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
+pub use shared::SharedFailures;
+pub use shared::settings::{ServerAddress, SharedMode, SharedSection};
 
 /// The tokens that were issued and have not ended.
 #[derive(Debug)]
 pub struct TokenStore {
+    /// What the request path looks at first, whatever stands behind it.
     live: Arc<LiveTokens>,
     backing: Backing,
 }
@@ -45,24 +49,62 @@ enum Backing {
     /// A file.
     #[cfg(feature = "durable")]
     Durable(durable::Journal),
+    /// A server, which is the authority: the map is a cache in front of it.
+    #[cfg(feature = "shared")]
+    Shared(Box<shared::SharedTokens>),
+}
+
+/// What a look-up gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The session of a live token, or why there is none.
+    Known(Result<Session, Absent>),
+    /// Only [`TokenStore::ask`] can tell.
+    Ask,
 }
 
 impl TokenStore {
     /// An empty store in memory, whatever `tokens.store` says.
     #[must_use]
-    pub fn open(section: &TokensSection) -> Self {
+    pub fn in_memory(section: &TokensSection) -> Self {
         Self {
             live: Arc::new(LiveTokens::new(section)),
             backing: Backing::Memory,
         }
     }
 
-    /// The store as configured. Not ready before [`load`](Self::load) has returned.
+    /// The store as configured; `accounts` know the names behind the ids in sessions. Not ready before
+    /// [`load`](Self::load) has returned.
+    ///
+    /// # Errors
+    /// When it cannot be had. That a server cannot be reached is no reason.
+    pub fn start(
+        section: &TokensSection,
+        prepared: Prepared,
+        accounts: &Arc<Accounts>,
+    ) -> Result<Self, StoreOpenError> {
+        let cache = TokensSection {
+            per_user: match section.store {
+                // The server keeps that bound, of all gateways.
+                StoreKind::Shared => std::num::NonZeroUsize::MAX,
+                StoreKind::Memory | StoreKind::Durable => section.per_user,
+            },
+            ..section.clone()
+        };
+        let live = Arc::new(LiveTokens::new(&cache));
+        let backing = prepared.into_backing(section, &live, accounts)?;
+        Ok(Self { live, backing })
+    }
+
+    /// Where failed logins are counted for all gateways, if they are.
     #[must_use]
-    pub fn start(section: &TokensSection, prepared: Prepared, accounts: &Arc<Accounts>) -> Self {
-        Self {
-            backing: prepared.into_backing(section, accounts),
-            ..Self::open(section)
+    pub fn shared_failures(&self) -> Option<SharedFailures> {
+        match &self.backing {
+            Backing::Memory => None,
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => None,
+            #[cfg(feature = "shared")]
+            Backing::Shared(shared) => Some(shared.failures().clone()),
         }
     }
 
@@ -79,6 +121,8 @@ impl TokenStore {
             Backing::Memory => Ok(()),
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.load(&self.live, now).map_err(Into::into),
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => Ok(()),
         }
     }
 
@@ -89,6 +133,9 @@ impl TokenStore {
             Backing::Memory => true,
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.is_open(),
+            // Without its server each request is refused for itself.
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => true,
         }
     }
 
@@ -98,6 +145,8 @@ impl TokenStore {
             Backing::Memory => {}
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.close(),
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => {}
         }
     }
 
@@ -113,12 +162,20 @@ impl TokenStore {
         session: Session,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            let change = Change {
+                issued: Some((digest, session)),
+                ..Change::default()
+            };
+            return shared.commit(change, now).await;
+        }
         self.can_keep()?;
         let gone = self.live.issue(digest, session, now)?;
         self.keep_issued(Change {
             issued: Some((digest, session)),
             shortened: None,
-            ended: gone,
+            ended: gone.into_iter().map(|id| (id, End::Displaced)).collect(),
         })
         .await
     }
@@ -137,11 +194,20 @@ impl TokenStore {
         until: UnixSeconds,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            let change = Change {
+                issued: Some((digest, session)),
+                shortened: Some((old, until)),
+                ..Change::default()
+            };
+            return shared.commit(change, now).await;
+        }
         self.can_keep()?;
         let left = self.live.replace(old, digest, session, until, now)?;
         let (shortened, ended) = match left {
             Some(left) => (Some((old, left.expires())), Vec::new()),
-            None => (None, vec![old]),
+            None => (None, vec![(old, End::Expired)]),
         };
         self.keep_issued(Change {
             issued: Some((digest, session)),
@@ -151,12 +217,54 @@ impl TokenStore {
         .await
     }
 
-    /// The session of a live token; asking counts as one use of it.
+    /// The session of a live token, as far as memory tells; finding one counts as one use of it.
+    #[must_use]
+    pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Found {
+        match &self.backing {
+            Backing::Memory => Found::Known(self.live.find(digest, now)),
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => Found::Known(self.live.find(digest, now)),
+            #[cfg(feature = "shared")]
+            Backing::Shared(shared) if shared.trusts_map() => match self.live.find(digest, now) {
+                Err(Absent::Unknown) => Found::Ask,
+                known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
+            },
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => Found::Ask,
+        }
+    }
+
+    /// The session of a live token that memory knows nothing of; as [`find`](Self::find), but slower.
     ///
     /// # Errors
-    /// Why the token is not good.
-    pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Result<Session, Absent> {
-        self.live.find(digest, now)
+    /// When the store cannot be asked, so that nothing is known of the token.
+    pub async fn ask(
+        &self,
+        digest: TokenDigest,
+        now: UnixMillis,
+    ) -> Result<Result<Session, Absent>, StoreError> {
+        match &self.backing {
+            Backing::Memory => Ok(self.live.find(digest, now)),
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => Ok(self.live.find(digest, now)),
+            #[cfg(feature = "shared")]
+            Backing::Shared(shared) => shared.ask(digest, now).await,
+        }
+    }
+
+    /// [`find`](Self::find), and [`ask`](Self::ask) where that is needed: for requests that are rare.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, so that nothing is known of the token.
+    pub async fn find_or_ask(
+        &self,
+        digest: TokenDigest,
+        now: UnixMillis,
+    ) -> Result<Result<Session, Absent>, StoreError> {
+        match self.find(digest, now) {
+            Found::Known(known) => Ok(known),
+            Found::Ask => self.ask(digest, now).await,
+        }
     }
 
     /// Ends the selected tokens and returns how many they were. Once this has returned, none of them
@@ -171,6 +279,10 @@ impl TokenStore {
         end: End,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            return shared.end(*selection, end, now).await;
+        }
         let (mut count, mut kept) = (0, Ok(()));
         loop {
             let mut ended = self.live.selected(selection, BATCH);
@@ -178,7 +290,7 @@ impl TokenStore {
             ended.retain(|id| self.live.end(*id, end, now).is_some());
             count += ended.len();
             let change = Change {
-                ended,
+                ended: ended.into_iter().map(|id| (id, end)).collect(),
                 ..Change::default()
             };
             kept = kept.and(self.keep(change).await);
@@ -230,6 +342,9 @@ impl TokenStore {
             Backing::Memory => {}
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.forget(gone),
+            // Keys of the server end by themselves.
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => {}
         })
     }
 
@@ -239,6 +354,8 @@ impl TokenStore {
             Backing::Memory => Ok(()),
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.can_keep(),
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => Ok(()),
         }
     }
 
@@ -264,6 +381,12 @@ impl TokenStore {
             }
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.commit(change).await,
+            // A server has its changes before the map does.
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => {
+                drop(change);
+                Ok(())
+            }
         }
     }
 }

@@ -11,7 +11,10 @@ use thiserror::Error;
 use super::Backing;
 #[cfg(feature = "durable")]
 use super::durable::{FileFault, Journal, TokenFile};
+use super::live::LiveTokens;
 use super::settings::{StoreKind, TokensSection};
+#[cfg(feature = "shared")]
+use super::shared::{SharedTokens, connect::ConnectError};
 use crate::accounts::Accounts;
 use crate::clock::UnixMillis;
 
@@ -24,6 +27,8 @@ enum Kind {
     Memory,
     #[cfg(feature = "durable")]
     Durable(TokenFile),
+    #[cfg(feature = "shared")]
+    Shared,
 }
 
 /// Why a store cannot be opened.
@@ -36,6 +41,14 @@ pub enum StoreOpenError {
     #[cfg(feature = "durable")]
     #[error(transparent)]
     File(#[from] FileFault),
+    /// The settings of the server.
+    #[cfg(feature = "shared")]
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No thread for the server.
+    #[cfg(feature = "shared")]
+    #[error("the operating system gives no threads")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Prepared {
@@ -51,22 +64,36 @@ impl Prepared {
         match section.store {
             StoreKind::Memory => Ok(Self(Kind::Memory)),
             StoreKind::Durable => durable(section, owner).map(Self),
+            #[cfg(feature = "shared")]
+            StoreKind::Shared => Ok(Self(Kind::Shared)),
+            #[cfg(not(feature = "shared"))]
+            StoreKind::Shared => Err(StoreOpenError::NotBuilt),
         }
     }
 
     /// For `TokenStore::start`.
-    pub(super) fn into_backing(self, section: &TokensSection, accounts: &Arc<Accounts>) -> Backing {
+    pub(super) fn into_backing(
+        self,
+        section: &TokensSection,
+        live: &Arc<LiveTokens>,
+        accounts: &Arc<Accounts>,
+    ) -> Result<Backing, StoreOpenError> {
         match self.0 {
             Kind::Memory => {
-                let _ = (section, accounts);
-                Backing::Memory
+                let _ = (section, live, accounts);
+                Ok(Backing::Memory)
             }
             #[cfg(feature = "durable")]
-            Kind::Durable(file) => Backing::Durable(Journal::new(
-                file,
-                section.durable.wait,
-                Arc::clone(accounts),
-            )),
+            Kind::Durable(file) => {
+                let (wait, accounts) = (section.durable.wait, Arc::clone(accounts));
+                Ok(Backing::Durable(Journal::new(file, wait, accounts)))
+            }
+            #[cfg(feature = "shared")]
+            Kind::Shared => {
+                let (live, accounts) = (Arc::clone(live), Arc::clone(accounts));
+                let shared = SharedTokens::start(section, live, accounts)?;
+                Ok(Backing::Shared(Box::new(shared)))
+            }
         }
     }
 }
@@ -92,7 +119,7 @@ pub fn discard(
     now: UnixMillis,
 ) -> Result<Option<PathBuf>, StoreOpenError> {
     match section.store {
-        StoreKind::Memory => Ok(None),
+        StoreKind::Memory | StoreKind::Shared => Ok(None),
         #[cfg(feature = "durable")]
         StoreKind::Durable => Ok(TokenFile::move_aside(&section.durable.path, now)?),
         #[cfg(not(feature = "durable"))]
@@ -113,7 +140,7 @@ pub fn look(
     owner: Option<(u32, u32)>,
 ) -> Result<Option<String>, StoreOpenError> {
     match section.store {
-        StoreKind::Memory => Ok(None),
+        StoreKind::Memory | StoreKind::Shared => Ok(None),
         #[cfg(feature = "durable")]
         StoreKind::Durable => {
             let path: &Path = &section.durable.path;

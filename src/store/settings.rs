@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::shared::settings::{ServerAddress, SharedSection};
 use crate::config::units::{duration, positive_duration};
 use crate::session::Lifetimes;
 
@@ -13,6 +14,8 @@ use crate::session::Lifetimes;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokensSection {
+    /// Where they are kept.
+    pub store: StoreKind,
     /// How long a token is good for.
     #[serde(with = "positive_duration")]
     pub lifetime: Duration,
@@ -33,10 +36,10 @@ pub struct TokensSection {
     pub per_user: NonZeroUsize,
     /// What becomes of a login beyond that.
     pub on_limit: OnLimit,
-    /// Where they are kept.
-    pub store: StoreKind,
     /// The file of `store = "durable"`.
     pub durable: DurableSection,
+    /// The server of a shared store.
+    pub shared: SharedSection,
 }
 
 /// Where tokens are kept.
@@ -47,6 +50,8 @@ pub enum StoreKind {
     Memory,
     /// In a file too, so that they outlive the process.
     Durable,
+    /// On a server that several gateways share.
+    Shared,
 }
 
 /// `[tokens.durable]`: the file that tokens are kept in.
@@ -81,6 +86,19 @@ impl TokensSection {
         }
     }
 
+    /// The servers that are connected to; none unless the store is shared.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &ServerAddress> {
+        let servers = self.shared.servers.iter();
+        servers.filter(|_| self.store == StoreKind::Shared)
+    }
+
+    /// The files that are read while the gateway runs.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let files = [&self.shared.password_file, &self.shared.ca_file];
+        let files = files.into_iter().flatten();
+        files.filter(|_| self.store == StoreKind::Shared)
+    }
+
     /// How long a token may stay unused, if there is a limit.
     #[must_use]
     pub fn idle(&self) -> Option<Duration> {
@@ -91,6 +109,7 @@ impl TokensSection {
 impl Default for TokensSection {
     fn default() -> Self {
         Self {
+            store: StoreKind::Memory,
             lifetime: Duration::from_secs(24 * 60 * 60),
             renew: true,
             renew_overlap: Duration::from_secs(30),
@@ -99,8 +118,8 @@ impl Default for TokensSection {
             capacity: NonZeroUsize::MIN.saturating_add(999_999),
             per_user: NonZeroUsize::MIN.saturating_add(999),
             on_limit: OnLimit::EvictOldest,
-            store: StoreKind::Memory,
             durable: DurableSection::default(),
+            shared: SharedSection::default(),
         }
     }
 }

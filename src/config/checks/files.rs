@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::report;
+use super::{report, tokens};
 use crate::config::Config;
 use crate::config::document::{Document, Step};
 use crate::config::report::Problem;
@@ -79,6 +79,7 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
             .remedy(format!("run: mkdir -m 700 '{folder}'"));
         report(document, &["admin", "socket"].map(Step::Key), problem);
     }
+    tokens::files(config, document);
     if let UpstreamUrl::Unix(path) = &config.upstream.url
         && path.is_dir()
     {
@@ -89,7 +90,7 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
 }
 
 /// Reports `path` unless it can be opened as a file.
-fn file(document: &mut Document<'_>, key: &[Step<'_>], path: &Path, remedy: &str) {
+pub(super) fn file(document: &mut Document<'_>, key: &[Step<'_>], path: &Path, remedy: &str) {
     let shown = path.display();
     let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.is_dir() => {

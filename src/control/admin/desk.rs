@@ -160,7 +160,7 @@ impl Desk {
                 }
                 let token = question::token(&parts.headers, &read(body).await?);
                 let token = token.map_err(Refusal::AdminMalformed)?;
-                Ok(introspection::introspect(shared, &token))
+                introspection::introspect(shared, &token).await
             }
             Resource::Tokens => {
                 let page = Page::parse(parts.uri.query().unwrap_or_default());

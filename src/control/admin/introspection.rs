@@ -3,27 +3,43 @@
 use serde::Serialize;
 
 use crate::access::permit;
-use crate::gateway::Shared;
+use crate::clock::UnixMillis;
+use crate::gateway::{Shared, not_kept};
+use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::session::Session;
-use crate::token::{PresentedToken, TokenId};
+use crate::session::{Absent, Session};
+use crate::token::{PresentedToken, TokenDigest, TokenId};
 
 /// What there is to know of a token. Of one with which no request would pass the gateway at this
 /// moment, whatever the reason, it is that alone.
 ///
 /// The question counts as one use of the token: the backend asks because its client uses it, and a
 /// token in use must not end for want of use.
-pub(super) fn introspect(shared: &Shared, token: &str) -> Reply {
-    match live(shared, token) {
+///
+/// # Errors
+/// When the store cannot be asked, so that nothing is known of the token.
+pub(super) async fn introspect(shared: &Shared, token: &str) -> Result<Reply, Refusal> {
+    let now = shared.clock.now();
+    let presented = PresentedToken::parse(token.as_bytes());
+    let live = match presented.map(|token| token.digest()) {
+        Ok(digest) => {
+            let found = shared.tokens.find_or_ask(digest, now).await;
+            live(shared, digest, found.map_err(not_kept)?, now)
+        }
+        Err(_) => None,
+    };
+    Ok(match live {
         Some(live) => Reply::document(&live),
         None => Reply::document(&Inactive { active: false }),
-    }
+    })
 }
 
-fn live(shared: &Shared, token: &str) -> Option<Active> {
-    let digest = PresentedToken::parse(token.as_bytes()).ok()?.digest();
-    let now = shared.clock.now();
-    let found = shared.tokens.find(digest, now);
+fn live(
+    shared: &Shared,
+    digest: TokenDigest,
+    found: Result<Session, Absent>,
+    now: UnixMillis,
+) -> Option<Active> {
     let user = permit::authenticate(found, &shared.accounts, now).ok()?;
     // Where its client is, only the backend knows; the account's times hold from anywhere.
     let peer = user.account().admission().some_peer();

@@ -250,7 +250,7 @@ impl Journal {
         self.queue.push(Entry {
             issued: named.transpose()?,
             shortened,
-            ended,
+            ended: ended.into_iter().map(|(id, _)| id).collect(),
             told,
         })?;
         Ok(Some(heard))

@@ -7,7 +7,7 @@ use super::disk::Disk;
 use super::*;
 use crate::session::{Absent, End};
 use crate::store::contract::{
-    Kind, at, digest, issued, nonzero, section, session, store_contract, wait,
+    Kind, at, digest, find, issued, nonzero, section, session, store_contract, wait,
 };
 use crate::store::{Backing, Selection, TokenStore, TokensSection};
 
@@ -115,7 +115,7 @@ fn tokens_outlive_the_process_and_what_was_ended_stays_ended() {
     let (one, two) = (place.account("one"), place.account("two"));
     let [displaced, shortened, kept] = [0, 1, 2].map(|second| {
         let token = issued(&store, one, at(second));
-        store.find(token, at(second)).unwrap();
+        find(&store, token, at(second)).unwrap();
         token
     });
     let (revoked, other) = (issued(&store, two, at(0)), issued(&store, two, at(0)));
@@ -133,17 +133,17 @@ fn tokens_outlive_the_process_and_what_was_ended_stays_ended() {
 
     let store = place.start(&bounds, at(4)).unwrap();
     assert_eq!(store.len(), 4);
-    assert_eq!(store.find(shortened, at(4)), Ok(session(one, at(1))));
-    assert_eq!(store.find(kept, at(4)), Ok(session(one, at(2))));
-    assert_eq!(store.find(displaced, at(4)), Err(Absent::Unknown));
-    assert_eq!(store.find(revoked, at(4)), Err(Absent::Unknown));
-    assert!(store.find(renewed, at(102)).is_ok());
-    assert!(store.find(other, at(19)).is_ok());
-    assert!(store.find(other, at(20)).is_err());
+    assert_eq!(find(&store, shortened, at(4)), Ok(session(one, at(1))));
+    assert_eq!(find(&store, kept, at(4)), Ok(session(one, at(2))));
+    assert_eq!(find(&store, displaced, at(4)), Err(Absent::Unknown));
+    assert_eq!(find(&store, revoked, at(4)), Err(Absent::Unknown));
+    assert!(find(&store, renewed, at(102)).is_ok());
+    assert!(find(&store, other, at(19)).is_ok());
+    assert!(find(&store, other, at(20)).is_err());
     // The oldest is still the first to go.
     issued(&store, one, at(5));
-    assert!(store.find(shortened, at(5)).is_err());
-    assert!(store.find(kept, at(5)).is_ok());
+    assert!(find(&store, shortened, at(5)).is_err());
+    assert!(find(&store, kept, at(5)).is_ok());
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn fewer_tokens_than_were_kept_are_allowed_from_the_next_start_on() {
     drop(store);
     let fewer = section(|section| section.per_user = nonzero(2));
     let store = place.start(&fewer, at(3)).unwrap();
-    let live = |store: &TokenStore| tokens.map(|token| store.find(token, at(3)).is_ok());
+    let live = |store: &TokenStore| tokens.map(|token| find(&store, token, at(3)).is_ok());
     assert_eq!(live(&store), [true, false, true]);
     drop(store);
     let store = place.start(&section(|_| {}), at(3)).unwrap();
@@ -202,7 +202,7 @@ fn a_closed_store_keeps_nothing() {
     let refused = wait(store.issue(digest(), session(account, at(0)), at(0)));
     assert_eq!(refused, Err(StoreError::Unavailable));
     assert_eq!(revoke(&store, token), Err(StoreError::Unavailable));
-    assert!(store.find(token, at(0)).is_err());
+    assert!(find(&store, token, at(0)).is_err());
 }
 
 mod faults;

@@ -10,13 +10,13 @@ use crate::session::Session;
 use crate::token::{TokenDigest, TokenId};
 
 impl LiveTokens {
-    /// Takes a token out as if it had never been there.
+    /// Drops a token without a trace: nothing is known of it any more.
     pub(in crate::store) fn forget(&self, id: TokenId) {
         let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
             return;
         };
         if let Some(mut user) = self.users.get_mut(&account)
-            && self.drop_out(&mut user, id).is_some()
+            && self.detach(&mut user, id).is_some()
         {
             self.give_places(1);
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::super::disk::Disk;
 use super::{Place, numbers, revoke};
 use crate::session::{Absent, End};
-use crate::store::contract::{Kind as _, at, digest, issued, section, session, wait};
+use crate::store::contract::{Kind as _, at, digest, find, issued, section, session, wait};
 use crate::store::{Selection, StoreError, TokenStore};
 use crate::token::TokenDigest;
 
@@ -33,15 +33,15 @@ fn a_failing_disk_makes_refusals_and_no_grants_and_passes_by_itself() {
                 Ok(()) => granted.push(token),
                 Err(error) => {
                     assert_eq!(error, StoreError::Unavailable);
-                    assert_eq!(store.find(token, at(0)), Err(Absent::Unknown));
+                    assert_eq!(find(&store, token, at(0)), Err(Absent::Unknown));
                     break token;
                 }
             }
         };
         // What is known goes on, and what is taken back is so at once.
-        assert!(store.find(second, at(0)).is_ok());
+        assert!(find(&store, second, at(0)).is_ok());
         assert_eq!(revoke(&store, first), Err(StoreError::Unavailable));
-        assert_eq!(store.find(first, at(0)), Err(Absent::Ended(End::Revoked)));
+        assert_eq!(find(&store, first, at(0)), Err(Absent::Ended(End::Revoked)));
         assert_eq!(store.len(), 1 + granted.len());
         disk.heal();
         recovered(&store);
@@ -49,10 +49,10 @@ fn a_failing_disk_makes_refusals_and_no_grants_and_passes_by_itself() {
         drop(store);
         let store = place.start_on(&disk, &bounds, at(0)).unwrap();
         for token in granted.iter().chain([&second, &last]) {
-            assert!(store.find(*token, at(0)).is_ok(), "after {good} writes");
+            assert!(find(&store, *token, at(0)).is_ok(), "after {good} writes");
         }
         for token in [first, refused] {
-            assert!(store.find(token, at(0)).is_err(), "after {good} writes");
+            assert!(find(&store, token, at(0)).is_err(), "after {good} writes");
         }
         assert_eq!(store.len(), granted.len() + 2);
     }
@@ -92,7 +92,7 @@ fn a_login_that_nobody_waits_for_any_more_leaves_no_token() {
     drop(store);
     let store = place.start_on(&disk, &section(|_| {}), at(0)).unwrap();
     assert_eq!(store.len(), 2);
-    assert_eq!(store.find(given_up, at(0)), Err(Absent::Unknown));
+    assert_eq!(find(&store, given_up, at(0)), Err(Absent::Unknown));
 }
 
 #[test]
@@ -179,10 +179,10 @@ fn what_was_acknowledged_survives_a_power_failure_that_tears_writes() {
         drop(store);
         let store = place.start_on(&after, &bounds, at(0)).unwrap();
         for token in &left.issued {
-            assert!(store.find(*token, at(0)).is_ok(), "seed {seed}: lost");
+            assert!(find(&store, *token, at(0)).is_ok(), "seed {seed}: lost");
         }
         for token in &left.ended {
-            assert!(store.find(*token, at(0)).is_err(), "seed {seed}: back");
+            assert!(find(&store, *token, at(0)).is_err(), "seed {seed}: back");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::super::TokenFile;
 use super::{Place, numbers};
 use crate::session::Absent;
-use crate::store::contract::{Kind as _, at, issued, section, session};
+use crate::store::contract::{Kind as _, at, find, issued, section, session};
 
 #[test]
 fn the_file_is_its_owners_alone_and_one_process_has_it() {
@@ -123,7 +123,7 @@ fn a_damaged_file_is_refused_or_read_whole() {
             Ok(store) => {
                 for token in &tokens {
                     let kept = Ok(session(place.account("one"), at(0)));
-                    assert_eq!(store.find(*token, at(1)), kept, "round {round}");
+                    assert_eq!(find(&store, *token, at(1)), kept, "round {round}");
                 }
             }
         }
@@ -146,11 +146,11 @@ fn a_discarded_file_is_still_there() {
         .unwrap()
         .unwrap();
     let store = place.start(&section(|_| {}), at(0)).unwrap();
-    assert_eq!(store.find(token, at(0)), Err(Absent::Unknown));
+    assert_eq!(find(&store, token, at(0)), Err(Absent::Unknown));
     drop(store);
     fs::rename(aside, place.path()).unwrap();
     let store = place.start(&section(|_| {}), at(0)).unwrap();
-    assert!(store.find(token, at(0)).is_ok());
+    assert!(find(&store, token, at(0)).is_ok());
 }
 
 #[test]

@@ -1,0 +1,222 @@
+//! How a server is connected to: address, encryption, credentials.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::settings::{ServerAddress, SharedSection};
+use crate::private_file::{self, PrivateFileError};
+
+/// Why the settings of the server cannot be used.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The file with the password.
+    #[error("the password of the token store cannot be read (tokens.shared.password_file){}", remedy(.0))]
+    Password(#[source] PrivateFileError),
+    /// The certificates.
+    #[error("{path} holds no certificates in PEM (tokens.shared.ca_file)", path = .0.display())]
+    Certificates(PathBuf, #[source] Option<rustls::pki_types::pem::Error>),
+    /// None are named.
+    #[error("TLS to the token store needs the certificates to trust (tokens.shared.ca_file)")]
+    NoCertificates,
+    /// The certificates as trust anchors, or the protocol settings.
+    #[error("the token store cannot be spoken to over TLS (tokens.shared.ca_file)")]
+    Tls(#[from] rustls::Error),
+}
+
+fn remedy(error: &PrivateFileError) -> String {
+    let remedy = error.remedy();
+    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
+}
+
+/// Why there is no connection, or it is none that can be used.
+#[derive(Debug, Error)]
+pub(super) enum LinkError {
+    #[error("{0} cannot be connected to")]
+    Connect(ServerAddress, #[source] io::Error),
+    #[error("{0} did not answer in time")]
+    Slow(ServerAddress),
+    #[error(transparent)]
+    Settings(#[from] ConnectError),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error("the server did not answer in time")]
+    Timeout,
+    #[error("{0} is a replica, not the server that takes changes")]
+    Replica(ServerAddress),
+    #[error("no sentinel knows a server called `{0}` (tokens.shared.sentinel_name)")]
+    NoServer(String),
+    #[error("the server's parts have moved")]
+    Moved,
+    #[error("{0} is no node of a cluster (tokens.shared.mode)")]
+    NoCluster(ServerAddress),
+    #[error("{0} is a node of a cluster (tokens.shared.mode)")]
+    Cluster(ServerAddress),
+    #[error("the keys under tokens.shared.prefix were written by another version: {0}")]
+    Version(String),
+    #[error("the server's answer is not understood: {0}")]
+    Answer(&'static str),
+}
+
+/// How servers are connected to.
+pub(super) struct Connector {
+    tls: Option<TlsConnector>,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+/// One connection, whose driver ends with it.
+pub(super) struct Node {
+    pub(super) address: ServerAddress,
+    pub(super) connection: MultiplexedConnection,
+    driver: AbortHandle,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connector {
+    /// Looks at the files that the section names.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn open(section: &SharedSection) -> Result<Self, ConnectError> {
+        let connector = Self {
+            tls: match (section.tls, &section.ca_file) {
+                (true, Some(path)) => Some(tls(path)?),
+                (true, None) => return Err(ConnectError::NoCertificates),
+                (false, _) => None,
+            },
+            username: section.username.clone(),
+            password_file: section.password_file.clone(),
+            connect_timeout: section.connect_timeout,
+            response_timeout: section.response_timeout,
+        };
+        connector.password()?;
+        Ok(connector)
+    }
+
+    pub(super) fn response_timeout(&self) -> Duration {
+        self.response_timeout
+    }
+
+    /// The password as the file has it now.
+    pub(super) fn password(&self) -> Result<Option<Zeroizing<String>>, ConnectError> {
+        let Some(path) = &self.password_file else {
+            return Ok(None);
+        };
+        let mut text = Zeroizing::new(private_file::read(path).map_err(ConnectError::Password)?);
+        let length = text.trim_end_matches(['\r', '\n']).len();
+        text.truncate(length);
+        Ok(Some(text))
+    }
+
+    /// Connects with the credentials; what the server says of its own accord goes to `pushes`.
+    pub(super) async fn connect(
+        &self,
+        address: &ServerAddress,
+        pushes: Arc<dyn AsyncPushSender>,
+    ) -> Result<Node, LinkError> {
+        let mut info = plain();
+        if let Some(name) = &self.username {
+            info = info.set_username(name);
+        }
+        if let Some(password) = self.password()? {
+            info = info.set_password(password.as_str());
+        }
+        let config = AsyncConnectionConfig::new().set_push_sender(pushes);
+        self.establish(address, info, config).await
+    }
+
+    /// Connects to a sentinel, which is asked for nothing that needs credentials.
+    pub(super) async fn connect_plainly(&self, address: &ServerAddress) -> Result<Node, LinkError> {
+        let config = AsyncConnectionConfig::new();
+        self.establish(address, plain(), config).await
+    }
+
+    async fn establish(
+        &self,
+        address: &ServerAddress,
+        info: RedisConnectionInfo,
+        config: AsyncConnectionConfig,
+    ) -> Result<Node, LinkError> {
+        let config = config
+            .set_response_timeout(Some(self.response_timeout))
+            .set_concurrency_limit(MOST_UNDER_WAY);
+        let established = async {
+            let stream = self.stream(address).await;
+            let stream = stream.map_err(|error| LinkError::Connect(address.clone(), error))?;
+            Ok::<_, LinkError>(MultiplexedConnection::new_with_config(&info, stream, config).await?)
+        };
+        let established = timeout(self.connect_timeout, established).await;
+        let (connection, driver) = established.map_err(|_| LinkError::Slow(address.clone()))??;
+        Ok(Node {
+            address: address.clone(),
+            connection,
+            driver: spawn_local(driver).abort_handle(),
+        })
+    }
+
+    async fn stream(&self, address: &ServerAddress) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect((&*address.host, address.port)).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name = ServerName::try_from(address.host.clone());
+        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Ok(Box::new(tls.connect(name, stream).await?))
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+fn plain() -> RedisConnectionInfo {
+    RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_skip_set_lib_name()
+}
+
+fn tls(path: &Path) -> Result<TlsConnector, ConnectError> {
+    let unusable = |error| ConnectError::Certificates(path.to_owned(), error);
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| unusable(Some(error)))?;
+    for certificate in certificates {
+        roots.add(certificate.map_err(|error| unusable(Some(error)))?)?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(None));
+    }
+    Ok(TlsConnector::from(Arc::new(trusting(roots)?)))
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(crate::server::tls::provider());
+    let config = config.with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Commands that wait for their answers at once on one connection.
+const MOST_UNDER_WAY: usize = 16_384;

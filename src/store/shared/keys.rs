@@ -1,0 +1,108 @@
+//! Pure: the names of keys, and which part of a cluster a key lies in.
+
+use crate::token::TokenId;
+
+/// The names of all keys under one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+    tokens: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            tokens: format!("{prefix}:token:"),
+        }
+    }
+
+    /// What the keys of tokens begin with.
+    pub(super) fn tokens(&self) -> &str {
+        &self.tokens
+    }
+
+    pub(super) fn token(&self, id: TokenId) -> String {
+        format!("{}{id}", self.tokens)
+    }
+
+    /// The token of a key, if it is one's.
+    pub(super) fn id_of(&self, key: &[u8]) -> Option<TokenId> {
+        let key = std::str::from_utf8(key).ok()?;
+        key.strip_prefix(&self.tokens)?.parse().ok()
+    }
+
+    /// A user's tokens by the order of their issue, and by their end.
+    pub(super) fn user(&self, name: &str) -> [String; 2] {
+        ["issued", "expires"].map(|what| format!("{}:user:{{{name}}}:{what}", self.prefix))
+    }
+
+    /// The names of all users that ever had a token.
+    pub(super) fn users(&self) -> String {
+        format!("{}:users", self.prefix)
+    }
+
+    /// The version of the layout.
+    pub(super) fn version(&self) -> String {
+        format!("{}:version", self.prefix)
+    }
+
+    /// Failed logins of one origin, and whether they were forgiven lately.
+    pub(super) fn failures(&self, origin: &str) -> [String; 2] {
+        ["failures", "forgiven"].map(|what| format!("{}:{what}:{{{origin}}}", self.prefix))
+    }
+}
+
+/// The slot of a cluster that a key lies in: CRC-16 (XMODEM) of the part in braces, or of all.
+pub(super) fn slot(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    let hashed = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty());
+    let mut crc = 0_u16;
+    for byte in hashed.unwrap_or(key).bytes() {
+        crc ^= u16::from(byte) << 8;
+        for _ in 0..8 {
+            let carry = crc & 0x8000 != 0;
+            crc <<= 1;
+            if carry {
+                crc ^= 0x1021;
+            }
+        }
+    }
+    crc % SLOTS
+}
+
+const SLOTS: u16 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values are those of `CLUSTER KEYSLOT`.
+    #[test]
+    fn slots_are_those_of_the_server() {
+        for (key, expected) in [
+            ("123456789", 12_739),
+            ("foo", 12_182),
+            ("{user1000}.following", 3443),
+            ("{user1000}.followers", 3443),
+            ("foo{}{bar}", 8363),
+            ("foo{{bar}}zap", 4015),
+        ] {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_two_keys_of_a_user_lie_together() {
+        let keys = Keys::new("syncgate");
+        let [issued, expires] = keys.user("till-01");
+        assert_eq!(issued, "syncgate:user:{till-01}:issued");
+        assert_eq!(slot(&issued), slot(&expires));
+        let id: TokenId = "00112233445566778899".parse().unwrap();
+        assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");
+        assert_eq!(keys.id_of(keys.token(id).as_bytes()), Some(id));
+        assert_eq!(keys.id_of(b"syncgate:users"), None);
+    }
+}

@@ -1,0 +1,332 @@
+//! The connections to the server, or to all parts of a cluster: each of them is told of every token
+//! that another gateway changes. A link is used until anything is wrong with it, and then replaced
+//! whole: what was told meanwhile is lost, so that the cache must be emptied.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the server's values have many more kinds than are expected"
+)]
+
+use std::sync::Arc;
+
+use redis::aio::AsyncPushSender;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+
+use super::connect::{Connector, LinkError, Node};
+use super::keys::{Keys, slot};
+use super::record::VERSION;
+use super::settings::{ServerAddress, SharedMode, SharedSection};
+
+/// Connections that are good.
+pub(super) struct Link {
+    nodes: Vec<Node>,
+    parts: Parts,
+    response_timeout: std::time::Duration,
+}
+
+/// What knows which node is the right one.
+enum Parts {
+    One,
+    /// The sentinel that named the node.
+    Sentinel {
+        sentinel: Node,
+        name: String,
+    },
+    Cluster(Vec<Part>),
+}
+
+/// Consecutive slots of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    first: u16,
+    last: u16,
+    at: ServerAddress,
+}
+
+impl Link {
+    /// Connects, and checks that what is there can be used.
+    pub(super) async fn open(
+        section: &SharedSection,
+        connector: &Connector,
+        keys: &Keys,
+        pushes: &Arc<dyn AsyncPushSender>,
+    ) -> Result<Self, LinkError> {
+        let mut last = LinkError::Answer("no server is named");
+        for address in &section.servers {
+            match Self::open_by(address, section, connector, keys, pushes).await {
+                Ok(link) => return Ok(link),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_by(
+        address: &ServerAddress,
+        section: &SharedSection,
+        connector: &Connector,
+        keys: &Keys,
+        pushes: &Arc<dyn AsyncPushSender>,
+    ) -> Result<Self, LinkError> {
+        let connect = async |address: &ServerAddress| {
+            let node = connector.connect(address, Arc::clone(pushes)).await?;
+            greet(&node, section.mode).await?;
+            track(&node, keys).await?;
+            Ok::<_, LinkError>(node)
+        };
+        let mut nodes = Vec::new();
+        let parts = match section.mode {
+            SharedMode::Single => {
+                nodes.push(connect(address).await?);
+                Parts::One
+            }
+            SharedMode::Sentinel => {
+                let sentinel = connector.connect_plainly(address).await?;
+                let name = section.sentinel_name.clone();
+                let server = named_by(&sentinel, &name).await?;
+                nodes.push(connect(&server).await?);
+                Parts::Sentinel { sentinel, name }
+            }
+            SharedMode::Cluster => {
+                let first = connect(address).await?;
+                let parts = parts_of(&first).await?;
+                nodes.push(first);
+                for part in &parts {
+                    if !nodes.iter().any(|node| node.address == part.at) {
+                        nodes.push(connect(&part.at).await?);
+                    }
+                }
+                Parts::Cluster(parts)
+            }
+        };
+        let response_timeout = connector.response_timeout();
+        let link = Self {
+            nodes,
+            parts,
+            response_timeout,
+        };
+        link.check_version(keys).await?;
+        Ok(link)
+    }
+
+    /// Lets the node of `key` do what `command` says.
+    pub(super) async fn run(&self, key: &str, command: &Cmd) -> Result<Value, LinkError> {
+        let node = self.node_of(key)?;
+        match query(node, command).await {
+            Ok(value) => Ok(value),
+            Err(error) => self.redirected(error, command).await,
+        }
+    }
+
+    /// Whether all is as it was.
+    pub(super) async fn check(&self, mode: SharedMode) -> Result<(), LinkError> {
+        let checked = async {
+            for node in &self.nodes {
+                greet(node, mode).await?;
+            }
+            match &self.parts {
+                Parts::One => {}
+                Parts::Sentinel { sentinel, name } => {
+                    // One that cannot be asked says nothing about the server.
+                    if let Ok(server) = named_by(sentinel, name).await
+                        && server != self.nodes[0].address
+                    {
+                        return Err(LinkError::Moved);
+                    }
+                }
+                Parts::Cluster(parts) => {
+                    if parts_of(&self.nodes[0]).await? != *parts {
+                        return Err(LinkError::Moved);
+                    }
+                }
+            }
+            Ok(())
+        };
+        let checked = tokio::time::timeout(self.response_timeout, checked).await;
+        checked.map_err(|_| LinkError::Timeout)?
+    }
+
+    fn node_of(&self, key: &str) -> Result<&Node, LinkError> {
+        let Parts::Cluster(parts) = &self.parts else {
+            return Ok(&self.nodes[0]);
+        };
+        let slot = slot(key);
+        let part = parts
+            .iter()
+            .find(|part| part.first <= slot && slot <= part.last);
+        let part = part.ok_or(LinkError::Moved)?;
+        self.node_at(&part.at)
+    }
+
+    fn node_at(&self, address: &ServerAddress) -> Result<&Node, LinkError> {
+        let node = self.nodes.iter().find(|node| node.address == *address);
+        node.ok_or(LinkError::Moved)
+    }
+
+    /// While a slot moves, the node that it leaves sends on to the one that it comes to.
+    async fn redirected(&self, error: RedisError, command: &Cmd) -> Result<Value, LinkError> {
+        let (ErrorKind::Server(ServerErrorKind::Ask), Some((host, port))) =
+            (error.kind(), error.redirect_node())
+        else {
+            return Err(error.into());
+        };
+        let host = host.to_owned();
+        let node = self.node_at(&ServerAddress { host, port })?;
+        let mut both = redis::pipe();
+        both.cmd("ASKING").ignore();
+        both.add_command(command.clone());
+        let mut connection = node.connection.clone();
+        let (value,): (Value,) = both.query_async(&mut connection).await?;
+        Ok(value)
+    }
+
+    async fn check_version(&self, keys: &Keys) -> Result<(), LinkError> {
+        let key = keys.version();
+        let ours = VERSION.to_string();
+        let mut claim = cmd("SET");
+        claim.arg(&key).arg(&ours).arg("NX");
+        self.run(&key, &claim).await?;
+        let mut ask = cmd("GET");
+        ask.arg(&key);
+        match self.run(&key, &ask).await? {
+            Value::BulkString(found) if found == ours.as_bytes() => Ok(()),
+            Value::BulkString(found) => Err(LinkError::Version(
+                String::from_utf8_lossy(&found).into_owned(),
+            )),
+            _ => Err(LinkError::Answer("a version that is no text")),
+        }
+    }
+}
+
+/// Whether an error means that the link is no longer the right one.
+pub(super) fn ends_link(error: &LinkError) -> bool {
+    let LinkError::Redis(error) = error else {
+        return matches!(error, LinkError::Moved);
+    };
+    let moved = matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+        )
+    );
+    moved
+}
+
+/// Whether the server has no memory left for what is to be written.
+pub(super) fn is_full(error: &LinkError) -> bool {
+    matches!(error, LinkError::Redis(error) if error.code() == Some("OOM"))
+}
+
+async fn query(node: &Node, command: &Cmd) -> Result<Value, RedisError> {
+    let mut connection = node.connection.clone();
+    command.query_async(&mut connection).await
+}
+
+/// Asks a node what it is.
+async fn greet(node: &Node, mode: SharedMode) -> Result<(), LinkError> {
+    let mut hello = cmd("HELLO");
+    hello.arg(3);
+    let Value::Map(facts) = query(node, &hello).await? else {
+        return Err(LinkError::Answer("HELLO"));
+    };
+    let fact = |name: &str| {
+        let (_, value) = facts.iter().find(|(key, _)| text(key) == Some(name))?;
+        text(value)
+    };
+    match (mode, fact("mode")) {
+        (SharedMode::Cluster, Some("cluster")) => {}
+        (SharedMode::Cluster, _) => return Err(LinkError::NoCluster(node.address.clone())),
+        (SharedMode::Single | SharedMode::Sentinel, Some("cluster")) => {
+            return Err(LinkError::Cluster(node.address.clone()));
+        }
+        (SharedMode::Single | SharedMode::Sentinel, _) => {}
+    }
+    // The first node of a cluster is only asked for the others.
+    if mode != SharedMode::Cluster && !matches!(fact("role"), Some("master" | "primary")) {
+        return Err(LinkError::Replica(node.address.clone()));
+    }
+    Ok(())
+}
+
+/// Has the node tell of every token that others change.
+async fn track(node: &Node, keys: &Keys) -> Result<(), LinkError> {
+    let mut track = cmd("CLIENT");
+    track.arg("TRACKING").arg("ON").arg("BCAST");
+    track.arg("PREFIX").arg(keys.tokens()).arg("NOLOOP");
+    query(node, &track).await?;
+    Ok(())
+}
+
+async fn named_by(sentinel: &Node, name: &str) -> Result<ServerAddress, LinkError> {
+    let mut ask = cmd("SENTINEL");
+    ask.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    let answer = query(sentinel, &ask).await?;
+    let unknown = || LinkError::NoServer(name.to_owned());
+    let Value::Array(parts) = answer else {
+        return Err(unknown());
+    };
+    let [host, port] = &parts[..] else {
+        return Err(unknown());
+    };
+    let port = text(port).and_then(|port| port.parse().ok());
+    let (Some(host), Some(port)) = (text(host), port) else {
+        return Err(LinkError::Answer("the address of a server"));
+    };
+    let host = host.to_owned();
+    Ok(ServerAddress { host, port })
+}
+
+async fn parts_of(node: &Node) -> Result<Vec<Part>, LinkError> {
+    let mut ask = cmd("CLUSTER");
+    ask.arg("SLOTS");
+    let Value::Array(ranges) = query(node, &ask).await? else {
+        return Err(LinkError::Answer("CLUSTER SLOTS"));
+    };
+    let parts: Option<Vec<Part>> = ranges.iter().map(|range| part(range, node)).collect();
+    let mut parts = parts.ok_or(LinkError::Answer("CLUSTER SLOTS"))?;
+    parts.sort_by_key(|part| part.first);
+    Ok(parts)
+}
+
+/// One element of the answer to `CLUSTER SLOTS`: the first slot, the last, and the nodes.
+fn part(range: &Value, asked: &Node) -> Option<Part> {
+    let Value::Array(fields) = range else {
+        return None;
+    };
+    let [
+        Value::Int(first),
+        Value::Int(last),
+        Value::Array(server),
+        ..,
+    ] = &fields[..]
+    else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = &server[..] else {
+        return None;
+    };
+    // A node that does not know its own address is where it was found.
+    let host = match text(host) {
+        Some("" | "?") | None => &asked.address.host,
+        Some(host) => host,
+    };
+    Some(Part {
+        first: u16::try_from(*first).ok()?,
+        last: u16::try_from(*last).ok()?,
+        at: ServerAddress {
+            host: host.to_owned(),
+            port: u16::try_from(*port).ok()?,
+        },
+    })
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}

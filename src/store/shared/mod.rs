@@ -1,0 +1,70 @@
+//! Tokens on a server that several gateways share. The map in memory is a cache in front of it: the
+//! server tells each gateway what another one changed, and a token that is not in the map is asked
+//! for once. A thread of its own talks to the server; the request path sends it messages.
+
+#[cfg(feature = "shared")]
+mod cache;
+#[cfg(feature = "shared")]
+pub(super) mod connect;
+#[cfg(feature = "shared")]
+mod engine;
+#[cfg(feature = "shared")]
+mod failures;
+#[cfg(feature = "shared")]
+mod keys;
+#[cfg(feature = "shared")]
+mod link;
+#[cfg(feature = "shared")]
+mod operations;
+#[cfg(feature = "shared")]
+mod record;
+#[cfg(feature = "shared")]
+mod requests;
+#[cfg(feature = "shared")]
+mod scripts;
+pub(super) mod settings;
+
+#[cfg(feature = "shared")]
+pub use failures::SharedFailures;
+#[cfg(feature = "shared")]
+pub(super) use requests::SharedTokens;
+
+/// Failed logins that several gateways count together.
+#[cfg(not(feature = "shared"))]
+#[derive(Debug, Clone)]
+pub enum SharedFailures {}
+
+#[cfg(not(feature = "shared"))]
+impl SharedFailures {
+    pub(crate) fn origins(
+        &self,
+        _name: Option<&str>,
+        _network: crate::origin::Source,
+    ) -> [String; 2] {
+        match *self {}
+    }
+
+    pub(crate) async fn of(
+        &self,
+        _origins: &[String; 2],
+    ) -> Result<[Option<crate::login::Known>; 2], super::StoreError> {
+        match *self {}
+    }
+
+    pub(crate) async fn failed(
+        &self,
+        _origins: Vec<String>,
+        _now: crate::clock::UnixMillis,
+        _forget: std::time::Duration,
+    ) -> Result<(), super::StoreError> {
+        match *self {}
+    }
+
+    pub(crate) async fn forgive(
+        &self,
+        _origin: &str,
+        _forget: std::time::Duration,
+    ) -> Result<(), super::StoreError> {
+        match *self {}
+    }
+}

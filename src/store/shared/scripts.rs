@@ -1,0 +1,69 @@
+//! What the server does in one step. Each script keeps to one slot of a cluster.
+
+/// Ends a token: a trace takes its place. Answers what was there, or nothing when it is over already
+/// or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
+/// milliseconds, the first moment (4 bytes) that is too late, or nothing.
+pub(super) const END: &str = "\
+local value = redis.call('GET', KEYS[1])
+if not value or string.sub(value, 2, 2) ~= 'T' then return false end
+if ARGV[3] ~= '' then
+  for place = 1, 4 do
+    local issued, limit = string.byte(value, 6 + place), string.byte(ARGV[3], place)
+    if issued < limit then break end
+    if issued > limit or place == 4 then return false end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return value";
+
+/// Lets a token end sooner. Answers whether there is one. Keys: the token. Arguments: where its end
+/// stands, the new end (4 bytes), how far off that is in milliseconds.
+pub(super) const SHORTEN: &str = "\
+local kind = redis.call('GETRANGE', KEYS[1], 1, 1)
+if kind ~= 'T' then return 0 end
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
+  redis.call('SETRANGE', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 1";
+
+/// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
+/// have to end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
+/// and by end. Arguments: the token, when it is issued in milliseconds, its end in seconds, now in
+/// seconds, how many there may be, `1` if the oldest makes room, the token it replaces or nothing.
+pub(super) const ADD: &str = "\
+local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
+for _, id in ipairs(over) do
+  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
+end
+local count, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5])
+if count >= most then
+  if ARGV[7] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[7]) then return {ARGV[7]} end
+  if ARGV[6] ~= '1' then return {''} end
+  return redis.call('ZRANGE', KEYS[1], 0, count - most)
+end
+local issued = tonumber(ARGV[2])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+if last and tonumber(last) >= issued then issued = tonumber(last) + 1 end
+redis.call('ZADD', KEYS[1], issued, ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+local latest = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
+local left = (tonumber(latest) - tonumber(ARGV[4])) * 1000 + 3600000
+redis.call('PEXPIRE', KEYS[1], left)
+redis.call('PEXPIRE', KEYS[2], left)
+return {}";
+
+/// Counts a failed login. Keys: the origin's failures. Arguments: now and how long it is remembered,
+/// in milliseconds.
+pub(super) const FAIL: &str = "\
+redis.call('HINCRBY', KEYS[1], 'count', 1)
+redis.call('HSET', KEYS[1], 'last', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1";
+
+/// Forgives failed logins, unless that was done lately. Keys: the origin's failures, and whether they
+/// were forgiven. Arguments: how long that is lately, in milliseconds.
+pub(super) const FORGIVE: &str = "\
+if redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[1]) then redis.call('DEL', KEYS[1]) end
+return 1";

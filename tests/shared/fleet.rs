@@ -1,0 +1,132 @@
+//! Gateways that share a server.
+
+use std::time::Duration;
+
+use syncgate::clock::Clock;
+use syncgate::session::End;
+use syncgate::store::{Selection, StoreError};
+use syncgate::token::{PresentedToken, TokenId};
+use tokio::time::{Instant, sleep};
+use toml::{Table, Value};
+
+use crate::support::harness::{START, password};
+use crate::support::{Answer, Ask, Client, DEADLINE, Harness, Upstream};
+
+/// Three gateways, each with an upstream of its own and all with one clock.
+pub struct Fleet {
+    pub gateways: Vec<Harness>,
+    pub clock: Clock,
+}
+
+impl Fleet {
+    pub fn start(shared: &[(&str, Value)]) -> Self {
+        Self::with(shared, &[])
+    }
+
+    /// With settings of `[tokens.shared]`, and of other sections.
+    pub fn with(shared: &[(&str, Value)], others: &[(&str, Value)]) -> Self {
+        let clock = Clock::manual(START.parse().unwrap());
+        let gateway = |_| {
+            Harness::at(clock.clone(), Upstream::tcp(), |files| {
+                let shared = shared
+                    .iter()
+                    .map(|(key, value)| (key.to_string(), value.clone()));
+                files.set("tokens.store", "shared");
+                files.set("tokens.shared", Value::Table(Table::from_iter(shared)));
+                for (key, value) in others {
+                    files.set(key, value.clone());
+                }
+            })
+        };
+        let gateways = (0..3).map(gateway).collect();
+        Self { gateways, clock }
+    }
+
+    /// A client of one gateway with the token that another client has.
+    pub fn bearer(&self, gateway: usize, of: &Client) -> Client {
+        Client {
+            token: of.token.clone(),
+            ..self.gateways[gateway].anonymous()
+        }
+    }
+
+    /// Someone who has logged in on one gateway, as soon as that is possible.
+    pub async fn signed_in(&self, gateway: usize, name: &str) -> Client {
+        self.logs_in(gateway, name).await;
+        self.gateways[gateway].signed_in_as(name).await
+    }
+
+    /// Waits until a login succeeds.
+    pub async fn logs_in(&self, gateway: usize, name: &str) {
+        let client = self.gateways[gateway].anonymous();
+        until("a login", async || {
+            let login = Ask::login(name, &password(name));
+            client.send(login).await.status == 200
+        })
+        .await;
+    }
+
+    /// Ends tokens by one gateway, as soon as that is possible; returns how many.
+    pub async fn end(&self, gateway: usize, selection: Selection) -> usize {
+        let begun = Instant::now();
+        loop {
+            match self.try_end(gateway, selection).await {
+                Ok(ended) => return ended,
+                Err(error) if begun.elapsed() > DEADLINE => panic!("nothing is ended: {error}"),
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    pub async fn try_end(&self, gateway: usize, selection: Selection) -> Result<usize, StoreError> {
+        let gateway = &self.gateways[gateway];
+        let tokens = gateway.server().tokens();
+        tokens
+            .end(&selection, End::Revoked, gateway.clock.now())
+            .await
+    }
+}
+
+/// The setting that names one server.
+pub fn server(address: &str) -> (&'static str, Value) {
+    ("servers", Value::from(vec![address.to_owned()]))
+}
+
+pub fn id(client: &Client) -> TokenId {
+    let token = client.token.as_ref().unwrap();
+    let token = PresentedToken::parse(token.secret().as_bytes()).unwrap();
+    token.digest().id()
+}
+
+pub async fn call(client: &Client) -> Answer {
+    client.post("/api/SyncData", "{}").await
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < DEADLINE, "waited in vain for: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until a call gets this status; until then it may get the others.
+pub async fn until_status(client: &Client, status: u16, before: &[u16]) -> Answer {
+    let begun = Instant::now();
+    loop {
+        let answer = call(client).await;
+        if answer.status == status {
+            return answer;
+        }
+        assert!(
+            before.contains(&answer.status),
+            "{status} or {before:?}: {answer:?}"
+        );
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "waited in vain for {status}: {answer:?}"
+        );
+        sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,20 @@
+//! Several gateways on one server, through the front door: whatever becomes of the server, no
+//! gateway lets a revoked or expired token through.
+#![cfg(feature = "shared")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "the support module serves any test binary")]
+
+#[path = "../support/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "not every test binary needs all of it"
+)]
+mod support;
+
+mod failures;
+mod fleet;
+mod outage;
+mod redis;
+mod tokens;
+mod topology;

@@ -1,0 +1,206 @@
+//! Sentinels, clusters, TLS and users with a password.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use syncgate::store::Selection;
+use toml::Value;
+
+use crate::fleet::{Fleet, call, id, server, until, until_status};
+use crate::redis::{Redis, free_port, tell};
+use crate::support::run;
+use crate::support::tls::Identity;
+
+#[test]
+fn a_revoked_token_stays_revoked_when_a_replica_takes_over() {
+    run(async {
+        let mut master = Redis::start();
+        let replica = Redis::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+        let port = free_port();
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\n\
+             sentinel monitor gate 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds gate 500\nsentinel failover-timeout gate 3000\n",
+            master.port
+        );
+        let sentinel = Sentinel::start(port, &settings);
+        until("a replica that follows", async || {
+            replica
+                .tell(&["INFO", "replication"])
+                .contains("master_link_status:up")
+                && tell(port, &["SENTINEL", "REPLICAS", "gate"])
+                    .is_some_and(|answer| answer.contains(&replica.port.to_string()))
+        })
+        .await;
+        let fleet = Fleet::start(&[
+            server(&format!("127.0.0.1:{port}")),
+            ("mode", Value::from("sentinel")),
+            ("sentinel_name", Value::from("gate")),
+            ("stale", Value::from("1h")),
+        ]);
+        let client = fleet.signed_in(0, "till-01").await;
+        let doomed = fleet.signed_in(0, "till-01").await;
+        fleet.logs_in(1, "till-01").await;
+        fleet.logs_in(2, "till-01").await;
+        assert_eq!(call(&fleet.bearer(1, &doomed)).await.status, 200);
+        assert_eq!(fleet.end(2, Selection::One(id(&doomed))).await, 1);
+        master.kill();
+        assert_eq!(call(&client).await.status, 200, "known tokens go on");
+        // Until the sentinel has made the replica the master.
+        for gateway in 0..3 {
+            fleet.logs_in(gateway, "shop-02").await;
+            until_status(&fleet.bearer(gateway, &client), 200, &[503]).await;
+            until_status(&fleet.bearer(gateway, &doomed), 401, &[503]).await;
+        }
+        assert!(
+            replica
+                .tell(&["INFO", "replication"])
+                .contains("role:master")
+        );
+        drop(sentinel);
+    });
+}
+
+struct Sentinel {
+    process: std::process::Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Sentinel {
+    fn start(port: u16, settings: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("sentinel.conf");
+        fs::write(&file, settings).unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(&file).arg("--sentinel").stdout(log);
+        let process = command.stderr(std::process::Stdio::null()).spawn();
+        let sentinel = Self {
+            process: process.unwrap(),
+            _directory: directory,
+        };
+        for _ in 0..1000 {
+            if tell(port, &["PING"]).is_some() {
+                return sentinel;
+            }
+            crate::redis::pause();
+        }
+        panic!("the sentinel does not answer");
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_cluster_keeps_tokens_and_bounds_and_tells_of_revocations() {
+    run(async {
+        let cluster = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-config-file",
+            "{dir}/nodes.conf",
+        ];
+        let nodes: Vec<Redis> = (0..3).map(|_| Redis::with(&cluster)).collect();
+        let addresses: Vec<String> = nodes.iter().map(Redis::address).collect();
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]).args(&addresses);
+        let created = create.args(["--cluster-yes"]).output().unwrap();
+        assert!(
+            created.status.success(),
+            "{}",
+            String::from_utf8_lossy(&created.stdout)
+        );
+        until("a cluster that agrees", async || {
+            nodes.iter().all(|node| {
+                node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+                    && !node
+                        .tell(&["CLUSTER", "SLOTS"])
+                        .contains("\r\n:0\r\n:0\r\n")
+            })
+        })
+        .await;
+        let servers = Value::from(vec![addresses[1].clone(), addresses[0].clone()]);
+        let fleet = Fleet::with(
+            &[("servers", servers), ("mode", Value::from("cluster"))],
+            &[("tokens.per_user", Value::from(4))],
+        );
+        for gateway in 0..3 {
+            fleet.logs_in(gateway, "shop-02").await;
+        }
+        let mut clients = Vec::new();
+        for number in 0..8 {
+            clients.push(fleet.gateways[number % 3].signed_in_as("till-01").await);
+        }
+        for (number, client) in clients.iter().enumerate() {
+            let expected = if number < 4 { 401 } else { 200 };
+            for gateway in 0..3 {
+                until_status(&fleet.bearer(gateway, client), expected, &[200]).await;
+            }
+        }
+        assert_eq!(fleet.end(2, Selection::One(id(&clients[7]))).await, 1);
+        assert_eq!(fleet.end(1, Selection::All).await, 3 + 3);
+        for client in &clients {
+            for gateway in 0..3 {
+                until_status(&fleet.bearer(gateway, client), 401, &[200]).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn the_server_can_demand_tls_and_a_password() {
+    run(async {
+        let identity = Identity::new(&["localhost", "127.0.0.1"]);
+        let port = free_port().to_string();
+        let tls = "--tls-cert-file {dir}/redis.pem --tls-key-file {dir}/redis.key \
+                   --tls-ca-cert-file {dir}/redis.pem --tls-auth-clients no";
+        let arguments = format!("--tls-port {port} {tls} --user {ACL}");
+        let redis = Redis::prepared(
+            &arguments.split_whitespace().collect::<Vec<_>>(),
+            |directory| identity.write(directory, "redis"),
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| Value::from(directory.path().join(name).display().to_string());
+        identity.write(directory.path(), "redis");
+        secret(&directory.path().join("right"), "of-the-server\n");
+        secret(&directory.path().join("wrong"), "something else\n");
+        let settings = |password: &str| {
+            [
+                server(&format!("localhost:{port}")),
+                ("tls", Value::from(true)),
+                ("ca_file", path("redis.pem")),
+                ("username", Value::from("gate")),
+                ("password_file", path(password)),
+                ("prefix", Value::from("gate")),
+            ]
+        };
+        let fleet = Fleet::start(&settings("right"));
+        let client = fleet.signed_in(0, "till-01").await;
+        assert_eq!(call(&fleet.bearer(1, &client)).await.status, 200);
+        assert_eq!(fleet.end(2, Selection::One(id(&client))).await, 1);
+        until_status(&fleet.bearer(1, &client), 401, &[200]).await;
+        assert!(redis.tell(&["GET", "gate:version"]).contains('1'));
+
+        let fleet = Fleet::start(&settings("wrong"));
+        let login =
+            crate::support::Ask::login("till-01", &crate::support::harness::password("till-01"));
+        assert_eq!(fleet.gateways[0].anonymous().send(login).await.status, 503);
+    });
+}
+
+fn secret(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The rights that docs/shared-store.md names.
+const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del \
+                   +getrange +setrange +pttl +pexpire +eval +sadd +sscan +zadd +zrem +zcard +zscore \
+                   +zrange +zrangebyscore +hmget +hset +hincrby";
