@@ -10,8 +10,9 @@ use toml::Value;
 
 use crate::fleet::{Fleet, call, id, server, until, until_status};
 use crate::redis::{Redis, free_port, tell};
-use crate::support::run;
+use crate::support::harness::password;
 use crate::support::tls::Identity;
+use crate::support::{Ask, Child, run};
 
 #[test]
 fn a_revoked_token_stays_revoked_when_a_replica_takes_over() {
@@ -189,8 +190,7 @@ fn the_server_can_demand_tls_and_a_password() {
         assert!(redis.tell(&["GET", "gate:version"]).contains('1'));
 
         let fleet = Fleet::start(&settings("wrong"));
-        let login =
-            crate::support::Ask::login("till-01", &crate::support::harness::password("till-01"));
+        let login = Ask::login("till-01", &password("till-01"));
         assert_eq!(fleet.gateways[0].anonymous().send(login).await.status, 503);
     });
 }
@@ -204,3 +204,30 @@ fn secret(path: &Path, text: &str) {
 const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del \
                    +getrange +setrange +pttl +pexpire +eval +sadd +sscan +zadd +zrem +zcard +zscore \
                    +zrange +zrangebyscore +hmget +hset +hincrby";
+
+#[test]
+fn a_confined_process_reaches_the_server_and_reads_its_password() {
+    run(async {
+        let redis = Redis::with(&["--requirepass", "of-the-server"]);
+        let child = Child::start(|files| {
+            secret(&files.directory().join("redis.secret"), "of-the-server\n");
+            let servers = Value::from(vec![format!("localhost:{}", redis.port)]);
+            let shared = [
+                ("servers".to_owned(), servers),
+                ("password_file".to_owned(), Value::from("redis.secret")),
+            ];
+            files.set("tokens.store", "shared");
+            files.set(
+                "tokens.shared",
+                Value::Table(toml::Table::from_iter(shared)),
+            );
+        })
+        .await;
+        let client = child.anonymous();
+        until("a login", async || {
+            let login = Ask::login("till-01", &password("till-01"));
+            client.send(login).await.status == 200
+        })
+        .await;
+    });
+}
