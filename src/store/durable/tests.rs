@@ -184,7 +184,7 @@ fn fewer_tokens_than_were_kept_are_allowed_from_the_next_start_on() {
     drop(store);
     let fewer = section(|section| section.per_user = nonzero(2));
     let store = place.start(&fewer, at(3)).unwrap();
-    let live = |store: &TokenStore| tokens.map(|token| find(&store, token, at(3)).is_ok());
+    let live = |store: &TokenStore| tokens.map(|token| find(store, token, at(3)).is_ok());
     assert_eq!(live(&store), [true, false, true]);
     drop(store);
     let store = place.start(&section(|_| {}), at(3)).unwrap();

@@ -7,9 +7,13 @@ mod cache;
 #[cfg(feature = "shared")]
 pub(super) mod connect;
 #[cfg(feature = "shared")]
+mod counts;
+#[cfg(feature = "shared")]
 mod engine;
 #[cfg(feature = "shared")]
 mod failures;
+#[cfg(feature = "shared")]
+mod issue;
 #[cfg(feature = "shared")]
 mod keys;
 #[cfg(feature = "shared")]

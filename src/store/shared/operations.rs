@@ -13,13 +13,11 @@ use redis::{Cmd, Value, cmd};
 use super::connect::LinkError;
 use super::engine::Engine;
 use super::link::Link;
-use super::record::{EXPIRES_AT, Live, Record};
+use super::record::{Live, Record};
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
-use crate::login::Known;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::change::Change;
-use crate::store::settings::OnLimit;
 use crate::store::{EXPIRED_TRACE, Selection, StoreError};
 use crate::token::{TokenDigest, TokenId};
 
@@ -86,145 +84,6 @@ impl Engine {
             ended.map_err(|error| self.failed(&error))?;
         }
         Ok(())
-    }
-
-    async fn issue(
-        &self,
-        link: &Link,
-        digest: TokenDigest,
-        session: Session,
-        replaced: Option<(TokenId, UnixSeconds)>,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let failed = |error: LinkError| self.failed(&error);
-        let id = digest.id();
-        let name = self.accounts.name_of(session.account());
-        let name = name.ok_or(StoreError::Unavailable)?;
-        let live = Live {
-            rest: digest.rest(),
-            name: name.to_string(),
-            mark: session.password_mark(),
-            source: session.source(),
-            authenticated: session.authenticated(),
-            issued: session.issued(),
-            expires: session.expires(),
-        };
-        let mut flight = self.cache.begin(id);
-        let key = self.keys.token(id);
-        let mut set = cmd("SET");
-        set.arg(&key).arg(Record::Live(live).to_bytes());
-        set.arg("NX").arg("PX").arg(left(session.expires(), now));
-        let mut note = cmd("SADD");
-        note.arg(self.keys.users()).arg(&*name);
-        let users = self.keys.users();
-        let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
-        noted.map_err(failed)?;
-        if set.map_err(failed)? == Value::Nil {
-            return Err(StoreError::Taken);
-        }
-        let old = replaced.map(|(old, _)| old);
-        self.make_room(link, id, session, &name, old, now).await?;
-        if let Some((old, until)) = replaced {
-            self.shorten(link, old, until, now).await?;
-        }
-        if flight.is_current() {
-            self.cache.live.keep(digest, session);
-        }
-        Ok(())
-    }
-
-    /// Puts a token among its user's, of which others end until there is room.
-    async fn make_room(
-        &self,
-        link: &Link,
-        id: TokenId,
-        session: Session,
-        name: &str,
-        replaced: Option<TokenId>,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let failed = |error: LinkError| self.failed(&error);
-        let mut add = script(scripts::ADD, &self.keys.user(name));
-        add.arg(id.to_string()).arg(now.as_u64());
-        add.arg(session.expires().as_u32())
-            .arg(now.seconds().as_u32());
-        add.arg(self.per_user);
-        add.arg(u8::from(self.on_limit == OnLimit::EvictOldest));
-        add.arg(replaced.map_or(String::new(), |old| old.to_string()));
-        let limit = self.per_user;
-        for _ in 0..MOST_LOGINS {
-            let answer = link
-                .run(&self.keys.user(name)[0], &add)
-                .await
-                .map_err(failed)?;
-            let Value::Array(to_end) = answer else {
-                return Err(failed(LinkError::Answer("tokens of a user")));
-            };
-            if to_end.is_empty() {
-                return Ok(());
-            }
-            for one in &to_end {
-                let one = id_of(one).ok_or(StoreError::UserFull { limit })?;
-                let end = match replaced {
-                    Some(old) if old == one => End::Expired,
-                    Some(_) | None => End::Displaced,
-                };
-                self.end_one(link, one, end, None, now)
-                    .await
-                    .map_err(failed)?;
-                self.strike(link, one, name).await.map_err(failed)?;
-            }
-        }
-        Err(StoreError::Unavailable)
-    }
-
-    async fn shorten(
-        &self,
-        link: &Link,
-        id: TokenId,
-        until: UnixSeconds,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let key = self.keys.token(id);
-        let mut shorten = script(scripts::SHORTEN, std::slice::from_ref(&key));
-        shorten
-            .arg(EXPIRES_AT)
-            .arg(&until.as_u32().to_be_bytes()[..]);
-        shorten.arg(left(until, now));
-        let answer = link.run(&key, &shorten).await;
-        self.cache.changed(id);
-        match answer.map_err(|error| self.failed(&error))? {
-            Value::Int(1) => {
-                self.cache.live.shorten(id, until);
-                Ok(())
-            }
-            // It was ended in the meantime, perhaps to make room for the one that replaces it.
-            _ if matches!(
-                self.read(link, id).await,
-                Ok(Some(Record::Ended(End::Expired)))
-            ) =>
-            {
-                Ok(())
-            }
-            _ => Err(StoreError::Gone),
-        }
-    }
-
-    /// Removes what was done for a token that nobody was told of. What cannot be removed ends by
-    /// itself.
-    async fn take_back(&self, link: &Link, id: TokenId, session: Session) {
-        let key = self.keys.token(id);
-        let mut remove = cmd("DEL");
-        remove.arg(&key);
-        let removed = link.run(&key, &remove).await;
-        self.cache.changed(id);
-        self.cache.live.forget(id);
-        if removed.is_ok()
-            && let Some(name) = self.accounts.name_of(session.account())
-        {
-            // An entry without a token takes a place until the token would have ended.
-            let _ = self.strike(link, id, &name).await;
-        }
     }
 
     /// Ends the selected tokens and returns how many they were.
@@ -307,7 +166,7 @@ impl Engine {
     }
 
     /// Ends a token, unless it was issued at `before` or later. Says whether it was live.
-    async fn end_one(
+    pub(super) async fn end_one(
         &self,
         link: &Link,
         id: TokenId,
@@ -366,7 +225,12 @@ impl Engine {
     }
 
     /// Takes a token out of its user's.
-    async fn strike(&self, link: &Link, id: TokenId, name: &str) -> Result<(), LinkError> {
+    pub(super) async fn strike(
+        &self,
+        link: &Link,
+        id: TokenId,
+        name: &str,
+    ) -> Result<(), LinkError> {
         for key in self.keys.user(name) {
             let mut remove = cmd("ZREM");
             remove.arg(&key).arg(id.to_string());
@@ -375,7 +239,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn read(&self, link: &Link, id: TokenId) -> Result<Option<Record>, LinkError> {
+    pub(super) async fn read(&self, link: &Link, id: TokenId) -> Result<Option<Record>, LinkError> {
         let key = self.keys.token(id);
         let mut get = cmd("GET");
         get.arg(&key);
@@ -400,52 +264,9 @@ impl Engine {
         };
         Session::restored(login, live.issued, live.expires)
     }
-
-    pub(super) async fn failures(
-        &self,
-        origins: &[String; 2],
-    ) -> Result<[Option<Known>; 2], StoreError> {
-        let link = self.link()?;
-        let one = async |origin: &String| {
-            let [key, _] = self.keys.failures(origin);
-            let mut get = cmd("HMGET");
-            get.arg(&key).arg("count").arg("last");
-            let answer = link.run(&key, &get).await?;
-            Ok::<_, LinkError>(known(&answer))
-        };
-        let [user, network] = origins;
-        let (user, network) = tokio::join!(one(user), one(network));
-        let failed = |error| self.failed(&error);
-        Ok([user.map_err(failed)?, network.map_err(failed)?])
-    }
-
-    pub(super) async fn count_failure(
-        &self,
-        origins: &[String],
-        now: UnixMillis,
-        forget: Duration,
-    ) -> Result<(), StoreError> {
-        let link = self.link()?;
-        for origin in origins {
-            let [key, _] = self.keys.failures(origin);
-            let mut count = script(scripts::FAIL, std::slice::from_ref(&key));
-            count.arg(now.as_u64()).arg(millis(forget));
-            let counted = link.run(&key, &count).await;
-            counted.map_err(|error| self.failed(&error))?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn forgive(&self, origin: &str, forget: Duration) -> Result<(), StoreError> {
-        let keys = self.keys.failures(origin);
-        let mut forgive = script(scripts::FORGIVE, &keys);
-        forgive.arg(millis(forget));
-        let forgiven = self.link()?.run(&keys[0], &forgive).await;
-        forgiven.map(drop).map_err(|error| self.failed(&error))
-    }
 }
 
-fn script(text: &str, keys: &[String]) -> Cmd {
+pub(super) fn script(text: &str, keys: &[String]) -> Cmd {
     let mut eval = cmd("EVAL");
     eval.arg(text).arg(keys.len());
     for key in keys {
@@ -454,18 +275,18 @@ fn script(text: &str, keys: &[String]) -> Cmd {
     eval
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long until a moment, in milliseconds, at least one. Counted from the gateway's own present
 /// moment, so that the server's clock does not matter.
-fn left(until: UnixSeconds, now: UnixMillis) -> u64 {
+pub(super) fn left(until: UnixSeconds, now: UnixMillis) -> u64 {
     let until = u64::from(until.as_u32()) * 1000;
     until.saturating_sub(now.as_u64()).max(1)
 }
 
-fn id_of(value: &Value) -> Option<TokenId> {
+pub(super) fn id_of(value: &Value) -> Option<TokenId> {
     text(value)?.parse().ok()
 }
 
@@ -487,23 +308,7 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-fn known(answer: &Value) -> Option<Known> {
-    let Value::Array(fields) = answer else {
-        return None;
-    };
-    let [Value::BulkString(count), Value::BulkString(last)] = &fields[..] else {
-        return None;
-    };
-    let number = |text| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
-    Some(Known {
-        failures: u32::try_from(number(count)?).unwrap_or(u32::MAX),
-        last: UnixMillis::EPOCH.plus(Duration::from_millis(number(last)?)),
-    })
-}
-
 /// How often a token may be changed by others while it is asked for.
 const MOST_CHANGES: usize = 8;
-/// How often other logins of the user may take the place that was made.
-const MOST_LOGINS: usize = 100;
 /// Tokens that are ended at once.
 const STEP: usize = 64;

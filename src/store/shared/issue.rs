@@ -1,0 +1,165 @@
+//! How a token comes to be on the server: it is written, which nobody knows yet, and entered among its
+//! user's.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the server's values have many more kinds than are expected"
+)]
+
+use redis::{Value, cmd};
+
+use super::connect::LinkError;
+use super::engine::Engine;
+use super::link::Link;
+use super::operations::{id_of, left, script};
+use super::record::{EXPIRES_AT, Live, Record};
+use super::scripts;
+use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::{End, Session};
+use crate::store::StoreError;
+use crate::store::settings::OnLimit;
+use crate::token::{TokenDigest, TokenId};
+
+impl Engine {
+    pub(super) async fn issue(
+        &self,
+        link: &Link,
+        digest: TokenDigest,
+        session: Session,
+        replaced: Option<(TokenId, UnixSeconds)>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let failed = |error: LinkError| self.failed(&error);
+        let id = digest.id();
+        let name = self.accounts.name_of(session.account());
+        let name = name.ok_or(StoreError::Unavailable)?;
+        let live = Live {
+            rest: digest.rest(),
+            name: name.to_string(),
+            mark: session.password_mark(),
+            source: session.source(),
+            authenticated: session.authenticated(),
+            issued: session.issued(),
+            expires: session.expires(),
+        };
+        let mut flight = self.cache.begin(id);
+        let key = self.keys.token(id);
+        let mut set = cmd("SET");
+        set.arg(&key).arg(Record::Live(live).to_bytes());
+        set.arg("NX").arg("PX").arg(left(session.expires(), now));
+        let mut note = cmd("SADD");
+        note.arg(self.keys.users()).arg(&*name);
+        let users = self.keys.users();
+        let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
+        noted.map_err(failed)?;
+        if set.map_err(failed)? == Value::Nil {
+            return Err(StoreError::Taken);
+        }
+        let old = replaced.map(|(old, _)| old);
+        self.make_room(link, id, session, &name, old, now).await?;
+        if let Some((old, until)) = replaced {
+            self.shorten(link, old, until, now).await?;
+        }
+        if flight.is_current() {
+            self.cache.live.keep(digest, session);
+        }
+        Ok(())
+    }
+
+    /// Puts a token among its user's, of which others end until there is room.
+    async fn make_room(
+        &self,
+        link: &Link,
+        id: TokenId,
+        session: Session,
+        name: &str,
+        replaced: Option<TokenId>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let failed = |error: LinkError| self.failed(&error);
+        let mut add = script(scripts::ADD, &self.keys.user(name));
+        add.arg(id.to_string()).arg(now.as_u64());
+        add.arg(session.expires().as_u32())
+            .arg(now.seconds().as_u32());
+        add.arg(self.per_user);
+        add.arg(u8::from(self.on_limit == OnLimit::EvictOldest));
+        add.arg(replaced.map_or(String::new(), |old| old.to_string()));
+        let limit = self.per_user;
+        for _ in 0..MOST_LOGINS {
+            let answer = link
+                .run(&self.keys.user(name)[0], &add)
+                .await
+                .map_err(failed)?;
+            let Value::Array(to_end) = answer else {
+                return Err(failed(LinkError::Answer("tokens of a user")));
+            };
+            if to_end.is_empty() {
+                return Ok(());
+            }
+            for one in &to_end {
+                let one = id_of(one).ok_or(StoreError::UserFull { limit })?;
+                let end = match replaced {
+                    Some(old) if old == one => End::Expired,
+                    Some(_) | None => End::Displaced,
+                };
+                self.end_one(link, one, end, None, now)
+                    .await
+                    .map_err(failed)?;
+                self.strike(link, one, name).await.map_err(failed)?;
+            }
+        }
+        Err(StoreError::Unavailable)
+    }
+
+    async fn shorten(
+        &self,
+        link: &Link,
+        id: TokenId,
+        until: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let key = self.keys.token(id);
+        let mut shorten = script(scripts::SHORTEN, std::slice::from_ref(&key));
+        shorten
+            .arg(EXPIRES_AT)
+            .arg(&until.as_u32().to_be_bytes()[..]);
+        shorten.arg(left(until, now));
+        let answer = link.run(&key, &shorten).await;
+        self.cache.changed(id);
+        match answer.map_err(|error| self.failed(&error))? {
+            Value::Int(1) => {
+                self.cache.live.shorten(id, until);
+                Ok(())
+            }
+            // It was ended in the meantime, perhaps to make room for the one that replaces it.
+            _ if matches!(
+                self.read(link, id).await,
+                Ok(Some(Record::Ended(End::Expired)))
+            ) =>
+            {
+                Ok(())
+            }
+            _ => Err(StoreError::Gone),
+        }
+    }
+
+    /// Removes what was done for a token that nobody was told of. What cannot be removed ends by
+    /// itself.
+    pub(super) async fn take_back(&self, link: &Link, id: TokenId, session: Session) {
+        let key = self.keys.token(id);
+        let mut remove = cmd("DEL");
+        remove.arg(&key);
+        let removed = link.run(&key, &remove).await;
+        self.cache.changed(id);
+        self.cache.live.forget(id);
+        if removed.is_ok()
+            && let Some(name) = self.accounts.name_of(session.account())
+        {
+            // An entry without a token takes a place until the token would have ended.
+            let _ = self.strike(link, id, &name).await;
+        }
+    }
+}
+
+/// How often other logins of the user may take the place that was made.
+const MOST_LOGINS: usize = 100;
