@@ -47,7 +47,7 @@ macro_rules! store_contract {
         )+
     };
 }
-#[cfg(feature = "durable")]
+#[cfg(any(feature = "durable", feature = "shared"))]
 pub(super) use store_contract;
 
 mod memory {

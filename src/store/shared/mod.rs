@@ -72,3 +72,6 @@ impl SharedFailures {
         match *self {}
     }
 }
+
+#[cfg(all(test, feature = "shared"))]
+mod tests;

@@ -74,8 +74,10 @@ impl Engine {
                 .issue(&link, digest, session, change.shortened, now)
                 .await;
             if let Err(error) = issued {
-                // Its client was never told of it.
-                self.take_back(&link, digest.id(), session).await;
+                // Its client was never told of it; one that was there before is another's.
+                if error != StoreError::Taken {
+                    self.take_back(&link, digest.id(), session).await;
+                }
                 return Err(error);
             }
         }
