@@ -26,3 +26,4 @@ bench-check:
 	cd benches/load && cargo fmt --check
 	cd benches/load && cargo clippy --quiet --locked --all-targets -- -D warnings
 	cd benches/load && cargo test --quiet --locked
+	python3 benches/scale/model.py --test
