@@ -203,6 +203,7 @@ class Syncgate(Peer):
     access = "true"
     allow = '"*"'
     lifetime = "24h"
+    store = 'store = "memory"'
     more_users = 0
     more_routes = 0
 
@@ -247,6 +248,7 @@ class Syncgate(Peer):
             url=self.url(),
             access=self.access,
             lifetime=self.lifetime,
+            store=self.store,
             more="".join(f'\n[[routes]]\npath = "{path}"\n' for path in paths),
         )
         return [self.path(), "run", "--config", config]
@@ -333,6 +335,40 @@ class SyncgateForms(Syncgate):
 ]"""
 
 
+class SyncgateDurable(Syncgate):
+    name = "syncgate-durable"
+    shows = "tokens kept in a file too"
+    store = 'store = "durable"'
+
+
+class SyncgateShared(Syncgate):
+    """Its server has a processor's leftovers: a request whose token is known asks nothing of it."""
+
+    name = "syncgate-shared"
+    shows = "tokens kept on a Redis server"
+
+    def missing(self):
+        return super().missing() or (None if shutil.which("redis-server") else "no redis-server")
+
+    def prepare(self):
+        port = processes.free_port()
+        self.store = f'store = "shared"\nshared = {{ servers = ["127.0.0.1:{port}"] }}'
+        command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""]
+        command += ["--dir", self.run]
+        with open(self.run / "redis.log", "w") as log:
+            self.redis = processes.start(self.bench.pinning.background(command), log)
+        processes.wait_for_port(port, self.redis, "redis-server", self.run / "redis.log")
+        return super().prepare()
+
+    def stop(self):
+        super().stop()
+        if self.redis:
+            processes.end(self.redis)
+            self.redis = None
+
+    redis = None
+
+
 class SyncgateFlooded(Syncgate):
     """One that strangers have at meanwhile."""
 
@@ -415,6 +451,7 @@ class Direct(Peer):
 ALL = [
     *(Syncgate, Nginx, NginxLua, HAProxy, Pingora, Envoy, Caddy),
     *(SyncgateQuiet, SyncgateUnix, SyncgateRoutes, SyncgateForms, Direct),
+    *(SyncgateDurable, SyncgateShared),
     *(SyncgateSlowHeads, SyncgateSlowBodies, SyncgateSlowReads),
     *(SyncgateUnknownTokens, SyncgateBusyUser),
 ]

@@ -351,6 +351,22 @@ class Rights8M(Rights):
     size, connections = 8 * 2**20, 8
 
 
+class Stores(Scenario):
+    name = "stores"
+    title = "What a store costs a request whose token is known (1 KiB POST)"
+    peers = ["syncgate", "syncgate-durable", "syncgate-shared"]
+    columns = [("CPU µs", "cpu"), ("user", "user"), ("system", "system")]
+    columns += [("served/s of CPU", "served")]
+    ratios = [("it ÷ syncgate", "served")]
+    targets = {"syncgate-durable": (1.02, 1.01), "syncgate-shared": (1.02, 1.01)}
+
+    def measure(self, peer):
+        figures = self.wrk(peer, connections=64)
+        # Ratios are made the other way round.
+        figures["served"] = 1e6 / figures["cpu"]
+        return figures
+
+
 class Floods(Scenario):
     """How long an honest client waits beside others that mean no good, or ask for all there is.
     The others have the load's processor only when the honest client and the upstream do not. The
@@ -439,7 +455,7 @@ class Profile(Scenario):
 
 ALL = [
     *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
-    *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M, Floods),
+    *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M, Stores, Floods),
 ]
 # Only when asked for: a profile is no figure.
 BY_NAME = {scenario.name: scenario for scenario in [*ALL, Profile]}

@@ -343,19 +343,6 @@ async fn capacities(gallery: &mut Gallery) {
     let again = Ask::login("shop-02", &password("shop-02"));
     gallery.show("TooManyTokens", &harness.anonymous().send(again).await);
 
-    #[cfg(feature = "shared")]
-    {
-        let nobody = Upstream::nobody().to_string();
-        let harness = Harness::start(|files| {
-            files.set("tokens.store", "shared");
-            let servers = toml::Value::from(vec![nobody]);
-            let shared = toml::Table::from_iter([("servers".to_owned(), servers)]);
-            files.set("tokens.shared", toml::Value::Table(shared));
-        });
-        let login = Ask::login("till-01", &password("till-01"));
-        gallery.show("StoreUnavailable", &harness.anonymous().send(login).await);
-    }
-
     let harness = Harness::start(busy_with_hashing);
     let mut http2 = harness.anonymous().connect_h2().await;
     // Each as another user, and fewer than a network may fail at.
