@@ -41,14 +41,6 @@ fn users(harness: &Harness) -> Vec<String> {
     users.map(str::to_owned).collect()
 }
 
-/// What a refused token's client is told of it.
-fn description(answer: &Answer) -> &str {
-    assert_eq!(answer.status, 401);
-    let challenge = answer.header("www-authenticate").unwrap_or_default();
-    let (_, description) = challenge.split_once("error_description=\"").expect("one");
-    description.trim_end_matches('"')
-}
-
 #[test]
 fn tokens_outlive_the_gateway_and_end_when_they_would_have() {
     run(async {
@@ -64,10 +56,10 @@ fn tokens_outlive_the_gateway_and_end_when_they_would_have() {
         assert_eq!(users(&harness), ["till-01", "shop-02"]);
         harness.clock.advance(LIFETIME);
         let refused = again(&harness, &till).send(sync()).await;
-        assert_eq!(description(&refused), "the token is expired: log in again");
+        assert_eq!(refused.token_fault(), "the token is expired: log in again");
         harness.restart();
         let refused = again(&harness, &shop).send(sync()).await;
-        assert_eq!(description(&refused), "the token is unknown");
+        assert_eq!(refused.token_fault(), "the token is unknown");
     });
 }
 
@@ -83,7 +75,7 @@ fn what_was_taken_back_stays_so_after_a_restart() {
         assert_eq!(first.send(sync()).await.status, 401);
         harness.restart();
         let refused = again(&harness, &first).send(sync()).await;
-        assert_eq!(description(&refused), "the token is unknown");
+        assert_eq!(refused.token_fault(), "the token is unknown");
         let second = again(&harness, &second);
         assert_eq!(second.send(sync()).await.status, 200);
         // It is still the one that makes room.
@@ -124,7 +116,7 @@ fn what_changed_while_the_gateway_was_down_holds_for_kept_tokens() {
         ];
         for (client, expected) in clients.iter().zip(expected) {
             let refused = again(&harness, client).send(sync()).await;
-            assert_eq!(description(&refused), expected);
+            assert_eq!(refused.token_fault(), expected);
         }
         let same = again(&harness, &clients[3]);
         assert_eq!(same.send(sync()).await.status, 200);
@@ -141,7 +133,7 @@ fn nothing_is_kept_unless_that_is_wanted() {
         assert!(!file.exists());
         harness.restart();
         let refused = again(&harness, &client).send(sync()).await;
-        assert_eq!(description(&refused), "the token is unknown");
+        assert_eq!(refused.token_fault(), "the token is unknown");
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::harness::{LIFETIME, password};
 
-use crate::support::{Answer, Ask, Client, Harness, run};
+use crate::support::{Ask, Client, Harness, run};
 
 const NAME: &str = "shop-02";
 
@@ -17,14 +17,6 @@ async fn signed_in(harness: &Harness) -> Client {
     harness.signed_in_as(NAME).await
 }
 
-/// What a refused token's client is told of it.
-fn description(answer: &Answer) -> &str {
-    assert_eq!(answer.status, 401);
-    let challenge = answer.header("www-authenticate").unwrap_or_default();
-    let (_, description) = challenge.split_once("error_description=\"").expect("one");
-    description.trim_end_matches('"')
-}
-
 #[test]
 fn a_user_with_enough_tokens_loses_the_oldest() {
     run(async {
@@ -35,7 +27,7 @@ fn a_user_with_enough_tokens_loses_the_oldest() {
         let third = signed_in(&harness).await;
         let refused = first.send(sync()).await;
         let told = "the token is revoked: its user has newer ones, as many as may be";
-        assert_eq!(description(&refused), told);
+        assert_eq!(refused.token_fault(), told);
         for client in [&second, &other, &third] {
             assert_eq!(client.send(sync()).await.status, 200);
         }
@@ -76,9 +68,9 @@ fn a_token_that_nobody_uses_ends_where_that_is_wanted() {
             assert_eq!(used.send(sync()).await.status, 200);
         }
         let told = "the token is expired: it was not used for too long, log in again";
-        assert_eq!(description(&unused.send(sync()).await), told);
+        assert_eq!(unused.send(sync()).await.token_fault(), told);
         harness.clock.advance(Duration::from_secs(60 * 60));
-        assert_eq!(description(&used.send(sync()).await), told);
+        assert_eq!(used.send(sync()).await.token_fault(), told);
         assert_eq!(harness.upstream.requests(), 3);
     });
 }

@@ -57,6 +57,14 @@ impl Answer {
         self.head.field(name)
     }
 
+    /// What a refused token's client is told of it.
+    pub fn token_fault(&self) -> &str {
+        assert_eq!(self.status, 401, "{self:?}");
+        let challenge = self.header("www-authenticate").unwrap_or_default();
+        let (_, fault) = challenge.split_once("error_description=\"").expect("one");
+        fault.trim_end_matches('"')
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
