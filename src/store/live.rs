@@ -7,6 +7,7 @@
 
 #[cfg(feature = "shared")]
 mod cached;
+mod kept;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -23,8 +24,6 @@ use crate::clock::{UnixMillis, UnixSeconds};
 use crate::generations::Generations;
 use crate::session::{Absent, End, Session};
 use crate::token::{TokenDigest, TokenId};
-
-mod kept;
 
 #[derive(Debug)]
 pub(super) struct LiveTokens {
