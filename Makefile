@@ -34,9 +34,10 @@ deny:
 fuzz:
 	scripts/fuzz.sh $(target)/fuzz $(FUZZ_SECONDS)
 
-# With everything that passing tests print, for the search for secrets.
+# With everything that passing tests print, for the search for secrets. What failed is told once more at the end, since
+# the output of the binaries that follow would bury it.
 suite:
-	cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee $(output)
+	cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee $(output) || { scripts/failures.sh $(output); exit 1; }
 
 secrets:
 	SYNCGATE_TEST_OUTPUT=$(output) cargo test --locked --test no_secrets
