@@ -1,5 +1,6 @@
 //! The answers to refused requests.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::{Detail, closing, envelope, own};
+use super::{Detail, X_REQUEST_ID, closing, envelope, own};
 use crate::clock::UnixMillis;
 use crate::refusal::{Refusal, TokenFault};
 use crate::request_id::RequestId;
@@ -16,6 +17,13 @@ impl Refusal {
     /// The response to send. It says nothing about the connection: [`closing`] does.
     #[must_use]
     pub fn to_response(&self, id: &RequestId, detail: Detail) -> Response<Bytes> {
+        if let Self::TokenRefused(fault) = self {
+            return again(*fault, detail, id);
+        }
+        self.build(id, detail)
+    }
+
+    fn build(&self, id: &RequestId, detail: Detail) -> Response<Bytes> {
         let mut response = own(
             self.status(),
             envelope(self.status(), self.client_text()),
@@ -102,6 +110,38 @@ impl Refusal {
             Detail::Told | Detail::Withheld => self.details(),
         }
     }
+}
+
+thread_local! {
+    /// What a refused token is answered, for every fault that has come up: a client that has lost its
+    /// token asks often, and the answer to a fault is the same but for the request's id.
+    static MADE: RefCell<Vec<Made>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An answer to copy.
+struct Made {
+    fault: TokenFault,
+    detail: Detail,
+    response: Response<Bytes>,
+}
+
+/// The answer to a refused token, copied from an earlier one of the same fault where there is one.
+fn again(fault: TokenFault, detail: Detail, id: &RequestId) -> Response<Bytes> {
+    MADE.with_borrow_mut(|made| {
+        let alike = |made: &&Made| made.fault == fault && made.detail == detail;
+        if let Some(earlier) = made.iter().find(alike) {
+            let mut response = earlier.response.clone();
+            response.headers_mut().insert(X_REQUEST_ID, id.to_header());
+            return response;
+        }
+        let response = Refusal::TokenRefused(fault).build(id, detail);
+        made.push(Made {
+            fault,
+            detail,
+            response: response.clone(),
+        });
+        response
+    })
 }
 
 /// A limit that is reached, in the form of the IETF draft "RateLimit header fields for HTTP".
