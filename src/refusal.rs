@@ -149,8 +149,8 @@ pub enum Refusal {
     /// Too many connections are open, or the process has too much memory already.
     #[error("overloaded (limits.connections, limits.memory, file descriptors)")]
     Overloaded,
-    /// The queue of passwords to check is full.
-    #[error("too many logins at once (login.hash_threads, login.hash_queue)")]
+    /// The queue of passwords to check is full, or does not move.
+    #[error("too many logins at once (login.hash_threads, login.hash_queue, login.hash_wait)")]
     LoginsSaturated,
     /// As many tokens are live as the configuration allows.
     #[error("the token store is full (tokens.capacity)")]

@@ -4,9 +4,11 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::SecureRandom;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::LoginSection;
 use super::attempts::{Attempts, NotNow};
@@ -25,6 +27,7 @@ pub struct Logins {
     attempts: Attempts,
     verified: VerifiedPasswords,
     hashing: HashingPool,
+    hash_wait: Duration,
 }
 
 /// Why logins cannot be checked.
@@ -59,6 +62,7 @@ impl Logins {
             verified: verified.map_err(|_| LoginsError::NoRandom)?,
             hashing: HashingPool::start(threads, section.hash_queue)
                 .map_err(LoginsError::Threads)?,
+            hash_wait: section.hash_wait,
         })
     }
 
@@ -114,7 +118,8 @@ impl Logins {
             return Ok(Ok(Arc::clone(account)));
         }
         let hash = account.and_then(|account| account.password());
-        let matches = self.hashing.verify(password, hash).await?;
+        let verified = timeout(self.hash_wait, self.hashing.verify(password, hash));
+        let matches = verified.await.unwrap_or(Err(Saturated))?;
         let now = clock.now();
         Ok(match admit(account, now, from) {
             Err(fault @ (LoginFault::UnknownUser | LoginFault::DisabledUser)) => Err(fault),

@@ -15,6 +15,10 @@ pub struct LoginSection {
     pub hash_threads: usize,
     /// Logins that may wait for such a thread; beyond it, clients are asked to come back.
     pub hash_queue: NonZeroUsize,
+    /// How long a login may take from its place in the queue to its verdict; after that, its client is
+    /// asked to come back.
+    #[serde(with = "positive_duration")]
+    pub hash_wait: Duration,
     /// How long a right password is known again without hashing it; zero switches that off.
     #[serde(with = "duration")]
     pub cache: Duration,
@@ -38,6 +42,7 @@ impl Default for LoginSection {
         Self {
             hash_threads: 0,
             hash_queue: NonZeroUsize::MIN.saturating_add(63),
+            hash_wait: Duration::from_secs(10),
             cache: Duration::from_secs(60),
             failures: NonZeroU32::MIN.saturating_add(4),
             source_failures: NonZeroU32::MIN.saturating_add(19),

@@ -346,6 +346,28 @@ fn an_unknown_or_disabled_user_needs_a_hashing_thread_like_any_other() {
     });
 }
 
+// The threads that check passwords give way to everything else, so that on a busy machine it may be long
+// before one gets on.
+#[test]
+fn a_login_whose_password_is_not_checked_in_time_is_asked_to_come_back() {
+    run(async {
+        let harness = Harness::start(|files| {
+            slow_to_check(files);
+            files.set("login.hash_wait", "1ms");
+        });
+        let login = Ask::login("costly", "a guess");
+        let answer = harness.anonymous().send(login).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(
+            answer
+                .header("proxy-status")
+                .unwrap()
+                .contains("logins saturated")
+        );
+    });
+}
+
 #[test]
 fn a_flood_of_logins_is_turned_away_while_tokens_go_on_being_served() {
     run(async {
