@@ -6,6 +6,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use rustix::fs::{Access, access};
@@ -120,11 +122,24 @@ fn check(path: &Path, file: &File, owner: Option<(u32, u32)>) -> Result<(), File
 }
 
 fn lock(path: &Path, file: &File) -> Result<(), FileFault> {
-    match file.try_lock() {
+    match take_lock(file) {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(FileFault::new(path, What::InUse)),
         Err(TryLockError::Error(error)) => Err(FileFault::io("lock", path)(error)),
     }
+}
+
+/// Locks the file. Blocks for a moment while another has it, which may just be letting go of it: where a
+/// process starts another one, the lock of a file that it closes meanwhile (flock(2)) lasts until the new
+/// process runs its own program.
+fn take_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            done @ (Ok(()) | Err(TryLockError::Error(_))) => return done,
+        }
+    }
+    file.try_lock()
 }
 
 fn cannot_open(path: &Path, error: io::Error) -> FileFault {
@@ -163,7 +178,7 @@ fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<(), FileFault> {
 fn make_beside(beside: &Path) -> io::Result<File> {
     // What an earlier process left half made is nobody's, unless that one still makes it.
     if let Ok(left) = File::open(beside) {
-        left.try_lock()?;
+        take_lock(&left)?;
         fs::remove_file(beside)?;
     }
     let file = OpenOptions::new()
@@ -207,3 +222,6 @@ fn folder(path: &Path) -> &Path {
 }
 
 const MODE: u32 = 0o600;
+/// Half a second in all.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);

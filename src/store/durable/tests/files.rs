@@ -3,11 +3,40 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::super::TokenFile;
 use super::{Place, numbers};
 use crate::session::Absent;
 use crate::store::contract::{Kind as _, at, find, issued, section, session};
+
+// A new process has the locks of the one that starts it until it runs its own program.
+#[test]
+fn a_process_that_is_just_being_started_keeps_nobody_from_the_file() {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let opened: Vec<_> = (0..300)
+            .map(|_| {
+                let place = Place::new();
+                let open = || TokenFile::open(&place.path(), None).map(drop);
+                open().and_then(|()| open())
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        for outcome in opened {
+            outcome.unwrap();
+        }
+    });
+}
 
 #[test]
 fn the_file_is_its_owners_alone_and_one_process_has_it() {
