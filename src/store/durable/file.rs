@@ -132,6 +132,10 @@ fn lock(path: &Path, file: &File) -> Result<(), FileFault> {
 /// Locks the file. Blocks for a moment while another has it, which may just be letting go of it: where a
 /// process starts another one, the lock of a file that it closes meanwhile (flock(2)) lasts until the new
 /// process runs its own program.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells when a lock is let go of, and flock itself waits without an end"
+)]
 fn take_lock(file: &File) -> Result<(), TryLockError> {
     for _ in 0..LOCK_ATTEMPTS {
         match file.try_lock() {
