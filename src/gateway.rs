@@ -220,7 +220,8 @@ impl Gateway {
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
-        call.recording.in_flight = Some(quotas.admit_user(usage, call.now)?);
+        let name = user.account().name();
+        call.recording.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let verdict = permit::authorize(&user, call.address(), call.now, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;

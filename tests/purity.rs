@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 43] = [
+const PURE: [&str; 44] = [
     "route",
     "refusal",
     "session",
@@ -41,6 +41,7 @@ const PURE: [&str; 43] = [
     "server/frame_budget",
     "origin",
     "traffic/pace",
+    "traffic/shares",
     "traffic/settings",
     "store/change",
     "store/settings",

@@ -77,7 +77,8 @@ impl Gateway {
         let user = user.map_err(Refusal::TokenRefused)?;
         call.recording.record.account = Some(Arc::clone(user.account()));
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
-        call.recording.in_flight = Some(quotas.admit_user(usage, call.now)?);
+        let name = user.account().name();
+        call.recording.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         permit::admit(&user, call.address(), call.now)?;
         forget_body(call).await?;
         let (now, lifetimes) = (self.shared.clock.now(), self.shared.lifetimes);

@@ -12,6 +12,7 @@ mod listener;
 mod load;
 mod places;
 mod proxied;
+mod quotas;
 mod settings;
 mod socket;
 mod stream;
@@ -44,8 +45,8 @@ use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
 use crate::process::{self, RunAs};
-use crate::store::{Prepared, StoreOpenError, TokenStore};
-use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
+use crate::store::{Prepared, StoreKind, StoreOpenError, TokenStore};
+use crate::traffic::{ConnectionsBySource, Noted, Pressure, Quotas};
 use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::{Protocol, Service};
@@ -186,6 +187,7 @@ impl Server {
         let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
         let tokens = TokenStore::start(&config.tokens, tokens, &accounts)?;
         let failures = tokens.shared_failures();
+        let in_common = config.tokens.store == StoreKind::Shared;
         let shared = Arc::new(Shared {
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
@@ -200,7 +202,7 @@ impl Server {
             connections: Arc::new(ConnectionsBySource::new(
                 config.limits.connections_per_source,
             )),
-            quotas: Quotas::new(&config.quotas, &config.routes),
+            quotas: Quotas::new(&config.quotas, &config.routes, in_common),
             pressure: Pressure::new(config.limits.memory),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
@@ -304,6 +306,13 @@ impl Server {
         &self.reload
     }
 
+    /// How often this gateway has told those that it shares quotas with what it counted, and heard them
+    /// or tried to.
+    #[must_use]
+    pub fn quota_rounds(&self) -> u64 {
+        self.shared.quotas.noted().map_or(0, Noted::rounds)
+    }
+
     /// How many connections each worker has at present.
     #[must_use]
     pub fn loads(&self) -> Vec<usize> {
@@ -374,6 +383,10 @@ impl Acceptor {
         if self.shared.pressure.has_mark() {
             let shared = Arc::clone(&self.shared);
             tasks.push(tokio::task::spawn_local(watch_memory(shared)));
+        }
+        if self.shared.quotas.noted().is_some() {
+            let shared = Arc::clone(&self.shared);
+            tasks.push(tokio::task::spawn_local(quotas::share(shared)));
         }
         tasks.push(tokio::task::spawn_local(sweep(self.shared)));
         drop(workers);

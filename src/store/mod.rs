@@ -23,6 +23,7 @@ use crate::accounts::{AccountId, Accounts};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{Absent, End, Session};
 use crate::token::{TokenDigest, TokenId};
+use crate::traffic::{Peer, Report};
 
 use change::Change;
 #[cfg(feature = "durable")]
@@ -105,6 +106,30 @@ impl TokenStore {
             Backing::Durable(_) => None,
             #[cfg(feature = "shared")]
             Backing::Shared(shared) => Some(shared.failures().clone()),
+        }
+    }
+
+    /// Tells the gateways that share the store what this one, `gateway`, counted for its users and
+    /// routes, and returns what they told, in the same order.
+    ///
+    /// # Errors
+    /// When they cannot be told, or there are none.
+    #[cfg_attr(
+        not(feature = "shared"),
+        expect(unused_variables, reason = "nothing is shared")
+    )]
+    pub async fn exchange(
+        &self,
+        gateway: u64,
+        reports: Vec<Report>,
+        now: UnixMillis,
+    ) -> Result<Vec<Vec<Peer>>, StoreError> {
+        match &self.backing {
+            Backing::Memory => Err(StoreError::Unavailable),
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => Err(StoreError::Unavailable),
+            #[cfg(feature = "shared")]
+            Backing::Shared(shared) => shared.exchange(gateway, reports, now).await,
         }
     }
 

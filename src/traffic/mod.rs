@@ -3,15 +3,19 @@
 //! there is memory for any.
 
 mod connections;
+mod ledger;
 pub mod pace;
 mod pressure;
 mod quotas;
 mod settings;
+pub mod shares;
 mod usage;
 
 pub use connections::{ConnectionsBySource, OfSource};
+pub use ledger::{Ledger, Noted, Report};
 pub use pace::{Bucket, Exceeded, Pace, Rate};
 pub use pressure::Pressure;
 pub use quotas::Quotas;
 pub use settings::QuotasSection;
+pub use shares::{Counts, EXCHANGE, Peer};
 pub use usage::{BodyInFlight, Full, InFlight, Usage};

@@ -30,6 +30,9 @@ pub struct Pace {
     interval: u64,
     /// Nanoseconds that requests at once may stand for.
     capacity: u64,
+    /// How far a bucket may be ahead of the clock, in nanoseconds: as far as its own requests bring it,
+    /// or further where it is charged with those of other gateways.
+    furthest: u64,
 }
 
 /// What was taken at a pace so far: when all of it is paid for, in nanoseconds since 1970.
@@ -51,11 +54,22 @@ impl Pace {
     pub fn new(rate: Rate, burst: Option<NonZeroU32>) -> Self {
         let interval = nanoseconds(rate.window / rate.requests.get()).max(1);
         let burst = burst.unwrap_or(rate.requests);
+        let capacity = interval.saturating_mul(burst.get().into());
         Self {
             rate,
             interval,
-            capacity: interval.saturating_mul(burst.get().into()),
+            capacity,
+            furthest: capacity,
         }
+    }
+
+    /// The same pace for buckets that are charged, every so often, with what others took meanwhile:
+    /// as far as a great many of them may get in that time.
+    #[must_use]
+    pub fn charged_every(mut self, time: Duration) -> Self {
+        let of_another = self.capacity.saturating_add(nanoseconds(time));
+        self.furthest = of_another.saturating_mul(MOST_OTHERS);
+        self
     }
 
     /// Takes a request out of a bucket.
@@ -63,22 +77,24 @@ impl Pace {
     /// # Errors
     /// When it comes too soon; it is not counted then.
     pub fn take(&self, bucket: &Bucket, now: UnixMillis) -> Result<(), Exceeded> {
-        let now = now.as_u64().saturating_mul(NANOSECONDS);
-        let paid = |until: u64| {
-            // More than was ever given: the clock was set back, and nobody shall wait until it is
-            // there again.
-            let known = until <= now.saturating_add(self.capacity);
-            if known { until.max(now) } else { now }
-        };
+        self.take_with(bucket, 0, now)
+    }
+
+    /// Takes a request out of a bucket, if one is in it, and with it as much as `beside` nanoseconds
+    /// stand for, whether that is in it or not.
+    ///
+    /// # Errors
+    /// When it comes too soon; nothing is counted then.
+    pub fn take_with(&self, bucket: &Bucket, beside: u64, now: UnixMillis) -> Result<(), Exceeded> {
+        let now = in_nanoseconds(now);
         let take = |until: u64| {
-            let after = paid(until).saturating_add(self.interval);
-            (after - now <= self.capacity).then_some(after)
+            let after = self.paid(until, now).saturating_add(self.interval);
+            (after - now <= self.capacity).then_some(after.saturating_add(beside))
         };
-        let (one, other) = (Ordering::Relaxed, Ordering::Relaxed);
-        match bucket.0.fetch_update(one, other, take) {
+        match bucket.0.fetch_update(RELAXED, RELAXED, take) {
             Ok(_) => Ok(()),
             Err(until) => {
-                let after = paid(until).saturating_add(self.interval);
+                let after = self.paid(until, now).saturating_add(self.interval);
                 Err(Exceeded {
                     rate: self.rate,
                     wait: Duration::from_nanos(after - now - self.capacity),
@@ -87,11 +103,47 @@ impl Pace {
         }
     }
 
+    /// Charges a bucket with what others took: so many nanoseconds.
+    pub fn charge(&self, bucket: &Bucket, nanoseconds: u64, now: UnixMillis) {
+        let now = in_nanoseconds(now);
+        let furthest = now.saturating_add(self.furthest);
+        let charge = |until: u64| {
+            let after = self.paid(until, now).saturating_add(nanoseconds);
+            Some(after.min(furthest))
+        };
+        let _ = bucket.0.fetch_update(RELAXED, RELAXED, charge);
+    }
+
+    /// How many nanoseconds it takes until all that was taken out of a bucket is paid for.
+    #[must_use]
+    pub fn owed(&self, bucket: &Bucket, now: UnixMillis) -> u64 {
+        let now = in_nanoseconds(now);
+        self.paid(bucket.0.load(RELAXED), now) - now
+    }
+
+    /// Nanoseconds that one request stands for.
+    #[must_use]
+    pub fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// Until when a bucket is paid for, now at the soonest.
+    fn paid(&self, until: u64, now: u64) -> u64 {
+        // More than was ever given: the clock was set back, and nobody shall wait until it is
+        // there again.
+        let known = until <= now.saturating_add(self.furthest);
+        if known { until.max(now) } else { now }
+    }
+
     /// After how long without a request a bucket is as good as a new one.
     #[must_use]
     pub fn forgets_after(&self) -> Duration {
         Duration::from_nanos(self.capacity)
     }
+}
+
+fn in_nanoseconds(now: UnixMillis) -> u64 {
+    now.as_u64().saturating_mul(NANOSECONDS)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -151,6 +203,12 @@ impl<'de> Deserialize<'de> for Rate {
         from.deserialize_str(Parse)
     }
 }
+
+/// The number stands for itself alone.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// How many others a bucket can be charged with all the excess of.
+const MOST_OTHERS: u64 = 64;
 
 /// In a millisecond.
 const NANOSECONDS: u64 = 1_000_000;

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{BodyInFlight, Bucket, InFlight, Pace, QuotasSection, Usage};
+use super::{
+    BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotasSection, Usage,
+};
 use crate::clock::UnixMillis;
 use crate::generations::Generations;
 use crate::origin::Source;
@@ -20,27 +22,51 @@ pub struct Quotas {
     user_bodies: u64,
     user: Option<Pace>,
     /// By the routes' indices.
-    routes: Vec<Option<(Pace, Bucket)>>,
+    routes: Vec<Option<OfRoute>>,
     sources: Option<Sources>,
+    /// What is in use, where other gateways are to hear of it.
+    noted: Option<Noted>,
+}
+
+#[derive(Debug)]
+struct OfRoute {
+    path: String,
+    pace: Pace,
+    usage: Arc<Usage>,
 }
 
 impl Quotas {
-    /// The quotas of a configuration.
+    /// The quotas of a configuration; `in_common` when those of users and routes are shared with other
+    /// gateways, which a [`Ledger`](super::Ledger) sees to then.
     #[must_use]
-    pub fn new(section: &QuotasSection, routes: &[RouteSection]) -> Self {
+    pub fn new(section: &QuotasSection, routes: &[RouteSection], in_common: bool) -> Self {
+        let pace = |rate, burst| match Pace::new(rate, burst) {
+            pace if in_common => pace.charged_every(EXCHANGE),
+            pace => pace,
+        };
         let routes = routes.iter().map(|route| {
-            let pace = Pace::new(route.rate?, route.burst);
-            Some((pace, Bucket::default()))
+            Some(OfRoute {
+                pace: pace(route.rate?, route.burst),
+                path: route.path.to_string(),
+                usage: Arc::default(),
+            })
         });
         let user = section.user_rate;
         let source = section.source_rate;
         Self {
             user_requests: section.user_requests.get(),
             user_bodies: section.user_bodies.as_u64(),
-            user: user.map(|rate| Pace::new(rate, section.user_burst)),
+            user: user.map(|rate| pace(rate, section.user_burst)),
             routes: routes.collect(),
             sources: source.map(|rate| Sources::new(Pace::new(rate, section.source_burst))),
+            noted: in_common.then(Noted::default),
         }
+    }
+
+    /// What is in use, where other gateways are to hear of it.
+    #[must_use]
+    pub fn noted(&self) -> Option<&Noted> {
+        self.noted.as_ref()
     }
 
     /// Counts a request from an address, whoever makes it.
@@ -58,15 +84,30 @@ impl Quotas {
     ///
     /// # Errors
     /// When the user makes too many.
-    pub fn admit_user(&self, usage: &Arc<Usage>, now: UnixMillis) -> Result<InFlight, Refusal> {
+    pub fn admit_user(
+        &self,
+        name: &str,
+        usage: &Arc<Usage>,
+        now: UnixMillis,
+    ) -> Result<InFlight, Refusal> {
+        if let Some(noted) = &self.noted {
+            noted.note(usage, self.user.as_ref(), "user", name);
+        }
         let limit = self.user_requests;
         let begun = usage.begin(limit);
         let begun = begun.map_err(|_| Refusal::TooManyAtOnce { limit })?;
         if let Some(pace) = &self.user {
-            let taken = pace.take(&usage.bucket, now);
+            let taken = self.take(pace, usage, now);
             taken.map_err(|exceeded| Refusal::TooManyRequests(Paced::User, exceeded))?;
         }
         Ok(begun)
+    }
+
+    fn take(&self, pace: &Pace, usage: &Usage, now: UnixMillis) -> Result<(), Exceeded> {
+        match self.noted {
+            Some(_) => usage.tally.take(pace, &usage.bucket, now),
+            None => pace.take(&usage.bucket, now),
+        }
     }
 
     /// Counts a request that may take this route.
@@ -75,9 +116,13 @@ impl Quotas {
     /// When the route has too many.
     pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), Refusal> {
         match self.routes.get(index) {
-            Some(Some((pace, bucket))) => pace
-                .take(bucket, now)
-                .map_err(|exceeded| Refusal::TooManyRequests(Paced::Route, exceeded)),
+            Some(Some(OfRoute { path, pace, usage })) => {
+                if let Some(noted) = &self.noted {
+                    noted.note(usage, Some(pace), "route", path);
+                }
+                self.take(pace, usage, now)
+                    .map_err(|exceeded| Refusal::TooManyRequests(Paced::Route, exceeded))
+            }
             Some(None) | None => Ok(()),
         }
     }
@@ -147,7 +192,7 @@ mod tests {
             source_rate: Some("1/1s".parse().unwrap()),
             ..QuotasSection::default()
         };
-        let quotas = Quotas::new(&section, &[]);
+        let quotas = Quotas::new(&section, &[], false);
         for number in 0..300_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
             assert!(quotas.admit_source(address, UnixMillis::EPOCH).is_ok());

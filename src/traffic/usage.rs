@@ -3,17 +3,24 @@
 //! for as long as there is an account of that name.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Bucket;
+use super::shares::{Settled, Tally};
 
 /// What an account's requests take at present.
 #[derive(Debug, Default)]
 pub struct Usage {
     pub(super) bucket: Bucket,
+    pub(super) tally: Tally,
     requests: AtomicUsize,
     bodies: AtomicU64,
     reported: AtomicU64,
+    /// What the gateways that share its limits have under way; zero where none does.
+    other_requests: AtomicUsize,
+    other_bodies: AtomicU64,
+    /// Whether it stands in the ledger of what they are told of.
+    pub(super) listed: AtomicBool,
 }
 
 /// One request in the usage of its user, for as long as it is under way.
@@ -33,8 +40,11 @@ pub struct BodyInFlight {
 pub struct Full;
 
 impl Usage {
-    /// Counts a request, unless `most` are under way.
+    /// Counts a request, unless `most` are under way. One may be here, whatever there is elsewhere, so
+    /// that no gateway can keep the others from ever having any.
     pub(super) fn begin(self: &Arc<Self>, most: usize) -> Result<InFlight, Full> {
+        let others = self.other_requests.load(RELAXED);
+        let most = most.saturating_sub(others).max(1);
         let enter = |requests: usize| (requests < most).then_some(requests + 1);
         match self.requests.fetch_update(RELAXED, RELAXED, enter) {
             Ok(_) => Ok(InFlight(Arc::clone(self))),
@@ -53,6 +63,21 @@ impl Usage {
         self.reported.swap(0, RELAXED)
     }
 
+    /// Requests under way and bytes of bodies on their way on this gateway.
+    pub(super) fn under_way(&self) -> [u64; 2] {
+        let requests = self.requests.load(RELAXED);
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        [requests, self.bodies.load(RELAXED)]
+    }
+
+    /// Leaves to other gateways what is theirs from now on.
+    pub(super) fn obey(&self, settled: Settled) {
+        let requests = usize::try_from(settled.requests).unwrap_or(usize::MAX);
+        self.other_requests.store(requests, RELAXED);
+        self.other_bodies.store(settled.bytes, RELAXED);
+        self.tally.set_beside(settled.beside);
+    }
+
     /// A body of which nothing is counted yet; `most` bytes may be on their way in all.
     pub(super) fn body(self: &Arc<Self>, most: u64) -> BodyInFlight {
         BodyInFlight {
@@ -67,16 +92,19 @@ impl BodyInFlight {
     /// Counts the body as being of `bytes` from now on, or of more if it was before.
     ///
     /// # Errors
-    /// When that is more than may be on its way in all; a body that is alone is never too large.
+    /// When that is more than may be on its way in all; a body that is alone on this gateway is never
+    /// too large.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
         if bytes <= self.bytes {
             return Ok(());
         }
         let own = self.bytes;
+        let elsewhere = self.usage.other_bodies.load(RELAXED);
+        let most = self.most.saturating_sub(elsewhere);
         let grow = |all: u64| {
             let others = all - own;
             let after = others.saturating_add(bytes);
-            (others == 0 || after <= self.most).then_some(after)
+            (others == 0 || after <= most).then_some(after)
         };
         match (self.usage.bodies).fetch_update(RELAXED, RELAXED, grow) {
             Ok(_) => {
@@ -124,6 +152,35 @@ mod tests {
         assert!(usage.begin(2).is_err());
         drop((second, third));
         assert_eq!(usage.requests.load(RELAXED), 0);
+    }
+
+    #[test]
+    fn what_is_under_way_elsewhere_leaves_less_but_never_nothing() {
+        let usage = Arc::new(Usage::default());
+        let obey = |requests, bytes| {
+            usage.obey(Settled {
+                requests,
+                bytes,
+                ..Settled::default()
+            });
+        };
+        obey(3, 70);
+        let first = usage.begin(4).unwrap();
+        assert_eq!(usage.begin(4).unwrap_err(), Full);
+        drop(first);
+        obey(9, 70);
+        let first = usage.begin(4).unwrap();
+        assert_eq!(usage.begin(4).unwrap_err(), Full);
+        let mut alone = usage.body(100);
+        assert_eq!(alone.grow_to(20), Ok(()));
+        let mut second = usage.body(100);
+        assert_eq!(second.grow_to(11), Err(Full));
+        assert_eq!(second.grow_to(10), Ok(()));
+        assert_eq!(usage.under_way(), [1, 30]);
+        obey(0, 0);
+        assert_eq!(second.grow_to(80), Ok(()));
+        let _others = [usage.begin(4).unwrap(), usage.begin(4).unwrap()];
+        drop(first);
     }
 
     #[test]

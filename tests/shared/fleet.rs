@@ -9,7 +9,7 @@ use syncgate::token::{PresentedToken, TokenId};
 use tokio::time::{Instant, sleep};
 use toml::{Table, Value};
 
-use crate::support::harness::{START, password};
+use crate::support::harness::{Files, START, password};
 use crate::support::{Answer, Ask, Client, DEADLINE, Harness, Upstream};
 
 /// Three gateways, each with an upstream of its own and all with one clock.
@@ -25,6 +25,19 @@ impl Fleet {
 
     /// With settings of `[tokens.shared]`, and of other sections.
     pub fn with(shared: &[(&str, Value)], others: &[(&str, Value)]) -> Self {
+        Self::adjusted(shared, |files| {
+            for (key, value) in others {
+                files.set(key, value.clone());
+            }
+        })
+    }
+
+    /// With settings of `[tokens.shared]`, and routes, each given as the lines of its table.
+    pub fn with_routes(shared: &[(&str, Value)], routes: &[&str]) -> Self {
+        Self::adjusted(shared, |files| files.routes(routes))
+    }
+
+    fn adjusted(shared: &[(&str, Value)], adjust: impl Fn(&mut Files)) -> Self {
         let clock = Clock::manual(START.parse().unwrap());
         let gateway = |_| {
             Harness::at(clock.clone(), Upstream::tcp(), |files| {
@@ -33,9 +46,7 @@ impl Fleet {
                     .map(|(key, value)| (key.to_string(), value.clone()));
                 files.set("tokens.store", "shared");
                 files.set("tokens.shared", Value::Table(Table::from_iter(shared)));
-                for (key, value) in others {
-                    files.set(key, value.clone());
-                }
+                adjust(files);
             })
         };
         let gateways = (0..3).map(gateway).collect();

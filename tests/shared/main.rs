@@ -15,6 +15,7 @@ mod support;
 mod failures;
 mod fleet;
 mod outage;
+mod quotas;
 mod redis;
 mod tokens;
 mod topology;

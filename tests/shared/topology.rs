@@ -145,6 +145,14 @@ fn a_cluster_keeps_tokens_and_bounds_and_tells_of_revocations() {
                 until_status(&fleet.bearer(gateway, client), expected, &[200]).await;
             }
         }
+        until("what all gateways tell of the user", async || {
+            nodes.iter().any(|node| {
+                let keys = node.tell(&["KEYS", "syncgate:quota:*:user:till-01"]);
+                let key = keys.lines().nth(2).unwrap_or_default();
+                node.tell(&["HLEN", key]) == ":3\r\n"
+            })
+        })
+        .await;
         assert_eq!(fleet.end(2, Selection::One(id(&clients[7]))).await, 1);
         assert_eq!(fleet.end(1, Selection::All).await, 3 + 3);
         for client in &clients {
@@ -188,6 +196,18 @@ fn the_server_can_demand_tls_and_a_password() {
         assert_eq!(fleet.end(2, Selection::One(id(&client))).await, 1);
         until_status(&fleet.bearer(1, &client), 401, &[200]).await;
         assert!(redis.tell(&["GET", "gate:version"]).contains('1'));
+        // Quotas in common need no other rights either.
+        let quotas = || redis.tell(&["KEYS", "gate:quota:*:user:till-01"]);
+        until("a user told of", async || quotas().lines().count() == 3).await;
+        let key = quotas().lines().nth(2).unwrap_or_default().to_owned();
+        redis.tell(&["HSET", &key, "0123456789abcdef", "1 1 1 1 1 1"]);
+        until("the end of what is old", async || {
+            redis
+                .tell(&["HEXISTS", &key, "0123456789abcdef"])
+                .contains(":0")
+        })
+        .await;
+        assert_eq!(redis.tell(&["ACL", "LOG"]), "*0\r\n");
 
         let fleet = Fleet::start(&settings("wrong"));
         let login = Ask::login("till-01", &password("till-01"));
@@ -203,7 +223,7 @@ fn secret(path: &Path, text: &str) {
 /// The rights that docs/shared-store.md names.
 const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del \
                    +getrange +setrange +pttl +pexpire +eval +sadd +sscan +zadd +zrem +zcard +zscore \
-                   +zrange +zrangebyscore +hmget +hset +hincrby";
+                   +zrange +zrangebyscore +hmget +hset +hincrby +hgetall +hdel";
 
 #[test]
 fn a_confined_process_reaches_the_server_and_reads_its_password() {

@@ -229,6 +229,14 @@ impl Engine {
             } => {
                 let _ = reply.send(self.forgive(&origin, forget).await);
             }
+            Request::Exchange {
+                gateway,
+                reports,
+                now,
+                reply,
+            } => {
+                let _ = reply.send(self.exchange(gateway, reports, now).await);
+            }
         }
     }
 

@@ -51,6 +51,16 @@ impl Keys {
     pub(super) fn failures(&self, origin: &str) -> [String; 2] {
         ["failures", "forgiven"].map(|what| format!("{}:{what}:{{{origin}}}", self.prefix))
     }
+
+    /// What gateways tell each other of a user or route. Those of one part lie together.
+    pub(super) fn quota(&self, part: u16, name: &str) -> String {
+        format!("{}:quota:{{{part}}}:{name}", self.prefix)
+    }
+
+    /// The part that a user or route belongs to, on all gateways.
+    pub(super) fn part_of(&self, name: &str) -> u16 {
+        slot(name) % PARTS
+    }
 }
 
 /// The slot of a cluster that a key lies in: CRC-16 (XMODEM) of the part in braces, or of all.
@@ -74,6 +84,8 @@ pub(super) fn slot(key: &str) -> u16 {
 }
 
 const SLOTS: u16 = 16_384;
+/// How many parts of quotas there are, each of which lies on one node.
+const PARTS: u16 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -104,5 +116,24 @@ mod tests {
         assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");
         assert_eq!(keys.id_of(keys.token(id).as_bytes()), Some(id));
         assert_eq!(keys.id_of(b"syncgate:users"), None);
+    }
+
+    #[test]
+    fn quotas_of_one_part_lie_together_and_are_spread_over_many() {
+        let keys = Keys::new("syncgate");
+        let names: Vec<String> = (0..200)
+            .map(|number| format!("user:till-{number}"))
+            .collect();
+        let mut parts = std::collections::BTreeMap::new();
+        for name in names {
+            let part = keys.part_of(&name);
+            let key = keys.quota(part, &name);
+            assert_eq!(key, format!("syncgate:quota:{{{part}}}:{name}"));
+            let slot_of_part = *parts.entry(part).or_insert_with(|| slot(&key));
+            assert_eq!(slot(&key), slot_of_part);
+        }
+        assert_eq!(parts.len(), usize::from(PARTS));
+        let strange = keys.quota(3, "route:/a{b}");
+        assert_eq!(slot(&strange), slot("{3}"));
     }
 }

@@ -21,6 +21,8 @@ mod link;
 #[cfg(feature = "shared")]
 mod operations;
 #[cfg(feature = "shared")]
+mod quotas;
+#[cfg(feature = "shared")]
 mod record;
 #[cfg(feature = "shared")]
 mod requests;

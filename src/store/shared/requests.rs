@@ -22,6 +22,7 @@ use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
 use crate::store::{Selection, StoreError, StoreOpenError};
 use crate::token::TokenDigest;
+use crate::traffic::{Peer, Report};
 
 /// The server, as the request path sees it. Dropping it ends the connections.
 #[derive(Debug)]
@@ -81,6 +82,12 @@ pub(super) enum Request {
         forget: Duration,
         reply: Reply<()>,
     },
+    Exchange {
+        gateway: u64,
+        reports: Vec<Report>,
+        now: UnixMillis,
+        reply: Reply<Vec<Vec<Peer>>>,
+    },
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -136,6 +143,25 @@ impl SharedTokens {
 
     pub(in crate::store) fn failures(&self) -> &SharedFailures {
         &self.failures
+    }
+
+    /// Tells the other gateways what this one counted, and returns what they told, in the same order.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub(in crate::store) async fn exchange(
+        &self,
+        gateway: u64,
+        reports: Vec<Report>,
+        now: UnixMillis,
+    ) -> Result<Vec<Vec<Peer>>, StoreError> {
+        let request = |reply| Request::Exchange {
+            gateway,
+            reports,
+            now,
+            reply,
+        };
+        send(&self.requests, self.patience, request).await
     }
 
     /// Asks the server for a token that is not in the map, and keeps it there. Counts as a use.
