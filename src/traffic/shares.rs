@@ -204,7 +204,10 @@ impl Share {
         let since = self.answered.replace(now);
         let away = since.and_then(|since| now.since(since)).unwrap_or_default();
         let interval = interval.unwrap_or(0);
-        let (mut settled, mut known) = (Settled::default(), HashMap::new());
+        if joins {
+            self.others.clear();
+        }
+        let mut settled = Settled::default();
         let (mut taken, mut wanted, mut owed) = (0_u64, 0_u64, 0_u64);
         for Peer { gateway, counts } in peers {
             let Some(age) = apart(now, counts.at).filter(|age| *age <= FORGET) else {
@@ -214,7 +217,7 @@ impl Share {
             settled.bytes = settled.bytes.saturating_add(counts.bytes);
             let owes = counts.owed.saturating_mul(MILLISECOND);
             owed = owed.max(owes.saturating_sub(nanoseconds(age)));
-            let before = self.others.get(gateway).copied().filter(|_| !joins);
+            let before = (self.others).insert(*gateway, (counts.taken, counts.wanted));
             let (of_taken, of_wanted) = match before {
                 Some((took, wants)) if took <= counts.taken && wants <= counts.wanted => (
                     (counts.taken - took).saturating_mul(interval),
@@ -229,9 +232,12 @@ impl Share {
             };
             taken = taken.saturating_add(of_taken);
             wanted = wanted.saturating_add(of_wanted);
-            known.insert(*gateway, (counts.taken, counts.wanted));
         }
-        self.others = known;
+        // Those of which nothing is heard may be back in a moment; processes that are over are not.
+        if self.others.len() > peers.len() + MOST_SILENT {
+            self.others
+                .retain(|gateway, _| peers.iter().any(|peer| peer.gateway == *gateway));
+        }
         if joins {
             // What they took long ago is paid for; what is not, each of them knows.
             taken = taken.min(owed);
@@ -340,6 +346,9 @@ const ONE: u64 = 1 << 32;
 
 /// Nanoseconds of a unit in its lower half.
 const UNIT: u64 = 1 << 16;
+
+/// Gateways of which nothing is heard any more, but still known what they had taken.
+const MOST_SILENT: usize = 64;
 
 /// How many nanoseconds may be charged in advance, with a request or in all: what may be taken
 /// between three exchanges.

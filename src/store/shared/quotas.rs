@@ -18,12 +18,11 @@ use super::engine::{Engine, chain};
 use super::operations::{millis, script};
 use crate::clock::UnixMillis;
 use crate::store::StoreError;
-use crate::traffic::shares::FORGET;
 use crate::traffic::{Peer, Report};
 
 /// Leaves what a gateway tells and answers what the others did, for each key; what is too old is
 /// struck. Keys: the users and routes of one part. Arguments: the gateway, the oldest moment that
-/// counts in milliseconds, how long it is all kept in milliseconds, what the gateway tells of each.
+/// stays in milliseconds, how long it is all kept in milliseconds, what the gateway tells of each.
 const EXCHANGE: &str = "\
 local answers = {}
 for number, key in ipairs(KEYS) do
@@ -87,7 +86,7 @@ impl Engine {
         let keys: Vec<String> = keys.collect();
         let mut exchange = script(EXCHANGE, &keys);
         exchange.arg(format!("{gateway:016x}"));
-        exchange.arg(now.as_u64().saturating_sub(millis(FORGET)));
+        exchange.arg(now.as_u64().saturating_sub(millis(KEPT)));
         exchange.arg(millis(KEPT));
         for (_, report) in &reports {
             exchange.arg(report.counts.to_string());
@@ -135,7 +134,8 @@ fn peer(field: &[Value]) -> Option<Peer> {
     })
 }
 
-/// How long what nobody tells of any more is kept on the server.
+/// How long what nobody tells of any more is kept on the server. Longer than it counts, so that a
+/// gateway whose clock is wrong does not strike what others tell each other.
 const KEPT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -185,6 +185,31 @@ fn a_server_that_lost_everything_or_tells_old_things_locks_nobody_out() {
     assert!((350..=600).contains(&back), "{back}");
 }
 
+#[test]
+fn who_is_not_heard_for_a_moment_is_not_charged_for_again() {
+    let mut share = Share::new(Reading::default(), at(0));
+    let told = |step: usize, taken| Counts {
+        at: at(step),
+        taken,
+        wanted: taken,
+        owed: 10_000,
+        ..COUNTS
+    };
+    let mut charged = |step: usize, peers: &[Peer]| {
+        (share.settle(Reading::default(), peers, Some(1000), at(step))).charge
+    };
+    assert_eq!(charged(1, &[peer(1, told(1, 5))]), 5000);
+    assert_eq!(charged(2, &[]), 0);
+    assert_eq!(charged(3, &[peer(1, told(3, 7))]), 2000);
+    // One that has begun anew, and so tells of less.
+    assert_eq!(charged(4, &[peer(1, told(4, 3))]), 3000);
+    for gateway in 2..1000 {
+        charged(5, &[peer(1, told(5, 3)), peer(gateway, told(5, 0))]);
+    }
+    assert_eq!(charged(6, &[peer(1, told(6, 4))]), 1000);
+    assert!(share.others.len() <= MOST_SILENT + 2);
+}
+
 fn peer(gateway: u64, counts: Counts) -> Peer {
     Peer { gateway, counts }
 }
