@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ring::rand::SystemRandom;
 
-use super::{OnLimit, Selection, StoreError, TokenStore, TokensSection};
+use super::{Listing, OnLimit, Selection, StoreError, TokenStore, TokensSection};
 use crate::accounts::{AccountId, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::origin::Source;
@@ -36,6 +36,7 @@ macro_rules! store_contract {
             a_sweep_frees_what_is_over,
             an_id_is_given_once,
             what_is_told_of_a_token_is_true,
+            pages_hold_every_live_token_once,
         );
     };
     ($kind:expr; $($name:ident),+ $(,)?) => {
@@ -271,9 +272,9 @@ pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
     let store = kind.open(&section(|_| {}));
     let (one, two) = (kind.account("a"), kind.account("bb"));
     let token = issued(&store, one, at(0));
-    let other = issued(&store, two, at(0));
+    issued(&store, two, at(0));
     let now = at(5).seconds();
-    let info = |digest: TokenDigest| store.info(digest.id(), now);
+    let info = |digest: TokenDigest| wait(store.info(digest.id(), now)).unwrap();
     assert_eq!(info(token).unwrap().last_used, None);
     find(&store, token, at(4)).unwrap();
     find(&store, token, at(5)).unwrap();
@@ -282,16 +283,36 @@ pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
     assert_eq!(told.last_used, Some(now));
     assert_eq!(told.session, session(one, at(0)));
     assert!(info(digest()).is_none());
-    let listed = |account, after, most| -> Vec<_> {
-        let list = store.list(account, after, most, now);
-        list.iter().map(|info| info.id).collect()
-    };
-    let mut ids = [token.id(), other.id()];
-    ids.sort_unstable();
-    assert_eq!(listed(None, None, 10), ids);
-    assert_eq!(listed(None, None, 1), ids[..1]);
-    assert_eq!(listed(None, Some(ids[0]), 10), ids[1..]);
-    assert_eq!(listed(Some(two), None, 10), [other.id()]);
     let over = UnixSeconds::new(at(100).seconds().as_u32());
-    assert!(store.info(token.id(), over).is_none());
+    assert_eq!(wait(store.info(token.id(), over)), Ok(None));
+    let listed = wait(store.list(Some(two), None, 10, over)).unwrap();
+    assert_eq!(listed, Listing::default());
+}
+
+pub(super) fn pages_hold_every_live_token_once(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let users = ["a", "bb", "ccc"].map(|name| kind.account(name));
+    let mut all: Vec<_> = (0..9)
+        .map(|number| issued(&store, users[number % 3], at(0)).id())
+        .collect();
+    let of_first: Vec<_> = all.iter().step_by(3).copied().collect();
+    let ended = Selection::One(all.pop().unwrap());
+    assert_eq!(wait(store.end(&ended, End::Revoked, at(1))), Ok(1));
+    for most in [1, 2, 3, 8, 100] {
+        for (account, mut expected) in [(None, all.clone()), (Some(users[0]), of_first.clone())] {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = wait(store.list(account, after, most, at(1).seconds())).unwrap();
+                assert!(page.tokens.len() <= most);
+                found.extend(page.tokens.iter().map(|info| info.id));
+                let Some(next) = page.next else { break };
+                after = store.position(&next.to_string());
+                assert_eq!(after, Some(next));
+            }
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{most}");
+        }
+    }
+    assert_eq!(store.position("elsewhere"), None);
 }

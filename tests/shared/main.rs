@@ -14,6 +14,7 @@ mod support;
 
 mod failures;
 mod fleet;
+mod lists;
 mod outage;
 mod redis;
 mod tokens;

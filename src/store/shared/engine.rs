@@ -211,6 +211,18 @@ impl Engine {
             } => {
                 let _ = reply.send(self.end(selection, end, now).await);
             }
+            Request::Info { id, now, reply } => {
+                let _ = reply.send(self.info(id, now).await);
+            }
+            Request::List {
+                account,
+                after,
+                most,
+                now,
+                reply,
+            } => {
+                let _ = reply.send(self.list(account, after, most, now).await);
+            }
             Request::Failures { origins, reply } => {
                 let _ = reply.send(self.failures(&origins).await);
             }

@@ -47,8 +47,8 @@ impl Engine {
         let mut set = cmd("SET");
         set.arg(&key).arg(Record::Live(live).to_bytes());
         set.arg("NX").arg("PX").arg(left(session.expires(), now));
-        let mut note = cmd("SADD");
-        note.arg(self.keys.users()).arg(&*name);
+        let mut note = cmd("ZADD");
+        note.arg(self.keys.users()).arg("NX").arg(0).arg(&*name);
         let users = self.keys.users();
         let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
         noted.map_err(failed)?;

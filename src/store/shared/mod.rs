@@ -19,6 +19,8 @@ mod keys;
 #[cfg(feature = "shared")]
 mod link;
 #[cfg(feature = "shared")]
+mod lists;
+#[cfg(feature = "shared")]
 mod operations;
 #[cfg(feature = "shared")]
 mod record;

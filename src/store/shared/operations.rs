@@ -119,19 +119,15 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let users = self.keys.users();
-        let (mut cursor, mut ended) = ("0".to_owned(), 0);
+        let (mut last, mut ended) = (String::new(), 0);
         loop {
-            let mut scan = cmd("SSCAN");
-            scan.arg(&users).arg(&cursor).arg("COUNT").arg(100);
-            let answer = link.run(&users, &scan).await?;
-            let (next, names) = scanned(&answer).ok_or(LinkError::Answer("SSCAN"))?;
-            for name in names {
+            let names = self.names_after(link, &last).await?;
+            for name in &names {
                 ended += self.end_of_user(link, name, end, before, now).await?;
             }
-            cursor = next.to_owned();
-            if cursor == "0" {
-                return Ok(ended);
+            match names.last() {
+                Some(name) => last = name.to_string(),
+                None => return Ok(ended),
             }
         }
     }
@@ -257,7 +253,7 @@ impl Engine {
         }
     }
 
-    fn session(&self, live: &Live) -> Session {
+    pub(super) fn session(&self, live: &Live) -> Session {
         let login = Login {
             account: self.accounts.id_of(&live.name),
             mark: live.mark,
@@ -292,18 +288,7 @@ pub(super) fn id_of(value: &Value) -> Option<TokenId> {
     text(value)?.parse().ok()
 }
 
-fn scanned(answer: &Value) -> Option<(&str, Vec<&str>)> {
-    let Value::Array(parts) = answer else {
-        return None;
-    };
-    let [Value::BulkString(cursor), Value::Array(names)] = &parts[..] else {
-        return None;
-    };
-    let names = names.iter().filter_map(text).collect();
-    Some((std::str::from_utf8(cursor).ok()?, names))
-}
-
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(text) => std::str::from_utf8(text).ok(),
         _ => None,

@@ -93,4 +93,5 @@ store_contract!(Place::new();
     a_sweep_frees_what_is_over,
     an_id_is_given_once,
     what_is_told_of_a_token_is_true,
+    pages_hold_every_live_token_once,
 );
