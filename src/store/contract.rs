@@ -32,6 +32,7 @@ macro_rules! store_contract {
             the_oldest_of_a_user_makes_room,
             a_user_with_enough_is_refused_where_that_is_wanted,
             a_full_store_takes_no_more,
+            a_full_store_renews_and_displaces,
             what_nobody_uses_ends_where_that_is_wanted,
             a_sweep_frees_what_is_over,
             an_id_is_given_once,
@@ -232,6 +233,51 @@ pub(super) fn a_full_store_takes_no_more(kind: &impl Kind) {
     assert_eq!(wait(store.end(&one, End::Revoked, at(0))), Ok(1));
     assert_eq!(issue(), Ok(()));
     assert!(find(&store, again, at(0)).is_ok());
+}
+
+pub(super) fn a_full_store_renews_and_displaces(kind: &impl Kind) {
+    let store = kind.open(&section(|section| {
+        section.capacity = nonzero(3);
+        section.per_user = nonzero(2);
+    }));
+    let (one, two) = (kind.account("a"), kind.account("bb"));
+    let old = issued(&store, one, at(0));
+    let other = issued(&store, two, at(0));
+    let third = issued(&store, two, at(1));
+    let fresh = digest();
+    let renewed = store.renew(
+        old.id(),
+        fresh,
+        session(one, at(2)),
+        at(50).seconds(),
+        at(2),
+    );
+    assert_eq!(wait(renewed), Ok(()));
+    assert_eq!(find(&store, old, at(2)), Err(Absent::Ended(End::Expired)));
+    assert!(find(&store, fresh, at(2)).is_ok());
+    // The user's oldest has made room both among the user's and among all.
+    let fourth = issued(&store, two, at(3));
+    assert_eq!(
+        find(&store, other, at(3)),
+        Err(Absent::Ended(End::Displaced))
+    );
+    for live in [fresh, third, fourth] {
+        assert!(find(&store, live, at(3)).is_ok());
+    }
+    let issue = |from| wait(store.issue(digest(), session(one, from), from));
+    assert_eq!(issue(at(4)), Err(StoreError::Full));
+    // What has ended by itself makes room too.
+    let renewed = store.renew(
+        third.id(),
+        digest(),
+        session(two, at(5)),
+        at(9).seconds(),
+        at(5),
+    );
+    assert_eq!(wait(renewed), Ok(()));
+    assert_eq!(issue(at(8)), Err(StoreError::Full));
+    store.sweep(at(102));
+    assert_eq!(issue(at(102)), Ok(()));
 }
 
 pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl Kind) {

@@ -87,9 +87,13 @@ impl TokenStore {
     ) -> Result<Self, StoreOpenError> {
         let cache = TokensSection {
             per_user: match section.store {
-                // The server keeps that bound, of all gateways.
+                // The server keeps the bounds of all gateways.
                 StoreKind::Shared => std::num::NonZeroUsize::MAX,
                 StoreKind::Memory | StoreKind::Durable => section.per_user,
+            },
+            capacity: match section.store {
+                StoreKind::Shared => section.capacity.min(section.shared.remember),
+                StoreKind::Memory | StoreKind::Durable => section.capacity,
             },
             ..section.clone()
         };

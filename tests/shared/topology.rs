@@ -203,7 +203,7 @@ fn secret(path: &Path, text: &str) {
 /// The rights that docs/shared-store.md names.
 const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del \
                    +getrange +setrange +pttl +pexpire +eval +zadd +zrem +zcard +zscore \
-                   +zrange +zrangebyscore +zrangebylex +hmget +hset +hincrby";
+                   +zrange +zrangebyscore +zrangebylex +hmget +hget +hdel +hset +hincrby";
 
 #[test]
 fn a_confined_process_reaches_the_server_and_reads_its_password() {

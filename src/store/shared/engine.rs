@@ -31,6 +31,7 @@ use crate::token::{TokenDigest, TokenId};
 /// What the requests work with.
 pub(super) struct Engine {
     pub(super) section: SharedSection,
+    pub(super) capacity: usize,
     pub(super) per_user: usize,
     pub(super) on_limit: OnLimit,
     pub(super) keys: Arc<Keys>,
@@ -58,6 +59,7 @@ impl Engine {
     ) -> Self {
         Self {
             section: section.shared.clone(),
+            capacity: section.capacity.get(),
             per_user: section.per_user.get(),
             on_limit: section.on_limit,
             keys: Arc::new(Keys::new(section.shared.prefix.as_str())),

@@ -1,5 +1,5 @@
-//! How a token comes to be on the server: it is written, which nobody knows yet, and entered among its
-//! user's.
+//! How a token comes to be on the server: it is written, which nobody knows yet, entered among its
+//! user's, and counted among all.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -21,6 +21,7 @@ use crate::store::settings::OnLimit;
 use crate::token::{TokenDigest, TokenId};
 
 impl Engine {
+    /// Notes in `placed` whether the token has a place among all.
     pub(super) async fn issue(
         &self,
         link: &Link,
@@ -28,6 +29,7 @@ impl Engine {
         session: Session,
         replaced: Option<(TokenId, UnixSeconds)>,
         now: UnixMillis,
+        placed: &mut bool,
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
         let id = digest.id();
@@ -57,8 +59,21 @@ impl Engine {
         }
         let old = replaced.map(|(old, _)| old);
         self.make_room(link, id, session, &name, old, now).await?;
-        if let Some((old, until)) = replaced {
-            self.shorten(link, old, until, now).await?;
+        *placed = self
+            .take_place(link, session.expires(), now)
+            .await
+            .map_err(failed)?;
+        match replaced {
+            None if *placed => {}
+            None => return Err(StoreError::Full),
+            Some((old, until)) if *placed => self.shorten(link, old, until, now).await?,
+            Some((old, _)) => {
+                let ended = self.end_with_place(link, old, End::Expired, None, now);
+                let until = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
+                let moved = self.move_place(link, until, session.expires(), now);
+                moved.await.map_err(failed)?;
+                *placed = true;
+            }
         }
         if flight.is_current() {
             self.cache.live.keep(digest, session);
@@ -126,10 +141,19 @@ impl Engine {
         shorten.arg(left(until, now));
         let answer = link.run(&key, &shorten).await;
         self.cache.changed(id);
-        match answer.map_err(|error| self.failed(&error))? {
+        let failed = |error: LinkError| self.failed(&error);
+        match answer.map_err(failed)? {
             Value::Int(1) => {
                 self.cache.live.shorten(id, until);
                 Ok(())
+            }
+            Value::BulkString(was) => {
+                self.cache.live.shorten(id, until);
+                let was = <[u8; 4]>::try_from(was);
+                let was = was.map_err(|_| failed(LinkError::Answer("the end of a token")))?;
+                let was = UnixSeconds::new(u32::from_be_bytes(was));
+                let moved = self.move_place(link, was, until, now);
+                moved.await.map_err(failed)
             }
             // It was ended in the meantime, perhaps to make room for the one that replaces it.
             _ if matches!(
@@ -145,13 +169,24 @@ impl Engine {
 
     /// Removes what was done for a token that nobody was told of. What cannot be removed ends by
     /// itself.
-    pub(super) async fn take_back(&self, link: &Link, id: TokenId, session: Session) {
+    pub(super) async fn take_back(
+        &self,
+        link: &Link,
+        id: TokenId,
+        session: Session,
+        placed: bool,
+        now: UnixMillis,
+    ) {
         let key = self.keys.token(id);
         let mut remove = cmd("DEL");
         remove.arg(&key);
         let removed = link.run(&key, &remove).await;
         self.cache.changed(id);
         self.cache.live.forget(id);
+        // Of one that somebody ended meanwhile, the place was given back then.
+        if placed && matches!(removed, Ok(Value::Int(1))) {
+            let _ = self.give_place(link, session.expires(), now).await;
+        }
         if removed.is_ok()
             && let Some(name) = self.accounts.name_of(session.account())
         {

@@ -42,6 +42,11 @@ impl Keys {
         format!("{}:users", self.prefix)
     }
 
+    /// In which seconds tokens end, and how many do in each.
+    pub(super) fn places(&self) -> [String; 2] {
+        ["ends", "counts"].map(|what| format!("{}:places:{{all}}:{what}", self.prefix))
+    }
+
     /// The version of the layout.
     pub(super) fn version(&self) -> String {
         format!("{}:version", self.prefix)
@@ -95,11 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn the_two_keys_of_a_user_lie_together() {
+    fn keys_that_are_changed_together_lie_together() {
         let keys = Keys::new("syncgate");
         let [issued, expires] = keys.user("till-01");
         assert_eq!(issued, "syncgate:user:{till-01}:issued");
         assert_eq!(slot(&issued), slot(&expires));
+        let [ends, counts] = keys.places();
+        assert_eq!(slot(&ends), slot(&counts));
         let id: TokenId = "00112233445566778899".parse().unwrap();
         assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");
         assert_eq!(keys.id_of(keys.token(id).as_bytes()), Some(id));

@@ -23,6 +23,8 @@ mod lists;
 #[cfg(feature = "shared")]
 mod operations;
 #[cfg(feature = "shared")]
+mod places;
+#[cfg(feature = "shared")]
 mod record;
 #[cfg(feature = "shared")]
 mod requests;

@@ -70,13 +70,15 @@ impl Engine {
     pub(super) async fn commit(&self, change: Change, now: UnixMillis) -> Result<(), StoreError> {
         let link = self.link()?;
         if let Some((digest, session)) = change.issued {
+            let mut placed = false;
             let issued = self
-                .issue(&link, digest, session, change.shortened, now)
+                .issue(&link, digest, session, change.shortened, now, &mut placed)
                 .await;
             if let Err(error) = issued {
                 // Its client was never told of it; one that was there before is another's.
                 if error != StoreError::Taken {
-                    self.take_back(&link, digest.id(), session).await;
+                    self.take_back(&link, digest.id(), session, placed, now)
+                        .await;
                 }
                 return Err(error);
             }
@@ -172,21 +174,38 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<bool, LinkError> {
+        let Some(until) = self.end_with_place(link, id, end, before, now).await? else {
+            return Ok(false);
+        };
+        self.give_place(link, until, now).await?;
+        Ok(true)
+    }
+
+    /// As `end_one`, but its place stays taken. Says until when it would have been good.
+    pub(super) async fn end_with_place(
+        &self,
+        link: &Link,
+        id: TokenId,
+        end: End,
+        before: Option<UnixSeconds>,
+        now: UnixMillis,
+    ) -> Result<Option<UnixSeconds>, LinkError> {
         let was = self.end_on_server(link, id, end, before).await;
         self.cache.changed(id);
         let Some(was) = was? else {
             // Whatever the map holds of it, the server knows better.
             self.cache.live.forget(id);
-            return Ok(false);
+            return Ok(None);
         };
         self.remember_end(id, end);
         if self.cache.live.end(id, end, now).is_none() {
             self.cache.live.note_end(id, end, now);
         }
-        if let Some(Record::Live(live)) = Record::parse(&was) {
-            self.strike(link, id, &live.name).await?;
-        }
-        Ok(true)
+        let Some(Record::Live(live)) = Record::parse(&was) else {
+            return Err(LinkError::Answer("a token of another version"));
+        };
+        self.strike(link, id, &live.name).await?;
+        Ok(Some(live.expires))
     }
 
     /// Ends a token on the server that was ended there before.

@@ -16,14 +16,17 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return value";
 
-/// Lets a token end sooner. Answers whether there is one. Keys: the token. Arguments: where its end
+/// Lets a token end sooner. Answers its end until then (4 bytes), 1 when that was not later, and 0
+/// when there is none. Keys: the token. Arguments: where its end
 /// stands, the new end (4 bytes), how far off that is in milliseconds.
 pub(super) const SHORTEN: &str = "\
 local kind = redis.call('GETRANGE', KEYS[1], 1, 1)
 if kind ~= 'T' then return 0 end
 if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
+  local was = redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + 3)
   redis.call('SETRANGE', KEYS[1], ARGV[1], ARGV[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return was
 end
 return 1";
 
@@ -53,6 +56,36 @@ local left = (tonumber(latest) - tonumber(ARGV[4])) * 1000 + 3600000
 redis.call('PEXPIRE', KEYS[1], left)
 redis.call('PEXPIRE', KEYS[2], left)
 return {}";
+
+/// Takes a place for a token, gives one back, or both. Answers 1 when that is done, 0 when none is free,
+/// and 2 when one may be, since not all that are over were counted out. Keys: the seconds in which
+/// tokens end, and how many do in each. Arguments: now, the end of the token whose place is given back
+/// or nothing, the end of the one that takes a place or nothing, how many there may be or nothing.
+pub(super) const PLACES: &str = "\
+local function change(second, by)
+  redis.call('HINCRBY', KEYS[2], 'all', by)
+  if redis.call('HINCRBY', KEYS[2], second, by) == 0 then
+    redis.call('HDEL', KEYS[2], second)
+    redis.call('ZREM', KEYS[1], second)
+  end
+end
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1000)
+for _, second in ipairs(over) do
+  change(second, -tonumber(redis.call('HGET', KEYS[2], second)))
+end
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[2], ARGV[2]) then change(ARGV[2], -1) end
+if ARGV[3] == '' then return 1 end
+if ARGV[4] ~= '' then
+  local all = tonumber(redis.call('HGET', KEYS[2], 'all') or 0)
+  if all >= tonumber(ARGV[4]) then return #over == 1000 and 2 or 0 end
+end
+change(ARGV[3], 1)
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[3])
+local latest = redis.call('ZRANGE', KEYS[1], -1, -1)[1]
+local left = (tonumber(latest) - tonumber(ARGV[1])) * 1000 + 3600000
+redis.call('PEXPIRE', KEYS[1], left)
+redis.call('PEXPIRE', KEYS[2], left)
+return 1";
 
 /// Counts a failed login. Keys: the origin's failures. Arguments: now and how long it is remembered,
 /// in milliseconds.

@@ -1,5 +1,5 @@
 //! The contract of every store, on a real server. Left out of it is what the settings refuse with a
-//! shared store (`tokens.idle`) and what the server bounds itself (`tokens.capacity`).
+//! shared store (`tokens.idle`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -90,6 +90,8 @@ store_contract!(Place::new();
     a_renewed_token_takes_the_place_of_the_old_one,
     the_oldest_of_a_user_makes_room,
     a_user_with_enough_is_refused_where_that_is_wanted,
+    a_full_store_takes_no_more,
+    a_full_store_renews_and_displaces,
     a_sweep_frees_what_is_over,
     an_id_is_given_once,
     what_is_told_of_a_token_is_true,
