@@ -12,9 +12,11 @@
 )]
 mod support;
 
+mod cluster;
 mod failures;
 mod fleet;
 mod lists;
+mod memory;
 mod outage;
 mod redis;
 mod tokens;

@@ -1,6 +1,6 @@
 //! What the server does in one step. Each script keeps to one slot of a cluster.
 
-/// Ends a token: a trace takes its place. Answers what was there, or nothing when it is over already
+/// Ends a token: a trace takes its place, unless there is no memory for one. Answers what was there, or nothing when it is over already
 /// or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
 /// milliseconds, the first moment (4 bytes) that is too late, or nothing.
 pub(super) const END: &str = "\
@@ -13,7 +13,8 @@ if ARGV[3] ~= '' then
     if issued > limit or place == 4 then return false end
   end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local kept = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if kept.err then redis.call('DEL', KEYS[1]) end
 return value";
 
 /// Lets a token end sooner. Answers its end until then (4 bytes), 1 when that was not later, and 0
