@@ -97,7 +97,13 @@ impl TokenStore {
             },
             ..section.clone()
         };
-        let live = Arc::new(LiveTokens::new(&cache));
+        let live = Arc::new(match section.store {
+            #[cfg(feature = "shared")]
+            StoreKind::Shared => LiveTokens::cache(&cache),
+            #[cfg(not(feature = "shared"))]
+            StoreKind::Shared => LiveTokens::new(&cache),
+            StoreKind::Memory | StoreKind::Durable => LiveTokens::new(&cache),
+        });
         let backing = prepared.into_backing(section, &live, accounts)?;
         Ok(Self { live, backing })
     }
@@ -245,6 +251,8 @@ impl TokenStore {
             #[cfg(feature = "shared")]
             Backing::Shared(shared) if shared.trusts_map() => match self.live.find(digest, now) {
                 Err(Absent::Unknown) => Found::Ask,
+                // It has not been used here for a while; but elsewhere?
+                Err(Absent::Ended(End::Unused)) if self.live.holds(digest.id()) => Found::Ask,
                 known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
             },
             #[cfg(feature = "shared")]
@@ -266,7 +274,14 @@ impl TokenStore {
             #[cfg(feature = "durable")]
             Backing::Durable(_) => Ok(self.live.find(digest, now)),
             #[cfg(feature = "shared")]
-            Backing::Shared(shared) => shared.ask(digest, now).await,
+            Backing::Shared(shared) => match shared.ask(digest, now).await {
+                // Its use here is not too long ago for the token, only for not asking.
+                Err(StoreError::Unavailable) if shared.trusts_map() => {
+                    let found = self.live.find_within_idle(digest, now);
+                    found.map(Ok).ok_or(StoreError::Unavailable)
+                }
+                answer => answer,
+            },
         }
     }
 
@@ -396,6 +411,10 @@ impl TokenStore {
         expect(unused_variables, reason = "nothing is kept")
     )]
     pub fn sweep(&self, now: UnixMillis) -> usize {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            shared.sweep(now);
+        }
         self.live.sweep(now, |gone| match &self.backing {
             Backing::Memory => {}
             #[cfg(feature = "durable")]

@@ -15,6 +15,7 @@ mod support;
 mod cluster;
 mod failures;
 mod fleet;
+mod idle;
 mod lists;
 mod memory;
 mod outage;

@@ -11,9 +11,10 @@ use redis::{Value, cmd};
 use super::connect::LinkError;
 use super::engine::Engine;
 use super::link::Link;
-use super::operations::{id_of, left, script};
+use super::operations::{left, script};
 use super::record::{EXPIRES_AT, Live, Record};
 use super::scripts;
+use super::uses::to_end;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{End, Session};
 use crate::store::StoreError;
@@ -99,24 +100,26 @@ impl Engine {
         add.arg(self.per_user);
         add.arg(u8::from(self.on_limit == OnLimit::EvictOldest));
         add.arg(replaced.map_or(String::new(), |old| old.to_string()));
+        let idle = self.idle.map(|idle| idle.as_secs().to_string());
+        add.arg(idle.unwrap_or_default());
         let limit = self.per_user;
         for _ in 0..MOST_LOGINS {
             let answer = link
                 .run(&self.keys.user(name)[0], &add)
                 .await
                 .map_err(failed)?;
-            let Value::Array(to_end) = answer else {
+            let Value::Array(over) = answer else {
                 return Err(failed(LinkError::Answer("tokens of a user")));
             };
-            if to_end.is_empty() {
+            if over.is_empty() {
                 return Ok(());
             }
-            for one in &to_end {
-                let one = id_of(one).ok_or(StoreError::UserFull { limit })?;
-                let end = match replaced {
+            for one in &over {
+                let (one, how) = to_end(one).ok_or(StoreError::UserFull { limit })?;
+                let end = how.unwrap_or(match replaced {
                     Some(old) if old == one => End::Expired,
                     Some(_) | None => End::Displaced,
-                };
+                });
                 self.end_one(link, one, end, None, now)
                     .await
                     .map_err(failed)?;

@@ -9,12 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use redis::{Value, cmd};
-use tokio::task::JoinSet;
 
 use super::connect::LinkError;
 use super::engine::Engine;
 use super::link::Link;
-use super::operations::{id_of, text};
+use super::operations::{all, id_of, text};
 use super::record::Record;
 use crate::accounts::AccountId;
 use crate::clock::UnixSeconds;
@@ -138,7 +137,7 @@ impl Engine {
         after: u64,
         most: usize,
     ) -> Result<Vec<Entry>, LinkError> {
-        let [issued, _] = self.keys.user(&user);
+        let [issued, ..] = self.keys.user(&user);
         let mut range = cmd("ZRANGEBYSCORE");
         range.arg(&issued).arg(format!("({after}")).arg("+inf");
         range.arg("WITHSCORES").arg("LIMIT").arg(0).arg(most);
@@ -188,33 +187,19 @@ impl Engine {
             return Ok(None);
         };
         let session = self.session(&live);
-        // The uses are those of this gateway.
+        let Ok(told) = self.last_use(link, id, &live.name, now).await? else {
+            return Ok(None);
+        };
+        // The server knows the uses that gateways have told it of; their number each knows alone.
         let here = self.cache.live.info(id, now);
+        let told = told.filter(|last| *last > session.issued());
         Ok(session.is_live(now).then(|| TokenInfo {
             id,
             session,
-            last_used: here.and_then(|here| here.last_used),
+            last_used: here.and_then(|here| here.last_used).max(told),
             requests: here.map_or(0, |here| here.requests),
         }))
     }
-}
-
-/// What all of them give, in their order; they are under way at once.
-async fn all<T: 'static, F>(work: impl Iterator<Item = F>) -> Result<Vec<T>, LinkError>
-where
-    F: Future<Output = Result<T, LinkError>> + 'static,
-{
-    let mut under_way = JoinSet::new();
-    for (place, one) in work.enumerate() {
-        under_way.spawn_local(async move { (place, one.await) });
-    }
-    let mut done = Vec::new();
-    while let Some(one) = under_way.join_next().await {
-        let (place, one) = one.map_err(|_| LinkError::Answer("a step that panicked"))?;
-        done.push((place, one?));
-    }
-    done.sort_by_key(|(place, _)| *place);
-    Ok(done.into_iter().map(|(_, one)| one).collect())
 }
 
 /// Names that are asked for at once, and looked at for one page: most users may have no token.

@@ -31,6 +31,8 @@ mod requests;
 #[cfg(feature = "shared")]
 mod scripts;
 pub(super) mod settings;
+#[cfg(feature = "shared")]
+mod uses;
 
 #[cfg(feature = "shared")]
 pub use failures::SharedFailures;

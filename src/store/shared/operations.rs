@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use redis::{Cmd, Value, cmd};
+use tokio::task::JoinSet;
 
 use super::connect::LinkError;
 use super::engine::Engine;
@@ -39,8 +40,20 @@ impl Engine {
                 .read(&link, id)
                 .await
                 .map_err(|error| self.failed(&error))?;
+            let is_used = match &found {
+                Some(Record::Live(live)) if live.is_of(digest) => {
+                    let used = self.use_now(&link, id, &live.name, now).await;
+                    used.map_err(|error| self.failed(&error))?
+                }
+                _ => true,
+            };
             if !flight.is_current() {
                 continue;
+            }
+            if !is_used {
+                let ended = self.end_one(&link, id, End::Unused, None, now).await;
+                ended.map_err(|error| self.failed(&error))?;
+                return Ok(Err(Absent::Ended(End::Unused)));
             }
             return Ok(match found {
                 None => {
@@ -142,7 +155,7 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let [issued, _] = self.keys.user(name);
+        let [issued, ..] = self.keys.user(name);
         let mut range = cmd("ZRANGE");
         range.arg(&issued).arg(0).arg(-1);
         let Value::Array(ids) = link.run(&issued, &range).await? else {
@@ -151,7 +164,7 @@ impl Engine {
         let ids: Vec<TokenId> = ids.iter().filter_map(id_of).collect();
         let mut ended = 0;
         for step in ids.chunks(STEP) {
-            let mut under_way = tokio::task::JoinSet::new();
+            let mut under_way = JoinSet::new();
             for id in step.iter().copied() {
                 let (engine, link) = (Rc::clone(self), Rc::clone(link));
                 under_way
@@ -281,6 +294,24 @@ impl Engine {
         };
         Session::restored(login, live.issued, live.expires)
     }
+}
+
+/// What all of them give, in their order; they are under way at once.
+pub(super) async fn all<T: 'static, F>(work: impl Iterator<Item = F>) -> Result<Vec<T>, LinkError>
+where
+    F: Future<Output = Result<T, LinkError>> + 'static,
+{
+    let mut under_way = JoinSet::new();
+    for (place, one) in work.enumerate() {
+        under_way.spawn_local(async move { (place, one.await) });
+    }
+    let mut done = Vec::new();
+    while let Some(one) = under_way.join_next().await {
+        let (place, one) = one.map_err(|_| LinkError::Answer("a step that panicked"))?;
+        done.push((place, one?));
+    }
+    done.sort_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, one)| one).collect())
 }
 
 pub(super) fn script(text: &str, keys: &[String]) -> Cmd {

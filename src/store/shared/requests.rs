@@ -78,6 +78,9 @@ pub(super) enum Request {
         now: UnixSeconds,
         reply: Reply<Listing>,
     },
+    Sweep {
+        now: UnixMillis,
+    },
     Failures {
         origins: [String; 2],
         reply: Reply<[Option<Known>; 2]>,
@@ -199,6 +202,12 @@ impl SharedTokens {
             reply,
         };
         send(&self.requests, patience, request).await
+    }
+
+    /// Has tokens looked for that nobody uses, and ended; at once or never.
+    pub(in crate::store) fn sweep(&self, now: UnixMillis) {
+        // When the thread has too much to do, the next time will do.
+        let _ = self.requests.try_send(Request::Sweep { now });
     }
 
     /// What is known of a live token.
