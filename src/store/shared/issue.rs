@@ -93,7 +93,10 @@ impl Engine {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
-        let mut add = script(scripts::ADD, &self.keys.user(name));
+        // A key that is never there would make the others look half moved while their slot moves.
+        let keys = self.keys.user(name);
+        let used = usize::from(self.idle.is_some());
+        let mut add = script(scripts::ADD, &keys[..2 + used]);
         add.arg(id.to_string()).arg(now.as_u64());
         add.arg(session.expires().as_u32())
             .arg(now.seconds().as_u32());

@@ -41,7 +41,7 @@ local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
 for _, id in ipairs(over) do
   redis.call('ZREM', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
-  redis.call('ZREM', KEYS[3], id)
+  if KEYS[3] then redis.call('ZREM', KEYS[3], id) end
 end
 local count, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5])
 if count >= most then
@@ -69,7 +69,7 @@ local latest = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
 local left = (tonumber(latest) - tonumber(ARGV[4])) * 1000 + 3600000
 redis.call('PEXPIRE', KEYS[1], left)
 redis.call('PEXPIRE', KEYS[2], left)
-redis.call('PEXPIRE', KEYS[3], left)
+if KEYS[3] then redis.call('PEXPIRE', KEYS[3], left) end
 return {}";
 
 /// Notes a use of a token, unless it has ended for want of use. Answers whether it has not; a server
