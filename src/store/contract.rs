@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ring::rand::SystemRandom;
 
-use super::{OnLimit, Selection, StoreError, TokenStore, TokensSection};
+use super::{Listing, OnLimit, Selection, StoreError, TokenStore, TokensSection};
 use crate::accounts::{AccountId, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::origin::Source;
@@ -32,10 +32,12 @@ macro_rules! store_contract {
             the_oldest_of_a_user_makes_room,
             a_user_with_enough_is_refused_where_that_is_wanted,
             a_full_store_takes_no_more,
+            a_full_store_renews_and_displaces,
             what_nobody_uses_ends_where_that_is_wanted,
             a_sweep_frees_what_is_over,
             an_id_is_given_once,
             what_is_told_of_a_token_is_true,
+            pages_hold_every_live_token_once,
         );
     };
     ($kind:expr; $($name:ident),+ $(,)?) => {
@@ -233,6 +235,51 @@ pub(super) fn a_full_store_takes_no_more(kind: &impl Kind) {
     assert!(find(&store, again, at(0)).is_ok());
 }
 
+pub(super) fn a_full_store_renews_and_displaces(kind: &impl Kind) {
+    let store = kind.open(&section(|section| {
+        section.capacity = nonzero(3);
+        section.per_user = nonzero(2);
+    }));
+    let (one, two) = (kind.account("a"), kind.account("bb"));
+    let old = issued(&store, one, at(0));
+    let other = issued(&store, two, at(0));
+    let third = issued(&store, two, at(1));
+    let fresh = digest();
+    let renewed = store.renew(
+        old.id(),
+        fresh,
+        session(one, at(2)),
+        at(50).seconds(),
+        at(2),
+    );
+    assert_eq!(wait(renewed), Ok(()));
+    assert_eq!(find(&store, old, at(2)), Err(Absent::Ended(End::Expired)));
+    assert!(find(&store, fresh, at(2)).is_ok());
+    // The user's oldest has made room both among the user's and among all.
+    let fourth = issued(&store, two, at(3));
+    assert_eq!(
+        find(&store, other, at(3)),
+        Err(Absent::Ended(End::Displaced))
+    );
+    for live in [fresh, third, fourth] {
+        assert!(find(&store, live, at(3)).is_ok());
+    }
+    let issue = |from| wait(store.issue(digest(), session(one, from), from));
+    assert_eq!(issue(at(4)), Err(StoreError::Full));
+    // What has ended by itself makes room too.
+    let renewed = store.renew(
+        third.id(),
+        digest(),
+        session(two, at(5)),
+        at(9).seconds(),
+        at(5),
+    );
+    assert_eq!(wait(renewed), Ok(()));
+    assert_eq!(issue(at(8)), Err(StoreError::Full));
+    store.sweep(at(102));
+    assert_eq!(issue(at(102)), Ok(()));
+}
+
 pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl Kind) {
     let store = kind.open(&section(|section| section.idle = Duration::from_secs(10)));
     let token = issued(&store, kind.account("a"), at(0));
@@ -271,9 +318,9 @@ pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
     let store = kind.open(&section(|_| {}));
     let (one, two) = (kind.account("a"), kind.account("bb"));
     let token = issued(&store, one, at(0));
-    let other = issued(&store, two, at(0));
+    issued(&store, two, at(0));
     let now = at(5).seconds();
-    let info = |digest: TokenDigest| store.info(digest.id(), now);
+    let info = |digest: TokenDigest| wait(store.info(digest.id(), now)).unwrap();
     assert_eq!(info(token).unwrap().last_used, None);
     find(&store, token, at(4)).unwrap();
     find(&store, token, at(5)).unwrap();
@@ -282,16 +329,36 @@ pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
     assert_eq!(told.last_used, Some(now));
     assert_eq!(told.session, session(one, at(0)));
     assert!(info(digest()).is_none());
-    let listed = |account, after, most| -> Vec<_> {
-        let list = store.list(account, after, most, now);
-        list.iter().map(|info| info.id).collect()
-    };
-    let mut ids = [token.id(), other.id()];
-    ids.sort_unstable();
-    assert_eq!(listed(None, None, 10), ids);
-    assert_eq!(listed(None, None, 1), ids[..1]);
-    assert_eq!(listed(None, Some(ids[0]), 10), ids[1..]);
-    assert_eq!(listed(Some(two), None, 10), [other.id()]);
     let over = UnixSeconds::new(at(100).seconds().as_u32());
-    assert!(store.info(token.id(), over).is_none());
+    assert_eq!(wait(store.info(token.id(), over)), Ok(None));
+    let listed = wait(store.list(Some(two), None, 10, over)).unwrap();
+    assert_eq!(listed, Listing::default());
+}
+
+pub(super) fn pages_hold_every_live_token_once(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let users = ["a", "bb", "ccc"].map(|name| kind.account(name));
+    let mut all: Vec<_> = (0..9)
+        .map(|number| issued(&store, users[number % 3], at(0)).id())
+        .collect();
+    let of_first: Vec<_> = all.iter().step_by(3).copied().collect();
+    let ended = Selection::One(all.pop().unwrap());
+    assert_eq!(wait(store.end(&ended, End::Revoked, at(1))), Ok(1));
+    for most in [1, 2, 3, 8, 100] {
+        for (account, mut expected) in [(None, all.clone()), (Some(users[0]), of_first.clone())] {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = wait(store.list(account, after, most, at(1).seconds())).unwrap();
+                assert!(page.tokens.len() <= most);
+                found.extend(page.tokens.iter().map(|info| info.id));
+                let Some(next) = page.next else { break };
+                after = store.position(&next.to_string());
+                assert_eq!(after, Some(next));
+            }
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{most}");
+        }
+    }
+    assert_eq!(store.position("elsewhere"), None);
 }

@@ -34,6 +34,9 @@ pub(super) struct LiveTokens {
     /// Counted apart, since asking the map locks every shard.
     len: AtomicUsize,
     bounds: Bounds,
+    /// Uses of tokens that were forgotten to make room.
+    #[cfg(feature = "shared")]
+    forgotten: Mutex<Vec<cached::Use>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,9 @@ struct Bounds {
     per_user: usize,
     on_limit: OnLimit,
     idle: Option<Duration>,
+    /// After how long without a use a look finds nothing: shorter than `idle` where somebody else is
+    /// asked then.
+    trusted: Option<Duration>,
 }
 
 /// What is known of a token beside its id.
@@ -71,11 +77,14 @@ impl LiveTokens {
             users: DashMap::new(),
             ended: Mutex::new(Generations::new(TRACES, super::EXPIRED_TRACE)),
             len: AtomicUsize::new(0),
+            #[cfg(feature = "shared")]
+            forgotten: Mutex::default(),
             bounds: Bounds {
                 capacity: section.capacity.get(),
                 per_user: section.per_user.get(),
                 on_limit: section.on_limit,
                 idle: section.idle(),
+                trusted: section.idle(),
             },
         }
     }
@@ -163,7 +172,7 @@ impl LiveTokens {
     pub(super) fn find(&self, digest: TokenDigest, now: UnixMillis) -> Result<Session, Absent> {
         if let Some(token) = self.tokens.get(&digest.id()) {
             return if token.rest == digest.rest() {
-                token.take(now.seconds(), self.bounds.idle)
+                token.take(now.seconds(), self.bounds.trusted)
             } else {
                 Err(Absent::Unknown)
             };

@@ -9,6 +9,7 @@ mod change;
 mod contract;
 #[cfg(feature = "durable")]
 mod durable;
+mod listing;
 mod live;
 mod prepared;
 mod settings;
@@ -28,6 +29,7 @@ use crate::traffic::{Peer, Report};
 use change::Change;
 #[cfg(feature = "durable")]
 pub use durable::{FileFault, TokenFile};
+pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
@@ -86,13 +88,23 @@ impl TokenStore {
     ) -> Result<Self, StoreOpenError> {
         let cache = TokensSection {
             per_user: match section.store {
-                // The server keeps that bound, of all gateways.
+                // The server keeps the bounds of all gateways.
                 StoreKind::Shared => std::num::NonZeroUsize::MAX,
                 StoreKind::Memory | StoreKind::Durable => section.per_user,
             },
+            capacity: match section.store {
+                StoreKind::Shared => section.capacity.min(section.shared.remember),
+                StoreKind::Memory | StoreKind::Durable => section.capacity,
+            },
             ..section.clone()
         };
-        let live = Arc::new(LiveTokens::new(&cache));
+        let live = Arc::new(match section.store {
+            #[cfg(feature = "shared")]
+            StoreKind::Shared => LiveTokens::cache(&cache),
+            #[cfg(not(feature = "shared"))]
+            StoreKind::Shared => LiveTokens::new(&cache),
+            StoreKind::Memory | StoreKind::Durable => LiveTokens::new(&cache),
+        });
         let backing = prepared.into_backing(section, &live, accounts)?;
         Ok(Self { live, backing })
     }
@@ -130,6 +142,18 @@ impl TokenStore {
             Backing::Durable(_) => Err(StoreError::Unavailable),
             #[cfg(feature = "shared")]
             Backing::Shared(shared) => shared.exchange(gateway, reports, now).await,
+        }
+    }
+
+    /// Whether other gateways issue tokens that are good here.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match &self.backing {
+            Backing::Memory => false,
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => false,
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => true,
         }
     }
 
@@ -252,6 +276,8 @@ impl TokenStore {
             #[cfg(feature = "shared")]
             Backing::Shared(shared) if shared.trusts_map() => match self.live.find(digest, now) {
                 Err(Absent::Unknown) => Found::Ask,
+                // It has not been used here for a while; but elsewhere?
+                Err(Absent::Ended(End::Unused)) if self.live.holds(digest.id()) => Found::Ask,
                 known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
             },
             #[cfg(feature = "shared")]
@@ -273,7 +299,14 @@ impl TokenStore {
             #[cfg(feature = "durable")]
             Backing::Durable(_) => Ok(self.live.find(digest, now)),
             #[cfg(feature = "shared")]
-            Backing::Shared(shared) => shared.ask(digest, now).await,
+            Backing::Shared(shared) => match shared.ask(digest, now).await {
+                // Its use here is not too long ago for the token, only for not asking.
+                Err(StoreError::Unavailable) if shared.trusts_map() => {
+                    let found = self.live.find_within_idle(digest, now);
+                    found.map(Ok).ok_or(StoreError::Unavailable)
+                }
+                answer => answer,
+            },
         }
     }
 
@@ -325,23 +358,63 @@ impl TokenStore {
         }
     }
 
-    /// What is known of a live token.
-    #[must_use]
-    pub fn info(&self, id: TokenId, now: UnixSeconds) -> Option<TokenInfo> {
-        self.live.info(id, now)
+    /// What is known of a live token. Of a shared one, this process knows its own uses alone.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn info(
+        &self,
+        id: TokenId,
+        now: UnixSeconds,
+    ) -> Result<Option<TokenInfo>, StoreError> {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            return shared.info(id, now).await;
+        }
+        Ok(self.live.info(id, now))
     }
 
-    /// What is known of the live tokens, of one user or of all, in the order of their ids: the first
-    /// `most` after `after`. Looks at every token; for a thread that serves no requests.
-    #[must_use]
-    pub fn list(
+    /// What is known of the live tokens, of one user or of all: the first `most` after `after`, or
+    /// fewer. Looks at every token, unless they are shared; for a thread that serves no requests.
+    ///
+    /// # Errors
+    /// When the store cannot be asked: no part of the list is passed off as the whole.
+    pub async fn list(
         &self,
         account: Option<AccountId>,
-        after: Option<TokenId>,
+        after: Option<Position>,
         most: usize,
         now: UnixSeconds,
-    ) -> Vec<TokenInfo> {
-        self.live.list(account, after, most, now)
+    ) -> Result<Listing, StoreError> {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            return shared.list(account, after, most, now).await;
+        }
+        let after = match after {
+            Some(Position::Id(id)) => Some(id),
+            #[cfg(feature = "shared")]
+            Some(Position::Issue { .. }) => None,
+            None => None,
+        };
+        // One more tells whether there is another page.
+        let mut tokens = self.live.list(account, after, most + 1, now);
+        let more = tokens.len() > most;
+        tokens.truncate(most);
+        let last = tokens.last().filter(|_| more);
+        let next = last.map(|last| Position::Id(last.id));
+        Ok(Listing { tokens, next })
+    }
+
+    /// Reads the text of a place in the list of this store.
+    #[must_use]
+    pub fn position(&self, text: &str) -> Option<Position> {
+        match &self.backing {
+            Backing::Memory => Position::of_id(text),
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => Position::of_id(text),
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => Position::of_issue(text),
+        }
     }
 
     /// How many tokens are kept, the expired ones that were not swept yet included.
@@ -363,6 +436,10 @@ impl TokenStore {
         expect(unused_variables, reason = "nothing is kept")
     )]
     pub fn sweep(&self, now: UnixMillis) -> usize {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            shared.sweep(now);
+        }
         self.live.sweep(now, |gone| match &self.backing {
             Backing::Memory => {}
             #[cfg(feature = "durable")]
@@ -440,19 +517,6 @@ pub enum Selection {
     IssuedBefore(UnixSeconds),
     /// All there are.
     All,
-}
-
-/// What is known of a token: enough to find a leaked one and to take it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenInfo {
-    /// Its public name.
-    pub id: TokenId,
-    /// Whose it is, since when and until when.
-    pub session: Session,
-    /// When it was used last, since the process was started.
-    pub last_used: Option<UnixSeconds>,
-    /// How often it was used since the process was started.
-    pub requests: u32,
 }
 
 /// How long an ended token is told from an unknown one, at the least while there are not more than

@@ -12,8 +12,12 @@
 )]
 mod support;
 
+mod cluster;
 mod failures;
 mod fleet;
+mod idle;
+mod lists;
+mod memory;
 mod outage;
 mod quotas;
 mod redis;

@@ -270,3 +270,49 @@ fn a_renewed_token_is_good_everywhere_and_the_old_one_not_for_long() {
         assert_eq!(call(&third).await.status, 401, "nothing is left of it");
     });
 }
+
+#[test]
+fn all_gateways_together_issue_as_many_tokens_as_may_be() {
+    run(async {
+        let redis = Redis::start();
+        let five = [("tokens.capacity", Value::from(5))];
+        let fleet = Fleet::with(&[server(&redis.address())], &five);
+        for gateway in 0..3 {
+            fleet.logs_in(gateway, "shop-02").await;
+        }
+        fleet.end(0, Selection::All).await;
+        for free in [5, 2, 5] {
+            let attempts = (0..9).map(|number| {
+                let client = fleet.gateways[number % 3].anonymous();
+                let name = ["till-01", "shop-02"][number % 2];
+                tokio::spawn(async move { client.send(Ask::login(name, &password(name))).await })
+            });
+            let mut issued = 0;
+            for attempt in attempts.collect::<Vec<_>>() {
+                let answer = attempt.await.unwrap();
+                match answer.status {
+                    200 => issued += 1,
+                    status => {
+                        assert_eq!(status, 503, "{answer:?}");
+                        assert!(answer.text().contains("Too many tokens are in use"));
+                    }
+                }
+            }
+            assert_eq!(issued, free);
+            // First two are revoked, and then all expire.
+            match free {
+                5 => {
+                    let listed = fleet.gateways[1].server().tokens();
+                    let now = fleet.clock.now().seconds();
+                    let all = listed.list(None, None, 100, now).await.unwrap().tokens;
+                    assert_eq!(all.len(), 5);
+                    for token in &all[..2] {
+                        assert_eq!(fleet.end(2, Selection::One(token.id)).await, 1);
+                    }
+                    assert_eq!(fleet.end(2, Selection::One(all[0].id)).await, 0);
+                }
+                _ => fleet.clock.advance(LIFETIME),
+            }
+        }
+    });
+}

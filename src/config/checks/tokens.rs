@@ -14,9 +14,10 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
             .remedy("write store = \"memory\", or build it with the feature `shared`");
         report(document, &["tokens", "store"].map(Step::Key), problem);
     }
-    if tokens.idle().is_some() {
-        let problem = Problem::error("a shared store does not know when a token was used last")
-            .remedy("write idle = \"0s\", and a shorter lifetime");
+    if tokens.idle().is_some_and(|idle| idle / 4 < shared.stale) {
+        let problem =
+            Problem::error("tokens in use would end while gateways do not hear of each other")
+                .remedy("write at least four times tokens.shared.stale, or a shorter stale");
         report(document, &["tokens", "idle"].map(Step::Key), problem);
     }
     if shared.servers.is_empty() {

@@ -164,10 +164,7 @@ impl Desk {
             }
             Resource::Tokens => {
                 let page = Page::parse(parts.uri.query().unwrap_or_default());
-                Ok(tokens::list(
-                    shared,
-                    &page.map_err(Refusal::AdminMalformed)?,
-                ))
+                tokens::list(shared, &page.map_err(Refusal::AdminMalformed)?).await
             }
             Resource::Token(token) if parts.method == Method::DELETE => {
                 let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
@@ -176,7 +173,10 @@ impl Desk {
                     revoked => Ok(tokens::revoked(revoked)),
                 }
             }
-            Resource::Token(token) => tokens::show(shared, token).ok_or(Refusal::NotFound),
+            Resource::Token(token) => {
+                let shown = tokens::show(shared, token).await?;
+                shown.ok_or(Refusal::NotFound)
+            }
             Resource::Revocation => {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);

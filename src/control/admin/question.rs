@@ -7,15 +7,14 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
-use crate::token::TokenId;
 
 /// Which part of which list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
     /// Of this user alone.
     pub(super) user: Option<String>,
-    /// What comes after this one.
-    pub(super) after: Option<TokenId>,
+    /// What comes after this place, as the store writes it.
+    pub(super) after: Option<String>,
     /// At most so many.
     pub(super) limit: usize,
 }
@@ -30,10 +29,7 @@ impl Page {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let again = match &*key {
                 "user" => user.replace(value.into_owned()).is_some(),
-                "after" => {
-                    let id = value.parse().map_err(|_| "after is the id of a token")?;
-                    after.replace(id).is_some()
-                }
+                "after" => after.replace(value.into_owned()).is_some(),
                 "limit" => {
                     let number = value
                         .parse()
@@ -148,7 +144,7 @@ mod tests {
     fn page(user: Option<&str>, after: Option<&str>, limit: usize) -> Page {
         Page {
             user: user.map(str::to_owned),
-            after: after.map(|id| id.parse().unwrap()),
+            after: after.map(str::to_owned),
             limit,
         }
     }
@@ -164,7 +160,6 @@ mod tests {
             ("limit=1001", Err(LIMIT)),
             ("limit=-1", Err(LIMIT)),
             ("limit=", Err(LIMIT)),
-            ("after=x", Err("after is the id of a token")),
             ("user=a&user=b", Err("a parameter occurs twice")),
             (
                 "User=a",

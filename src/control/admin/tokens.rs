@@ -1,4 +1,4 @@
-//! The live tokens, seen and taken back. Looks at every token there is; runs on the thread of the
+//! The live tokens, seen and taken back. May look at every token there is; runs on the thread of the
 //! admin interface alone.
 
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::question::{Page, Wanted};
+use crate::accounts::{AccountId, check_name};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::gateway::{Shared, not_kept};
 use crate::refusal::Refusal;
@@ -16,31 +17,53 @@ use crate::store::{Selection, StoreError, TokenInfo, TokenStore};
 use crate::token::TokenId;
 
 /// A page of the live tokens.
-pub(super) fn list(shared: &Shared, page: &Page) -> Reply {
+///
+/// # Errors
+/// When the place is none of this store's list, or the store cannot be asked.
+pub(super) async fn list(shared: &Shared, page: &Page) -> Result<Reply, Refusal> {
     let account = match &page.user {
         None => None,
-        Some(name) => match shared.accounts.known_id_of(name) {
+        Some(name) => match account_of(shared, name) {
             Some(account) => Some(account),
-            None => return Reply::document(&List::default()),
+            None => return Ok(Reply::document(&List::default())),
         },
     };
+    let after = page.after.as_ref().map(|text| {
+        let place = shared.tokens.position(text);
+        place.ok_or(Refusal::AdminMalformed(PLACE))
+    });
     let now = shared.clock.now().seconds();
-    // One more tells whether there is another page.
-    let mut found = shared.tokens.list(account, page.after, page.limit + 1, now);
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found
-        .last()
-        .filter(|_| more)
-        .map(|last| last.id.to_string());
-    let tokens = found.iter().map(|token| Shown::of(token, shared)).collect();
-    Reply::document(&List { tokens, next })
+    let found = shared
+        .tokens
+        .list(account, after.transpose()?, page.limit, now);
+    let found = found.await.map_err(not_kept)?;
+    let tokens = found.tokens.iter().map(|token| Shown::of(token, shared));
+    Ok(Reply::document(&List {
+        tokens: tokens.collect(),
+        next: found.next.map(|place| place.to_string()),
+    }))
 }
 
-/// One of them.
-pub(super) fn show(shared: &Shared, id: TokenId) -> Option<Reply> {
-    let found = shared.tokens.info(id, shared.clock.now().seconds())?;
-    Some(Reply::document(&Shown::of(&found, shared)))
+/// One of them, if there is one of that id.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(super) async fn show(shared: &Shared, id: TokenId) -> Result<Option<Reply>, Refusal> {
+    let found = shared.tokens.info(id, shared.clock.now().seconds()).await;
+    let found = found.map_err(not_kept)?;
+    Ok(found.map(|token| Reply::document(&Shown::of(&token, shared))))
+}
+
+/// The user of a name that an operator gives: also one whom only other gateways have seen.
+fn account_of(shared: &Shared, name: &str) -> Option<AccountId> {
+    let known = shared.accounts.known_id_of(name);
+    known.or_else(|| {
+        check_name(name).ok()?;
+        shared
+            .tokens
+            .is_shared()
+            .then(|| shared.accounts.id_of(name))
+    })
 }
 
 /// That so many were ended.
@@ -58,7 +81,7 @@ pub(super) async fn revoke_wanted(
     wanted: &Wanted,
 ) -> Result<usize, Refusal> {
     match wanted {
-        Wanted::User(name) => match shared.accounts.known_id_of(name) {
+        Wanted::User(name) => match account_of(shared, name) {
             Some(account) => {
                 let of_user = format!("those of the user {name:?}");
                 revoke(shared, id, Selection::OfUser(account), &of_user).await
@@ -168,5 +191,6 @@ struct Revoked {
     revoked: usize,
 }
 
+const PLACE: &str = "after is next of the page before";
 /// How often is looked at the most: logins come in all the time, and are not to be awaited.
 const LOOKS: usize = 10;

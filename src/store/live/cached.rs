@@ -1,15 +1,78 @@
 //! The map as a cache in front of a server that is the authority: what it holds can be forgotten at
 //! any time, without a trace, and neither bound is its to keep.
 
-use crate::clock::UnixMillis;
+use crate::accounts::AccountId;
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
-use super::{BATCH, LiveTokens, Token};
+use super::{BATCH, LiveTokens, Token, TokensSection};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+/// A token, whose it is, and when it was used last.
+pub(in crate::store) type Use = (TokenId, AccountId, UnixSeconds);
+
 impl LiveTokens {
+    /// One in front of a server that knows when tokens were used elsewhere: unused ones end there.
+    pub(in crate::store) fn cache(section: &TokensSection) -> Self {
+        let mut cache = Self::new(section);
+        cache.bounds.idle = None;
+        cache.bounds.trusted = section.idle().map(|idle| idle / 2);
+        cache
+    }
+
+    pub(in crate::store) fn holds(&self, id: TokenId) -> bool {
+        self.tokens.contains_key(&id)
+    }
+
+    /// The session of a token whose last use here is not as long ago as it takes to end it. Counts as
+    /// a use.
+    pub(in crate::store) fn find_within_idle(
+        &self,
+        digest: TokenDigest,
+        now: UnixMillis,
+    ) -> Option<Session> {
+        let token = self.tokens.get(&digest.id())?;
+        let idle = self.bounds.trusted? * 2;
+        let is_it = token.rest == digest.rest();
+        is_it.then(|| token.take(now.seconds(), Some(idle)).ok())?
+    }
+
+    /// The tokens that were used at this moment or later. Looks at every token.
+    pub(in crate::store) fn used_since(&self, since: UnixSeconds) -> Vec<Use> {
+        let used = self
+            .tokens
+            .iter()
+            .filter(|token| token.last_used() >= since);
+        used.map(|token| (*token.key(), token.session.account(), token.last_used()))
+            .collect()
+    }
+
+    pub(in crate::store) fn take_uses_of_forgotten(&self) -> Vec<Use> {
+        let mut forgotten = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut forgotten)
+    }
+
+    /// Keeps the last use of a token that is forgotten, as far as there is room.
+    fn keep_use(&self, id: TokenId) {
+        let last = self
+            .tokens
+            .get(&id)
+            .filter(|_| self.bounds.trusted.is_some());
+        let last = last.map(|token| (id, token.session.account(), token.last_used()));
+        let mut forgotten = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if forgotten.len() < BATCH {
+            forgotten.extend(last);
+        }
+    }
+
     /// Keeps what the server says of a live token, in the place of any other where there is no room.
     /// Counts as no use of it.
     pub(in crate::store) fn keep(&self, digest: TokenDigest, session: Session) {
@@ -17,6 +80,7 @@ impl LiveTokens {
             let Some(other) = self.ids(|_| true, 1).pop() else {
                 break;
             };
+            self.keep_use(other);
             self.forget(other);
         }
         let mut user = self.users.entry(session.account()).or_default();

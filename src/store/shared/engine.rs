@@ -1,7 +1,7 @@
 //! The thread that talks to the server: it keeps the connections, notices when they are lost, and
 //! serves the requests that come meanwhile.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
@@ -21,7 +21,9 @@ use super::keys::Keys;
 use super::link::{Link, ends_link};
 use super::requests::{Request, Standing};
 use super::settings::SharedSection;
+use super::uses;
 use crate::accounts::Accounts;
+use crate::clock::UnixSeconds;
 use crate::session::{Absent, End, Session};
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -31,7 +33,9 @@ use crate::token::{TokenDigest, TokenId};
 /// What the requests work with.
 pub(super) struct Engine {
     pub(super) section: SharedSection,
+    pub(super) capacity: usize,
     pub(super) per_user: usize,
+    pub(super) idle: Option<Duration>,
     pub(super) on_limit: OnLimit,
     pub(super) keys: Arc<Keys>,
     pub(super) cache: Arc<Cache>,
@@ -39,6 +43,8 @@ pub(super) struct Engine {
     connector: Connector,
     standing: Arc<Standing>,
     link: RefCell<Option<Rc<Link>>>,
+    /// Up to when the server knows of all uses here.
+    pub(super) told_until: Cell<UnixSeconds>,
     /// Those who wait for the same answer.
     pub(super) asking: RefCell<HashMap<[u8; 32], Vec<Waiting>>>,
     /// Tokens that were ended here lately: told again after a gap, in case the server that has taken
@@ -58,7 +64,9 @@ impl Engine {
     ) -> Self {
         Self {
             section: section.shared.clone(),
+            capacity: section.capacity.get(),
             per_user: section.per_user.get(),
+            idle: section.idle(),
             on_limit: section.on_limit,
             keys: Arc::new(Keys::new(section.shared.prefix.as_str())),
             cache: Arc::new(Cache::new(live)),
@@ -66,6 +74,7 @@ impl Engine {
             connector,
             standing,
             link: RefCell::default(),
+            told_until: Cell::new(UnixSeconds::new(0)),
             asking: RefCell::default(),
             recent: RefCell::default(),
         }
@@ -109,6 +118,9 @@ impl Engine {
             // In this order: what was ended here stays so, and nothing is asked over the new
             // connections before the old answers are gone.
             self.tell_ends(&link).await;
+            if let Err(error) = self.tell_uses(&link).await {
+                tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
+            }
             self.cache.void();
             *self.link.borrow_mut() = Some(Rc::clone(&link));
             if let Some(expiry) = expiry.take() {
@@ -211,6 +223,19 @@ impl Engine {
             } => {
                 let _ = reply.send(self.end(selection, end, now).await);
             }
+            Request::Info { id, now, reply } => {
+                let _ = reply.send(self.info(id, now).await);
+            }
+            Request::List {
+                account,
+                after,
+                most,
+                now,
+                reply,
+            } => {
+                let _ = reply.send(self.list(account, after, most, now).await);
+            }
+            Request::Sweep { now } => self.end_unused(now).await,
             Request::Failures { origins, reply } => {
                 let _ = reply.send(self.failures(&origins).await);
             }
@@ -285,12 +310,17 @@ pub(super) fn run(
         let engine = Rc::new(engine);
         let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
         spawn_local(Rc::clone(&engine).supervise());
+        if let Some(idle) = engine.idle {
+            spawn_local(Rc::clone(&engine).tell_uses_for_ever(idle));
+        }
         loop {
             let request = tokio::select! {
                 request = inbox.recv() => request,
                 _ = &mut stopped => None,
             };
-            let Some(request) = request else { return };
+            let Some(request) = request else {
+                return uses::finish(&engine).await;
+            };
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };

@@ -1,5 +1,5 @@
-//! How a token comes to be on the server: it is written, which nobody knows yet, and entered among its
-//! user's.
+//! How a token comes to be on the server: it is written, which nobody knows yet, entered among its
+//! user's, and counted among all.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -11,9 +11,10 @@ use redis::{Value, cmd};
 use super::connect::LinkError;
 use super::engine::Engine;
 use super::link::Link;
-use super::operations::{id_of, left, script};
+use super::operations::{left, script};
 use super::record::{EXPIRES_AT, Live, Record};
 use super::scripts;
+use super::uses::to_end;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{End, Session};
 use crate::store::StoreError;
@@ -21,6 +22,7 @@ use crate::store::settings::OnLimit;
 use crate::token::{TokenDigest, TokenId};
 
 impl Engine {
+    /// Notes in `placed` whether the token has a place among all.
     pub(super) async fn issue(
         &self,
         link: &Link,
@@ -28,6 +30,7 @@ impl Engine {
         session: Session,
         replaced: Option<(TokenId, UnixSeconds)>,
         now: UnixMillis,
+        placed: &mut bool,
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
         let id = digest.id();
@@ -47,8 +50,8 @@ impl Engine {
         let mut set = cmd("SET");
         set.arg(&key).arg(Record::Live(live).to_bytes());
         set.arg("NX").arg("PX").arg(left(session.expires(), now));
-        let mut note = cmd("SADD");
-        note.arg(self.keys.users()).arg(&*name);
+        let mut note = cmd("ZADD");
+        note.arg(self.keys.users()).arg("NX").arg(0).arg(&*name);
         let users = self.keys.users();
         let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
         noted.map_err(failed)?;
@@ -57,8 +60,21 @@ impl Engine {
         }
         let old = replaced.map(|(old, _)| old);
         self.make_room(link, id, session, &name, old, now).await?;
-        if let Some((old, until)) = replaced {
-            self.shorten(link, old, until, now).await?;
+        *placed = self
+            .take_place(link, session.expires(), now)
+            .await
+            .map_err(failed)?;
+        match replaced {
+            None if *placed => {}
+            None => return Err(StoreError::Full),
+            Some((old, until)) if *placed => self.shorten(link, old, until, now).await?,
+            Some((old, _)) => {
+                let ended = self.end_with_place(link, old, End::Expired, None, now);
+                let until = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
+                let moved = self.move_place(link, until, session.expires(), now);
+                moved.await.map_err(failed)?;
+                *placed = true;
+            }
         }
         if flight.is_current() {
             self.cache.live.keep(digest, session);
@@ -77,31 +93,36 @@ impl Engine {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
-        let mut add = script(scripts::ADD, &self.keys.user(name));
+        // A key that is never there would make the others look half moved while their slot moves.
+        let keys = self.keys.user(name);
+        let used = usize::from(self.idle.is_some());
+        let mut add = script(scripts::ADD, &keys[..2 + used]);
         add.arg(id.to_string()).arg(now.as_u64());
         add.arg(session.expires().as_u32())
             .arg(now.seconds().as_u32());
         add.arg(self.per_user);
         add.arg(u8::from(self.on_limit == OnLimit::EvictOldest));
         add.arg(replaced.map_or(String::new(), |old| old.to_string()));
+        let idle = self.idle.map(|idle| idle.as_secs().to_string());
+        add.arg(idle.unwrap_or_default());
         let limit = self.per_user;
         for _ in 0..MOST_LOGINS {
             let answer = link
                 .run(&self.keys.user(name)[0], &add)
                 .await
                 .map_err(failed)?;
-            let Value::Array(to_end) = answer else {
+            let Value::Array(over) = answer else {
                 return Err(failed(LinkError::Answer("tokens of a user")));
             };
-            if to_end.is_empty() {
+            if over.is_empty() {
                 return Ok(());
             }
-            for one in &to_end {
-                let one = id_of(one).ok_or(StoreError::UserFull { limit })?;
-                let end = match replaced {
+            for one in &over {
+                let (one, how) = to_end(one).ok_or(StoreError::UserFull { limit })?;
+                let end = how.unwrap_or(match replaced {
                     Some(old) if old == one => End::Expired,
                     Some(_) | None => End::Displaced,
-                };
+                });
                 self.end_one(link, one, end, None, now)
                     .await
                     .map_err(failed)?;
@@ -126,10 +147,19 @@ impl Engine {
         shorten.arg(left(until, now));
         let answer = link.run(&key, &shorten).await;
         self.cache.changed(id);
-        match answer.map_err(|error| self.failed(&error))? {
+        let failed = |error: LinkError| self.failed(&error);
+        match answer.map_err(failed)? {
             Value::Int(1) => {
                 self.cache.live.shorten(id, until);
                 Ok(())
+            }
+            Value::BulkString(was) => {
+                self.cache.live.shorten(id, until);
+                let was = <[u8; 4]>::try_from(was);
+                let was = was.map_err(|_| failed(LinkError::Answer("the end of a token")))?;
+                let was = UnixSeconds::new(u32::from_be_bytes(was));
+                let moved = self.move_place(link, was, until, now);
+                moved.await.map_err(failed)
             }
             // It was ended in the meantime, perhaps to make room for the one that replaces it.
             _ if matches!(
@@ -145,13 +175,24 @@ impl Engine {
 
     /// Removes what was done for a token that nobody was told of. What cannot be removed ends by
     /// itself.
-    pub(super) async fn take_back(&self, link: &Link, id: TokenId, session: Session) {
+    pub(super) async fn take_back(
+        &self,
+        link: &Link,
+        id: TokenId,
+        session: Session,
+        placed: bool,
+        now: UnixMillis,
+    ) {
         let key = self.keys.token(id);
         let mut remove = cmd("DEL");
         remove.arg(&key);
         let removed = link.run(&key, &remove).await;
         self.cache.changed(id);
         self.cache.live.forget(id);
+        // Of one that somebody ended meanwhile, the place was given back then.
+        if placed && matches!(removed, Ok(Value::Int(1))) {
+            let _ = self.give_place(link, session.expires(), now).await;
+        }
         if removed.is_ok()
             && let Some(name) = self.accounts.name_of(session.account())
         {

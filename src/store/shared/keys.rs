@@ -32,14 +32,24 @@ impl Keys {
         key.strip_prefix(&self.tokens)?.parse().ok()
     }
 
-    /// A user's tokens by the order of their issue, and by their end.
-    pub(super) fn user(&self, name: &str) -> [String; 2] {
-        ["issued", "expires"].map(|what| format!("{}:user:{{{name}}}:{what}", self.prefix))
+    /// A user's tokens by the order of their issue, by their end, and by their last use.
+    pub(super) fn user(&self, name: &str) -> [String; 3] {
+        ["issued", "expires", "used"].map(|what| format!("{}:user:{{{name}}}:{what}", self.prefix))
     }
 
     /// The names of all users that ever had a token.
     pub(super) fn users(&self) -> String {
         format!("{}:users", self.prefix)
+    }
+
+    /// In which seconds tokens end, and how many do in each.
+    pub(super) fn places(&self) -> [String; 2] {
+        ["ends", "counts"].map(|what| format!("{}:places:{{all}}:{what}", self.prefix))
+    }
+
+    /// Whether somebody lately looked for tokens that nobody uses.
+    pub(super) fn sweeping(&self) -> String {
+        format!("{}:sweeping", self.prefix)
     }
 
     /// The version of the layout.
@@ -107,11 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn the_two_keys_of_a_user_lie_together() {
+    fn keys_that_are_changed_together_lie_together() {
         let keys = Keys::new("syncgate");
-        let [issued, expires] = keys.user("till-01");
+        let [issued, expires, used] = keys.user("till-01");
         assert_eq!(issued, "syncgate:user:{till-01}:issued");
-        assert_eq!(slot(&issued), slot(&expires));
+        assert_eq!([slot(&issued); 2], [slot(&expires), slot(&used)]);
+        let [ends, counts] = keys.places();
+        assert_eq!(slot(&ends), slot(&counts));
         let id: TokenId = "00112233445566778899".parse().unwrap();
         assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");
         assert_eq!(keys.id_of(keys.token(id).as_bytes()), Some(id));

@@ -111,10 +111,20 @@ impl Link {
 
     /// Lets the node of `key` do what `command` says.
     pub(super) async fn run(&self, key: &str, command: &Cmd) -> Result<Value, LinkError> {
-        let node = self.node_of(key)?;
-        match query(node, command).await {
-            Ok(value) => Ok(value),
-            Err(error) => self.redirected(error, command).await,
+        let mut attempts = 1;
+        loop {
+            let node = self.node_of(key)?;
+            let answer = match query(node, command).await {
+                Ok(value) => Ok(value),
+                Err(error) => self.redirected(error, command).await,
+            };
+            match answer {
+                Err(error) if attempts < ATTEMPTS && is_between(&error) => {
+                    tokio::time::sleep(PAUSE).await;
+                    attempts += 1;
+                }
+                answer => return answer,
+            }
         }
     }
 
@@ -163,15 +173,17 @@ impl Link {
         node.ok_or(LinkError::Moved)
     }
 
-    /// While a slot moves, the node that it leaves sends on to the one that it comes to.
+    /// While a slot moves, the node that it leaves sends on to the one that it comes to, and so it does
+    /// afterwards, until the next look at the parts.
     async fn redirected(&self, error: RedisError, command: &Cmd) -> Result<Value, LinkError> {
-        let (ErrorKind::Server(ServerErrorKind::Ask), Some((host, port))) =
-            (error.kind(), error.redirect_node())
-        else {
+        let Some((address, _slot)) = error.redirect_node() else {
             return Err(error.into());
         };
-        let host = host.to_owned();
-        let node = self.node_at(&ServerAddress { host, port })?;
+        let address = address.parse();
+        let node = self.node_at(&address.map_err(|_| LinkError::Moved)?)?;
+        if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+            return Ok(query(node, command).await?);
+        }
         let mut both = redis::pipe();
         both.cmd("ASKING").ignore();
         both.add_command(command.clone());
@@ -183,12 +195,17 @@ impl Link {
     async fn check_version(&self, keys: &Keys) -> Result<(), LinkError> {
         let key = keys.version();
         let ours = VERSION.to_string();
-        let mut claim = cmd("SET");
-        claim.arg(&key).arg(&ours).arg("NX");
-        self.run(&key, &claim).await?;
         let mut ask = cmd("GET");
         ask.arg(&key);
-        match self.run(&key, &ask).await? {
+        let mut found = self.run(&key, &ask).await?;
+        // Only where it is new: a full server lets nothing be written, and is good to be asked.
+        if found == Value::Nil {
+            let mut claim = cmd("SET");
+            claim.arg(&key).arg(&ours).arg("NX");
+            self.run(&key, &claim).await?;
+            found = self.run(&key, &ask).await?;
+        }
+        match found {
             Value::BulkString(found) if found == ours.as_bytes() => Ok(()),
             Value::BulkString(found) => Err(LinkError::Version(
                 String::from_utf8_lossy(&found).into_owned(),
@@ -215,9 +232,20 @@ pub(super) fn ends_link(error: &LinkError) -> bool {
     moved
 }
 
-/// Whether the server has no memory left for what is to be written.
+/// Whether the server has no memory left for what is to be written. Of an error in a script, the
+/// sixth version says so in its text alone.
 pub(super) fn is_full(error: &LinkError) -> bool {
-    matches!(error, LinkError::Redis(error) if error.code() == Some("OOM"))
+    let LinkError::Redis(error) = error else {
+        return false;
+    };
+    let says_so = |detail: &str| detail.contains("-OOM ");
+    error.code() == Some("OOM") || error.detail().is_some_and(says_so)
+}
+
+/// Whether the keys of a command lie at two nodes, since their slot is just moving.
+fn is_between(error: &LinkError) -> bool {
+    let between = ErrorKind::Server(ServerErrorKind::TryAgain);
+    matches!(error, LinkError::Redis(error) if error.kind() == between)
 }
 
 async fn query(node: &Node, command: &Cmd) -> Result<Value, RedisError> {
@@ -330,3 +358,7 @@ fn text(value: &Value) -> Option<&str> {
         _ => None,
     }
 }
+
+/// How often a command is tried whose keys are just moving, and how long after each other.
+const ATTEMPTS: usize = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);

@@ -19,7 +19,11 @@ mod keys;
 #[cfg(feature = "shared")]
 mod link;
 #[cfg(feature = "shared")]
+mod lists;
+#[cfg(feature = "shared")]
 mod operations;
+#[cfg(feature = "shared")]
+mod places;
 #[cfg(feature = "shared")]
 mod quotas;
 #[cfg(feature = "shared")]
@@ -29,6 +33,8 @@ mod requests;
 #[cfg(feature = "shared")]
 mod scripts;
 pub(super) mod settings;
+#[cfg(feature = "shared")]
+mod uses;
 
 #[cfg(feature = "shared")]
 pub use failures::SharedFailures;

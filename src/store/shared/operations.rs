@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use redis::{Cmd, Value, cmd};
+use tokio::task::JoinSet;
 
 use super::connect::LinkError;
 use super::engine::Engine;
@@ -39,8 +40,20 @@ impl Engine {
                 .read(&link, id)
                 .await
                 .map_err(|error| self.failed(&error))?;
+            let is_used = match &found {
+                Some(Record::Live(live)) if live.is_of(digest) => {
+                    let used = self.use_now(&link, id, &live.name, now).await;
+                    used.map_err(|error| self.failed(&error))?
+                }
+                _ => true,
+            };
             if !flight.is_current() {
                 continue;
+            }
+            if !is_used {
+                let ended = self.end_one(&link, id, End::Unused, None, now).await;
+                ended.map_err(|error| self.failed(&error))?;
+                return Ok(Err(Absent::Ended(End::Unused)));
             }
             return Ok(match found {
                 None => {
@@ -70,13 +83,15 @@ impl Engine {
     pub(super) async fn commit(&self, change: Change, now: UnixMillis) -> Result<(), StoreError> {
         let link = self.link()?;
         if let Some((digest, session)) = change.issued {
+            let mut placed = false;
             let issued = self
-                .issue(&link, digest, session, change.shortened, now)
+                .issue(&link, digest, session, change.shortened, now, &mut placed)
                 .await;
             if let Err(error) = issued {
                 // Its client was never told of it; one that was there before is another's.
                 if error != StoreError::Taken {
-                    self.take_back(&link, digest.id(), session).await;
+                    self.take_back(&link, digest.id(), session, placed, now)
+                        .await;
                 }
                 return Err(error);
             }
@@ -119,19 +134,15 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let users = self.keys.users();
-        let (mut cursor, mut ended) = ("0".to_owned(), 0);
+        let (mut last, mut ended) = (String::new(), 0);
         loop {
-            let mut scan = cmd("SSCAN");
-            scan.arg(&users).arg(&cursor).arg("COUNT").arg(100);
-            let answer = link.run(&users, &scan).await?;
-            let (next, names) = scanned(&answer).ok_or(LinkError::Answer("SSCAN"))?;
-            for name in names {
+            let names = self.names_after(link, &last).await?;
+            for name in &names {
                 ended += self.end_of_user(link, name, end, before, now).await?;
             }
-            cursor = next.to_owned();
-            if cursor == "0" {
-                return Ok(ended);
+            match names.last() {
+                Some(name) => last = name.to_string(),
+                None => return Ok(ended),
             }
         }
     }
@@ -144,7 +155,7 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let [issued, _] = self.keys.user(name);
+        let [issued, ..] = self.keys.user(name);
         let mut range = cmd("ZRANGE");
         range.arg(&issued).arg(0).arg(-1);
         let Value::Array(ids) = link.run(&issued, &range).await? else {
@@ -153,7 +164,7 @@ impl Engine {
         let ids: Vec<TokenId> = ids.iter().filter_map(id_of).collect();
         let mut ended = 0;
         for step in ids.chunks(STEP) {
-            let mut under_way = tokio::task::JoinSet::new();
+            let mut under_way = JoinSet::new();
             for id in step.iter().copied() {
                 let (engine, link) = (Rc::clone(self), Rc::clone(link));
                 under_way
@@ -176,21 +187,38 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<bool, LinkError> {
+        let Some(until) = self.end_with_place(link, id, end, before, now).await? else {
+            return Ok(false);
+        };
+        self.give_place(link, until, now).await?;
+        Ok(true)
+    }
+
+    /// As `end_one`, but its place stays taken. Says until when it would have been good.
+    pub(super) async fn end_with_place(
+        &self,
+        link: &Link,
+        id: TokenId,
+        end: End,
+        before: Option<UnixSeconds>,
+        now: UnixMillis,
+    ) -> Result<Option<UnixSeconds>, LinkError> {
         let was = self.end_on_server(link, id, end, before).await;
         self.cache.changed(id);
         let Some(was) = was? else {
             // Whatever the map holds of it, the server knows better.
             self.cache.live.forget(id);
-            return Ok(false);
+            return Ok(None);
         };
         self.remember_end(id, end);
         if self.cache.live.end(id, end, now).is_none() {
             self.cache.live.note_end(id, end, now);
         }
-        if let Some(Record::Live(live)) = Record::parse(&was) {
-            self.strike(link, id, &live.name).await?;
-        }
-        Ok(true)
+        let Some(Record::Live(live)) = Record::parse(&was) else {
+            return Err(LinkError::Answer("a token of another version"));
+        };
+        self.strike(link, id, &live.name).await?;
+        Ok(Some(live.expires))
     }
 
     /// Ends a token on the server that was ended there before.
@@ -257,7 +285,7 @@ impl Engine {
         }
     }
 
-    fn session(&self, live: &Live) -> Session {
+    pub(super) fn session(&self, live: &Live) -> Session {
         let login = Login {
             account: self.accounts.id_of(&live.name),
             mark: live.mark,
@@ -266,6 +294,24 @@ impl Engine {
         };
         Session::restored(login, live.issued, live.expires)
     }
+}
+
+/// What all of them give, in their order; they are under way at once.
+pub(super) async fn all<T: 'static, F>(work: impl Iterator<Item = F>) -> Result<Vec<T>, LinkError>
+where
+    F: Future<Output = Result<T, LinkError>> + 'static,
+{
+    let mut under_way = JoinSet::new();
+    for (place, one) in work.enumerate() {
+        under_way.spawn_local(async move { (place, one.await) });
+    }
+    let mut done = Vec::new();
+    while let Some(one) = under_way.join_next().await {
+        let (place, one) = one.map_err(|_| LinkError::Answer("a step that panicked"))?;
+        done.push((place, one?));
+    }
+    done.sort_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, one)| one).collect())
 }
 
 pub(super) fn script(text: &str, keys: &[String]) -> Cmd {
@@ -292,18 +338,7 @@ pub(super) fn id_of(value: &Value) -> Option<TokenId> {
     text(value)?.parse().ok()
 }
 
-fn scanned(answer: &Value) -> Option<(&str, Vec<&str>)> {
-    let Value::Array(parts) = answer else {
-        return None;
-    };
-    let [Value::BulkString(cursor), Value::Array(names)] = &parts[..] else {
-        return None;
-    };
-    let names = names.iter().filter_map(text).collect();
-    Some((std::str::from_utf8(cursor).ok()?, names))
-}
-
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(text) => std::str::from_utf8(text).ok(),
         _ => None,

@@ -7,7 +7,7 @@ use crate::session::End;
 use crate::token::TokenDigest;
 
 /// The layout of everything that is kept, and the first byte of each value.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 /// Where the end of a token stands in its value, for the script that brings it forward.
 pub(super) const EXPIRES_AT: usize = 2;
 
@@ -153,7 +153,7 @@ mod tests {
                 assert_eq!(Record::parse(&bytes[..length]), None, "{length} bytes");
             }
             let mut foreign = bytes.clone();
-            foreign[0] = 2;
+            foreign[0] = 9;
             assert_eq!(Record::parse(&foreign), None);
         }
         for end in ENDS {

@@ -13,15 +13,15 @@ use super::connect::Connector;
 use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
-use crate::accounts::Accounts;
-use crate::clock::UnixMillis;
+use crate::accounts::{AccountId, Accounts};
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::login::Known;
 use crate::session::{Absent, End, Session};
 use crate::store::change::Change;
 use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
-use crate::store::{Selection, StoreError, StoreOpenError};
-use crate::token::TokenDigest;
+use crate::store::{Listing, Position, Selection, StoreError, StoreOpenError, TokenInfo};
+use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{Peer, Report};
 
 /// The server, as the request path sees it. Dropping it ends the connections.
@@ -66,6 +66,21 @@ pub(super) enum Request {
         end: End,
         now: UnixMillis,
         reply: Reply<usize>,
+    },
+    Info {
+        id: TokenId,
+        now: UnixSeconds,
+        reply: Reply<Option<TokenInfo>>,
+    },
+    List {
+        account: Option<AccountId>,
+        after: Option<Position>,
+        most: usize,
+        now: UnixSeconds,
+        reply: Reply<Listing>,
+    },
+    Sweep {
+        now: UnixMillis,
     },
     Failures {
         origins: [String; 2],
@@ -214,6 +229,46 @@ impl SharedTokens {
         };
         send(&self.requests, patience, request).await
     }
+
+    /// Has tokens looked for that nobody uses, and ended; at once or never.
+    pub(in crate::store) fn sweep(&self, now: UnixMillis) {
+        // When the thread has too much to do, the next time will do.
+        let _ = self.requests.try_send(Request::Sweep { now });
+    }
+
+    /// What is known of a live token.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(in crate::store) async fn info(
+        &self,
+        id: TokenId,
+        now: UnixSeconds,
+    ) -> Result<Option<TokenInfo>, StoreError> {
+        let request = |reply| Request::Info { id, now, reply };
+        send(&self.requests, self.patience, request).await
+    }
+
+    /// A page of the live tokens.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(in crate::store) async fn list(
+        &self,
+        account: Option<AccountId>,
+        after: Option<Position>,
+        most: usize,
+        now: UnixSeconds,
+    ) -> Result<Listing, StoreError> {
+        let request = |reply| Request::List {
+            account,
+            after,
+            most,
+            now,
+            reply,
+        };
+        send(&self.requests, PAGE, request).await
+    }
 }
 
 impl Drop for SharedTokens {
@@ -245,5 +300,7 @@ pub(super) async fn send<T>(
 
 /// Requests that wait for the thread; more wait for room.
 const WAITING: usize = 1024;
+/// How long a page of a list may take.
+const PAGE: Duration = Duration::from_secs(30);
 /// How long ending many tokens may take.
 const LONG_WALK: Duration = Duration::from_secs(600);

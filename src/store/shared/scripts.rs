@@ -1,6 +1,6 @@
 //! What the server does in one step. Each script keeps to one slot of a cluster.
 
-/// Ends a token: a trace takes its place. Answers what was there, or nothing when it is over already
+/// Ends a token: a trace takes its place, unless there is no memory for one. Answers what was there, or nothing when it is over already
 /// or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
 /// milliseconds, the first moment (4 bytes) that is too late, or nothing.
 pub(super) const END: &str = "\
@@ -13,32 +13,48 @@ if ARGV[3] ~= '' then
     if issued > limit or place == 4 then return false end
   end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local kept = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if kept.err then redis.call('DEL', KEYS[1]) end
 return value";
 
-/// Lets a token end sooner. Answers whether there is one. Keys: the token. Arguments: where its end
+/// Lets a token end sooner. Answers its end until then (4 bytes), 1 when that was not later, and 0
+/// when there is none. Keys: the token. Arguments: where its end
 /// stands, the new end (4 bytes), how far off that is in milliseconds.
 pub(super) const SHORTEN: &str = "\
 local kind = redis.call('GETRANGE', KEYS[1], 1, 1)
 if kind ~= 'T' then return 0 end
 if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
+  local was = redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + 3)
   redis.call('SETRANGE', KEYS[1], ARGV[1], ARGV[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return was
 end
 return 1";
 
 /// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
 /// have to end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
-/// and by end. Arguments: the token, when it is issued in milliseconds, its end in seconds, now in
-/// seconds, how many there may be, `1` if the oldest makes room, the token it replaces or nothing.
+/// by end, and by last use. Arguments: the token, when it is issued in milliseconds, its end in seconds, now in
+/// seconds, how many there may be, `1` if the oldest makes room, the token it replaces or
+/// nothing, after how many seconds without a use one ends or nothing.
 pub(super) const ADD: &str = "\
 local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
 for _, id in ipairs(over) do
   redis.call('ZREM', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
+  if KEYS[3] then redis.call('ZREM', KEYS[3], id) end
 end
 local count, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5])
 if count >= most then
+  if ARGV[8] ~= '' then
+    local unused = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[4] - ARGV[8], 'LIMIT', 0, 100)
+    if #unused > 0 then
+      for place, id in ipairs(unused) do
+        redis.call('ZADD', KEYS[3], 0, id)
+        unused[place] = 'unused ' .. id
+      end
+      return unused
+    end
+  end
   if ARGV[7] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[7]) then return {ARGV[7]} end
   if ARGV[6] ~= '1' then return {''} end
   return redis.call('ZRANGE', KEYS[1], 0, count - most)
@@ -48,11 +64,80 @@ local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 if last and tonumber(last) >= issued then issued = tonumber(last) + 1 end
 redis.call('ZADD', KEYS[1], issued, ARGV[1])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+if ARGV[8] ~= '' then redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1]) end
 local latest = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
 local left = (tonumber(latest) - tonumber(ARGV[4])) * 1000 + 3600000
 redis.call('PEXPIRE', KEYS[1], left)
 redis.call('PEXPIRE', KEYS[2], left)
+if KEYS[3] then redis.call('PEXPIRE', KEYS[3], left) end
 return {}";
+
+/// Notes a use of a token, unless it has ended for want of use. Answers whether it has not; a server
+/// without memory notes nothing. Keys: its user's tokens by end, and by last use. Arguments: now in
+/// seconds, after how many without a use it ends, the token.
+pub(super) const USE: &str = "\
+local last = redis.call('ZSCORE', KEYS[2], ARGV[3])
+if last and tonumber(last) + tonumber(ARGV[2]) <= tonumber(ARGV[1]) then
+  redis.pcall('ZADD', KEYS[2], 0, ARGV[3])
+  return 0
+end
+if last and tonumber(last) >= tonumber(ARGV[1]) then return 1 end
+if redis.call('ZSCORE', KEYS[1], ARGV[3]) then
+  redis.pcall('ZADD', KEYS[2], ARGV[1], ARGV[3])
+  if not last then redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1])) end
+end
+return 1";
+
+/// Notes uses of tokens of a user; not of those that have ended for want of use. Keys: the user's tokens
+/// by end, and by last use. Arguments: each token and the second of its use.
+pub(super) const TELL: &str = "\
+for place = 1, #ARGV, 2 do
+  local last = redis.call('ZSCORE', KEYS[2], ARGV[place])
+  if redis.call('ZSCORE', KEYS[1], ARGV[place])
+    and last ~= '0' and (not last or tonumber(last) < tonumber(ARGV[place + 1])) then
+    redis.call('ZADD', KEYS[2], ARGV[place + 1], ARGV[place])
+    if not last then redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1])) end
+  end
+end
+return 1";
+
+/// Marks a user's tokens that nobody has used as ended, which no use undoes, and answers which they are:
+/// a bounded number. Keys: the user's tokens by last use. Arguments: now in seconds, after how many
+/// without a use they end.
+pub(super) const RETIRE: &str = "\
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1] - ARGV[2], 'LIMIT', 0, 1000)
+for _, id in ipairs(over) do redis.call('ZADD', KEYS[1], 0, id) end
+return over";
+
+/// Takes a place for a token, gives one back, or both. Answers 1 when that is done, 0 when none is free,
+/// and 2 when one may be, since not all that are over were counted out. Keys: the seconds in which
+/// tokens end, and how many do in each. Arguments: now, the end of the token whose place is given back
+/// or nothing, the end of the one that takes a place or nothing, how many there may be or nothing.
+pub(super) const PLACES: &str = "\
+local function change(second, by)
+  redis.call('HINCRBY', KEYS[2], 'all', by)
+  if redis.call('HINCRBY', KEYS[2], second, by) == 0 then
+    redis.call('HDEL', KEYS[2], second)
+    redis.call('ZREM', KEYS[1], second)
+  end
+end
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1000)
+for _, second in ipairs(over) do
+  change(second, -tonumber(redis.call('HGET', KEYS[2], second)))
+end
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[2], ARGV[2]) then change(ARGV[2], -1) end
+if ARGV[3] == '' then return 1 end
+if ARGV[4] ~= '' then
+  local all = tonumber(redis.call('HGET', KEYS[2], 'all') or 0)
+  if all >= tonumber(ARGV[4]) then return #over == 1000 and 2 or 0 end
+end
+change(ARGV[3], 1)
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[3])
+local latest = redis.call('ZRANGE', KEYS[1], -1, -1)[1]
+local left = (tonumber(latest) - tonumber(ARGV[1])) * 1000 + 3600000
+redis.call('PEXPIRE', KEYS[1], left)
+redis.call('PEXPIRE', KEYS[2], left)
+return 1";
 
 /// Counts a failed login. Keys: the origin's failures. Arguments: now and how long it is remembered,
 /// in milliseconds.

@@ -1,6 +1,7 @@
 //! Pure: what `[tokens.shared]` may say.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct SharedSection {
     pub tls: bool,
     /// The certificates that the server's is signed by.
     pub ca_file: Option<PathBuf>,
+    /// Tokens that one gateway remembers at once.
+    pub remember: NonZeroUsize,
     /// How long known tokens go on while the server cannot be reached.
     #[serde(with = "duration")]
     pub stale: Duration,
@@ -55,6 +58,7 @@ impl Default for SharedSection {
             password_file: None,
             tls: false,
             ca_file: None,
+            remember: NonZeroUsize::MIN.saturating_add(999_999),
             stale: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(1),

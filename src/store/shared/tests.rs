@@ -1,5 +1,4 @@
-//! The contract of every store, on a real server. Left out of it is what the settings refuse with a
-//! shared store (`tokens.idle`) and what the server bounds itself (`tokens.capacity`).
+//! The contract of every store, on a real server.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -83,14 +82,4 @@ impl Kind for Place {
     }
 }
 
-store_contract!(Place::new();
-    a_token_is_found_from_its_issue_to_its_end,
-    what_is_ended_is_told_from_what_is_unknown,
-    a_selection_ends_what_it_names_and_nothing_else,
-    a_renewed_token_takes_the_place_of_the_old_one,
-    the_oldest_of_a_user_makes_room,
-    a_user_with_enough_is_refused_where_that_is_wanted,
-    a_sweep_frees_what_is_over,
-    an_id_is_given_once,
-    what_is_told_of_a_token_is_true,
-);
+store_contract!(Place::new());

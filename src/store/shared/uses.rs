@@ -1,0 +1,211 @@
+//! When tokens were used last, where `tokens.idle` is set. Each gateway knows its own uses, and tells
+//! the server of them off the request path, every eighth of the idle time. A token that a gateway has
+//! not seen for half of it counts as unknown there: the server is asked, and notes the use at once. So
+//! what the server knows is never behind by as much as the idle time, and a token that is used on one
+//! gateway ends on none.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the server's values have many more kinds than are expected"
+)]
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Value, cmd};
+
+use super::connect::LinkError;
+use super::engine::{Engine, chain};
+use super::link::Link;
+use super::operations::{all, id_of, millis, script, text};
+use super::scripts;
+use crate::accounts::AccountId;
+use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::End;
+use crate::token::TokenId;
+
+impl Engine {
+    /// Notes a use of a token of this user, unless it is too long since the last one, so that it has
+    /// ended. Says whether it is live.
+    pub(super) async fn use_now(
+        &self,
+        link: &Link,
+        id: TokenId,
+        user: &str,
+        now: UnixMillis,
+    ) -> Result<bool, LinkError> {
+        let Some(idle) = self.idle else {
+            return Ok(true);
+        };
+        let [_, expires, used] = self.keys.user(user);
+        let mut note = script(scripts::USE, &[expires, used.clone()]);
+        note.arg(now.seconds().as_u32()).arg(idle.as_secs());
+        note.arg(id.to_string());
+        Ok(link.run(&used, &note).await? == Value::Int(1))
+    }
+
+    /// When a token was used last, as the server knows; or that this is too long ago.
+    pub(super) async fn last_use(
+        &self,
+        link: &Link,
+        id: TokenId,
+        user: &str,
+        now: UnixSeconds,
+    ) -> Result<Result<Option<UnixSeconds>, End>, LinkError> {
+        let Some(idle) = self.idle else {
+            return Ok(Ok(None));
+        };
+        let [_, _, used] = self.keys.user(user);
+        let mut score = cmd("ZSCORE");
+        score.arg(&used).arg(id.to_string());
+        match link.run(&used, &score).await? {
+            Value::Double(second) => {
+                let last = UnixSeconds::new(second as u32);
+                let over = now.since(last) >= idle;
+                Ok(if over {
+                    Err(End::Unused)
+                } else {
+                    Ok(Some(last))
+                })
+            }
+            _ => Ok(Ok(None)),
+        }
+    }
+
+    /// Tells the server every now and then, for as long as the thread lives.
+    pub(super) async fn tell_uses_for_ever(self: Rc<Self>, idle: Duration) {
+        loop {
+            tokio::time::sleep(idle / 8).await;
+            if let Ok(link) = self.link()
+                && let Err(error) = self.tell_uses(&link).await
+            {
+                // Told again next time, with what comes until then.
+                let _ = self.failed(&error);
+            }
+        }
+    }
+
+    /// Tells the server when tokens were used here since it was told last.
+    pub(super) async fn tell_uses(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
+        if self.idle.is_none() {
+            return Ok(());
+        }
+        let since = self.told_until.get();
+        let live = Arc::clone(&self.cache.live);
+        let uses = tokio::task::spawn_blocking(move || live.used_since(since));
+        let uses = uses.await;
+        let mut uses = uses.map_err(|_| LinkError::Answer("a look that panicked"))?;
+        uses.append(&mut self.cache.live.take_uses_of_forgotten());
+        let latest = uses.iter().map(|(.., last)| *last).max();
+        let mut of_users: HashMap<AccountId, Vec<(TokenId, UnixSeconds)>> = HashMap::new();
+        for (id, account, last) in uses {
+            of_users.entry(account).or_default().push((id, last));
+        }
+        let mut scripts = Vec::new();
+        for (account, uses) in of_users {
+            let Some(name) = self.accounts.name_of(account) else {
+                continue;
+            };
+            let [_, expires, used] = self.keys.user(&name);
+            for some in uses.chunks(USES) {
+                let mut tell = script(scripts::TELL, &[expires.clone(), used.clone()]);
+                for (id, last) in some {
+                    tell.arg(id.to_string()).arg(last.as_u32());
+                }
+                scripts.push((used.clone(), tell));
+            }
+        }
+        while !scripts.is_empty() {
+            let some = scripts.split_off(scripts.len().saturating_sub(AT_ONCE));
+            let told = some.into_iter().map(|(key, tell)| {
+                let link = Rc::clone(link);
+                async move { link.run(&key, &tell).await }
+            });
+            all(told).await?;
+        }
+        self.told_until.set(latest.unwrap_or(since).max(since));
+        Ok(())
+    }
+
+    /// Ends what nobody has used, whichever gateway issued it; one gateway at a time does so.
+    pub(super) async fn end_unused(self: &Rc<Self>, now: UnixMillis) {
+        let (Some(idle), Ok(link)) = (self.idle, self.link()) else {
+            return;
+        };
+        match self.end_unused_of_all(&link, idle, now).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::debug!(ended, "tokens that nobody used have ended"),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "unused tokens could not be ended");
+            }
+        }
+    }
+
+    async fn end_unused_of_all(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        idle: Duration,
+        now: UnixMillis,
+    ) -> Result<usize, LinkError> {
+        let turn = self.keys.sweeping();
+        let mut claim = cmd("SET");
+        claim
+            .arg(&turn)
+            .arg(1)
+            .arg("NX")
+            .arg("PX")
+            .arg(millis(idle / 4).max(1));
+        if link.run(&turn, &claim).await? == Value::Nil {
+            return Ok(0);
+        }
+        let (mut last, mut ended) = (String::new(), 0);
+        loop {
+            let names = self.names_after(link, &last).await?;
+            for name in &names {
+                let [_, _, used] = self.keys.user(name);
+                let mut retire = script(scripts::RETIRE, std::slice::from_ref(&used));
+                retire.arg(now.seconds().as_u32()).arg(idle.as_secs());
+                let Value::Array(over) = link.run(&used, &retire).await? else {
+                    return Err(LinkError::Answer("unused tokens"));
+                };
+                for id in over.iter().filter_map(id_of) {
+                    let one = self.end_one(link, id, End::Unused, None, now).await?;
+                    if !one {
+                        self.strike(link, id, name).await?;
+                    }
+                    ended += usize::from(one);
+                }
+            }
+            match names.last() {
+                Some(name) => last = name.to_string(),
+                None => return Ok(ended),
+            }
+        }
+    }
+}
+
+/// Which token has to end so that another finds a place among its user's, and how it ends then.
+pub(super) fn to_end(value: &Value) -> Option<(TokenId, Option<End>)> {
+    let text = text(value)?;
+    match text.strip_prefix(UNUSED) {
+        Some(id) => Some((id.parse().ok()?, Some(End::Unused))),
+        None => Some((text.parse().ok()?, None)),
+    }
+}
+
+pub(super) async fn finish(engine: &Rc<Engine>) {
+    if let Ok(link) = engine.link() {
+        let told = tokio::time::timeout(engine.section.response_timeout, engine.tell_uses(&link));
+        if !matches!(told.await, Ok(Ok(()))) {
+            tracing::warn!("the token store was not told of the last uses of tokens");
+        }
+    }
+}
+
+/// What stands before an id that ends for want of use.
+const UNUSED: &str = "unused ";
+/// Uses in one message, and messages at once.
+const USES: usize = 500;
+const AT_ONCE: usize = 64;
