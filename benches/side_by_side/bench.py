@@ -242,7 +242,7 @@ def main():
         figures = report.medians(runs)
         scenario.finish(figures)
         results[scenario.name] = {"runs": runs, "medians": figures}
-        when = conditions(bench, options)
+        when = conditions(bench, options, scenario)
         body = f"{when}\n\n{report.table(scenario, figures, runs, bench.running)}"
         print(f"\n{scenario.title}\n\n{body}\n", flush=True)
         sections.append((scenario.name, scenario.title, body))
@@ -259,12 +259,14 @@ def warm_up(bench):
             scenarios.Small(bench).wrk(peer, connections=64, seconds=1)
 
 
-def conditions(bench, options):
+def conditions(bench, options, scenario=None):
     cpu = next(
         (line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if "model name" in line),
         platform.machine(),
     )
     priority = "real-time priority" if bench.pinning.real_time else "ordinary priority"
+    if bench.pinning.real_time and getattr(scenario, "ordinary_proxy", False):
+        priority += ", but for the gateway"
     date = time.strftime("%Y-%m-%d")
     return (
         f"{date}, {cpu}, Linux {platform.release()}, {priority}; "

@@ -162,8 +162,14 @@ class PostQuantum(Handshake):
     name = "pq"
     title = "Full handshakes with X25519MLKEM768, where the peer has it"
     peers = ["syncgate", "pingora", "envoy", "caddy"]
+    columns = Handshake.columns + [("X25519MLKEM768 %", "post_quantum_share")]
     options = {"post_quantum": "true"}
     targets = {}
+
+    def measure(self, peer):
+        figures = super().measure(peer)
+        figures["post_quantum_share"] = figures["post_quantum"] / max(figures["done"], 1) * 100
+        return figures
 
 
 class H2(Scenario):
@@ -374,6 +380,7 @@ class Floods(Scenario):
     a real-time process that does so for a twentieth of each second."""
 
     name = "floods"
+    ordinary_proxy = True
     title = "What an honest client notices of floods: 200 requests/s (Poisson), 8 connections"
     key = "p99"
     flooded = ["slow-heads", "slow-bodies", "slow-reads", "unknown-tokens", "busy-user"]

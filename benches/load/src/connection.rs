@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup};
 
 use crate::reply::ReplyReader;
 
@@ -83,6 +83,12 @@ impl Connection {
     /// Whether the handshake resumed an earlier session.
     pub fn resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Whether the keys were exchanged with X25519MLKEM768.
+    pub fn post_quantum(&self) -> bool {
+        let group = self.tls.negotiated_key_exchange_group();
+        group.is_some_and(|group| group.name() == NamedGroup::X25519MLKEM768)
     }
 
     /// Writes what is queued, as far as the socket takes it.

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut slots = (0..concurrency).map(open).collect::<io::Result<Vec<_>>>()?;
     let mut latencies = Latencies::default();
-    let (mut resumed, mut errors) = (0_u64, 0_u64);
+    let (mut resumed, mut hybrid, mut errors) = (0_u64, 0_u64, 0_u64);
     let mut events = Events::with_capacity(1024);
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(seconds);
@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Ok(Some(status)) => {
                     latencies.push(opened.elapsed());
                     resumed += u64::from(connection.resumed());
+                    hybrid += u64::from(connection.post_quantum());
                     errors += u64::from(status != expected);
                 }
                 Err(_) => errors += 1,
@@ -71,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let done = latencies.count();
     let rate = done as f64 / begin.elapsed().as_secs_f64();
     println!(
-        r#"{{"done":{done},"errors":{errors},"resumed":{resumed},"rate":{rate:.1},{}}}"#,
+        r#"{{"done":{done},"errors":{errors},"resumed":{resumed},"post_quantum":{hybrid},"rate":{rate:.1},{}}}"#,
         latencies.members()
     );
     Ok(())
