@@ -27,7 +27,10 @@ AXES = {
     "users": [10, 100, 1_000, 10_000, 100_000],
     "routes": [1, 10, 50, 100, 200],
 }
+# Requests per second over all connections that are open.
+RATE = 4_000
 TITLES = {name: f"Processor time per request by {name}" for name in AXES}
+TITLES["connections"] += f": {RATE:,} requests/s over all of them"
 # Whose tokens fill the table.
 OWNERS = 500
 
@@ -97,13 +100,13 @@ class Growth:
         points = []
         for value in AXES[axis]:
             if axis == "connections":
-                # One for each client, and as many upstream.
                 value = min(value, self.bench.idle_connections + 1_000)
             peer = Grown(self.bench, axis, value)
             peer.start()
             try:
+                figure = self.cost_of_open if axis == "connections" else self.cost
                 connections = value if axis == "connections" else 64
-                cost = [self.cost(peer, connections) for _ in range(self.rounds)]
+                cost = [figure(peer, connections) for _ in range(self.rounds)]
             finally:
                 peer.stop()
             middle = statistics.median(cost)
@@ -120,6 +123,21 @@ class Growth:
         if figures["errors"]:
             raise RuntimeError(f"{figures['errors']} errors: {figures}")
         return figures["cpu"]
+
+    def cost_of_open(self, peer, connections):
+        """The same load however many connections are open: what a longer run costs more than a
+        shorter one, so that the handshakes do not count."""
+        runs = []
+        for seconds in (self.bench.seconds, 3 * self.bench.seconds):
+            peer.before_run()
+            options = {"rate": RATE, "connections": connections, "seconds": seconds}
+            figures = scenarios.Small(self.bench).own(peer, "requests", **options)
+            peer.after_run(figures)
+            if figures["errors"]:
+                raise RuntimeError(f"{figures['errors']} errors: {figures}")
+            runs.append((figures["done"], figures["cpu"] * figures["done"]))
+        (few, short), (many, long) = runs
+        return (long - short) / (many - few)
 
     def sweep(self):
         """Latencies in two spans of one minute each, without and with the end of all tokens: every
