@@ -100,7 +100,7 @@ class Growth:
         points = []
         for value in AXES[axis]:
             if axis == "connections":
-                value = min(value, self.bench.idle_connections + 1_000)
+                value = min(value, self.bench.idle_connections)
             peer = Grown(self.bench, axis, value)
             peer.start()
             try:

@@ -86,6 +86,9 @@ struct Slot {
     due: Option<Instant>,
 }
 
+/// So that a proxy that bounds what it asks the upstream at once refuses nothing.
+const OPENED_AT_ONCE: usize = 256;
+
 impl Run {
     /// Opens every connection and sends one request over each, so that handshakes are over
     /// before anything is counted.
@@ -104,20 +107,12 @@ impl Run {
             Interest::READABLE,
         )?;
         let config = tls::client(tls::Offer::default())?;
-        let mut connections = Vec::with_capacity(count);
-        for index in 0..count {
-            let connection = Connection::open(poll.registry(), Token(index), address, &config)?;
-            connections.push(Slot {
-                connection,
-                due: None,
-            });
-        }
         let mut run = Self {
             poll,
             timer,
             config,
             address,
-            connections,
+            connections: Vec::with_capacity(count),
             idle: Vec::new(),
             due: VecDeque::new(),
             request,
@@ -128,11 +123,12 @@ impl Run {
             latencies: Latencies::default(),
         };
         let start = Instant::now();
-        for index in 0..count {
-            run.send(index, start)?;
-        }
         let mut events = Events::with_capacity(1024);
         while run.idle.len() < count {
+            while run.connections.len() < count.min(run.idle.len() + OPENED_AT_ONCE) {
+                run.add_connection()?;
+                run.send(run.connections.len() - 1, start)?;
+            }
             run.wait(&mut events)?;
             for event in events.iter() {
                 if run.advance(event.token().0, start)?.is_some() {
@@ -198,6 +194,16 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn add_connection(&mut self) -> io::Result<()> {
+        let token = Token(self.connections.len());
+        let connection = Connection::open(self.poll.registry(), token, self.address, &self.config)?;
+        self.connections.push(Slot {
+            connection,
+            due: None,
+        });
+        Ok(())
     }
 
     fn send(&mut self, index: usize, due: Instant) -> io::Result<()> {
