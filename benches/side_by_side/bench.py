@@ -242,7 +242,8 @@ def main():
         figures = report.medians(runs)
         scenario.finish(figures)
         results[scenario.name] = {"runs": runs, "medians": figures}
-        when = conditions(bench, options, scenario)
+        rounds = f"medians of {options.rounds} rounds of {options.seconds} s"
+        when = conditions(bench, rounds, scenario.ordinary_proxy)
         body = f"{when}\n\n{report.table(scenario, figures, runs, bench.running)}"
         print(f"\n{scenario.title}\n\n{body}\n", flush=True)
         sections.append((scenario.name, scenario.title, body))
@@ -259,19 +260,16 @@ def warm_up(bench):
             scenarios.Small(bench).wrk(peer, connections=64, seconds=1)
 
 
-def conditions(bench, options, scenario=None):
+def conditions(bench, rounds, ordinary_proxy=False):
     cpu = next(
         (line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if "model name" in line),
         platform.machine(),
     )
     priority = "real-time priority" if bench.pinning.real_time else "ordinary priority"
-    if bench.pinning.real_time and getattr(scenario, "ordinary_proxy", False):
+    if bench.pinning.real_time and ordinary_proxy:
         priority += ", but for the gateway"
     date = time.strftime("%Y-%m-%d")
-    return (
-        f"{date}, {cpu}, Linux {platform.release()}, {priority}; "
-        f"medians of {options.rounds} rounds of {options.seconds} s."
-    )
+    return f"{date}, {cpu}, Linux {platform.release()}, {priority}; {rounds}."
 
 
 START = time.strftime("%Y%m%d-%H%M%S")

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -94,10 +93,6 @@ class Grown(peers.Syncgate):
         driver.say(f"{self.logins:,} tokens")
 
 
-class Swept:
-    ordinary_proxy = True
-
-
 class Growth:
     def __init__(self, bench, rounds):
         self.bench, self.rounds = bench, rounds
@@ -152,8 +147,7 @@ class Growth:
         real-time priority, in which its threads of low priority would take turns with the others."""
         peer = Grown(self.bench, "sweep", AXES["tokens"][-1])
         peer.start()
-        ordinary = ["chrt", "--all-tasks", "--other", "--pid", "0", str(peer.process.pid)]
-        subprocess.run(ordinary, check=True)
+        processes.give_ordinary_priority(peer.process.pid)
         try:
             begun = time.monotonic()
             options = {"rate": 500, "connections": 16, "seconds": 65, "warmup": 1}
@@ -206,18 +200,19 @@ def main():
     plots = bench.root / "benches/growth"
     plots.mkdir(exist_ok=True)
     results = own.results or bench.root / "benches/RESULTS.md"
-    options.rounds = own.rounds
     for axis in axes:
         if axis == "sweep":
             rows = growth.sweep()
             title = "What a request notices of a sweep: 500 requests/s (Poisson)"
             body = sweep_table(rows)
+            when = driver.conditions(bench, "one run each, of 65 s and of 125 s", ordinary_proxy=True)
         else:
             points = growth.along(axis)
             svg = plot.line(TITLES[axis], axis, "µs", [(x, y) for x, y, _ in points])
             (plots / f"{axis}.svg").write_text(svg)
             title, body = TITLES[axis], table(axis, points)
-        when = driver.conditions(bench, options, Swept if axis == "sweep" else None)
+            rounds = f"medians of {own.rounds} rounds of {bench.seconds} s"
+            when = driver.conditions(bench, rounds)
         body = f"{when}\n\n{body}"
         print(f"\n{title}\n\n{body}\n", flush=True)
         raw = bench.work / f"growth-{axis}.json"

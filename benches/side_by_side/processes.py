@@ -45,6 +45,13 @@ def may_run_real_time():
     return done.returncode == 0
 
 
+def give_ordinary_priority(pid):
+    """Takes real-time priority from a process, whose threads of low priority would take equal turns
+    with the others in it."""
+    command = ["chrt", "--all-tasks", "--other", "--pid", "0", str(pid)]
+    subprocess.run(command, check=True)
+
+
 def start(command, log, environment=None, **streams):
     """Starts a process in a session of its own, so that its whole tree can be ended."""
     process = subprocess.Popen(

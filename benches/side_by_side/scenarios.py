@@ -22,6 +22,8 @@ class Scenario:
     columns = CPU + RATE
     ratios = [("syncgate ÷ it", "cpu")]
     targets = {}
+    # Whether the proxy has ordinary priority whatever the others have.
+    ordinary_proxy = False
 
     def __init__(self, bench):
         self.bench = bench
@@ -391,8 +393,7 @@ class Floods(Scenario):
 
     def measure(self, peer):
         flood = None
-        ordinary = ["chrt", "--all-tasks", "--other", "--pid", "0", str(peer.process.pid)]
-        subprocess.run(ordinary, check=True)
+        processes.give_ordinary_priority(peer.process.pid)
         with open(peer.run / "flood.log", "w") as log:
             if hasattr(peer, "flood"):
                 command = map(str, peer.flood(self.bench.seconds + 6))
