@@ -113,7 +113,7 @@ impl TokenStore {
     }
 
     /// Refuses before anything is changed when it is known that nothing can be kept.
-    fn can_keep(&self) -> Result<(), StoreError> {
+    pub(super) fn can_keep(&self) -> Result<(), StoreError> {
         match &self.backing {
             Backing::Memory => Ok(()),
             #[cfg(feature = "durable")]
