@@ -9,6 +9,9 @@
 mod cached;
 mod kept;
 
+#[cfg(feature = "shared")]
+pub(super) use cached::Use;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -36,7 +39,7 @@ pub(super) struct LiveTokens {
     bounds: Bounds,
     /// Uses of tokens that were forgotten to make room.
     #[cfg(feature = "shared")]
-    forgotten: Mutex<Vec<cached::Use>>,
+    forgotten: Mutex<Vec<Use>>,
 }
 
 #[derive(Debug, Clone, Copy)]

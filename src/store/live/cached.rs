@@ -57,6 +57,16 @@ impl LiveTokens {
         std::mem::take(&mut forgotten)
     }
 
+    /// Keeps uses that the server could not be told of, as far as there is room.
+    pub(in crate::store) fn return_uses(&self, uses: Vec<Use>) {
+        let mut forgotten = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let room = BATCH.saturating_sub(forgotten.len());
+        forgotten.extend(uses.into_iter().take(room));
+    }
+
     /// Keeps the last use of a token that is forgotten, as far as there is room.
     fn keep_use(&self, id: TokenId) {
         let last = self

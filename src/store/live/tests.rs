@@ -405,3 +405,24 @@ fn a_forgotten_token_leaves_its_place_and_no_trace() {
     );
     issued(&store, 1, at(0));
 }
+
+#[cfg(feature = "shared")]
+#[test]
+fn uses_of_what_was_forgotten_are_kept_until_they_are_told() {
+    let section = TokensSection {
+        capacity: nonzero(1),
+        idle: Duration::from_secs(60),
+        ..TokensSection::default()
+    };
+    let cache = LiveTokens::cache(&section);
+    let (first, second) = (digest(), digest());
+    cache.keep(first, session(1, at(0)));
+    cache.find(first, at(7)).unwrap();
+    cache.keep(second, session(2, at(0)));
+    let uses = cache.take_uses_of_forgotten();
+    assert_eq!(uses, [(first.id(), AccountId::new(1), at(7).seconds())]);
+    assert!(cache.take_uses_of_forgotten().is_empty());
+    // They could not be told, and there is room for so many.
+    cache.return_uses(uses.repeat(BATCH + 1));
+    assert_eq!(cache.take_uses_of_forgotten().len(), BATCH);
+}

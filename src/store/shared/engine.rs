@@ -21,9 +21,8 @@ use super::keys::Keys;
 use super::link::{Link, ends_link};
 use super::requests::{Request, Standing};
 use super::settings::SharedSection;
-use super::uses;
+use super::uses::{self, Told};
 use crate::accounts::Accounts;
-use crate::clock::UnixSeconds;
 use crate::session::{Absent, End, Session};
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -43,8 +42,7 @@ pub(super) struct Engine {
     connector: Connector,
     standing: Arc<Standing>,
     link: RefCell<Option<Rc<Link>>>,
-    /// Up to when the server knows of all uses here.
-    pub(super) told_until: Cell<UnixSeconds>,
+    pub(super) told: Cell<Told>,
     /// Those who wait for the same answer.
     pub(super) asking: RefCell<HashMap<[u8; 32], Vec<Waiting>>>,
     /// Tokens that were ended here lately: told again after a gap, in case the server that has taken
@@ -74,7 +72,7 @@ impl Engine {
             connector,
             standing,
             link: RefCell::default(),
-            told_until: Cell::new(UnixSeconds::new(0)),
+            told: Cell::default(),
             asking: RefCell::default(),
             recent: RefCell::default(),
         }

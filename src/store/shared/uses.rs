@@ -24,7 +24,33 @@ use super::scripts;
 use crate::accounts::AccountId;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::End;
+use crate::store::live::Use;
 use crate::token::TokenId;
+
+/// Up to when the server knows of all uses here: the latest that each of the last two looks found.
+///
+/// A look takes a while, and may find one use and miss an earlier one of a token that it had passed.
+/// Whatever it missed is no older than the latest that the look before it found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    before: Option<UnixSeconds>,
+    last: Option<UnixSeconds>,
+}
+
+impl Told {
+    /// From when on the server has to be told.
+    fn since(self) -> UnixSeconds {
+        self.before.unwrap_or(UnixSeconds::new(0))
+    }
+
+    /// After a look that found these uses, all of which were told.
+    fn with(self, found: impl Iterator<Item = UnixSeconds>) -> Self {
+        Self {
+            before: self.last,
+            last: found.max().max(self.last),
+        }
+    }
+}
 
 impl Engine {
     /// Notes a use of a token of this user, unless it is too long since the last one, so that it has
@@ -92,16 +118,31 @@ impl Engine {
         if self.idle.is_none() {
             return Ok(());
         }
-        let since = self.told_until.get();
+        let known = self.told.get();
+        let since = known.since();
         let live = Arc::clone(&self.cache.live);
         let uses = tokio::task::spawn_blocking(move || live.used_since(since));
         let uses = uses.await;
-        let mut uses = uses.map_err(|_| LinkError::Answer("a look that panicked"))?;
-        uses.append(&mut self.cache.live.take_uses_of_forgotten());
-        let latest = uses.iter().map(|(.., last)| *last).max();
+        let uses = uses.map_err(|_| LinkError::Answer("a look that panicked"))?;
+        let forgotten = self.cache.live.take_uses_of_forgotten();
+        let told = self.tell_all(link, uses.iter().chain(&forgotten)).await;
+        if told.is_err() {
+            self.cache.live.return_uses(forgotten);
+        }
+        told?;
+        self.told
+            .set(known.with(uses.iter().map(|(.., last)| *last)));
+        Ok(())
+    }
+
+    async fn tell_all(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        uses: impl Iterator<Item = &Use>,
+    ) -> Result<(), LinkError> {
         let mut of_users: HashMap<AccountId, Vec<(TokenId, UnixSeconds)>> = HashMap::new();
         for (id, account, last) in uses {
-            of_users.entry(account).or_default().push((id, last));
+            of_users.entry(*account).or_default().push((*id, *last));
         }
         let mut scripts = Vec::new();
         for (account, uses) in of_users {
@@ -125,7 +166,6 @@ impl Engine {
             });
             all(told).await?;
         }
-        self.told_until.set(latest.unwrap_or(since).max(since));
         Ok(())
     }
 
@@ -209,3 +249,23 @@ const UNUSED: &str = "unused ";
 /// Uses in one message, and messages at once.
 const USES: usize = 500;
 const AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_that_a_look_has_passed_is_told_of_after_the_next() {
+        let at = UnixSeconds::new;
+        let told = Told::default();
+        assert_eq!(told.since(), at(0));
+        let told = told.with([at(10), at(12)].into_iter());
+        // A token used at 13 was passed before that, one used at 14 found.
+        let told = told.with([at(14)].into_iter());
+        assert!(told.since() <= at(13));
+        assert_eq!(told.since(), at(12));
+        // Nothing was used since.
+        let told = told.with([at(13), at(14)].into_iter());
+        assert_eq!(told.with([].into_iter()).since(), at(14));
+    }
+}
