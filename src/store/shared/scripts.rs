@@ -1,7 +1,7 @@
 //! What the server does in one step. Each script keeps to one slot of a cluster.
 
-/// Ends a token: a trace takes its place, unless there is no memory for one. Answers what was there, or nothing when it is over already
-/// or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
+/// Ends a token: a trace takes its place, unless there is no memory for one. Answers what was there,
+/// or nothing when it is over already or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
 /// milliseconds, the first moment (4 bytes) that is too late, or nothing.
 pub(super) const END: &str = "\
 local value = redis.call('GET', KEYS[1])
@@ -33,8 +33,8 @@ return 1";
 
 /// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
 /// have to end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
-/// by end, and by last use. Arguments: the token, when it is issued in milliseconds, its end in seconds, now in
-/// seconds, how many there may be, `1` if the oldest makes room, the token it replaces or
+/// by end, and by last use. Arguments: the token, when it is issued in milliseconds, its end in
+/// seconds, now in seconds, how many there may be, `1` if the oldest makes room, the token it replaces or
 /// nothing, after how many seconds without a use one ends or nothing.
 pub(super) const ADD: &str = "\
 local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
