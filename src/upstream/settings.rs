@@ -48,7 +48,7 @@ impl Default for UpstreamSection {
             response_timeout: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(90),
             max_connections: NonZeroUsize::MIN.saturating_add(1023),
-            max_idle: 1024,
+            max_idle: 256,
         }
     }
 }

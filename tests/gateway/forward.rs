@@ -1,6 +1,6 @@
 //! What reaches the upstream of a request, and the client of an answer (contract, sections 3 and 4).
 
-use crate::support::upstream::{Stage, json};
+use crate::support::upstream::json;
 use crate::support::wire::Framing;
 use crate::support::{Ask, Harness, Payload, Script, Upstream, run, sha256, usually};
 
@@ -292,39 +292,6 @@ fn one_kept_alive_connection_serves_many_requests() {
         assert_eq!(harness.upstream.connections(), 1);
     });
 }
-
-// What is closed after an answer has to be opened anew for the next request, which costs more than all
-// the rest of it.
-#[test]
-fn as_many_connections_are_kept_as_requests_ran_at_once() {
-    usually(async |harness: Harness| {
-        let client = harness.signed_in().await;
-        let ask = client.with_token(Ask::post("/api/SyncData").json("{}"));
-        let mut connections = Vec::new();
-        for _ in 0..AT_ONCE {
-            connections.push(client.connect().await);
-        }
-        harness
-            .upstream
-            .always(Script::Stall(Stage::BeforeResponse));
-        for round in 1..=2 {
-            for connection in &mut connections {
-                connection.send(&ask).await;
-            }
-            harness.upstream.seen(round * AT_ONCE).await;
-            for _ in 0..AT_ONCE {
-                harness.upstream.release();
-            }
-            for connection in &mut connections {
-                assert_eq!(connection.answer().await.status, 200);
-            }
-            assert_eq!(harness.upstream.connections(), AT_ONCE);
-        }
-    });
-}
-
-/// More than the 256 that were kept once.
-const AT_ONCE: usize = 300;
 
 #[test]
 fn the_streams_of_one_http_2_connection_run_side_by_side() {
