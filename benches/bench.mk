@@ -2,7 +2,7 @@
 # measures syncgate and its peers side by side; benches/README.md says how.
 ROUNDS ?= 3
 SECONDS ?= 4
-PINGORA ?= 0
+PINGORA ?= 1
 RT ?= auto
 
 .PHONY: bench bench-quick bench-growth bench-check

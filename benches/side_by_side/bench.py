@@ -38,7 +38,7 @@ class Bench:
         )
         self.pinning = processes.Pinning(options.proxy_cpu, options.load_cpu, real_time)
         self.syncgate = self.programs = None
-        self.measured_capacity = None
+        self.capacities = {}
         self.work.mkdir(parents=True, exist_ok=True)
 
     def allow_files(self):
@@ -96,15 +96,15 @@ class Bench:
             raise RuntimeError(f"{' '.join(command)} failed:\n{text[-1500:]}")
         return text
 
-    def capacity(self):
-        """Requests per second that HAProxy (or the first peer) serves on its core: what the
-        shares of the open loop are shares of."""
-        if self.measured_capacity is None:
-            peer = self.running.get("haproxy") or next(iter(self.running.values()))
+    def capacity(self, name="haproxy"):
+        """Requests per second that a peer (or the first, where it does not run) serves on its core:
+        what the shares of an open loop are shares of."""
+        peer = self.running.get(name) or next(iter(self.running.values()))
+        if peer.name not in self.capacities:
             figures = scenarios.Small(self).measure(peer)
-            self.measured_capacity = 1e6 / figures["cpu"]
-            say(f"capacity of {peer.name}: {self.measured_capacity:,.0f} requests/s")
-        return self.measured_capacity
+            self.capacities[peer.name] = 1e6 / figures["cpu"]
+            say(f"capacity of {peer.name}: {self.capacities[peer.name]:,.0f} requests/s")
+        return self.capacities[peer.name]
 
 
 def token():
@@ -140,7 +140,7 @@ def arguments():
     add("--proxy-cpu", type=int, default=0)
     add("--load-cpu", type=int, default=1)
     add("--real-time", choices=["auto", "1", "0"], default="auto", help="chrt -r 1")
-    add("--pingora", choices=["1", "0"], default="0", help="build the Pingora peer")
+    add("--pingora", choices=["1", "0"], default="1", help="build the Pingora peer")
     add("--syncgate", type=Path, help="a binary to measure instead of building one")
     add("--results", type=Path, help="the file to update; default benches/RESULTS.md")
     return parser.parse_args()
@@ -157,13 +157,16 @@ def chosen(words, known, what):
 def prepare(bench, options, wanted):
     """Installs and builds; the peers that can run."""
     tools = ["wrk", "h2load", "openssl", "strace", "taskset"]
+    builds_pingora = options.pingora == "1" and "pingora" in wanted
+    if builds_pingora:
+        tools.append("cmake")
     install.install([*tools, *wanted], bench.venv)
     bench.programs = install.cargo(
         "the generators", bench.root / "benches/load/Cargo.toml", bench.work / "build"
     )
     if not bench.programs:
         sys.exit("bench: the generators do not build")
-    if options.pingora == "1" and "pingora" in wanted:
+    if builds_pingora:
         manifest = bench.root / "benches/pingora/Cargo.toml"
         install.cargo("the Pingora peer", manifest, bench.work / "build-pingora")
     if any(name.startswith("syncgate") for name in wanted):
@@ -256,7 +259,7 @@ def main():
 
 def warm_up(bench):
     for peer in bench.running.values():
-        if peer.name != "direct":
+        if peer.process and peer.name != "direct":
             scenarios.Small(bench).wrk(peer, connections=64, seconds=1)
 
 

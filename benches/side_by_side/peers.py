@@ -185,7 +185,7 @@ class Pingora(Peer):
         return self.bench.work / "build-pingora/release/pingora-peer"
 
     def missing(self):
-        return None if self.path().exists() else "not built (PINGORA=1 builds it)"
+        return None if self.path().exists() else "not built"
 
     def version(self):
         lock = (self.bench.root / "benches/pingora/Cargo.lock").read_text()
@@ -206,6 +206,7 @@ class Syncgate(Peer):
     store = 'store = "memory"'
     more_users = 0
     more_routes = 0
+    more = ""
 
     def path(self):
         return self.bench.syncgate
@@ -249,7 +250,7 @@ class Syncgate(Peer):
             access=self.access,
             lifetime=self.lifetime,
             store=self.store,
-            more="".join(f'\n[[routes]]\npath = "{path}"\n' for path in paths),
+            more=self.more + "".join(f'\n[[routes]]\npath = "{path}"\n' for path in paths),
         )
         return [self.path(), "run", "--config", config]
 
@@ -428,6 +429,44 @@ class SyncgateBusyUser(SyncgateFlooded):
         return self.h2load(seconds, self.token)
 
 
+class SyncgateUncached(Syncgate):
+    """Every login costs a hash: what many users who log in once cost."""
+
+    name = "syncgate-uncached"
+    shows = "syncgate that hashes a password for every login"
+    more = '\n[login]\ncache = "0s"\n'
+
+
+class SyncgateLogins(SyncgateUncached, SyncgateFlooded):
+    """More clients than may wait for a hash, so that some are sent away at once, and come again."""
+
+    name = "login-flood"
+    shows = "beside 80 connections of wrk that log in without a pause, a hash for each"
+
+    def flood(self, seconds):
+        url = f"https://127.0.0.1:{self.port}/api/getToken"
+        script = self.bench.here / "login.lua"
+        environment = f"BENCH_PASSWORD={self.password}"
+        return ["env", environment, "wrk", "-t1", "-c80", f"-d{seconds}s", "-s", script, url]
+
+
+class Argon2(Peer):
+    """The password hash alone, on the proxy's core: what no login without a cache is cheaper than."""
+
+    name = "argon2"
+    shows = "the function alone, m=19456, t=2, p=1"
+
+    def missing(self):
+        return None
+
+    def version(self):
+        lock = (self.bench.root / "benches/load/Cargo.lock").read_text()
+        return lock.partition('name = "argon2"\nversion = "')[2].partition('"')[0]
+
+    def start(self):
+        """Nothing to start: it runs when it is measured."""
+
+
 class Direct(Peer):
     """No proxy at all: an upstream with TLS of its own, on the proxy's core."""
 
@@ -454,5 +493,6 @@ ALL = [
     *(SyncgateDurable, SyncgateShared),
     *(SyncgateSlowHeads, SyncgateSlowBodies, SyncgateSlowReads),
     *(SyncgateUnknownTokens, SyncgateBusyUser),
+    *(SyncgateUncached, SyncgateLogins, Argon2),
 ]
 BY_NAME = {peer.name: peer for peer in ALL}

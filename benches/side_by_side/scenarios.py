@@ -391,6 +391,9 @@ class Floods(Scenario):
     ratios = [("p99: it ÷ syncgate", "ease")]
     targets = {name: (2.0, 1.5) for name in flooded}
 
+    def honest(self):
+        return {"rate": 200, "connections": 8}
+
     def measure(self, peer):
         flood = None
         processes.give_ordinary_priority(peer.process.pid)
@@ -400,7 +403,7 @@ class Floods(Scenario):
                 flood = processes.start(self.bench.pinning.background(command), log)
                 time.sleep(2)
             try:
-                figures = self.own(peer, "requests", rate=200, connections=8)
+                figures = self.own(peer, "requests", **self.honest())
             finally:
                 if flood:
                     early = flood.poll() is not None
@@ -409,6 +412,48 @@ class Floods(Scenario):
         # Ratios are made the other way round.
         figures["ease"] = 1e6 / figures["p99"]
         return figures
+
+
+class LoginFlood(Floods):
+    """Requests whose token is known, at 60 % of what the gateway can do, beside logins without end."""
+
+    name = "login-flood"
+    title = "Forwarding at 60 % load beside a flood of logins (Poisson, 64 connections)"
+    flooded = ["login-flood"]
+    peers = ["syncgate", *flooded]
+    columns = [*Floods.columns, ("CPU µs", "cpu"), ("requests/s", "rate")]
+    targets = {"login-flood": (1.3, 1.1)}
+
+    def honest(self):
+        return {"rate": 0.6 * self.bench.capacity("syncgate"), "connections": 64}
+
+
+class Logins(Scenario):
+    """`argon2` is the function alone, on the proxy's core and by itself there."""
+
+    name = "logins"
+    title = "Logins over 8 kept connections: hashed, known from a moment ago, and the hash alone"
+    peers = ["syncgate-uncached", "syncgate", "argon2"]
+    columns = CPU + [("logins/s", "rate"), ("logins/s of CPU", "served")]
+    ratios = []
+
+    def measure(self, peer):
+        if peer.name == "argon2":
+            figures = self.alone()
+        else:
+            script = self.bench.here / "login.lua"
+            command = ["wrk", "-t1", "-c8", f"-d{self.bench.seconds}s", "-s", script]
+            command.append(f"https://127.0.0.1:{peer.port}/api/getToken")
+            figures = self.generator(peer, command, {"BENCH_PASSWORD": peer.password})
+            figures["errors"] = figures["bad_status"] + figures["socket_errors"]
+        figures["served"] = 1e6 / figures["cpu"]
+        return figures
+
+    def alone(self):
+        command = [self.bench.programs / "hashes", "--seconds", self.bench.seconds]
+        command = self.bench.pinning.proxy(command)
+        figures = processes.last_json(self.bench.run_generator(command, {}), command)
+        return per_request(figures, (0, 0), (figures["seconds"], 0), figures["seconds"])
 
 
 class Profile(Scenario):
@@ -464,6 +509,7 @@ class Profile(Scenario):
 ALL = [
     *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
     *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M, Stores, Floods),
+    *(LoginFlood, Logins),
 ]
 # Only when asked for: a profile is no figure.
 BY_NAME = {scenario.name: scenario for scenario in [*ALL, Profile]}
