@@ -10,7 +10,7 @@ export PATH := $(abspath $(target))/tools/bin:$(PATH)
 # How long each fuzz target runs, in seconds.
 FUZZ_SECONDS ?= 20
 
-.PHONY: test tools lint suite doc deny fuzz secrets clean
+.PHONY: test tools lint suite doc deny fuzz secrets release clean
 
 # The suite comes after the quick checks, and the search for secrets in what it printed comes last.
 test: tools lint doc deny fuzz bench-check suite secrets
@@ -41,6 +41,10 @@ suite:
 
 secrets:
 	SYNCGATE_TEST_OUTPUT=$(output) cargo test --locked --test no_secrets
+
+# The program for production, optimized by a profile of itself at work: target/optimized/syncgate.
+release:
+	scripts/release.sh $(target)
 
 clean:
 	cargo clean

@@ -37,7 +37,7 @@ class Bench:
             options.real_time == "auto" and processes.may_run_real_time()
         )
         self.pinning = processes.Pinning(options.proxy_cpu, options.load_cpu, real_time)
-        self.syncgate = self.programs = None
+        self.syncgate = self.plain_syncgate = self.programs = None
         self.capacities = {}
         self.work.mkdir(parents=True, exist_ok=True)
 
@@ -136,12 +136,12 @@ def arguments():
     add("--seconds", type=int, default=4, help="of one measurement")
     add("--login-seconds", type=float, default=5, help="time for logins that fill the table")
     add("--idle-connections", type=int, default=9000)
-    add("--idle-seconds", type=float, default=4, help="wait before memory is read")
+    add("--idle-seconds", type=float, default=15, help="wait before memory is read")
     add("--proxy-cpu", type=int, default=0)
     add("--load-cpu", type=int, default=1)
     add("--real-time", choices=["auto", "1", "0"], default="auto", help="chrt -r 1")
     add("--pingora", choices=["1", "0"], default="1", help="build the Pingora peer")
-    add("--syncgate", type=Path, help="a binary to measure instead of building one")
+    add("--syncgate", type=Path, help="a binary to measure instead of building a release")
     add("--results", type=Path, help="the file to update; default benches/RESULTS.md")
     return parser.parse_args()
 
@@ -169,12 +169,11 @@ def prepare(bench, options, wanted):
     if builds_pingora:
         manifest = bench.root / "benches/pingora/Cargo.toml"
         install.cargo("the Pingora peer", manifest, bench.work / "build-pingora")
-    if any(name.startswith("syncgate") for name in wanted):
-        bench.syncgate = options.syncgate
-        if not bench.syncgate:
-            target = bench.root / "target"
-            built = install.cargo("syncgate", bench.root / "Cargo.toml", target)
-            bench.syncgate = built and built / "syncgate"
+    if any(issubclass(peers.BY_NAME[name], peers.Syncgate) for name in wanted):
+        bench.syncgate = options.syncgate or install.release(bench.root)
+    if "syncgate-plain" in wanted:
+        built = install.cargo("syncgate", bench.root / "Cargo.toml", bench.root / "target")
+        bench.plain_syncgate = built and built / "syncgate"
     bench.make_material()
     usable = {}
     for name in wanted:
@@ -238,14 +237,15 @@ def main():
     results = {}
     sections = []
     for scenario in plan:
-        runs = measure(bench, scenario, bench.running, options.rounds)
+        count = min(options.rounds, scenario.rounds)
+        runs = measure(bench, scenario, bench.running, count)
         if not runs:
             say(f"{scenario.name}: nothing measured")
             continue
         figures = report.medians(runs)
         scenario.finish(figures)
         results[scenario.name] = {"runs": runs, "medians": figures}
-        rounds = f"medians of {options.rounds} rounds of {options.seconds} s"
+        rounds = f"medians of {count} rounds of {options.seconds} s"
         when = conditions(bench, rounds, scenario.ordinary_proxy)
         body = f"{when}\n\n{report.table(scenario, figures, runs, bench.running)}"
         print(f"\n{scenario.title}\n\n{body}\n", flush=True)

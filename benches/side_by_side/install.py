@@ -95,3 +95,10 @@ def cargo(name, manifest, target):
     command = ["cargo", "build", "--release", "--locked", "--quiet"]
     done = subprocess.run([*command, "--manifest-path", str(manifest)], env=environment)
     return target / "release" if done.returncode == 0 else None
+
+
+def release(root):
+    """Builds syncgate as it is released; the program, or None."""
+    say("building syncgate as it is released (make release), about ten minutes")
+    done = subprocess.run([root / "scripts/release.sh", root / "target"])
+    return root / "target/optimized/syncgate" if done.returncode == 0 else None

@@ -304,6 +304,14 @@ class Syncgate(Peer):
             figures["errors"] = figures.get("errors", 0) + lost
 
 
+class SyncgatePlain(Syncgate):
+    name = "syncgate-plain"
+    shows = "syncgate as `cargo build --release` makes it"
+
+    def path(self):
+        return self.bench.plain_syncgate
+
+
 class SyncgateQuiet(Syncgate):
     name = "syncgate-quiet"
     shows = "syncgate with access records off"
@@ -488,7 +496,7 @@ class Direct(Peer):
 
 
 ALL = [
-    *(Syncgate, Nginx, NginxLua, HAProxy, Pingora, Envoy, Caddy),
+    *(Syncgate, SyncgatePlain, Nginx, NginxLua, HAProxy, Pingora, Envoy, Caddy),
     *(SyncgateQuiet, SyncgateUnix, SyncgateRoutes, SyncgateForms, Direct),
     *(SyncgateDurable, SyncgateShared),
     *(SyncgateSlowHeads, SyncgateSlowBodies, SyncgateSlowReads),
