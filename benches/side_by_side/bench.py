@@ -38,7 +38,7 @@ class Bench:
         )
         self.pinning = processes.Pinning(options.proxy_cpu, options.load_cpu, real_time)
         self.syncgate = self.plain_syncgate = self.programs = None
-        self.capacities = {}
+        self.measured_capacity = None
         self.work.mkdir(parents=True, exist_ok=True)
 
     def allow_files(self):
@@ -96,15 +96,15 @@ class Bench:
             raise RuntimeError(f"{' '.join(command)} failed:\n{text[-1500:]}")
         return text
 
-    def capacity(self, name="haproxy"):
-        """Requests per second that a peer (or the first, where it does not run) serves on its core:
-        what the shares of an open loop are shares of."""
-        peer = self.running.get(name) or next(iter(self.running.values()))
-        if peer.name not in self.capacities:
+    def capacity(self):
+        """Requests per second that HAProxy (or the first peer) serves on its core: what the
+        shares of the open loop are shares of."""
+        if self.measured_capacity is None:
+            peer = self.running.get("haproxy") or next(iter(self.running.values()))
             figures = scenarios.Small(self).measure(peer)
-            self.capacities[peer.name] = 1e6 / figures["cpu"]
-            say(f"capacity of {peer.name}: {self.capacities[peer.name]:,.0f} requests/s")
-        return self.capacities[peer.name]
+            self.measured_capacity = 1e6 / figures["cpu"]
+            say(f"capacity of {peer.name}: {self.measured_capacity:,.0f} requests/s")
+        return self.measured_capacity
 
 
 def token():

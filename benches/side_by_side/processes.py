@@ -47,9 +47,11 @@ def may_run_real_time():
 
 def give_ordinary_priority(pid):
     """Takes real-time priority from a process, whose threads of low priority would take equal turns
-    with the others in it."""
-    command = ["chrt", "--all-tasks", "--other", "--pid", "0", str(pid)]
-    subprocess.run(command, check=True)
+    with the others in it. Those that gave it up themselves keep what they chose."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        thread = int(task.name)
+        if os.sched_getscheduler(thread) == os.SCHED_RR:
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 def start(command, log, environment=None, **streams):

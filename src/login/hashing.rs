@@ -1,7 +1,12 @@
 //! Verifying passwords on threads of their own.
 //!
-//! Verification is the one costly step that a stranger can ask for, so it has its own few threads
-//! of low priority, a bounded queue, and the same work for a user that exists and one that does not.
+//! Verification is the one costly step that a stranger can ask for, so it has its own few threads,
+//! a bounded queue, and the same work for a user that exists and one that does not.
+//!
+//! The threads have only the time that nobody else needs, so that forwarding does not notice a flood
+//! of logins. On a machine that is busy without a pause that is next to none: there one thread more,
+//! the stand-in, of low priority and so with a small share of its own, does what waits for too long,
+//! be it in the queue or in one of the threads.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +15,9 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use argon2::Block;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -33,31 +40,49 @@ pub struct HashingPool {
 pub struct Saturated;
 
 impl HashingPool {
-    /// Starts the threads. `queue` bounds the jobs that wait, not those being worked at.
+    /// Starts the threads, and the one that stands in for them. `queue` bounds the jobs that wait,
+    /// not those being worked at.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
     pub fn start(threads: NonZeroUsize, queue: NonZeroUsize) -> io::Result<Self> {
         let queue = Arc::new(Queue {
-            state: Mutex::new(QueueState {
-                jobs: VecDeque::new(),
-                closed: false,
-            }),
+            state: Mutex::new(QueueState::new(Instant::now())),
             filled: Condvar::new(),
             bound: queue.get(),
+            patience: PATIENCE,
         });
         let mut pool = Self {
             queue,
-            threads: Vec::with_capacity(threads.get()),
+            threads: Vec::with_capacity(threads.get() + 1),
         };
         for index in 0..threads.get() {
-            let queue = Arc::clone(&pool.queue);
-            let thread = thread::Builder::new()
-                .name(format!("syncgate-hash-{index}"))
-                .spawn(move || work(&queue))?;
-            pool.threads.push(thread);
+            pool.start_thread(format!("syncgate-hash-{index}"), |queue| {
+                process::only_when_idle("password hashing");
+                let mut hasher = Hasher::new();
+                while let Some(job) = queue.begin() {
+                    hasher.work(&job);
+                    queue.end(&job);
+                }
+            })?;
         }
+        pool.start_thread("syncgate-hash-in".to_owned(), |queue| {
+            process::lower_priority("password hashing");
+            let mut hasher = Hasher::new();
+            while let Some(job) = queue.take_over() {
+                hasher.work(&job);
+            }
+        })?;
         Ok(pool)
+    }
+
+    fn start_thread(&mut self, name: String, run: fn(&Queue)) -> io::Result<()> {
+        let queue = Arc::clone(&self.queue);
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || run(&queue))?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// Verifies a password; `None` stands for a user that does not exist or may not sign in, costs
@@ -72,12 +97,8 @@ impl HashingPool {
         password: Password,
         hash: Option<Arc<PasswordHash>>,
     ) -> Result<bool, Saturated> {
-        let (answer, verdict) = oneshot::channel();
-        self.queue.push(Job {
-            password,
-            hash,
-            answer,
-        })?;
+        let (job, verdict) = Job::new(password, hash);
+        self.queue.push(job)?;
         verdict.await.map_err(|_| Saturated)
     }
 }
@@ -95,7 +116,46 @@ impl Drop for HashingPool {
 struct Job {
     password: Password,
     hash: Option<Arc<PasswordHash>>,
-    answer: oneshot::Sender<bool>,
+    /// Until it is answered, which two threads may be about to do.
+    answer: Mutex<Option<oneshot::Sender<bool>>>,
+}
+
+impl Job {
+    fn new(
+        password: Password,
+        hash: Option<Arc<PasswordHash>>,
+    ) -> (Arc<Self>, oneshot::Receiver<bool>) {
+        let (answer, verdict) = oneshot::channel();
+        let answer = Mutex::new(Some(answer));
+        let job = Self {
+            password,
+            hash,
+            answer,
+        };
+        (Arc::new(job), verdict)
+    }
+
+    /// How many times the work of a usual hash it is, at least 1.
+    fn cost(&self) -> u32 {
+        self.hash.as_ref().map_or(1, |hash| hash.relative_cost())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<oneshot::Sender<bool>>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its caller still waits.
+    fn is_wanted(&self) -> bool {
+        let answer = self.lock();
+        answer.as_ref().is_some_and(|answer| !answer.is_closed())
+    }
+
+    fn answer(&self, matches: bool) {
+        if let Some(answer) = self.lock().take() {
+            // A caller that is gone needs no answer.
+            let _ = answer.send(matches);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,54 +163,139 @@ struct Queue {
     state: Mutex<QueueState>,
     filled: Condvar,
     bound: usize,
+    /// How long a job may be neglected before the stand-in takes it over.
+    patience: Duration,
 }
 
 struct QueueState {
-    jobs: VecDeque<Job>,
+    waiting: VecDeque<Arc<Job>>,
+    /// What the threads are at, and when it is neglected; without what was taken over.
+    begun: Vec<(Instant, Arc<Job>)>,
     closed: bool,
+    /// When one of the threads last began a job, or the first of those that wait came.
+    moved: Instant,
+}
+
+impl QueueState {
+    fn new(now: Instant) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            begun: Vec::new(),
+            closed: false,
+            moved: now,
+        }
+    }
+
+    /// When a job is neglected: one that a thread has begun and does not get on with, or the first of
+    /// those that wait while no thread begins any. `None` without a job.
+    fn neglected_at(&self, patience: Duration) -> Option<Instant> {
+        let begun = self.begun.iter().map(|(due, _)| *due);
+        let waits = (!self.waiting.is_empty()).then(|| self.moved + patience);
+        begun.chain(waits).min()
+    }
+
+    /// The job that is neglected first.
+    fn neglected(&mut self, patience: Duration) -> Option<Arc<Job>> {
+        let first = self.neglected_at(patience);
+        let begun = |(due, _): &(Instant, Arc<Job>)| Some(*due) == first;
+        match self.begun.iter().position(begun) {
+            Some(at) => Some(self.begun.swap_remove(at).1),
+            None => self.waiting.pop_front(),
+        }
+    }
 }
 
 impl fmt::Debug for QueueState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueState")
-            .field("jobs", &self.jobs.len())
+            .field("waiting", &self.waiting.len())
+            .field("begun", &self.begun.len())
             .field("closed", &self.closed)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 impl Queue {
-    fn push(&self, job: Job) -> Result<(), Saturated> {
+    fn push(&self, job: Arc<Job>) -> Result<(), Saturated> {
         let mut state = self.lock();
-        if state.jobs.len() >= self.bound {
+        if state.waiting.len() >= self.bound {
             // Callers that gave up must not keep others out.
-            state.jobs.retain(|job| !job.answer.is_closed());
+            state.waiting.retain(|job| job.is_wanted());
         }
-        if state.closed || state.jobs.len() >= self.bound {
+        if state.closed || state.waiting.len() >= self.bound {
             return Err(Saturated);
         }
-        state.jobs.push_back(job);
+        if state.waiting.is_empty() {
+            state.moved = Instant::now();
+        }
+        state.waiting.push_back(job);
         drop(state);
-        self.filled.notify_one();
+        // All, since the stand-in waits for the same and may be the one that is woken.
+        self.filled.notify_all();
         Ok(())
     }
 
-    /// Waits for a job whose caller still waits; `None` once the pool is closed.
-    fn pop(&self) -> Option<Job> {
+    /// Waits for a job whose caller still waits, to be ended with [`Self::end`]; `None` once the pool
+    /// is closed.
+    fn begin(&self) -> Option<Arc<Job>> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            match state.jobs.pop_front() {
-                Some(job) if job.answer.is_closed() => {}
-                Some(job) => return Some(job),
-                None => {
-                    state = self
-                        .filled
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
+            match state.waiting.pop_front() {
+                Some(job) if job.is_wanted() => {
+                    state.moved = Instant::now();
+                    let due = state.moved + self.patience * job.cost();
+                    state.begun.push((due, Arc::clone(&job)));
+                    drop(state);
+                    // The stand-in has an eye on it from now on.
+                    self.filled.notify_all();
+                    return Some(job);
                 }
+                Some(_) => {}
+                None => state = self.wait(state, None),
+            }
+        }
+    }
+
+    fn end(&self, job: &Arc<Job>) {
+        let mut state = self.lock();
+        state.begun.retain(|(_, begun)| !Arc::ptr_eq(begun, job));
+    }
+
+    /// Waits for a job that is neglected and whose caller still waits; `None` once the pool is closed.
+    fn take_over(&self) -> Option<Arc<Job>> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let due = state.neglected_at(self.patience);
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => match state.neglected(self.patience) {
+                    Some(job) if job.is_wanted() => return Some(job),
+                    Some(_) | None => state,
+                },
+                left => self.wait(state, left),
+            };
+        }
+    }
+
+    fn wait<'q>(
+        &self,
+        state: MutexGuard<'q, QueueState>,
+        at_most: Option<Duration>,
+    ) -> MutexGuard<'q, QueueState> {
+        match at_most {
+            Some(left) => {
+                let waited = self.filled.wait_timeout(state, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.filled.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
             }
         }
     }
@@ -158,7 +303,7 @@ impl Queue {
     fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.jobs.clear();
+        state.waiting.clear();
         drop(state);
         self.filled.notify_all();
     }
@@ -169,20 +314,24 @@ impl Queue {
     }
 }
 
-/// One thread: keeps its memory from job to job, since fresh pages cost a third of the time.
-fn work(queue: &Queue) {
-    process::lower_priority("password hashing");
-    let decoy = PasswordHash::decoy();
-    let mut memory = Vec::new();
-    while let Some(Job {
-        password,
-        hash,
-        answer,
-    }) = queue.pop()
-    {
-        let known = hash.is_some();
-        let hash = hash.as_deref().unwrap_or(&decoy);
-        let verified = catch_unwind(AssertUnwindSafe(|| hash.verify(&password, &mut memory)));
+/// What one thread keeps from job to job: its memory, since fresh pages cost a third of the time.
+struct Hasher {
+    decoy: PasswordHash,
+    memory: Vec<Block>,
+}
+
+impl Hasher {
+    fn new() -> Self {
+        Self {
+            decoy: PasswordHash::decoy(),
+            memory: Vec::new(),
+        }
+    }
+
+    fn work(&mut self, job: &Job) {
+        let Self { decoy, memory } = self;
+        let hash = job.hash.as_deref().unwrap_or(decoy);
+        let verified = catch_unwind(AssertUnwindSafe(|| hash.verify(&job.password, memory)));
         let matches = match verified {
             Ok(Ok(matches)) => matches,
             Ok(Err(error)) => {
@@ -194,10 +343,12 @@ fn work(queue: &Queue) {
                 false
             }
         };
-        // A caller that is gone needs no answer.
-        let _ = answer.send(matches && known);
+        job.answer(matches && job.hash.is_some());
     }
 }
+
+/// Many times what a hash takes by itself: the machine has no time left then, or next to none.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -220,25 +371,16 @@ mod tests {
     }
 
     fn waiting(queue: &Queue) -> Result<oneshot::Receiver<bool>, Saturated> {
-        let (answer, verdict) = oneshot::channel();
-        queue
-            .push(Job {
-                password: password("p"),
-                hash: None,
-                answer,
-            })
-            .map(|()| verdict)
+        let (job, verdict) = Job::new(password("p"), None);
+        queue.push(job).map(|()| verdict)
     }
 
     fn idle_queue(bound: usize) -> Queue {
-        let state = QueueState {
-            jobs: VecDeque::new(),
-            closed: false,
-        };
         Queue {
-            state: Mutex::new(state),
+            state: Mutex::new(QueueState::new(Instant::now())),
             filled: Condvar::new(),
             bound,
+            patience: Duration::ZERO,
         }
     }
 
@@ -308,10 +450,64 @@ mod tests {
         let kept = waiting(&queue).expect("room");
         let late = waiting(&queue).expect("the room of the one who left");
         drop(kept);
-        let job = queue.pop().expect("the job still waited for");
-        job.answer.send(true).expect("a caller");
+        let job = queue.begin().expect("the job still waited for");
+        job.answer(true);
         assert_eq!(late.blocking_recv(), Ok(true));
-        assert!(queue.lock().jobs.is_empty());
+        assert!(queue.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn jobs_are_neglected_when_the_threads_do_not_get_on() {
+        let queue = idle_queue(3);
+        let neglected_at = || queue.lock().neglected_at(PATIENCE);
+        assert_eq!(neglected_at(), None, "there is none");
+
+        let _first = waiting(&queue).expect("room");
+        let came = queue.lock().moved;
+        let _second = waiting(&queue).expect("room");
+        assert_eq!(queue.lock().moved, came, "the first still waits");
+        assert_eq!(neglected_at(), Some(came + PATIENCE));
+
+        let first = queue.begin().expect("a job");
+        let begun = queue.lock().moved;
+        assert!(begun >= came);
+        // The queue of this test has no patience with what has begun.
+        assert_eq!(neglected_at(), Some(begun));
+        queue.end(&first);
+        assert_eq!(neglected_at(), Some(begun + PATIENCE), "the second one");
+        let second = queue.begin().expect("a job");
+        queue.end(&second);
+        assert_eq!(neglected_at(), None);
+    }
+
+    #[test]
+    fn a_dear_hash_is_given_more_time() {
+        let (job, _verdict) = Job::new(password("p"), stored(REFERENCE));
+        assert_eq!(job.cost(), 4);
+        let (job, _verdict) = Job::new(password("p"), None);
+        assert_eq!(job.cost(), 1);
+    }
+
+    #[test]
+    fn the_stand_in_takes_over_what_a_thread_holds_and_what_waits() {
+        let queue = idle_queue(4);
+        let held = waiting(&queue).expect("room");
+        let stuck = queue.begin().expect("a job");
+        let gone = waiting(&queue).expect("room");
+        let waits = waiting(&queue).expect("room");
+        drop(gone);
+
+        let job = queue.take_over().expect("a job");
+        assert!(Arc::ptr_eq(&job, &stuck), "the one that came first");
+        job.answer(true);
+        assert_eq!(held.blocking_recv(), Ok(true));
+        stuck.answer(false);
+        queue.end(&stuck);
+
+        queue.take_over().expect("a job").answer(true);
+        assert_eq!(waits.blocking_recv(), Ok(true));
+        queue.close();
+        assert!(queue.take_over().is_none());
     }
 
     #[test]
@@ -319,7 +515,7 @@ mod tests {
         let queue = idle_queue(2);
         let verdict = waiting(&queue).expect("room");
         queue.close();
-        assert!(queue.pop().is_none());
+        assert!(queue.begin().is_none());
         assert_eq!(waiting(&queue).map(drop), Err(Saturated));
         assert!(verdict.blocking_recv().is_err());
     }

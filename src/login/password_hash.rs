@@ -62,6 +62,13 @@ impl PasswordHash {
             == (standard.m_cost(), standard.t_cost(), standard.p_cost())
     }
 
+    /// How many times the work of a standard hash it takes to verify, rounded up: memory times passes.
+    pub(super) fn relative_cost(&self) -> u32 {
+        let work = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
+        let times = work(&self.params).div_ceil(work(&standard_params()));
+        u32::try_from(times).unwrap_or(u32::MAX)
+    }
+
     /// Verifies in the memory given, which grows to what this hash needs and is left as it is:
     /// its next use overwrites it, and nothing in it leads back to the password more easily than
     /// the stored hash does.

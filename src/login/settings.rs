@@ -11,7 +11,7 @@ use crate::config::units::{duration, positive_duration};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoginSection {
-    /// Threads that hash passwords; 0 means half the cores, at least one.
+    /// Threads that hash passwords in idle time; 0 means half the cores, at least one.
     pub hash_threads: usize,
     /// Logins that may wait for such a thread; beyond it, clients are asked to come back.
     pub hash_queue: NonZeroUsize,

@@ -33,6 +33,26 @@ pub(crate) fn lower_priority(what: &str) {
     }
 }
 
+/// Lets the present thread work only while no other has anything to do (`SCHED_IDLE`, sched(7)):
+/// whoever wakes up takes its place at once, where a thread that is merely nice goes on to the end of
+/// its slice of some milliseconds. While the machine is busy it hardly gets on. Where the system
+/// refuses, the thread has low priority.
+pub(crate) fn only_when_idle(what: &str) {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{
+            NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+            set_thread_priority_and_policy, thread_native_id,
+        };
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let this = thread_native_id();
+        if let Err(error) = set_thread_priority_and_policy(this, ThreadPriority::Min, idle) {
+            tracing::warn!(?error, "{what} is not put off for other work");
+            lower_priority(what);
+        }
+    }
+}
+
 /// Of threads that have time.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
