@@ -212,8 +212,8 @@ class Idle(Scenario):
     key = "kilobytes"
     columns = [("kB per connection", "kilobytes"), ("base MB", "base")]
     ratios = [("syncgate ÷ it", "kilobytes")]
-    # Each has a fresh process, and they hardly differ.
-    rounds = 2
+    # Each has a fresh process, and takes its time.
+    rounds = 1
 
     def measure(self, peer):
         """On a fresh process: memory once grown is rarely given back."""
