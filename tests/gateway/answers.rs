@@ -262,7 +262,7 @@ async fn deadlines(gallery: &mut Gallery) {
         &harness.signed_in().await.send(sync()).await,
     );
 
-    let harness = Harness::start(|files| files.set("limits.request", "150ms"));
+    let harness = Harness::start(|files| files.set("limits.request", "2s"));
     harness.upstream.next(Script::Stall(Stage::BeforeResponse));
     gallery.show(
         "RequestTooLong",
