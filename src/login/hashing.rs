@@ -14,7 +14,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use argon2::Block;
@@ -27,11 +27,11 @@ use crate::process;
 
 /// Threads that verify passwords, and the bounded queue in front of them.
 ///
-/// Dropping the pool ends the threads after the job each is at; jobs still queued are dropped.
+/// Dropping the pool ends the threads after the job each is at, without waiting for them, which on a
+/// busy machine could take long; jobs still queued are dropped.
 #[derive(Debug)]
 pub struct HashingPool {
     queue: Arc<Queue>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 /// No room in the queue of the hashing threads, or they are stopping: answer 503 and do not wait.
@@ -52,10 +52,7 @@ impl HashingPool {
             bound: queue.get(),
             patience: PATIENCE,
         });
-        let mut pool = Self {
-            queue,
-            threads: Vec::with_capacity(threads.get() + 1),
-        };
+        let pool = Self { queue };
         for index in 0..threads.get() {
             pool.start_thread(format!("syncgate-hash-{index}"), |queue| {
                 process::only_when_idle("password hashing");
@@ -76,13 +73,10 @@ impl HashingPool {
         Ok(pool)
     }
 
-    fn start_thread(&mut self, name: String, run: fn(&Queue)) -> io::Result<()> {
+    fn start_thread(&self, name: String, run: fn(&Queue)) -> io::Result<()> {
         let queue = Arc::clone(&self.queue);
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || run(&queue))?;
-        self.threads.push(thread);
-        Ok(())
+        let thread = thread::Builder::new().name(name);
+        thread.spawn(move || run(&queue)).map(drop)
     }
 
     /// Verifies a password; `None` stands for a user that does not exist or may not sign in, costs
@@ -106,10 +100,6 @@ impl HashingPool {
 impl Drop for HashingPool {
     fn drop(&mut self) {
         self.queue.close();
-        for thread in self.threads.drain(..) {
-            // The loop of a thread catches panics, so there is nothing to learn from the result.
-            let _ = thread.join();
-        }
     }
 }
 
