@@ -36,7 +36,7 @@ use crate::route::{AuthorizationHeader, Destination, Route};
 use crate::store::Found;
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Identity;
-use crate::upstream::{Answered, BackendCredential, Upstream};
+use crate::upstream::{self, Answered, BackendCredential, Upstream};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -114,7 +114,7 @@ impl Gateway {
         let version = parts.version;
         let waits = request::expects_continue(&parts.headers);
         let origin = client.origin(&parts.headers, &self.shared.trusted_proxies);
-        let body = RequestBody::new(incoming, &self.shared.limits, started);
+        let body = RequestBody::new(incoming, version, &self.shared.limits, started);
         let transfer = Rc::clone(body.transfer());
         let mut call = Call {
             now,
@@ -223,6 +223,7 @@ impl Gateway {
         let name = user.account().name();
         call.recording.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
+        let must_end = upstream::must_end_before(&parts.method, call.body());
         let verdict = permit::authorize(&user, call.address(), call.now, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
         call.body().limit_to(route.max_body())?;
@@ -242,6 +243,9 @@ impl Gateway {
                 }
             }
         };
+        if must_end {
+            Box::pin(call.body().read_out()).await?;
+        }
         call.recording.record.would_refuse = permit.reported().map(Refusal::code);
         let request_id = call.recording.record.id.to_header();
         let signed = self.sign(user.account(), route, form.as_deref(), &request_id)?;
@@ -319,7 +323,7 @@ impl Gateway {
             && !waits
             && let Some(body) = call.body.take()
         {
-            body.discard(self.shared.limits.refused_body.as_u64()).await;
+            body.discard().await;
         }
         let client = Rc::clone(call.client);
         let response = own(response, call.recording);

@@ -26,6 +26,7 @@ pub mod token;
 pub mod traffic;
 
 pub mod access;
+pub mod body;
 pub mod identity;
 pub mod upstream;
 pub mod wake;

@@ -21,6 +21,7 @@ use crate::session::{Absent, End};
 use crate::token::MalformedToken;
 use crate::traffic::Exceeded;
 use crate::upstream::UpstreamBreak;
+use crate::upstream::body::BodyFault;
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -30,7 +31,7 @@ pub enum Refusal {
     MalformedRequest(&'static str),
     /// The body broke off or its framing was wrong.
     #[error("the client's body is malformed or was cut off")]
-    MalformedBody(#[source] hyper::Error),
+    MalformedBody(#[source] BodyFault),
     /// The body of a login is not what it must be.
     #[error("malformed credentials")]
     MalformedCredentials(#[source] CredentialsError),

@@ -24,6 +24,12 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
     if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
         return Err(Refusal::HeadersTooLarge);
     }
+    if told.untrimmed {
+        // RFC 9113 section 8.2.1.
+        return Err(Refusal::MalformedRequest(
+            "a field value begins or ends with a blank",
+        ));
+    }
     check_target(parts)?;
     check_host(parts, &told.host)?;
     check_framing(parts, &told)?;
@@ -103,6 +109,8 @@ struct Told<'a> {
     length: Option<&'a HeaderValue>,
     /// Whether anything but 100-continue is expected.
     expects_more: bool,
+    /// Whether a value begins or ends with a blank, which HTTP/1 takes away.
+    untrimmed: bool,
 }
 
 /// A header that must not occur twice.
@@ -117,6 +125,9 @@ impl<'a> Told<'a> {
         let mut told = Self::default();
         for (name, value) in headers {
             told.size += name.as_str().len() + value.len() + 32;
+            let (first, last) = (value.as_bytes().first(), value.as_bytes().last());
+            told.untrimmed |=
+                matches!(first, Some(b' ' | b'\t')) || matches!(last, Some(b' ' | b'\t'));
             if *name == HOST {
                 told.host.take(value);
             } else if *name == TRANSFER_ENCODING {

@@ -11,12 +11,12 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
+use crate::body::Transfer;
 use crate::client::ClientConnection;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
 use crate::traffic::InFlight;
 use crate::upstream::RelayedBody;
-use crate::upstream::body::Transfer;
 
 /// The body of an answer, and its record.
 #[derive(Debug)]

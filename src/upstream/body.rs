@@ -1,111 +1,77 @@
 //! A client's request body on its way: counted, bounded, held to a minimum rate, trailers dropped.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::form_watch::FormWatch;
 use crate::access::form::FormLimits;
 use crate::access::rights::Mode;
+use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
 use crate::refusal::Refusal;
 use crate::traffic::BodyInFlight;
 use crate::wake;
 
-/// What is known of a request body while it moves; shared by the body, which may outlive the answer,
-/// and the request it belongs to.
-#[derive(Debug)]
-pub struct Transfer {
-    received: Cell<u64>,
-    ended: Cell<bool>,
-    /// Whether the next piece is the client's to send: the upstream has taken all before it.
-    awaited: Cell<bool>,
-    last: Cell<Instant>,
-    fault: RefCell<Option<Refusal>>,
-    would_refuse: Cell<Option<&'static str>>,
-}
-
-impl Transfer {
-    fn new(now: Instant) -> Self {
-        Self {
-            received: Cell::new(0),
-            ended: Cell::new(false),
-            awaited: Cell::new(false),
-            last: Cell::new(now),
-            fault: RefCell::new(None),
-            would_refuse: Cell::new(None),
-        }
-    }
-
-    /// Bytes of the body that arrived.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received.get()
-    }
-
-    /// Whether the whole body arrived.
-    #[must_use]
-    pub fn is_ended(&self) -> bool {
-        self.ended.get()
-    }
-
-    /// From when on the upstream has had nothing to wait for: now, while the client has yet to
-    /// send what comes next, else when the body last moved.
-    #[must_use]
-    pub fn upstreams_turn_since(&self) -> Instant {
-        if self.awaited.get() {
-            Instant::now()
-        } else {
-            self.last.get()
-        }
-    }
-
-    /// What the body would have been given up for, were the user's rights enforced.
-    #[must_use]
-    pub fn would_refuse(&self) -> Option<&'static str> {
-        self.would_refuse.get()
-    }
-
-    /// Why the body was given up, if it was; told once.
-    #[must_use]
-    pub fn take_fault(&self) -> Option<Refusal> {
-        self.fault.borrow_mut().take()
-    }
-}
-
 /// The request body as the gateway lets it through.
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
+    end: EndMark,
     transfer: Rc<Transfer>,
     limit: u64,
-    allowance: Allowance,
+    rate: MinRate,
+    /// When the whole request is given up, if ever.
+    deadline: Option<Instant>,
+    /// While the client is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
+    /// How much of a body that nobody wants is read.
+    discarded: u64,
     /// Once it is known whose it is.
     counted: Option<BodyInFlight>,
     /// Only where a right depends on the body.
     form: Option<Box<FormWatch>>,
 }
 
+/// How a body that ends is told from one that merely stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndMark {
+    /// HTTP/1: hyper reports whatever breaks off as an error.
+    Framing,
+    /// HTTP/2: the stream must have carried END_STREAM. hyper takes RST_STREAM with NO_ERROR for an
+    /// end, which a server may send (RFC 9113 section 8.1), and nobody else.
+    EndStream,
+}
+
 impl RequestBody {
-    /// The body of a request that arrived `now`, with no bound on its length yet.
+    /// The body of a request of this version that arrived `now`, with no bound on its length yet.
     #[must_use]
-    pub fn new(incoming: Incoming, limits: &Limits, now: Instant) -> Self {
-        let transfer = Transfer::new(now);
-        transfer.ended.set(incoming.is_end_stream());
+    pub fn new(incoming: Incoming, version: Version, limits: &Limits, now: Instant) -> Self {
+        let state = match incoming.is_end_stream() {
+            true => BodyState::Ended,
+            false => BodyState::Arriving,
+        };
         Self {
             incoming,
-            transfer: Rc::new(transfer),
+            end: match version < Version::HTTP_2 {
+                true => EndMark::Framing,
+                false => EndMark::EndStream,
+            },
+            transfer: Rc::new(Transfer::new(state, now)),
             limit: u64::MAX,
-            allowance: Allowance::new(limits),
+            rate: MinRate::new(limits.body_min_rate.as_u64(), limits.body_grace),
+            deadline: (!limits.request.is_zero()).then(|| now + limits.request),
+            waiting: None,
+            discarded: limits.refused_body.as_u64(),
             counted: None,
             form: None,
         }
@@ -157,12 +123,37 @@ impl RequestBody {
     }
 
     /// Reads and forgets a body that nobody wants, so that the connection can carry the next
-    /// request. Stops early when it is longer than `limit` bytes, broken or too slow; the transfer
-    /// tells whether it ended.
-    pub async fn discard(mut self, limit: u64) {
-        if self.limit_to(limit).is_ok() {
+    /// request. Stops early when it is longer than `limits.refused_body`, broken or too slow; the
+    /// transfer tells whether it ended.
+    pub async fn discard(mut self) {
+        if self.limit_to(self.discarded).is_ok() {
             while let Ok(Some(_)) = self.next_chunk().await {}
         }
+    }
+
+    /// Reads a body to its end of which the upstream is told nothing: a request without a body is
+    /// whole as soon as its head is sent, so the client must have ended it before.
+    ///
+    /// # Errors
+    /// When the body breaks off, is too slow, longer than `limits.refused_body`, or there although
+    /// its announced length is zero.
+    pub async fn read_out(&mut self) -> Result<(), Refusal> {
+        let limit = match self.size_hint().exact() {
+            Some(0) => 0,
+            Some(_) | None => self.discarded,
+        };
+        let mut length = 0;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
+            let data = frame.map_err(|BodyGivenUp| self.fault())?.into_data();
+            length += data.map_or(0, |data| data.len() as u64);
+            if length > 0 && limit == 0 {
+                return Err(Refusal::MalformedBody(BodyFault::Length));
+            }
+            if length > limit {
+                return Err(Refusal::BodyTooLarge { limit });
+            }
+        }
+        Ok(())
     }
 
     /// Reads as far as the root object's `form` and holds back what was read. From then on the
@@ -203,10 +194,13 @@ impl RequestBody {
         match poll_fn(|cx| self.poll_data(cx)).await {
             None => Ok(None),
             Some(Ok(data)) => Ok(Some(data)),
-            Some(Err(BodyGivenUp)) => {
-                Err(self.transfer.take_fault().unwrap_or(Refusal::BodyTooSlow))
-            }
+            Some(Err(BodyGivenUp)) => Err(self.fault()),
         }
+    }
+
+    /// What the body was given up for.
+    fn fault(&self) -> Refusal {
+        self.transfer.take_fault().unwrap_or(Refusal::BodyTooSlow)
     }
 
     /// The next bytes from the client, within all bounds.
@@ -215,30 +209,37 @@ impl RequestBody {
             let frame = match wake::poll_frame(&mut self.incoming, cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    self.transfer.awaited.set(true);
-                    ready!(self.allowance.poll_exhausted(cx));
-                    return self.give_up(Refusal::BodyTooSlow);
+                    self.transfer.awaits_client();
+                    let fault = ready!(self.poll_too_late(cx));
+                    return self.give_up(fault);
                 }
             };
-            self.transfer.awaited.set(false);
+            let now = Instant::now();
             let Some(frame) = frame else {
-                self.transfer.ended.set(true);
-                self.transfer.last.set(Instant::now());
+                self.transfer.arrived(0, now);
+                if self.end == EndMark::EndStream && !self.incoming.is_end_stream() {
+                    return self.give_up(Refusal::MalformedBody(BodyFault::Abandoned));
+                }
+                self.transfer.end();
                 return Poll::Ready(None);
             };
             let frame = match frame {
                 Ok(frame) => frame,
-                Err(error) => return self.give_up(Refusal::MalformedBody(error)),
+                Err(error) => {
+                    return self.give_up(Refusal::MalformedBody(BodyFault::Broken(error)));
+                }
             };
             // Trailers are dropped: a backend may merge them into the headers that were checked.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            let received = self.transfer.received.get() + data.len() as u64;
-            self.transfer.received.set(received);
-            let now = Instant::now();
-            self.transfer.last.set(now);
-            self.allowance.earn(data.len() as u64, now);
+            let received = self.transfer.arrived(data.len() as u64, now);
+            if self.waiting.take().is_some() {
+                self.rate.progress(data.len() as u64, now);
+            }
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                return self.give_up(Refusal::RequestTooLong);
+            }
             if received > self.limit {
                 let limit = self.limit;
                 return self.give_up(Refusal::BodyTooLarge { limit });
@@ -250,14 +251,27 @@ impl RequestBody {
                 return self.give_up(Refusal::TooMuchAtOnce { limit });
             }
             if self.incoming.is_end_stream() {
-                self.transfer.ended.set(true);
+                self.transfer.end();
             }
             return Poll::Ready(Some(Ok(data)));
         }
     }
 
+    /// Ready when the client has been waited for too long.
+    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let too_slow = self.rate.wait(Instant::now());
+        let until = self.deadline.map_or(too_slow, |end| end.min(too_slow));
+        let sleep = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        sleep.as_mut().poll(cx).map(|()| match until < too_slow {
+            true => Refusal::RequestTooLong,
+            false => Refusal::BodyTooSlow,
+        })
+    }
+
     fn give_up<T>(&self, fault: Refusal) -> Poll<Option<Result<T, BodyGivenUp>>> {
-        *self.transfer.fault.borrow_mut() = Some(fault);
+        self.transfer.give_up(fault);
         Poll::Ready(Some(Err(BodyGivenUp)))
     }
 }
@@ -297,7 +311,7 @@ impl Body for RequestBody {
                 let refusal = Refusal::FormRefused(violation);
                 match watch.mode() {
                     Mode::Enforce => return this.give_up(refusal),
-                    Mode::Report => this.transfer.would_refuse.set(Some(refusal.code())),
+                    Mode::Report => this.transfer.report(refusal.code()),
                 }
                 watch.stop_watching();
             }
@@ -324,6 +338,26 @@ impl Body for RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.transfer.release();
+    }
+}
+
+/// Why a body is malformed.
+#[derive(Debug, Error)]
+pub enum BodyFault {
+    /// Its framing is wrong, or it broke off.
+    #[error(transparent)]
+    Broken(hyper::Error),
+    /// The client stopped sending it without ending it.
+    #[error("the client gave it up")]
+    Abandoned,
+    /// It has another length than was announced, or one that nothing announced.
+    #[error("its length differs from Content-Length")]
+    Length,
+}
+
 /// The body was given up for a reason that its [`Transfer`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyGivenUp;
@@ -335,56 +369,3 @@ impl fmt::Display for BodyGivenUp {
 }
 
 impl std::error::Error for BodyGivenUp {}
-
-/// Time that a client may still take: waiting for it uses the time up, each byte earns some back,
-/// never more than the grace. Only waiting for the client counts, not a busy upstream, and a client
-/// that always has the next bytes ready costs no timer.
-#[derive(Debug)]
-struct Allowance {
-    grace: Duration,
-    bytes_per_second: u64,
-    left: Duration,
-    waiting: Option<Wait>,
-}
-
-#[derive(Debug)]
-struct Wait {
-    since: Instant,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Allowance {
-    fn new(limits: &Limits) -> Self {
-        Self {
-            grace: limits.body_grace,
-            bytes_per_second: limits.body_min_rate.as_u64(),
-            left: limits.body_grace,
-            waiting: None,
-        }
-    }
-
-    fn poll_exhausted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let left = self.left;
-        let wait = self.waiting.get_or_insert_with(|| {
-            let since = Instant::now();
-            Wait {
-                since,
-                sleep: Box::pin(sleep_until(since + left)),
-            }
-        });
-        wait.sleep.as_mut().poll(cx)
-    }
-
-    fn earn(&mut self, bytes: u64, now: Instant) {
-        let Some(wait) = self.waiting.take() else {
-            return;
-        };
-        let earned = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.bytes_per_second);
-        let used = now.saturating_duration_since(wait.since);
-        self.left = self
-            .left
-            .saturating_sub(used)
-            .saturating_add(earned)
-            .min(self.grace);
-    }
-}

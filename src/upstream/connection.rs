@@ -42,9 +42,6 @@ pub enum UpstreamBreak {
     /// It could not be written to.
     #[error("writing failed")]
     Write(#[source] io::Error),
-    /// The body ended before the length that was announced for it.
-    #[error("the request's body and its length differ")]
-    BodyLength,
 }
 
 /// Why there is no head.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
-use super::body::Transfer;
+use super::body::BodyFault;
 use super::connection::{Connection, HeadProgress, NoHead, UpstreamBreak};
 use super::response_head::ResponseHead;
 use super::sending::{SendError, Sending};
+use crate::body::Transfer;
 use crate::refusal::Refusal;
 
 /// What an exchange knows of its request.
@@ -70,8 +71,8 @@ impl Exchange<'_> {
                     return Poll::Ready(Err(Failure::Refused(fault)));
                 }
                 Poll::Ready(Err(SendError::Length)) => {
-                    let broke = Refusal::UpstreamBroke(UpstreamBreak::BodyLength);
-                    return Poll::Ready(Err(Failure::Refused(broke)));
+                    let fault = Refusal::MalformedBody(BodyFault::Length);
+                    return Poll::Ready(Err(Failure::Refused(fault)));
                 }
                 Poll::Ready(Err(SendError::Broken(cause))) if !sending.has_begun() => {
                     return Poll::Ready(Err(Failure::NotSent(cause)));

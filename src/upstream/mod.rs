@@ -25,8 +25,9 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use crate::access::permit::Authorized;
+use crate::body::Transfer;
 use crate::refusal::Refusal;
-use body::{RequestBody, Transfer};
+use body::RequestBody;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
 use headers::Identity;
@@ -188,10 +189,26 @@ fn framing_of(head: &RequestHead, body: &RequestBody) -> BodyFraming {
     }
     match body.size_hint().exact() {
         Some(length) => BodyFraming::Length(length),
-        // Backends do not expect one, least of all in chunks: it is left unread.
-        None if matches!(head.method, Method::GET | Method::HEAD) => BodyFraming::None,
+        None if is_without_body(&head.method) => BodyFraming::None,
         None => BodyFraming::Chunked,
     }
+}
+
+/// Whether a request that the upstream is told to have no body could still bring one. It is whole
+/// there as soon as its head is sent, so its body has to end before: see
+/// [`RequestBody::read_out`].
+#[must_use]
+pub fn must_end_before(method: &Method, body: &RequestBody) -> bool {
+    let bodiless = match body.size_hint().exact() {
+        Some(length) => length == 0,
+        None => is_without_body(method),
+    };
+    bodiless && !body.is_end_stream()
+}
+
+/// Backends do not expect a body with these methods, least of all in chunks.
+fn is_without_body(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Why a request was not answered by the upstream.

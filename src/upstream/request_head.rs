@@ -27,6 +27,16 @@ pub(super) enum BodyFraming {
     Chunked,
 }
 
+impl BodyFraming {
+    /// Whether anything follows the head.
+    pub(super) fn has_body(self) -> bool {
+        match self {
+            Self::None | Self::Length(0) => false,
+            Self::Length(_) | Self::Chunked => true,
+        }
+    }
+}
+
 /// Appends the request line.
 pub(super) fn begin(into: &mut Vec<u8>, method: &Method, target: &PathAndQuery) {
     into.extend_from_slice(method.as_str().as_bytes());

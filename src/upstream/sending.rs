@@ -26,6 +26,9 @@ pub(super) struct Sending {
     trail: &'static [u8],
     /// Until all of it was taken.
     body: Option<RequestBody>,
+    /// The piece that completes the announced length, until the client's end of the body is there:
+    /// with it the upstream has a whole request, whatever the client still sends.
+    completing: Bytes,
     framing: BodyFraming,
     begun: bool,
 }
@@ -35,14 +38,15 @@ pub(super) struct Sending {
 pub(super) enum SendError {
     /// The body was given up; its transfer knows why.
     Body(BodyGivenUp),
-    /// The body has another length than was announced to the upstream.
+    /// The body has another length than its client announced.
     Length,
     /// The upstream takes no more.
     Broken(UpstreamBreak),
 }
 
 impl Sending {
-    /// A request whose head `write_head` writes.
+    /// A request whose head `write_head` writes. Where the framing leaves no room for a body, the
+    /// body has ended.
     pub(super) fn new(
         body: RequestBody,
         framing: BodyFraming,
@@ -56,7 +60,8 @@ impl Sending {
             led: 0,
             piece: Bytes::new(),
             trail: b"",
-            body: Some(body),
+            body: framing.has_body().then_some(body),
+            completing: Bytes::new(),
             framing,
             begun: false,
         }
@@ -112,11 +117,7 @@ impl Sending {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(()));
         };
-        if matches!(self.framing, BodyFraming::None | BodyFraming::Length(0)) {
-            self.body = None;
-            return Poll::Ready(Ok(()));
-        }
-        let (piece, ended) = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        let (mut piece, ended) = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
             Some(Ok(frame)) => (frame.into_data().unwrap_or_default(), body.is_end_stream()),
             Some(Err(given_up)) => return Poll::Ready(Err(SendError::Body(given_up))),
             None => (Bytes::new(), true),
@@ -128,7 +129,13 @@ impl Sending {
                 return Poll::Ready(Err(SendError::Length));
             };
             *left = less;
-            whole = less == 0;
+            if less == 0 && !piece.is_empty() {
+                self.completing = std::mem::take(&mut piece);
+            }
+            whole = less == 0 && ended;
+            if whole {
+                piece = std::mem::take(&mut self.completing);
+            }
         } else {
             if !piece.is_empty() {
                 // Writing to a vector does not fail.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::body::Transfer;
 use super::connection::{Patience, UpstreamBreak};
 use super::sending::{SendError, Sending};
 use super::stream::UpstreamStream;
+use crate::body::Transfer;
 
 /// The task that sends the rest of a request; ended when this is dropped.
 #[derive(Debug)]

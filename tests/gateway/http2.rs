@@ -1,8 +1,8 @@
 //! HTTP/2 written by hand: what an HTTP/1.1 upstream could read as something else must not get
 //! through, whichever way it is refused.
 
-use crate::support::frames::{Frames, Verdict};
-use crate::support::{Client, Harness, usually};
+use crate::support::frames::{Frames, RST_STREAM, Verdict, frame};
+use crate::support::{Client, Harness, Script, usually};
 
 /// The pseudo-header fields of a good request.
 const GOOD: [(&str, &str); 4] = [
@@ -250,4 +250,218 @@ fn a_connection_that_is_drained_is_told_by_goaway() {
             .await
             .unwrap();
     });
+}
+
+#[test]
+fn an_upload_that_its_client_resets_never_arrives_whole_whatever_the_error_code() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        for length in [None, Some("5"), Some("0"), Some("100")] {
+            for data in [&b""[..], b"hello"] {
+                if length == Some("0") && !data.is_empty() {
+                    continue;
+                }
+                for code in 0..=13_u32 {
+                    let what = format!("length {length:?}, {} bytes, code {code}", data.len());
+                    let mut frames = Frames::connect(&client).await;
+                    let length: Vec<_> = length
+                        .map(|it| ("content-length", it))
+                        .into_iter()
+                        .collect();
+                    frames.headers(1, &with(&client, &length), false).await;
+                    if !data.is_empty() {
+                        frames.data(1, data, false).await;
+                    }
+                    frames
+                        .send(&frame(RST_STREAM, 0, 1, &code.to_be_bytes()))
+                        .await;
+                    // Answered after whatever came before it was dealt with.
+                    frames.headers(3, &GOOD, true).await;
+                    assert_eq!(frames.verdict(3).await, Verdict::Answered(401), "{what}");
+                    drop(frames);
+                    never_whole(&harness, &what).await;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_upload_that_its_client_resets_late_never_arrives_whole() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        for length in [None, Some("5"), Some("100")] {
+            for code in [0, 8_u32] {
+                let before = harness.upstream.requests();
+                let mut frames = Frames::connect(&client).await;
+                let fields: Vec<_> = length
+                    .map(|it| ("content-length", it))
+                    .into_iter()
+                    .collect();
+                frames.headers(1, &with(&client, &fields), false).await;
+                frames.data(1, b"hello", false).await;
+                harness.upstream.seen(before + 1).await;
+                frames
+                    .send(&frame(RST_STREAM, 0, 1, &code.to_be_bytes()))
+                    .await;
+                let seen = harness.upstream.ended(before + 1).await;
+                assert_eq!(seen.whole, Some(false), "length {length:?}, code {code}");
+            }
+        }
+    });
+}
+
+#[test]
+fn data_beyond_or_short_of_content_length_never_makes_a_whole_request() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let cases: [(&str, &[&[u8]], bool); 7] = [
+            ("0", &[b"hello"], true),
+            ("0", &[b"hello"], false),
+            ("0", &[b"", b"hello"], true),
+            ("5", &[b"hello", b"x"], true),
+            ("5", &[b"hello", b"", b"x"], true),
+            ("5", &[b"hell"], true),
+            ("5", &[b""], true),
+        ];
+        for method in ["POST", "GET"] {
+            for (length, pieces, ends) in cases {
+                let what = format!("{method} of {length} with {pieces:?}");
+                let mut frames = Frames::connect(&client).await;
+                let mut fields = with(&client, &[("content-length", length)]);
+                fields[0].1 = method;
+                fields[3].1 = "/api/GetData";
+                frames.headers(1, &fields, false).await;
+                for (number, piece) in pieces.iter().enumerate() {
+                    frames
+                        .data(1, piece, ends && number + 1 == pieces.len())
+                        .await;
+                }
+                match frames.verdict(1).await {
+                    Verdict::Answered(status) => {
+                        assert!((400..500).contains(&status), "{what}: {status}")
+                    }
+                    Verdict::Reset(code) | Verdict::GoAway(code) => assert_ne!(code, 0, "{what}"),
+                    Verdict::Closed => {}
+                }
+                drop(frames);
+                never_whole(&harness, &what).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn the_last_byte_of_an_announced_length_is_held_until_the_client_ends_its_body() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        for more in [&b"x"[..], b""] {
+            let mut frames = Frames::connect(&client).await;
+            let before = harness.upstream.requests();
+            let length = with(&client, &[("content-length", "5")]);
+            frames.headers(1, &length, false).await;
+            frames.data(1, b"hello", false).await;
+            harness.upstream.seen(before + 1).await;
+            // Answered after what came before it was dealt with.
+            frames.headers(3, &GOOD, true).await;
+            assert_eq!(frames.verdict(3).await, Verdict::Answered(401));
+            frames.data(1, more, true).await;
+            let seen = harness.upstream.ended(before + 1).await;
+            assert_eq!(
+                seen.whole,
+                Some(more.is_empty()),
+                "{more:?} after the length"
+            );
+        }
+        assert_eq!(frames.verdict(5).await, Verdict::Answered(200));
+    });
+}
+
+#[test]
+fn a_request_without_a_body_is_sent_only_when_its_client_has_ended_it() {
+    let harness = Harness::start(|files| {
+        files.routes(&["path = \"/api/GetData\"\nmethods = [\"GET\"]"]);
+    });
+    crate::support::run(async {
+        let client = harness.signed_in().await;
+        let mut fields = with(&client, &[]);
+        fields[0].1 = "GET";
+        fields[3].1 = "/api/GetData";
+        for code in [0_u32, 8] {
+            for data in [&b""[..], b"hello"] {
+                let mut frames = Frames::connect(&client).await;
+                frames.headers(1, &fields, false).await;
+                frames.data(1, data, false).await;
+                frames.headers(3, &GOOD, true).await;
+                frames.verdict(3).await;
+                frames
+                    .send(&frame(RST_STREAM, 0, 1, &code.to_be_bytes()))
+                    .await;
+                frames.headers(5, &GOOD, true).await;
+                frames.verdict(5).await;
+                assert_eq!(harness.upstream.requests(), 0, "{data:?}, code {code}");
+            }
+        }
+        let mut frames = Frames::connect(&client).await;
+        frames.headers(1, &fields, false).await;
+        frames.data(1, b"hello", true).await;
+        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_eq!(harness.upstream.whole(1).await.length, 0);
+    });
+}
+
+#[test]
+fn an_upload_reset_after_an_early_answer_never_arrives_whole() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let early = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+        for (number, code) in [(1, 0_u32), (2, 8)] {
+            harness.upstream.next(Script::Early(early.clone()));
+            let mut frames = Frames::connect(&client).await;
+            frames.headers(1, &with(&client, &[]), false).await;
+            frames.data(1, b"hello", false).await;
+            assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+            frames
+                .send(&frame(RST_STREAM, 0, 1, &code.to_be_bytes()))
+                .await;
+            let seen = harness.upstream.ended(number).await;
+            assert_eq!(seen.whole, Some(false), "code {code}");
+        }
+    });
+}
+
+#[test]
+fn a_content_length_of_zero_that_ends_with_an_empty_frame_is_forwarded() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let mut frames = Frames::connect(&client).await;
+        frames
+            .headers(1, &with(&client, &[("content-length", "0")]), false)
+            .await;
+        frames.data(1, b"", true).await;
+        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        let seen = harness.upstream.whole(1).await;
+        assert_eq!(seen.head.field("content-length"), Some("0"));
+    });
+}
+
+#[test]
+fn field_values_with_a_blank_at_either_end_are_malformed() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        for value in [" x", "x ", "\tx", "x\t", " "] {
+            let fields = with(&client, &[("x-custom", value)]);
+            assert_refused(&harness, &format!("{value:?}"), &client, &fields).await;
+        }
+        let fields = with(&client, &[("x-custom", "x y\tz"), ("x-empty", "")]);
+        assert_eq!(verdict(&client, &fields).await, Verdict::Answered(200));
+    });
+}
+
+/// Waits until every request that reached the upstream is at its end there: none came whole.
+async fn never_whole(harness: &Harness, what: &str) {
+    for number in 1..=harness.upstream.requests() {
+        let seen = harness.upstream.ended(number).await;
+        assert_eq!(seen.whole, Some(false), "{what} arrived whole");
+    }
 }

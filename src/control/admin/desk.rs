@@ -29,6 +29,7 @@ use crate::reply::{Detail, Reply};
 use crate::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::Selection;
+use crate::upstream::body::BodyFault;
 
 /// Where a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,11 +209,15 @@ async fn read(body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         .unwrap_or(Err(Refusal::BodyTooSlow))
 }
 
+fn broken(error: hyper::Error) -> Refusal {
+    Refusal::MalformedBody(BodyFault::Broken(error))
+}
+
 async fn read_all(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     // As large as it can become, so that no copy of a part is left anywhere.
     let mut bytes = Zeroizing::new(Vec::with_capacity(BODY));
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(Refusal::MalformedBody)?.into_data() else {
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue;
         };
         if bytes.len() + data.len() > BODY {

@@ -1,0 +1,8 @@
+//! Message bodies on their way: how far one has come, and how slowly it may come. Knows nothing of
+//! where bodies come from or go to.
+
+mod min_rate;
+mod transfer;
+
+pub use min_rate::MinRate;
+pub use transfer::{BodyState, Transfer};
