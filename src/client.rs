@@ -2,12 +2,14 @@
 //! bodies. All of it belongs to one worker.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use http::HeaderMap;
 
+use crate::body::{BodyState, Transfer};
 use crate::origin::{Origin, TrustedProxies, forwarded};
 use crate::upstream::headers::Forwarded;
 
@@ -22,13 +24,12 @@ pub struct ClientConnection {
     pub standing: Standing,
     text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
-    phase: Cell<Phase>,
+    stage: RefCell<Stage>,
     requests: NonZeroU64,
     begun: Cell<u64>,
     in_flight: Cell<usize>,
     served: Cell<u64>,
     heads: Cell<u64>,
-    response_over: Cell<bool>,
     lingers: Cell<bool>,
     dismissed: Cell<bool>,
     sent_away: Cell<bool>,
@@ -93,15 +94,69 @@ pub enum Transport {
     },
 }
 
-/// What an HTTP/1 connection is at.
+/// What an HTTP/1 connection is at. A request is over when its answer was flushed and its body has
+/// ended, whichever comes last, and only then is the connection idle again:
+///
+/// | from | what happens | to |
+/// |---|---|---|
+/// | `Idle` | bytes arrive | `Head` |
+/// | `Idle`, `Head` | a head is complete | `Answering` |
+/// | `Answering` | the answer is flushed, the body had ended | `Idle` |
+/// | `Answering` | the answer is flushed, the body still arrives | `Uploading` |
+/// | `Answering` | the answer is flushed, the body was given up | `Closing` |
+/// | `Uploading` | the body ends | `Idle` |
+/// | `Uploading` | the body is given up | `Closing` |
+/// | `Uploading`, `Closing` | a head is complete: hyper had all of the body, or found its end | `Answering` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Between requests.
     Idle,
     /// The first bytes of a head are there.
     Head,
-    /// A request is being answered.
-    Serving,
+    /// A request is being answered, or the end of its answer is not flushed.
+    Answering,
+    /// The answer was flushed before the request's body had ended: bytes that arrive belong to it.
+    Uploading,
+    /// The answer was flushed and the request's body was given up, so that nobody can tell where a
+    /// next request would begin.
+    Closing,
+}
+
+impl Phase {
+    /// Whether hyper has answered all that a service has seen: what it still writes is its own.
+    #[must_use]
+    pub fn is_answered(self) -> bool {
+        match self {
+            Self::Idle | Self::Head | Self::Uploading | Self::Closing => true,
+            Self::Answering => false,
+        }
+    }
+
+    /// Whether the connection stands in the middle of a request.
+    #[must_use]
+    pub fn is_amid_request(self) -> bool {
+        match self {
+            Self::Answering | Self::Uploading | Self::Closing => true,
+            Self::Idle | Self::Head => false,
+        }
+    }
+}
+
+/// How far the answer of the present HTTP/1 request is; its body's state is the transfer's.
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Head,
+    Answering(Rc<Transfer>),
+    /// All of the answer was given to hyper. Holds the request until that is flushed.
+    Answered(Rc<Transfer>, Box<dyn AnsweredRequest>),
+    Flushed(Rc<Transfer>),
+}
+
+/// A request of which all of the answer was given to the connection.
+pub trait AnsweredRequest: fmt::Debug {
+    /// The answer is flushed, or its connection is over.
+    fn flushed(self: Box<Self>);
 }
 
 impl ClientConnection {
@@ -118,13 +173,12 @@ impl ClientConnection {
             standing,
             text: OnceCell::new(),
             forwarded: RefCell::new(None),
-            phase: Cell::new(Phase::Idle),
+            stage: RefCell::new(Stage::Idle),
             requests,
             begun: Cell::new(0),
             in_flight: Cell::new(0),
             served: Cell::new(0),
             heads: Cell::new(0),
-            response_over: Cell::new(false),
             lingers: Cell::new(false),
             dismissed: Cell::new(false),
             sent_away: Cell::new(false),
@@ -167,13 +221,28 @@ impl ClientConnection {
         }
     }
 
-    /// What the connection is at.
+    /// What an HTTP/1 connection is at.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        self.phase.get()
+        match &*self.stage.borrow() {
+            Stage::Idle => Phase::Idle,
+            Stage::Head => Phase::Head,
+            Stage::Answering(_) | Stage::Answered(..) => Phase::Answering,
+            Stage::Flushed(transfer) => match transfer.state() {
+                BodyState::Arriving => Phase::Uploading,
+                BodyState::Ended => Phase::Idle,
+                BodyState::GivenUp => Phase::Closing,
+            },
+        }
     }
 
-    /// Requests answered so far; tells two idle times apart.
+    /// Requests begun so far; tells two idle times apart.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.begun.get()
+    }
+
+    /// Requests that are over; tells two idle times of an HTTP/2 connection apart.
     #[must_use]
     pub fn served(&self) -> u64 {
         self.served.get()
@@ -191,7 +260,7 @@ impl ClientConnection {
         self.begun.get() >= self.requests.get()
     }
 
-    /// Requests under way.
+    /// Requests that are not over.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.get()
@@ -199,37 +268,59 @@ impl ClientConnection {
 
     /// Bytes arrived: between requests they begin a head.
     pub fn bytes_arrived(&self) {
-        if self.phase.get() == Phase::Idle {
+        if self.phase() == Phase::Idle {
             self.head_begins();
         }
     }
 
     /// A head began to arrive.
     pub fn head_begins(&self) {
-        self.phase.set(Phase::Head);
+        self.set_stage(Stage::Head);
         self.heads.set(self.heads.get() + 1);
     }
 
     /// A request is complete in its head and being answered from now on.
-    pub fn request_begins(&self) {
-        self.phase.set(Phase::Serving);
-        self.response_over.set(false);
+    pub fn request_begins(&self, transfer: &Rc<Transfer>) {
+        // With pipelining the answer before may not be flushed yet.
+        self.set_stage(Stage::Answering(Rc::clone(transfer)));
         self.begun.set(self.begun.get() + 1);
         self.in_flight.set(self.in_flight.get() + 1);
     }
 
-    /// The response body of a request is given away or given up.
-    pub fn response_ends(&self) {
-        self.response_over.set(true);
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        self.served.set(self.served.get() + 1);
+    /// All of the answer of the present HTTP/1 request was given to the connection, or given up.
+    pub fn answer_given(&self, transfer: &Rc<Transfer>, request: Box<dyn AnsweredRequest>) {
+        self.set_stage(Stage::Answered(Rc::clone(transfer), request));
+    }
+
+    /// A request whose answer was not flushed until now is held no longer.
+    fn set_stage(&self, stage: Stage) {
+        if let Stage::Answered(_, request) = self.stage.replace(stage) {
+            request.flushed();
+        }
     }
 
     /// Everything written so far is with the kernel.
     pub fn flushed(&self) {
-        if self.phase.get() == Phase::Serving && self.response_over.get() {
-            self.phase.set(Phase::Idle);
+        let mut stage = self.stage.borrow_mut();
+        if !matches!(*stage, Stage::Answered(..)) {
+            return;
         }
+        if let Stage::Answered(transfer, request) = std::mem::replace(&mut *stage, Stage::Idle) {
+            *stage = Stage::Flushed(transfer);
+            drop(stage);
+            request.flushed();
+        }
+    }
+
+    /// Nothing is kept of the last request: the connection rests, or hyper is done with it.
+    pub fn forget_request(&self) {
+        self.set_stage(Stage::Idle);
+    }
+
+    /// A request is over: its answer and its body.
+    pub fn request_over(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.served.set(self.served.get() + 1);
     }
 
     /// How a write ended: with so many bytes taken, or with none because the client does not read.

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
 use crate::accounts::Account;
+use crate::body::BodyState;
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
 use crate::identity::Facts;
@@ -31,7 +32,7 @@ use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
 use crate::request;
 use crate::request_id::RequestIds;
-use crate::response_body::{Recording, ResponseBody};
+use crate::response_body::{ActiveRequest, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
 use crate::store::Found;
 use crate::upstream::body::RequestBody;
@@ -121,7 +122,7 @@ impl Gateway {
             client,
             origin,
             body: Some(body),
-            recording: Recording::start(
+            active: ActiveRequest::begin(
                 Rc::clone(&self.log),
                 Rc::clone(client),
                 Rc::clone(&transfer),
@@ -152,13 +153,20 @@ impl Gateway {
             }
             Transport::Plain { https_port } => self.redirect(*https_port, &parts),
         };
-        let id = call.recording.record.id.clone();
+        let id = call.active.record.id.clone();
         let mut response = match answer {
             Ok(Answer::Relayed(Answered { head, body })) => {
-                let recording = call.recording.answered(head.status, true);
-                reply::relay_head(head, ResponseBody::relayed(body, deadline, recording))
+                call.active.answered(head.status, true);
+                let ends = version < Version::HTTP_2 && transfer.state() == BodyState::GivenUp;
+                let body = ResponseBody::relayed(body, deadline, call.active);
+                let response = reply::relay_head(head, body);
+                if ends {
+                    reply::closing(response)
+                } else {
+                    response
+                }
             }
-            Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.recording),
+            Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.active),
             Err(refusal) => self.refuse(call, &refusal, version, waits).await,
         };
         if let Transport::Tls { .. } = client.transport
@@ -189,13 +197,13 @@ impl Gateway {
         match self.shared.routes.find(&parts.method, parts.uri.path())? {
             Destination::Own(own) => {
                 let name = self.shared.routes.name_of(own);
-                call.recording.record.route = Some(Arc::clone(name));
+                call.active.record.route = Some(Arc::clone(name));
                 // Rare and large: on the heap, so that every other request is small.
                 let answered = Box::pin(self.answer_own(call, own, &parts));
                 answered.await.map(Answer::Own)
             }
             Destination::Forward(route) => {
-                call.recording.record.route = Some(Arc::clone(route.name()));
+                call.active.record.route = Some(Arc::clone(route.name()));
                 self.forward(call, route, parts).await.map(Answer::Relayed)
             }
         }
@@ -218,10 +226,10 @@ impl Gateway {
         };
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
-        call.recording.record.account = Some(Arc::clone(user.account()));
+        call.active.record.account = Some(Arc::clone(user.account()));
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
-        call.recording.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
+        call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let must_end = upstream::must_end_before(&parts.method, call.body());
         let verdict = permit::authorize(&user, call.address(), call.now, route, parts)?;
@@ -246,8 +254,8 @@ impl Gateway {
         if must_end {
             Box::pin(call.body().read_out()).await?;
         }
-        call.recording.record.would_refuse = permit.reported().map(Refusal::code);
-        let request_id = call.recording.record.id.to_header();
+        call.active.record.would_refuse = permit.reported().map(Refusal::code);
+        let request_id = call.active.record.id.to_header();
         let signed = self.sign(user.account(), route, form.as_deref(), &request_id)?;
         let credential = match route.authorization() {
             AuthorizationHeader::Strip | AuthorizationHeader::Keep => None,
@@ -265,7 +273,7 @@ impl Gateway {
         let sent = Instant::now();
         let body = call.take_body();
         let answered = self.upstream.forward(permit, &identity, body).await;
-        call.recording.record.upstream = Some(sent.elapsed());
+        call.active.record.upstream = Some(sent.elapsed());
         answered.map_err(|unanswered| {
             call.body = unanswered.unsent;
             unanswered.refusal
@@ -311,13 +319,13 @@ impl Gateway {
         version: Version,
         waits: bool,
     ) -> Response<ResponseBody> {
-        let record = &mut call.recording.record;
+        let record = &mut call.active.record;
         record.reason = Some(refusal.code());
         if refusal.status().is_server_error() {
             record.cause = Some(chain(refusal));
         }
         let response = refusal.to_response(&record.id, self.shared.answers.detail);
-        let transfer = Rc::clone(call.recording.transfer());
+        let transfer = Rc::clone(call.active.transfer());
         if !refusal.closes()
             // Reading on would make the client send a body that nobody wants.
             && !waits
@@ -326,7 +334,7 @@ impl Gateway {
             body.discard().await;
         }
         let client = Rc::clone(call.client);
-        let response = own(response, call.recording);
+        let response = own(response, call.active);
         if version < Version::HTTP_2 && (refusal.closes() || !transfer.is_ended()) {
             client.will_linger();
             return reply::closing(response);
@@ -357,10 +365,10 @@ impl Gateway {
     }
 }
 
-fn own(response: Response<Bytes>, recording: Recording) -> Response<ResponseBody> {
+fn own(response: Response<Bytes>, mut request: Box<ActiveRequest>) -> Response<ResponseBody> {
     let (parts, bytes) = response.into_parts();
-    let recording = recording.answered(parts.status, false);
-    reply::relay(parts, ResponseBody::own(bytes, recording))
+    request.answered(parts.status, false);
+    reply::relay(parts, ResponseBody::own(bytes, request))
 }
 
 /// An error and all its causes on one line.

@@ -1,4 +1,4 @@
-//! The one body type of every answer, which also knows when the answer is over.
+//! The one body type of every answer, and the request that it answers: when that is over.
 
 use std::future::Future as _;
 use std::io;
@@ -7,18 +7,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::body::Transfer;
-use crate::client::ClientConnection;
+use crate::client::{AnsweredRequest, ClientConnection};
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
 use crate::traffic::InFlight;
 use crate::upstream::RelayedBody;
 
-/// The body of an answer, and its record.
+/// The body of an answer.
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
@@ -26,7 +26,8 @@ pub struct ResponseBody {
     offered: bool,
     /// When a relayed answer is given up, if ever.
     deadline: Option<Pin<Box<Sleep>>>,
-    recording: Recording,
+    /// Until it is dropped.
+    request: Option<Box<ActiveRequest>>,
 }
 
 #[derive(Debug)]
@@ -38,13 +39,13 @@ enum Content {
 impl ResponseBody {
     /// The body of an answer of the gateway's own.
     #[must_use]
-    pub fn own(bytes: Bytes, recording: Recording) -> Self {
+    pub fn own(bytes: Bytes, request: Box<ActiveRequest>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self {
             content: Content::Own(bytes),
             offered: false,
             deadline: None,
-            recording,
+            request: Some(request),
         }
     }
 
@@ -53,19 +54,21 @@ impl ResponseBody {
     pub fn relayed(
         body: RelayedBody,
         deadline: Option<Pin<Box<Sleep>>>,
-        recording: Recording,
+        request: Box<ActiveRequest>,
     ) -> Self {
         Self {
             content: Content::Relayed(body),
             offered: false,
             deadline,
-            recording,
+            request: Some(request),
         }
     }
 
     fn offer_taken(&mut self) {
-        if std::mem::take(&mut self.offered) {
-            self.recording.client.part_taken();
+        if std::mem::take(&mut self.offered)
+            && let Some(request) = &self.request
+        {
+            request.client.part_taken();
         }
     }
 }
@@ -83,7 +86,9 @@ impl Body for ResponseBody {
         if let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            this.recording.record.reason = Some(Refusal::RequestTooLong.code());
+            if let Some(request) = &mut this.request {
+                request.record.reason = Some(Refusal::RequestTooLong.code());
+            }
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
         let frame = match &mut this.content {
@@ -93,10 +98,13 @@ impl Body for ResponseBody {
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.recording.record.bytes_out += data.len() as u64;
-            if !this.is_end_stream() {
-                this.offered = true;
-                this.recording.client.part_offered();
+            let ends = this.is_end_stream();
+            if let Some(request) = &mut this.request {
+                request.record.bytes_out += data.len() as u64;
+                if !ends {
+                    this.offered = true;
+                    request.client.part_offered();
+                }
             }
         }
         frame
@@ -122,19 +130,23 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.offer_taken();
-        self.recording.record.complete = match &self.content {
-            Content::Own(bytes) => bytes.is_none(),
-            Content::Relayed(body) => body.is_complete(),
-        };
+        if let Some(mut request) = self.request.take() {
+            request.record.complete = match &self.content {
+                Content::Own(bytes) => bytes.is_none(),
+                Content::Relayed(body) => body.is_complete(),
+            };
+            request.answer_given();
+        }
     }
 }
 
-/// The record of a request from its first moment: written when it is dropped, whether the request
-/// was answered or its client was gone before.
+/// A request from the moment when its head is complete until it is over: its answer was given away
+/// (over HTTP/1: flushed) and nobody holds its body any more, whichever comes last, or its client was
+/// gone before. Then it is dropped, which writes its record and frees what it counted in.
 #[derive(Debug)]
-pub struct Recording {
+pub struct ActiveRequest {
     /// What will be written.
-    pub record: Box<AccessRecord>,
+    pub record: AccessRecord,
     /// Counts the request for its user, from when that one is known.
     pub in_flight: Option<InFlight>,
     transfer: Rc<Transfer>,
@@ -142,23 +154,23 @@ pub struct Recording {
     log: Rc<AccessLog>,
 }
 
-impl Recording {
-    /// Begins the record of a request.
+impl ActiveRequest {
+    /// A request whose head has just arrived.
     #[must_use]
-    pub fn start(
+    pub fn begin(
         log: Rc<AccessLog>,
         client: Rc<ClientConnection>,
         transfer: Rc<Transfer>,
         record: AccessRecord,
-    ) -> Self {
-        client.request_begins();
-        Self {
-            record: Box::new(record),
+    ) -> Box<Self> {
+        client.request_begins(&transfer);
+        Box::new(Self {
+            record,
             in_flight: None,
             transfer,
             client,
             log,
-        }
+        })
     }
 
     /// What is known of the request's body.
@@ -168,25 +180,44 @@ impl Recording {
     }
 
     /// Notes the answer's status, and whether it is the upstream's answer.
-    #[must_use]
-    pub fn answered(mut self, status: StatusCode, relayed: bool) -> Self {
+    pub fn answered(&mut self, status: StatusCode, relayed: bool) {
         self.record.status = Some(status);
         self.record.relayed = relayed;
-        self
+    }
+
+    /// All of the answer was given to the connection, or given up.
+    fn answer_given(self: Box<Self>) {
+        if self.record.version < Version::HTTP_2 {
+            let (client, transfer) = (Rc::clone(&self.client), Rc::clone(&self.transfer));
+            client.answer_given(&transfer, self);
+        } else {
+            self.flushed();
+        }
     }
 }
 
-impl Drop for Recording {
+impl AnsweredRequest for ActiveRequest {
+    fn flushed(self: Box<Self>) {
+        let transfer = Rc::clone(&self.transfer);
+        transfer.keep_until_over(self);
+    }
+}
+
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.record.bytes_in = self.transfer.received();
-        let of_body = self.transfer.would_refuse();
-        self.record.would_refuse = self.record.would_refuse.or(of_body);
-        if self.record.would_refuse.is_some()
-            && let Some(account) = &self.record.account
+        let record = &mut self.record;
+        record.bytes_in = self.transfer.received();
+        record.would_refuse = record.would_refuse.or(self.transfer.would_refuse());
+        if let Some(fault) = self.transfer.take_fault() {
+            // Found after the answer had begun.
+            record.reason.get_or_insert(fault.code());
+        }
+        if record.would_refuse.is_some()
+            && let Some(account) = &record.account
         {
             account.usage().report();
         }
-        self.log.record(&self.record, &self.client);
-        self.client.response_ends();
+        self.log.record(record, &self.client);
+        self.client.request_over();
     }
 }

@@ -8,7 +8,7 @@ use crate::client::ClientConnection;
 use crate::clock::UnixMillis;
 use crate::origin::{ClientAddress, Origin};
 use crate::request_id::RequestId;
-use crate::response_body::Recording;
+use crate::response_body::ActiveRequest;
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Forwarded;
 
@@ -20,14 +20,14 @@ pub(super) struct Call<'a> {
     pub(super) origin: Option<Origin>,
     /// Until a step takes it.
     pub(super) body: Option<RequestBody>,
-    pub(super) recording: Recording,
+    pub(super) active: Box<ActiveRequest>,
 }
 
 impl Call<'_> {
     /// Takes over what a trusted proxy says of the request.
     pub(super) fn hear_proxies(&mut self, headers: &HeaderMap) {
         if let Some(origin) = &self.origin {
-            let record = &mut self.recording.record;
+            let record = &mut self.active.record;
             record.client = Some(origin.client().address);
             if let Some(id) = RequestId::given(headers) {
                 record.id = id;

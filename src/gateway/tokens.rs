@@ -44,7 +44,7 @@ impl Gateway {
         let account = credentials
             .username()
             .and_then(|name| self.shared.accounts.find(name));
-        call.recording.record.account.clone_from(&account);
+        call.active.record.account.clone_from(&account);
         let (logins, clock) = (&self.shared.logins, &self.shared.clock);
         let from = call.address();
         let account = logins
@@ -75,10 +75,10 @@ impl Gateway {
         let found = found.map_err(not_kept)?;
         let user = permit::authenticate(found, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
-        call.recording.record.account = Some(Arc::clone(user.account()));
+        call.active.record.account = Some(Arc::clone(user.account()));
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
-        call.recording.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
+        call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         permit::admit(&user, call.address(), call.now)?;
         forget_body(call).await?;
         let (now, lifetimes) = (self.shared.clock.now(), self.shared.lifetimes);
@@ -115,7 +115,7 @@ impl Gateway {
         let found = self.shared.tokens.find_or_ask(digest, call.now).await;
         if let Ok(session) = found.map_err(not_kept)? {
             let account = self.shared.accounts.by_id(session.account());
-            call.recording.record.account = account;
+            call.active.record.account = account;
             let selection = Selection::One(digest.id());
             let now = self.shared.clock.now();
             let ended = self.shared.tokens.end(&selection, End::GivenBack, now);

@@ -45,7 +45,11 @@ pub(super) async fn serve(
             End::Rest(read_ahead) if read_ahead.is_empty() => {
                 // Empty, but it keeps the whole buffer that it was cut from.
                 drop(read_ahead);
-                let Some(first) = rest(&mut stream, &watch, limits.keep_alive).await else {
+                let longest = match client.begun() {
+                    0 => limits.header_read.saturating_sub(REST_AFTER),
+                    _ => limits.keep_alive,
+                };
+                let Some(first) = rest(&mut stream, &watch, longest).await else {
                     return close(stream, &client, limits).await;
                 };
                 stream.put_back(first);
@@ -104,11 +108,13 @@ async fn run(
         }
     });
     let limits = &gateway.shared().limits;
+    // Dropped after hyper, and whatever happens: what it holds knows the client.
+    let _request = LastRequest(client);
     let mut builder = Builder::new();
     builder.max_header_size(usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX));
     // On the heap, so that a connection at rest does not keep the room for it.
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
-    let mut timer = Timer::new(client);
+    let mut timer = Timer::new(client, limits);
     let mut waker = ConnectionWaker::default();
     let mut draining = false;
     let end = poll_fn(|cx| {
@@ -116,9 +122,13 @@ async fn run(
             let mut held = Context::from_waker(waker.of(cx.waker()));
             if let Poll::Ready(result) = Pin::new(&mut *connection).poll(&mut held) {
                 // Between requests an error is the client's way to leave, or a head that could not
-                // be read and is still to be answered.
-                let broken = result.is_err() && client.phase() == Phase::Serving;
+                // be read and is still to be answered. After an answer it is the client's way out of
+                // the rest of its request.
+                let broken = result.is_err() && client.phase() == Phase::Answering;
                 return Poll::Ready(if broken { Why::Broken } else { Why::Over });
+            }
+            if client.phase() == Phase::Closing {
+                return Poll::Ready(Why::Over);
             }
             if draining || !watch.has_begun() {
                 return timer.poll(cx, client, limits);
@@ -128,6 +138,10 @@ async fn run(
         }
     })
     .await;
+    if client.phase().is_amid_request() {
+        // It may still be sending.
+        client.will_linger();
+    }
     let parts = connection.into_parts();
     let end = match end {
         Why::Rest => End::Rest(parts.read_buf),
@@ -146,6 +160,15 @@ enum Why {
     Broken,
 }
 
+/// The last request of a connection, for as long as hyper has anything of it.
+struct LastRequest<'a>(&'a ClientConnection);
+
+impl Drop for LastRequest<'_> {
+    fn drop(&mut self) {
+        self.0.forget_request();
+    }
+}
+
 /// One timer for three deadlines: the rest between requests, the head, the stalled write.
 struct Timer {
     sleep: Pin<Box<Sleep>>,
@@ -155,19 +178,20 @@ struct Timer {
 /// What the timer was set for, with a number that tells whether it is still the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Armed {
-    Rest { served: u64 },
+    Rest { begun: u64 },
     Head { number: u64 },
     Stall { written: u64 },
     Busy,
 }
 
 impl Timer {
-    fn new(client: &ClientConnection) -> Self {
+    fn new(client: &ClientConnection, limits: &Limits) -> Self {
+        let armed = Armed::Rest {
+            begun: client.begun(),
+        };
         Self {
-            sleep: Box::pin(sleep(REST_AFTER)),
-            armed: Armed::Rest {
-                served: client.served(),
-            },
+            sleep: Box::pin(sleep(Self::time_for(armed, limits))),
+            armed,
         }
     }
 
@@ -203,32 +227,39 @@ impl Timer {
     fn due(client: &ClientConnection) -> Armed {
         match (client.phase(), client.blocked_at()) {
             (Phase::Idle, _) => Armed::Rest {
-                served: client.served(),
+                begun: client.begun(),
             },
             (Phase::Head, _) => Armed::Head {
                 number: client.heads(),
             },
-            (Phase::Serving, Some(written)) => Armed::Stall { written },
-            (Phase::Serving, None) => Armed::Busy,
+            (Phase::Answering, Some(written)) => Armed::Stall { written },
+            // The body of the request has deadlines of its own.
+            (Phase::Answering, None) | (Phase::Uploading | Phase::Closing, _) => Armed::Busy,
         }
     }
 
     fn arm(&mut self, armed: Armed, limits: &Limits) {
-        let after = match armed {
+        self.armed = armed;
+        let after = Self::time_for(armed, limits);
+        self.sleep.as_mut().reset(Instant::now() + after);
+    }
+
+    fn time_for(armed: Armed, limits: &Limits) -> Duration {
+        match armed {
+            // The first head must begin as early as any other must end.
+            Armed::Rest { begun: 0 } => REST_AFTER.min(limits.header_read),
             Armed::Rest { .. } | Armed::Busy => REST_AFTER,
             Armed::Head { .. } => limits.header_read,
             Armed::Stall { .. } => limits.write_stall,
-        };
-        self.armed = armed;
-        self.sleep.as_mut().reset(Instant::now() + after);
+        }
     }
 }
 
 /// Waits for the first bytes of a next request without hyper's buffers. None when the client leaves,
 /// rests for too long, or the gateway stops.
-async fn rest(stream: &mut ClientStream, watch: &Watch, keep_alive: Duration) -> Option<Bytes> {
+async fn rest(stream: &mut ClientStream, watch: &Watch, longest: Duration) -> Option<Bytes> {
     let _resting = watch.rests();
-    let mut deadline = Box::pin(sleep(keep_alive));
+    let mut deadline = Box::pin(sleep(longest));
     poll_fn(|cx| {
         if watch.has_begun() {
             return Poll::Ready(None);

@@ -44,10 +44,11 @@ pub(super) async fn serve(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
-    let mut idle = Box::pin(sleep(limits.keep_alive));
+    // The first head must begin as early as any other must end.
+    let mut idle = Box::pin(sleep(limits.header_read));
     let mut stall = Box::pin(sleep(limits.write_stall));
     let mut stuck = None;
-    let mut served = 0;
+    let mut begun = 0;
     let mut ending = false;
     let mut sent_away = false;
     poll_fn(|cx| {
@@ -81,7 +82,7 @@ pub(super) async fn serve(
             if sent_away {
                 return Poll::Ready(());
             }
-            let at_rest = client.in_flight() == 0 && client.served() == served;
+            let at_rest = client.in_flight() == 0 && client.begun() == begun;
             if at_rest && ending {
                 // GOAWAY was sent a while ago and the client does not leave.
                 return Poll::Ready(());
@@ -93,7 +94,7 @@ pub(super) async fn serve(
                 idle.as_mut().reset(Instant::now() + limits.linger);
                 continue;
             }
-            served = client.served();
+            begun = client.begun();
             idle.as_mut().reset(Instant::now() + limits.keep_alive);
         }
     })

@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::frame_budget::{Flood, FrameBudget};
 use super::socket::Socket;
 use super::turns::Line;
-use crate::client::{ClientConnection, Phase};
+use crate::client::ClientConnection;
 
 /// The stream of one client.
 #[derive(Debug)]
@@ -123,9 +123,9 @@ impl ClientStream {
         let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 
-    /// hyper answers by itself only what no service has seen: between requests or in a head.
+    /// hyper answers by itself only what no service has seen.
     fn keeps_back(&mut self, first: &[u8]) -> bool {
-        let own = self.guards && self.client.phase() != Phase::Serving;
+        let own = self.guards && self.client.phase().is_answered();
         if own {
             // "HTTP/1.1 400 ..."
             let status = first

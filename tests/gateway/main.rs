@@ -14,6 +14,7 @@ mod brute_force;
 mod described;
 #[cfg(feature = "durable")]
 mod durable;
+mod early_answers;
 mod example_configs;
 mod floods;
 mod forward;
