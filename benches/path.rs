@@ -56,7 +56,7 @@ fn client() -> ClientConnection {
         SocketAddr::from((PEER, 50_123)).into(),
         Transport::Tls { server_name },
         Standing::Served,
-        Limits::default().requests_per_connection,
+        &Limits::default(),
     )
 }
 

@@ -8,8 +8,10 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
-use crate::body::{BodyState, Transfer};
+use crate::body::{BodyState, MinRate, Transfer};
+use crate::limits::Limits;
 use crate::origin::{Origin, TrustedProxies, forwarded};
 use crate::upstream::headers::Forwarded;
 
@@ -28,13 +30,16 @@ pub struct ClientConnection {
     requests: NonZeroU64,
     begun: Cell<u64>,
     in_flight: Cell<usize>,
-    served: Cell<u64>,
     heads: Cell<u64>,
     lingers: Cell<bool>,
     dismissed: Cell<bool>,
     sent_away: Cell<bool>,
     written: Cell<u64>,
+    /// What was written since the last flush.
+    unflushed: Cell<u64>,
     blocked: Cell<bool>,
+    /// How slowly the client may take what is written.
+    rate: RefCell<MinRate>,
     offered: Cell<usize>,
     taken: Cell<u64>,
 }
@@ -160,11 +165,11 @@ pub trait AnsweredRequest: fmt::Debug {
 }
 
 impl ClientConnection {
-    /// A connection that has just been accepted, for so many requests if it is served.
+    /// A connection that has just been accepted.
     #[must_use]
-    pub fn new(ends: Ends, transport: Transport, standing: Standing, requests: NonZeroU64) -> Self {
+    pub fn new(ends: Ends, transport: Transport, standing: Standing, limits: &Limits) -> Self {
         let requests = match standing {
-            Standing::Served => requests,
+            Standing::Served => limits.requests_per_connection,
             Standing::Surplus => NonZeroU64::MIN,
         };
         Self {
@@ -177,13 +182,14 @@ impl ClientConnection {
             requests,
             begun: Cell::new(0),
             in_flight: Cell::new(0),
-            served: Cell::new(0),
             heads: Cell::new(0),
             lingers: Cell::new(false),
             dismissed: Cell::new(false),
             sent_away: Cell::new(false),
             written: Cell::new(0),
+            unflushed: Cell::new(0),
             blocked: Cell::new(false),
+            rate: RefCell::new(limits.response_rate()),
             offered: Cell::new(0),
             taken: Cell::new(0),
         }
@@ -242,12 +248,6 @@ impl ClientConnection {
         self.begun.get()
     }
 
-    /// Requests that are over; tells two idle times of an HTTP/2 connection apart.
-    #[must_use]
-    pub fn served(&self) -> u64 {
-        self.served.get()
-    }
-
     /// Heads begun so far; tells two heads apart.
     #[must_use]
     pub fn heads(&self) -> u64 {
@@ -301,6 +301,10 @@ impl ClientConnection {
 
     /// Everything written so far is with the kernel.
     pub fn flushed(&self) {
+        let flushed = self.unflushed.take();
+        if self.blocked.replace(false) {
+            self.rate.borrow_mut().progress(flushed, Instant::now());
+        }
         let mut stage = self.stage.borrow_mut();
         if !matches!(*stage, Stage::Answered(..)) {
             return;
@@ -320,14 +324,48 @@ impl ClientConnection {
     /// A request is over: its answer and its body.
     pub fn request_over(&self) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        self.served.set(self.served.get() + 1);
     }
 
     /// How a write ended: with so many bytes taken, or with none because the client does not read.
     pub fn wrote(&self, taken: Option<usize>) {
-        self.blocked.set(taken.is_none());
-        self.written
-            .set(self.written.get() + taken.unwrap_or(0) as u64);
+        let was_blocked = self.blocked.replace(taken.is_none());
+        let Some(taken) = taken.map(|taken| taken as u64) else {
+            if !was_blocked {
+                let pending = self.unflushed.get();
+                self.rate.borrow_mut().wait(pending, Instant::now());
+            }
+            return;
+        };
+        self.written.set(self.written.get() + taken);
+        self.unflushed.set(self.unflushed.get() + taken);
+        if was_blocked {
+            // There is room for it because as much that was written before is gone.
+            self.unflushed
+                .set(self.unflushed.get().saturating_sub(taken));
+            self.rate.borrow_mut().progress(taken, Instant::now());
+        }
+    }
+
+    /// When the client will have taken too long to take what is written, if it is waited for.
+    #[must_use]
+    pub fn write_due(&self) -> Option<Instant> {
+        self.rate.borrow().deadline()
+    }
+
+    /// The answer under way is given up because the client takes it too slowly.
+    pub fn answer_too_slow(&self) {
+        if let Some(transfer) = self.latest_transfer() {
+            transfer.answer_too_slow();
+        }
+    }
+
+    /// The transfer of the request that began last, while its answer is under way.
+    #[must_use]
+    pub fn latest_transfer(&self) -> Option<Rc<Transfer>> {
+        match &*self.stage.borrow() {
+            Stage::Answering(transfer) | Stage::Answered(transfer, _) => Some(Rc::clone(transfer)),
+            Stage::Idle | Stage::Head | Stage::Flushed(_) => None,
+        }
     }
 
     /// While the client does not take what is written: the number of bytes that it took before.

@@ -158,7 +158,7 @@ impl Gateway {
             Ok(Answer::Relayed(Answered { head, body })) => {
                 call.active.answered(head.status, true);
                 let ends = version < Version::HTTP_2 && transfer.state() == BodyState::GivenUp;
-                let body = ResponseBody::relayed(body, deadline, call.active);
+                let body = ResponseBody::relayed(body, &self.shared.limits, deadline, call.active);
                 let response = reply::relay_head(head, body);
                 if ends {
                     reply::closing(response)

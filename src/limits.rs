@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::access::form::FormLimits;
+use crate::body::MinRate;
 use crate::config::units::{duration, positive_duration, positive_size, size};
 
 /// `[limits]`: what a client may take, in bytes and in time.
@@ -54,6 +55,13 @@ pub struct Limits {
     /// How long a client may take no byte of an answer.
     #[serde(with = "positive_duration")]
     pub write_stall: Duration,
+    /// The fewest bytes per second that a client must take of an answer, on average, while it is
+    /// waited for.
+    #[serde(with = "positive_size")]
+    pub response_min_rate: ByteSize,
+    /// How long a client may take an answer slower than that before the answer is given up.
+    #[serde(with = "positive_duration")]
+    pub response_grace: Duration,
     /// How much of a refused request's body is read and thrown away to keep the connection.
     #[serde(with = "size")]
     pub refused_body: ByteSize,
@@ -88,6 +96,8 @@ impl Default for Limits {
             body_grace: Duration::from_secs(10),
             request: Duration::ZERO,
             write_stall: Duration::from_secs(30),
+            response_min_rate: ByteSize::kib(1),
+            response_grace: Duration::from_secs(30),
             refused_body: ByteSize::kib(64),
             form_lookahead: ByteSize::kib(64),
             linger: Duration::from_secs(5),
@@ -101,6 +111,12 @@ impl Limits {
     #[must_use]
     pub fn deadline(&self, started: Instant) -> Option<Pin<Box<Sleep>>> {
         (!self.request.is_zero()).then(|| Box::pin(sleep_until(started + self.request)))
+    }
+
+    /// How slowly a client may take an answer.
+    #[must_use]
+    pub fn response_rate(&self) -> MinRate {
+        MinRate::new(self.response_min_rate.as_u64(), self.response_grace)
     }
 
     /// The bounds of reading a form.

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-use crate::body::Transfer;
+use crate::body::{MinRate, Transfer};
 use crate::client::{AnsweredRequest, ClientConnection};
+use crate::limits::Limits;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
 use crate::traffic::InFlight;
@@ -22,10 +23,12 @@ use crate::upstream::RelayedBody;
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
-    /// Whether the connection has a part and was not back for the next one.
-    offered: bool,
+    /// How long the part is that the connection has, until it is back for the next one.
+    offered: Option<u64>,
     /// When a relayed answer is given up, if ever.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How slowly an HTTP/2 client may take it; over HTTP/1 that is measured where it is written.
+    rate: Option<MinRate>,
     /// Until it is dropped.
     request: Option<Box<ActiveRequest>>,
 }
@@ -43,8 +46,9 @@ impl ResponseBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self {
             content: Content::Own(bytes),
-            offered: false,
+            offered: None,
             deadline: None,
+            rate: None,
             request: Some(request),
         }
     }
@@ -53,22 +57,27 @@ impl ResponseBody {
     #[must_use]
     pub fn relayed(
         body: RelayedBody,
+        limits: &Limits,
         deadline: Option<Pin<Box<Sleep>>>,
         request: Box<ActiveRequest>,
     ) -> Self {
         Self {
             content: Content::Relayed(body),
-            offered: false,
+            offered: None,
             deadline,
+            rate: (request.record.version >= Version::HTTP_2).then(|| limits.response_rate()),
             request: Some(request),
         }
     }
 
     fn offer_taken(&mut self) {
-        if std::mem::take(&mut self.offered)
-            && let Some(request) = &self.request
-        {
-            request.client.part_taken();
+        let (Some(length), Some(request)) = (self.offered.take(), &self.request) else {
+            return;
+        };
+        request.client.part_taken();
+        if let Some(rate) = &mut self.rate {
+            rate.progress(length, Instant::now());
+            request.transfer.set_answer_due(None);
         }
     }
 }
@@ -102,8 +111,12 @@ impl Body for ResponseBody {
             if let Some(request) = &mut this.request {
                 request.record.bytes_out += data.len() as u64;
                 if !ends {
-                    this.offered = true;
+                    this.offered = Some(data.len() as u64);
                     request.client.part_offered();
+                    if let Some(rate) = &mut this.rate {
+                        let due = rate.wait(data.len() as u64, Instant::now());
+                        request.transfer.set_answer_due(Some(due));
+                    }
                 }
             }
         }
@@ -211,6 +224,9 @@ impl Drop for ActiveRequest {
         if let Some(fault) = self.transfer.take_fault() {
             // Found after the answer had begun.
             record.reason.get_or_insert(fault.code());
+        }
+        if self.transfer.is_answer_too_slow() {
+            record.reason.get_or_insert("response_too_slow");
         }
         if record.would_refuse.is_some()
             && let Some(account) = &record.account

@@ -12,7 +12,14 @@ pub struct MinRate {
     grace: Duration,
     bytes_per_second: u64,
     left: Duration,
-    waiting_since: Option<Instant>,
+    wait: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    since: Instant,
+    /// What the peer was given at once and may take its time for.
+    pending: u64,
 }
 
 impl MinRate {
@@ -23,45 +30,49 @@ impl MinRate {
             grace,
             bytes_per_second: bytes_per_second.max(1),
             left: grace,
-            waiting_since: None,
+            wait: None,
         }
     }
 
-    /// Begins to wait for the peer at `now`, if that has not begun. Returns when the wait is too
-    /// long.
-    pub fn wait(&mut self, now: Instant) -> Instant {
-        let since = *self.waiting_since.get_or_insert(now);
-        since + self.left
+    /// Begins to wait for the peer at `now`, if that has not begun: until it sends something, or takes
+    /// the `pending` bytes that it was given. Returns when the wait is too long.
+    pub fn wait(&mut self, pending: u64, now: Instant) -> Instant {
+        let wait = self.wait.get_or_insert(Wait {
+            since: now,
+            pending,
+        });
+        let (since, pending) = (wait.since, wait.pending);
+        since + self.left + self.time_for(pending)
     }
 
     /// When the present wait is too long, if there is one.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.waiting_since.map(|since| since + self.left)
+        let wait = self.wait.as_ref()?;
+        Some(wait.since + self.left + self.time_for(wait.pending))
     }
 
     /// Whether the peer is being waited for.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.waiting_since.is_some()
+        self.wait.is_some()
     }
 
     /// The peer took or gave so many bytes at `now`, which ends the wait.
     pub fn progress(&mut self, bytes: u64, now: Instant) {
-        let Some(since) = self.waiting_since.take() else {
+        let Some(wait) = self.wait.take() else {
             return;
         };
-        let used = now.saturating_duration_since(since);
+        let used = now.saturating_duration_since(wait.since);
         self.left = self
             .left
-            .saturating_sub(used)
             .saturating_add(self.time_for(bytes))
+            .saturating_sub(used)
             .min(self.grace);
     }
 
     /// How long so many bytes take at the rate.
-    #[must_use]
-    pub fn time_for(&self, bytes: u64) -> Duration {
+    fn time_for(&self, bytes: u64) -> Duration {
         Duration::from_micros(bytes.saturating_mul(1_000_000) / self.bytes_per_second)
     }
 }
@@ -83,30 +94,40 @@ mod tests {
         let start = Instant::now();
         let mut rate = MinRate::new(100, GRACE);
         assert_eq!(rate.deadline(), None);
-        assert_eq!(rate.wait(start), start + GRACE);
+        assert_eq!(rate.wait(0, start), start + GRACE);
         // The second look at the same wait.
-        assert_eq!(rate.wait(start + seconds(3)), start + GRACE);
+        assert_eq!(rate.wait(0, start + seconds(3)), start + GRACE);
         rate.progress(200, start + seconds(4));
         assert!(!rate.is_waiting());
         // Four seconds were used and two earned.
         let now = start + seconds(60);
-        assert_eq!(rate.wait(now), now + seconds(8));
+        assert_eq!(rate.wait(0, now), now + seconds(8));
         rate.progress(1_000_000, now);
         assert_eq!(
-            rate.wait(now),
+            rate.wait(0, now),
             now + GRACE,
             "more than the grace was earned"
         );
     }
 
     #[test]
+    fn what_was_given_at_once_may_take_its_time() {
+        let start = Instant::now();
+        let mut rate = MinRate::new(100, GRACE);
+        assert_eq!(rate.wait(2000, start), start + seconds(30));
+        assert_eq!(rate.deadline(), Some(start + seconds(30)));
+        rate.progress(2000, start + seconds(25));
+        assert_eq!(rate.wait(0, start), start + seconds(5));
+    }
+
+    #[test]
     fn what_nobody_waited_for_earns_nothing() {
         let start = Instant::now();
         let mut rate = MinRate::new(1, GRACE);
-        rate.wait(start);
+        rate.wait(0, start);
         rate.progress(0, start + seconds(9));
         rate.progress(5, start + seconds(9));
-        assert_eq!(rate.wait(start), start + seconds(1));
+        assert_eq!(rate.wait(0, start), start + seconds(1));
     }
 
     proptest! {
@@ -119,7 +140,7 @@ mod tests {
             let mut now = Instant::now();
             let (mut waited, mut brought) = (0, 0);
             for (millis, bytes) in steps {
-                let deadline = rate.wait(now);
+                let deadline = rate.wait(0, now);
                 let after = now + Duration::from_millis(millis);
                 if after > deadline {
                     break;

@@ -1,4 +1,4 @@
-//! How far a request body has come, for everyone who has to know and does not hold the body.
+//! How far a request's body and its answer have come, for everyone who has to know and holds neither.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -18,8 +18,8 @@ pub enum BodyState {
     GivenUp,
 }
 
-/// What is known of a request body while it moves; shared by the body, which may outlive the answer,
-/// and the request it belongs to.
+/// What is known of a request while its body and its answer move; shared by the body, which may
+/// outlive the answer, and the request it belongs to.
 pub struct Transfer {
     state: Cell<BodyState>,
     received: Cell<u64>,
@@ -31,6 +31,9 @@ pub struct Transfer {
     /// Whether the body is still held by someone who reads it or sends it on.
     held: Cell<bool>,
     until_over: Cell<Option<Box<dyn Any>>>,
+    /// When the client must have taken what it was last given of the answer, if anything.
+    answer_due: Cell<Option<Instant>>,
+    answer_too_slow: Cell<bool>,
 }
 
 impl Transfer {
@@ -46,6 +49,8 @@ impl Transfer {
             would_refuse: Cell::new(None),
             held: Cell::new(true),
             until_over: Cell::new(None),
+            answer_due: Cell::new(None),
+            answer_too_slow: Cell::new(false),
         }
     }
 
@@ -100,6 +105,28 @@ impl Transfer {
         if self.held.get() {
             self.until_over.set(Some(guard));
         }
+    }
+
+    /// When the client must have taken what it was last given of the answer, if anything.
+    #[must_use]
+    pub fn answer_due(&self) -> Option<Instant> {
+        self.answer_due.get()
+    }
+
+    /// The client was given a part of the answer that it must have taken by then, or it took it.
+    pub fn set_answer_due(&self, due: Option<Instant>) {
+        self.answer_due.set(due);
+    }
+
+    /// The answer is given up because its client takes it too slowly.
+    pub fn answer_too_slow(&self) {
+        self.answer_too_slow.set(true);
+    }
+
+    /// Whether the answer was given up because its client took it too slowly.
+    #[must_use]
+    pub fn is_answer_too_slow(&self) -> bool {
+        self.answer_too_slow.get()
     }
 
     /// The client has the next piece to send.

@@ -97,14 +97,15 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
             Some(place)
         }
     };
-    let requests = gateway.shared().limits.requests_per_connection;
+    let shared = Arc::clone(gateway.shared());
+    let limits = &shared.limits;
     match service.protocol {
         Protocol::Http { https_port } => {
             let client = Rc::new(ClientConnection::new(
                 ends,
                 Transport::Plain { https_port },
                 standing,
-                requests,
+                limits,
             ));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
             Box::pin(http1::serve(stream, gateway, client, watch, rota)).await;
@@ -124,7 +125,7 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
                 Some(_) | None => None,
             };
             let transport = Transport::Tls { server_name };
-            let client = Rc::new(ClientConnection::new(ends, transport, standing, requests));
+            let client = Rc::new(ClientConnection::new(ends, transport, standing, limits));
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
                 let turns = Turns::new(rota, Rc::clone(&client));

@@ -169,7 +169,8 @@ impl Drop for LastRequest<'_> {
     }
 }
 
-/// One timer for three deadlines: the rest between requests, the head, the stalled write.
+/// One timer for the deadlines of a connection: the rest between requests, the head, the stalled or
+/// slow write.
 struct Timer {
     sleep: Pin<Box<Sleep>>,
     armed: Armed,
@@ -207,20 +208,21 @@ impl Timer {
             // a tick.
             let of_head = |armed| matches!(armed, Armed::Head { .. });
             if self.armed != due && (of_head(due) || of_head(self.armed)) {
-                self.arm(due, limits);
+                self.arm(due, client, limits);
             }
             if self.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if self.armed == due {
-                match due {
-                    Armed::Rest { .. } => return Poll::Ready(Why::Rest),
-                    Armed::Head { .. } => return Poll::Ready(Why::HeadTooSlow),
-                    Armed::Stall { .. } => return Poll::Ready(Why::Broken),
-                    Armed::Busy => {}
+            match due {
+                Armed::Rest { .. } if self.armed == due => return Poll::Ready(Why::Rest),
+                Armed::Head { .. } if self.armed == due => return Poll::Ready(Why::HeadTooSlow),
+                Armed::Stall { .. } if self.armed == due || is_past(client.write_due()) => {
+                    client.answer_too_slow();
+                    return Poll::Ready(Why::Broken);
                 }
+                Armed::Rest { .. } | Armed::Head { .. } | Armed::Stall { .. } | Armed::Busy => {}
             }
-            self.arm(due, limits);
+            self.arm(due, client, limits);
         }
     }
 
@@ -238,10 +240,13 @@ impl Timer {
         }
     }
 
-    fn arm(&mut self, armed: Armed, limits: &Limits) {
+    fn arm(&mut self, armed: Armed, client: &ClientConnection, limits: &Limits) {
         self.armed = armed;
-        let after = Self::time_for(armed, limits);
-        self.sleep.as_mut().reset(Instant::now() + after);
+        let mut until = Instant::now() + Self::time_for(armed, limits);
+        if let (Armed::Stall { .. }, Some(due)) = (armed, client.write_due()) {
+            until = until.min(due);
+        }
+        self.sleep.as_mut().reset(until);
     }
 
     fn time_for(armed: Armed, limits: &Limits) -> Duration {
@@ -253,6 +258,10 @@ impl Timer {
             Armed::Stall { .. } => limits.write_stall,
         }
     }
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Waits for the first bytes of a next request without hyper's buffers. None when the client leaves,

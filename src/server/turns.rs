@@ -12,13 +12,15 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use hyper::rt::Executor;
+use pin_project_lite::pin_project;
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::body::Transfer;
 use crate::client::ClientConnection;
 
 /// Whose turn it is on one worker.
@@ -168,6 +170,12 @@ impl Turns {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Turns {
     fn execute(&self, future: F) {
+        let future = Stream {
+            future,
+            client: Rc::clone(&self.client),
+            transfer: None,
+            due: None,
+        };
         let waiting = !self.line.is_empty();
         if !waiting && self.client.in_flight() == 0 && !self.begun.replace(true) {
             if !self.waited.replace(false) {
@@ -181,6 +189,48 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Turns {
         if !waiting {
             self.rota.wants(&self.line);
         }
+    }
+}
+
+pin_project! {
+    /// One stream, given up when its client takes the answer too slowly: that resets it.
+    struct Stream<F> {
+        #[pin]
+        future: F,
+        client: Rc<ClientConnection>,
+        // Of the request, from when it began.
+        transfer: Option<Rc<Transfer>>,
+        // Set when the client is first waited for.
+        due: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.future.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // The request begins with the first poll, and no other can begin meanwhile.
+        if this.transfer.is_none() {
+            *this.transfer = this.client.latest_transfer();
+        }
+        let Some((transfer, due)) = this
+            .transfer
+            .as_ref()
+            .and_then(|transfer| Some((transfer, transfer.answer_due()?)))
+        else {
+            return Poll::Pending;
+        };
+        let sleep = this.due.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if sleep.deadline() != due {
+            sleep.as_mut().reset(due);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        transfer.answer_too_slow();
+        Poll::Ready(())
     }
 }
 
@@ -220,12 +270,12 @@ mod tests {
             trusted: false,
         };
         let transport = Transport::Tls { server_name: None };
-        let requests = crate::limits::Limits::default().requests_per_connection;
+        let limits = crate::limits::Limits::default();
         Rc::new(ClientConnection::new(
             ends,
             transport,
             Standing::Served,
-            requests,
+            &limits,
         ))
     }
 

@@ -259,7 +259,7 @@ impl RequestBody {
 
     /// Ready when the client has been waited for too long.
     fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
-        let too_slow = self.rate.wait(Instant::now());
+        let too_slow = self.rate.wait(0, Instant::now());
         let until = self.deadline.map_or(too_slow, |end| end.min(too_slow));
         let sleep = self
             .waiting

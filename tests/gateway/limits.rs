@@ -1,6 +1,6 @@
 //! Every bound and deadline that a client can run into (contract, section 3).
 
-use crate::support::frames::{Frames, Verdict};
+use crate::support::frames::{DATA, Frames, RST_STREAM, Verdict, WINDOW_UPDATE, frame};
 use crate::support::{Answer, Ask, Ending, Harness, Payload, Script, Stage, run, usually};
 
 const HOST: &str = "gateway.test";
@@ -361,6 +361,73 @@ fn an_http_2_client_that_opens_no_window_for_its_answer_is_given_up() {
         assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
         let closed = harness.upstream.closed(1).await;
         assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
+    });
+}
+
+/// A gateway that wants its answers taken faster than anybody can.
+fn hurried() -> Harness {
+    let harness = Harness::start(|files| {
+        files.set("limits.response_min_rate", "1TiB");
+        files.set("limits.response_grace", "300ms");
+    });
+    harness.upstream.always(Script::Stream {
+        length: 4_000_000_000,
+        sized: true,
+    });
+    harness
+}
+
+#[test]
+fn a_client_that_takes_its_answer_too_slowly_is_given_up_however_steadily_it_does() {
+    run(async {
+        let harness = hurried();
+        let client = harness.signed_in().await;
+        let mut connection = client.connect().await;
+        let ask = client.with_token(Ask::post("/api/GetData").json("{}"));
+        connection.send(&ask).await;
+        connection.response_head().await.unwrap();
+        while connection.exactly(100).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let closed = harness.upstream.closed(1).await;
+        assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
+    });
+}
+
+#[test]
+fn a_stream_whose_answer_is_taken_too_slowly_is_reset_and_the_others_go_on() {
+    run(async {
+        let harness = hurried();
+        let client = harness.signed_in().await;
+        let token = client.token.as_ref().unwrap().secret();
+        let mut frames = Frames::connect(&client).await;
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/api/GetData"),
+            (":authority", HOST),
+            ("authorization", token),
+        ];
+        frames.headers(1, &fields, true).await;
+        let reset = loop {
+            let (kind, _, stream, payload) = frames.next().await.expect("a frame");
+            match (kind, stream) {
+                (RST_STREAM, 1) => break payload,
+                (DATA, 1) => {
+                    // Room for one byte more, again and again.
+                    for stream in [0, 1] {
+                        let update = frame(WINDOW_UPDATE, 0, stream, &1_u32.to_be_bytes());
+                        frames.send(&update).await;
+                    }
+                }
+                _ => {}
+            }
+        };
+        assert_eq!(reset, 8_u32.to_be_bytes(), "CANCEL");
+        let closed = harness.upstream.closed(1).await;
+        assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
+        frames.headers(3, &fields[..4], true).await;
+        assert_eq!(frames.verdict(3).await, Verdict::Answered(401));
     });
 }
 
