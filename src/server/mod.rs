@@ -10,6 +10,8 @@ mod http1;
 mod http2;
 mod listener;
 mod load;
+#[cfg(test)]
+mod model;
 mod places;
 mod proxied;
 mod quotas;
@@ -175,50 +177,20 @@ impl Server {
             admin,
             tokens,
         } = listeners;
-        let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
-        let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
-        let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
-        let accounts = Arc::new(accounts);
-        accounts.log_warnings();
-        let identities = Identities::open(&config.identity)?;
-        let credentials = BackendCredentials::open(&config.routes)?;
-        let random = SystemRandom::new();
-        let secret = config.admin.introspection_secret_file.as_deref();
-        let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
-        let tokens = TokenStore::start(&config.tokens, tokens, &accounts)?;
-        let failures = tokens.shared_failures();
-        let in_common = config.tokens.store == StoreKind::Shared;
-        let shared = Arc::new(Shared {
-            routes: config.routes(),
-            accounts: Arc::clone(&accounts),
-            identities,
-            credentials,
-            answers: config.answers,
-            tokens,
-            lifetimes: config.tokens.lifetimes(),
-            logins: Logins::start(&config.login, cores(), &random, failures)?,
-            clock,
-            trusted_proxies: config.listen.trusted_proxies.clone(),
-            connections: Arc::new(ConnectionsBySource::new(
-                config.limits.connections_per_source,
-            )),
-            quotas: Quotas::new(&config.quotas, &config.routes, in_common),
-            pressure: Pressure::new(config.limits.memory),
-            limits: config.limits.clone(),
-            hsts: config.tls.hsts.clone(),
-            random,
-        });
+        let composed = Composed::open(config, clock, tokens)?;
+        let tls = Arc::new(tls::server_config(Arc::clone(&composed.certificates))?);
+        let shared = composed.shared;
         let mut server = Self {
             https: addresses(&https),
             http: addresses(&http),
             reload: Arc::new(Reload::new(
                 Arc::clone(&shared),
-                certificates,
+                composed.certificates,
                 config.tls.clone(),
-                Arc::clone(&introspection),
+                Arc::clone(&composed.introspection),
             )),
             watcher: None,
-            admin: Admin::start(admin, Arc::clone(&shared), introspection)
+            admin: Admin::start(admin, Arc::clone(&shared), composed.introspection)
                 .map_err(StartError::Threads)?,
             loads: Vec::new(),
             shared: Arc::clone(&shared),
@@ -347,6 +319,55 @@ impl Drop for Server {
         }
         self.shared.tokens.close();
         self.shared.accounts.log_reported();
+    }
+}
+
+/// What a configuration names, opened, with no thread that serves it yet.
+struct Composed {
+    shared: Arc<Shared>,
+    certificates: Arc<Certificates>,
+    introspection: Arc<IntrospectionSecret>,
+}
+
+impl Composed {
+    fn open(config: &Config, clock: Clock, tokens: Prepared) -> Result<Self, StartError> {
+        let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
+        let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
+        let accounts = Arc::new(accounts);
+        accounts.log_warnings();
+        let identities = Identities::open(&config.identity)?;
+        let credentials = BackendCredentials::open(&config.routes)?;
+        let random = SystemRandom::new();
+        let secret = config.admin.introspection_secret_file.as_deref();
+        let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
+        let tokens = TokenStore::start(&config.tokens, tokens, &accounts)?;
+        let failures = tokens.shared_failures();
+        let in_common = config.tokens.store == StoreKind::Shared;
+        let shared = Arc::new(Shared {
+            routes: config.routes(),
+            accounts: Arc::clone(&accounts),
+            identities,
+            credentials,
+            answers: config.answers,
+            tokens,
+            lifetimes: config.tokens.lifetimes(),
+            logins: Logins::start(&config.login, cores(), &random, failures)?,
+            clock,
+            trusted_proxies: config.listen.trusted_proxies.clone(),
+            connections: Arc::new(ConnectionsBySource::new(
+                config.limits.connections_per_source,
+            )),
+            quotas: Quotas::new(&config.quotas, &config.routes, in_common),
+            pressure: Pressure::new(config.limits.memory),
+            limits: config.limits.clone(),
+            hsts: config.tls.hsts.clone(),
+            random,
+        });
+        Ok(Self {
+            shared,
+            certificates,
+            introspection,
+        })
     }
 }
 
