@@ -39,6 +39,7 @@ need libmono-system-xml-linq4.0-cil test -e /usr/lib/mono/4.5/System.Xml.Linq.dl
 need testssl.sh command -v testssl
 need slowhttptest command -v slowhttptest
 need nghttp2-client command -v h2load
+need haproxy command -v haproxy
 need redis-server command -v redis-server
 need redis-tools command -v redis-cli
 if ((${#missing[@]})); then
@@ -50,11 +51,13 @@ if ((${#missing[@]})); then
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
         -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
-    # The tests start servers of their own; the one that the package starts is in nobody's way, but for
+    # The tests start servers of their own; those that the packages start are in nobody's way, but for
     # nothing.
-    if [[ " ${missing[*]} " == *" redis-server "* ]]; then
-        as_root systemctl disable --now redis-server &>/dev/null || true
-    fi
+    for service in redis-server haproxy; do
+        if [[ " ${missing[*]} " == *" $service "* ]]; then
+            as_root systemctl disable --now "$service" &>/dev/null || true
+        fi
+    done
 fi
 
 clients=examples/clients

@@ -285,3 +285,95 @@ fn the_first_head_must_begin_in_the_time_that_any_other_has_to_end() {
         let _ = silent.ended().await;
     });
 }
+
+/// HAProxy before the gateway, sharing its connections to it among all of its own clients.
+struct SharedConnections {
+    directory: tempfile::TempDir,
+    _haproxy: tokio::process::Child,
+}
+
+impl SharedConnections {
+    async fn before(client: &Client) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("haproxy.cfg");
+        let socket = directory.path().join("front.sock");
+        let text = format!(
+            "global\n  maxconn 100\n  nbthread 1\n\
+             defaults\n  mode http\n  timeout connect 20s\n  timeout client 60s\n  timeout server 60s\n\
+             frontend clients\n  bind unix@{}\n  default_backend gateway\n\
+             backend gateway\n  http-reuse always\n\
+             \x20 server gateway {} ssl verify none alpn http/1.1 pool-max-conn 1\n",
+            socket.display(),
+            client.address,
+        );
+        std::fs::write(&config, text).unwrap();
+        let haproxy = tokio::process::Command::new("haproxy")
+            .args(["-q", "-db", "-f"])
+            .arg(&config)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("`make tools` installs haproxy: {error}"));
+        crate::support::within("HAProxy to listen", async {
+            while tokio::net::UnixStream::connect(&socket).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        Self {
+            directory,
+            _haproxy: haproxy,
+        }
+    }
+
+    async fn connect(&self) -> Connection {
+        let socket = self.directory.path().join("front.sock");
+        let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+        Connection::new(Box::new(stream), HOST, Default::default())
+    }
+}
+
+#[test]
+fn behind_a_proxy_that_shares_connections_no_user_s_request_becomes_another_s_body() {
+    run(async {
+        let harness = patient(|_| {});
+        let (till, shop) = (
+            harness.signed_in().await,
+            harness.signed_in_as("shop-02").await,
+        );
+        let proxy = SharedConnections::before(&till).await;
+        let mut sent = 0;
+        for (round, chunked) in [(0, false), (1, true), (2, false), (3, true)] {
+            let body = a_request_as_body();
+            let ask = Ask::post("/api/SyncData").token(till.token.as_ref().unwrap());
+            let ask = match chunked {
+                true => ask.chunked(body.clone()),
+                false => ask.sized(body.clone()),
+            };
+            let (first, rest) = in_parts(&ask);
+            let mut connection = proxy.connect().await;
+            harness
+                .upstream
+                .next(Script::Early(json(200 + round % 2 * 213, "{}")));
+            connection.write(&first).await;
+            connection.response_head().await.unwrap();
+            a_while(&harness, &till).await;
+            let other = Ask::post("/api/SyncVoucher").token(shop.token.as_ref().unwrap());
+            let other = other.json(format!("{{\"shop\":{round}}}"));
+            assert_eq!(proxy.connect().await.exchange(&other).await.status, 200);
+            // The proxy may have given the request up by now.
+            let _ = connection.try_write(&rest).await;
+            assert_eq!(proxy.connect().await.exchange(&other).await.status, 200);
+            drop(connection);
+            assert_eq!(proxy.connect().await.exchange(&other).await.status, 200);
+            sent += 5;
+            for number in sent - 4..=sent {
+                let seen = harness.upstream.ended(number).await;
+                match seen.head.field("x-auth-user").unwrap() {
+                    "shop-02" => assert_eq!(seen.body, format!("{{\"shop\":{round}}}").as_bytes()),
+                    _ => assert!(body.starts_with(&seen.body) || seen.body == b"{}"),
+                }
+            }
+            assert_eq!(harness.upstream.requests(), sent);
+        }
+    });
+}
