@@ -46,6 +46,8 @@ pub(super) enum Expect {
     InOrder(&'static [u16]),
     /// [`Expect::Refused`], though only after a deadline of the gateway's.
     RefusedLate(&'static [u16]),
+    /// The end of the connection without an answer, though only after a deadline of the gateway's.
+    EndsLate,
 }
 
 /// What HTTP/2 frames must lead to.
@@ -130,7 +132,7 @@ impl Expect {
     pub(super) fn enough(self) -> Option<usize> {
         match self {
             Self::Answered(_) => Some(1),
-            Self::Refused(_) | Self::InOrder(_) | Self::RefusedLate(_) => None,
+            Self::Refused(_) | Self::InOrder(_) | Self::RefusedLate(_) | Self::EndsLate => None,
         }
     }
 
@@ -148,6 +150,7 @@ impl Expect {
             Self::Refused(these) | Self::RefusedLate(these) => {
                 matches!(statuses[..], [one] if these.contains(&one)) && end == End::Closed
             }
+            Self::EndsLate => statuses.is_empty() && end == End::Closed,
             Self::InOrder(these) => {
                 !statuses.is_empty() && these.starts_with(&statuses) && end == End::Closed
             }
@@ -160,6 +163,7 @@ impl Expect {
         match self {
             Self::Refused(these) => format!("{}, once, then closed", any(these)),
             Self::RefusedLate(these) => format!("{}, in time, then closed", any(these)),
+            Self::EndsLate => "closed, in time, without an answer".to_owned(),
             Self::Answered(these) => any(these),
             Self::InOrder(these) => format!("{} or less, then closed", listed(these, ", then ")),
         }

@@ -123,6 +123,24 @@ impl Frames {
         self.fields(1, &fields, encoded);
     }
 
+    /// A login, which is read whatever the client may, of this length and with a body of these
+    /// pieces; the last ends it.
+    pub(super) fn login(&mut self, length: &str, pieces: &[&[u8]]) {
+        let at = self.bytes.len();
+        let fields = [
+            ("content-type", "application/json"),
+            ("content-length", length),
+        ];
+        self.post(&[(":path", "/api/getToken")], &fields);
+        if let Some(flags) = self.bytes.get_mut(at + 4) {
+            *flags &= !END_STREAM;
+        }
+        for (number, piece) in pieces.iter().enumerate() {
+            let last = number + 1 == pieces.len();
+            self.frame(DATA, if last { END_STREAM } else { 0 }, 1, piece);
+        }
+    }
+
     /// A good request for nothing on this stream, to be answered with 404.
     pub(super) fn get(&mut self, stream: u32) {
         let host = self.host.clone();

@@ -4,7 +4,7 @@
 //! petabyte, which is refused right after the token was accepted.
 
 use super::check::Check;
-use super::check::Expect::{Answered, InOrder, Refused, RefusedLate};
+use super::check::Expect::{Answered, EndsLate, InOrder, Refused, RefusedLate};
 use super::check::Probe::{Header, Http1, SilentHandshake, UnknownUser};
 
 /// All of them, in the order in which they are tried.
@@ -127,5 +127,6 @@ pub(super) fn checks() -> Vec<Check> {
     let late = "GET /{nothing} HTTP/1.1\r\nHost: ";
     checks.push(Check { area: "slow", name: "a head that is never finished", probe: Http1(late, RefusedLate(&[408])) });
     checks.push(Check { area: "slow", name: "a handshake that never begins", probe: SilentHandshake });
+    checks.push(Check { area: "slow", name: "a first request that never begins", probe: Http1("", EndsLate) });
     checks
 }

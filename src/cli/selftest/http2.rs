@@ -15,7 +15,7 @@ type Row = (&'static str, fn(&mut Frames), Expect2);
 /// All of them, in the order in which they are tried.
 #[rustfmt::skip]
 pub(super) fn checks() -> Vec<Check> {
-    let rows: [Row; 29] = [
+    let rows: [Row; 34] = [
         ("a good request", |f| f.get(1), Answered(404)),
         ("a good request without a token", |f| f.post(&[], &[]), Answered(401)),
         ("a line break in a value", |f| f.post(&[], &[("x-a", "b\r\nx-auth-user: admin")]), Refused),
@@ -36,6 +36,11 @@ pub(super) fn checks() -> Vec<Check> {
         ("another host beside :authority", |f| f.post(&[], &[("host", "other.invalid")]), Refused),
         ("user information in :authority", |f| f.post(&[(":authority", "u@a.invalid")], &[]), Refused),
         ("lengths that differ", |f| f.post(&[], &[("content-length", "5"), ("content-length", "6")]), Refused),
+        ("a value that begins with a blank", |f| f.post(&[], &[("x-a", " 1")]), Refused),
+        ("a value that ends with a tab", |f| f.post(&[], &[("x-a", "1\t")]), Refused),
+        ("data beyond the length", |f| f.login("2", &[b"{}", b"{}"]), Refused),
+        ("data short of the length", |f| f.login("3", &[b"{}"]), Refused),
+        ("data where the length is 0", |f| f.login("0", &[b"{}"]), Refused),
         ("101 fields", |f| f.post(&[], &[("x-a", "1"); 101]), Refused),
         ("data on the connection's own stream", |f| f.frame(DATA, 0, 0, b"x"), Ends),
         ("data on a stream that is not open", |f| f.frame(DATA, 0, 1, b"x"), Ends),

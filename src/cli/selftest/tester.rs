@@ -79,7 +79,9 @@ pub(super) fn in_words(probe: &Probe, filling: &Filling) -> (String, String) {
 /// What a check needs at most.
 pub(super) fn cost(probe: &Probe, filling: &Filling) -> Cost {
     let (connections, requests, time) = match probe {
-        Probe::Http1(line, Expect::RefusedLate(_)) => (1, Filling::requests(line), LATE),
+        Probe::Http1(line, Expect::RefusedLate(_) | Expect::EndsLate) => {
+            (1, Filling::requests(line), LATE)
+        }
         Probe::Http1(line, _) => (1, Filling::requests(line), PATIENCE),
         Probe::Http2(make, expect) => {
             let mut frames = Frames::new(&filling.host, &filling.route);
@@ -130,7 +132,7 @@ impl Tester {
 
     fn http1(&self, line: &str, expect: Expect) -> io::Result<Verdict> {
         let patience = match expect {
-            Expect::RefusedLate(_) => LATE,
+            Expect::RefusedLate(_) | Expect::EndsLate => LATE,
             Expect::Refused(_) | Expect::Answered(_) | Expect::InOrder(_) => PATIENCE,
         };
         let mut connection = self.instance.http1()?;
