@@ -89,6 +89,9 @@ impl Exchange<'_> {
             && let Poll::Ready(head) = connection.poll_head(cx, self.method, &mut progress.head)
         {
             return Poll::Ready(match head {
+                Ok(_) if !sending.has_asked() => Err(Failure::Refused(Refusal::UpstreamMalformed(
+                    "it came before the request's head was sent",
+                ))),
                 Ok(head) => Ok((head, std::mem::replace(&mut progress.sent, Sent::Broken))),
                 Err(NoHead::Malformed(reason)) => {
                     Err(Failure::Refused(Refusal::UpstreamMalformed(reason)))

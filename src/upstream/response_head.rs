@@ -115,11 +115,13 @@ pub fn parse(head: &Bytes, method: &Method) -> Result<Announced, Malformed> {
         false => Some(ReasonPhrase::try_from(reason.as_bytes()).map_err(|_| NOT_HTTP)?),
     };
     let mut framing = says.framing(is_old)?;
+    let mut lives = !says.close && (!is_old || says.keep_alive);
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     if *method == Method::HEAD || bodiless.contains(&status) {
+        // Should the body come all the same, it would be read as the next answer.
+        lives &= matches!(framing, Framing::Length(0) | Framing::UntilClose);
         framing = Framing::Length(0);
     }
-    let lives = !says.close && (!is_old || says.keep_alive);
     Ok(Announced::Final(ResponseHead {
         status,
         reason,
@@ -339,6 +341,29 @@ mod tests {
             assert_eq!(head.keeps_alive, expected, "{version} {fields}");
         }
         assert!(read("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_connection_does_not_outlive_an_announced_body_that_must_not_come() {
+        for (method, status) in [
+            (Method::HEAD, "200 OK"),
+            (Method::HEAD, "404 Not Found"),
+            (Method::GET, "204 No Content"),
+            (Method::GET, "304 Not Modified"),
+        ] {
+            for (fields, expected) in [
+                ("", true),
+                ("Content-Length: 0\r\n", true),
+                ("Content-Length: 1\r\n", false),
+                ("Transfer-Encoding: chunked\r\n", false),
+                ("Connection: close\r\n", false),
+            ] {
+                let text = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+                let head = read_for(&method, &text).expect("a head");
+                assert_eq!(head.keeps_alive, expected, "{method} {status} {fields}");
+                assert_eq!(head.framing, Framing::Length(0));
+            }
+        }
     }
 
     #[test]

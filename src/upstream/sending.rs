@@ -30,6 +30,8 @@ pub(super) struct Sending {
     /// with it the upstream has a whole request, whatever the client still sends.
     completing: Bytes,
     framing: BodyFraming,
+    /// How many bytes of the head were not written.
+    head_left: usize,
     begun: bool,
 }
 
@@ -56,6 +58,7 @@ impl Sending {
         lead.clear();
         write_head(&mut lead);
         Self {
+            head_left: lead.len(),
             lead,
             led: 0,
             piece: Bytes::new(),
@@ -70,6 +73,11 @@ impl Sending {
     /// Whether a part of it may have reached an upstream.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
+    }
+
+    /// Whether all of its head was written: before that, nothing can be an answer to it.
+    pub(super) fn has_asked(&self) -> bool {
+        self.head_left == 0
     }
 
     /// The body, where there is some left of it.
@@ -194,6 +202,7 @@ impl Sending {
     }
 
     fn advance(&mut self, mut written: usize) {
+        self.head_left = self.head_left.saturating_sub(written);
         let of_lead = written.min(self.lead.len() - self.led);
         self.led += of_lead;
         written -= of_lead;

@@ -518,6 +518,52 @@ fn chunk_extensions_end_at_the_gateway() {
 }
 
 #[test]
+fn chunk_extensions_and_trailers_without_end_are_400_and_never_end_cleanly_upstream() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let long = "x".repeat(100_000);
+        for (what, body) in [
+            ("an extension", format!("5;{long}\r\nhello\r\n0\r\n\r\n")),
+            ("one at the end", format!("5\r\nhello\r\n0;{long}\r\n\r\n")),
+            ("one that goes on", format!("5;{long}")),
+            (
+                "one for each chunk",
+                format!(
+                    "{}0\r\n\r\n",
+                    format!("1;{}\r\na\r\n", &long[..1000]).repeat(20)
+                ),
+            ),
+            ("a trailer", format!("5\r\nhello\r\n0\r\nX: {long}\r\n\r\n")),
+            (
+                "trailers",
+                format!("5\r\nhello\r\n0\r\n{}\r\n", "X: y\r\n".repeat(20_000)),
+            ),
+        ] {
+            for path in ["/api/SyncData", "/api/getToken"] {
+                let start = format!(
+                    "POST {path} HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json"
+                );
+                let chunked = "Transfer-Encoding: chunked\r\n";
+                let mut connection = client.connect().await;
+                // The gateway may have answered before it was sent everything.
+                let _ = connection
+                    .try_write(&request(&client, &start, chunked, &body))
+                    .await;
+                let answer = connection.answer().await;
+                assert_eq!(answer.status, 400, "{what}, {path}: {answer:?}");
+                assert_eq!(answer.json()["code"], 400);
+                let (rest, _) = connection.remainder().await;
+                assert!(rest.is_empty(), "{what}, {path}: a second answer came");
+                for seen in 1..=harness.upstream.requests() {
+                    let seen = harness.upstream.ended(seen).await;
+                    assert_eq!(seen.whole, Some(false), "{what}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_body_cut_short_by_the_client_is_cut_short_for_the_upstream() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;

@@ -259,6 +259,80 @@ fn bytes_after_an_answer_never_become_the_answer_to_another_request() {
     });
 }
 
+// An upstream that sends the body all the same would have it taken for the next answer.
+#[test]
+fn an_announced_body_that_must_not_come_ends_the_upstreams_connection() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.routes(&["path = \"/api/SyncData\"\nmethods = [\"POST\", \"HEAD\"]"]);
+        });
+        let client = harness.signed_in().await;
+        let poison = json(200, "{\"poison\":1}");
+        let length = format!("Content-Length: {}", poison.len());
+        for (method, status, fields, kept) in [
+            ("HEAD", "200 OK", length.as_str(), false),
+            ("HEAD", "404 Not Found", length.as_str(), false),
+            ("HEAD", "200 OK", "Transfer-Encoding: chunked", false),
+            ("POST", "204 No Content", length.as_str(), false),
+            (
+                "POST",
+                "204 No Content",
+                "Transfer-Encoding: chunked",
+                false,
+            ),
+            ("POST", "304 Not Modified", length.as_str(), false),
+            ("HEAD", "200 OK", "Content-Length: 0", true),
+            ("HEAD", "200 OK", "X-Length: none", true),
+            ("POST", "204 No Content", "Content-Length: 0", true),
+            ("POST", "304 Not Modified", "X-Length: none", true),
+        ] {
+            let what = format!("{method} {status} {fields}");
+            let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n");
+            harness.upstream.next(Script::Answer(head.into_bytes()));
+            let mut client_side = client.connect().await;
+            let ask = client.with_token(match method {
+                "HEAD" => Ask::new("HEAD", "/api/SyncData"),
+                _ => sync(),
+            });
+            let answer = client_side.exchange(&ask).await;
+            assert_eq!(answer.status.to_string(), status[..3], "{what}");
+            assert_eq!(answer.length, 0, "{what}");
+            if status.starts_with("204") {
+                assert_eq!(answer.header("content-length"), None, "{what}");
+            }
+            let next = client_side.exchange(&client.with_token(sync())).await;
+            assert_eq!(next.status, 200, "{what}: {next:?}");
+            let number = harness.upstream.requests();
+            let first = harness.upstream.seen(number - 1).await.connection;
+            let second = harness.upstream.seen(number).await.connection;
+            assert_eq!(first == second, kept, "{what}");
+            if !kept {
+                let closed = harness.upstream.closed(first).await;
+                assert_eq!(closed, Closed::ByGateway, "{what}");
+            }
+        }
+    });
+}
+
+// What is there before the request's head was sent answers something else.
+#[test]
+fn an_answer_that_comes_before_the_head_of_its_request_was_sent_is_a_502() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let harness = Harness::with(Upstream::unix(directory.path()), |files| {
+            files.set("limits.header_size", "350KiB");
+        });
+        let client = harness.signed_in().await;
+        harness
+            .upstream
+            .next(Script::Unread(json(200, "{\"poison\":1}")));
+        // More than a socket takes that nobody reads from.
+        let ask = sync().field("X-Long", &"x".repeat(300 * 1024));
+        let answer = client.send(ask).await;
+        assert_own(&answer, 502);
+    });
+}
+
 #[test]
 fn after_an_idle_connection_was_closed_by_the_upstream_the_next_request_succeeds() {
     usually(async |harness: Harness| {

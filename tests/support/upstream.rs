@@ -34,6 +34,8 @@ pub enum Script {
     Dribble(Vec<u8>),
     /// Reads the request, then answers with so many bytes of the pattern.
     Stream { length: u64, sized: bool },
+    /// Writes these bytes as soon as there is a connection, and never reads.
+    Unread(Vec<u8>),
     /// As `Echo`, and writes these bytes when it is released, though nobody has asked.
     Unasked(Vec<u8>),
     /// As `Echo`, but closes at this stage.
@@ -382,7 +384,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         let at_accept = |script: &Script| {
             matches!(
                 script,
-                Script::Close(Stage::Accept) | Script::Stall(Stage::Accept)
+                Script::Close(Stage::Accept) | Script::Stall(Stage::Accept) | Script::Unread(_)
             )
         };
         let first = self.shared.change(|state| {
@@ -394,6 +396,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
                 .flatten()
         });
         if let Some(script) = first {
+            if let Script::Unread(bytes) = &script {
+                self.write(bytes).await?;
+                // Of no use to anybody: what counts is what the gateway does meanwhile.
+                std::future::pending::<()>().await;
+            }
             self.gate(&script, Stage::Accept).await?;
         }
         loop {
@@ -447,7 +454,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         self.read_body(number, framing).await?;
         self.gate(script, Stage::BeforeResponse).await?;
         match script {
-            Script::Early(_) | Script::EarlyThenClose(_) => {}
+            Script::Early(_) | Script::EarlyThenClose(_) | Script::Unread(_) => {}
             Script::Answer(answer) | Script::EarlyInParts(_, answer) => self.write(answer).await?,
             Script::AnswerThenClose(answer) => {
                 self.write(answer).await?;
@@ -555,6 +562,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             | Script::EarlyThenClose(_)
             | Script::AnswerThenClose(_)
             | Script::Dribble(_)
+            | Script::Unread(_)
             | Script::Unasked(_)
             | Script::Stream { .. } => Ok(()),
         }
