@@ -2,7 +2,7 @@
 //! serves the requests that come meanwhile.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::asking::{Asking, Waiting};
 use super::cache::Cache;
 use super::connect::{Connector, LinkError};
 use super::keys::Keys;
@@ -23,7 +24,7 @@ use super::requests::{Request, Standing};
 use super::settings::SharedSection;
 use super::uses::{self, Told};
 use crate::accounts::Accounts;
-use crate::session::{Absent, End, Session};
+use crate::session::End;
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
 use crate::store::settings::{OnLimit, TokensSection};
@@ -43,14 +44,11 @@ pub(super) struct Engine {
     standing: Arc<Standing>,
     link: RefCell<Option<Rc<Link>>>,
     pub(super) told: Cell<Told>,
-    /// Those who wait for the same answer.
-    pub(super) asking: RefCell<HashMap<[u8; 32], Vec<Waiting>>>,
+    asking: Asking,
     /// Tokens that were ended here lately: told again after a gap, in case the server that has taken
     /// over had not heard of it.
     recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
 }
-
-pub(super) type Waiting = oneshot::Sender<Result<Result<Session, Absent>, StoreError>>;
 
 impl Engine {
     pub(super) fn new(
@@ -73,7 +71,7 @@ impl Engine {
             standing,
             link: RefCell::default(),
             told: Cell::default(),
-            asking: RefCell::default(),
+            asking: Asking::default(),
             recent: RefCell::default(),
         }
     }
@@ -264,19 +262,8 @@ impl Engine {
     }
 
     async fn ask(&self, digest: TokenDigest, now: crate::clock::UnixMillis, reply: Waiting) {
-        let key = digest.to_bytes();
-        let is_first = {
-            let mut asking = self.asking.borrow_mut();
-            let waiting = asking.entry(key).or_default();
-            waiting.push(reply);
-            waiting.len() == 1
-        };
-        if is_first {
-            let answer = self.look_up(digest, now).await;
-            let waiting = self.asking.borrow_mut().remove(&key);
-            for reply in waiting.into_iter().flatten() {
-                let _ = reply.send(answer);
-            }
+        if let Some(lead) = self.asking.join(digest, reply) {
+            lead.answer(self.look_up(digest, now).await);
         }
     }
 }
@@ -307,9 +294,13 @@ pub(super) fn run(
     runtime.block_on(async move {
         let engine = Rc::new(engine);
         let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
-        spawn_local(Rc::clone(&engine).supervise());
+        let supervised = Rc::clone(&engine);
+        spawn_local(for_ever(move || Rc::clone(&supervised).supervise()));
         if let Some(idle) = engine.idle {
-            spawn_local(Rc::clone(&engine).tell_uses_for_ever(idle));
+            let teller = Rc::clone(&engine);
+            spawn_local(for_ever(move || {
+                Rc::clone(&teller).tell_uses_for_ever(idle)
+            }));
         }
         loop {
             let request = tokio::select! {
@@ -329,6 +320,17 @@ pub(super) fn run(
             });
         }
     });
+}
+
+/// Runs a task, and another one after it panicked: without it the store would be of no use for as long
+/// as the process lives.
+async fn for_ever<F: Future<Output = ()> + 'static>(task: impl Fn() -> F) {
+    while spawn_local(task())
+        .await
+        .is_err_and(|ended| ended.is_panic())
+    {
+        sleep(FIRST_WAIT).await;
+    }
 }
 
 /// An error and all its causes on one line.
@@ -358,3 +360,27 @@ const MOST_AT_ONCE: usize = 4096;
 /// How long an ended token is told of again, and how many of them are.
 const RECENTLY: Duration = Duration::from_secs(120);
 const MOST_RECENT: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_to_go_on_goes_on_after_a_panic() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true);
+        let begun = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&begun);
+        let runtime = runtime.build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(for_ever(move || {
+            counted.set(counted.get() + 1);
+            let panics = counted.get() < 3;
+            async move {
+                if panics {
+                    std::panic::resume_unwind(Box::new(()));
+                }
+            }
+        }));
+        assert_eq!(begun.get(), 3);
+    }
+}

@@ -3,6 +3,8 @@
 //! for once. A thread of its own talks to the server; the request path sends it messages.
 
 #[cfg(feature = "shared")]
+mod asking;
+#[cfg(feature = "shared")]
 mod cache;
 #[cfg(feature = "shared")]
 pub(super) mod connect;

@@ -1,0 +1,106 @@
+//! Those who wait for the same answer of the server: the first of them asks, the others wait with it.
+//! Whatever becomes of the asking, nobody waits for it afterwards.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+
+use crate::session::{Absent, Session};
+use crate::store::StoreError;
+use crate::token::TokenDigest;
+
+/// What the server says of a token.
+pub(super) type Answer = Result<Result<Session, Absent>, StoreError>;
+/// Somebody who waits for it.
+pub(super) type Waiting = oneshot::Sender<Answer>;
+
+/// The tokens that the server is being asked for.
+#[derive(Default)]
+pub(super) struct Asking(RefCell<HashMap<[u8; 32], Vec<Waiting>>>);
+
+/// Being the one who asks. Dropped without an answer, those who wait learn that there is none, and
+/// the next one asks again.
+pub(super) struct Lead<'a> {
+    asking: &'a Asking,
+    key: [u8; 32],
+}
+
+impl Asking {
+    /// Waits for what the server says of a token. Whoever is given the lead has to ask.
+    pub(super) fn join(&self, digest: TokenDigest, reply: Waiting) -> Option<Lead<'_>> {
+        let key = digest.to_bytes();
+        let mut asking = self.0.borrow_mut();
+        let waiting = asking.entry(key).or_default();
+        waiting.push(reply);
+        (waiting.len() == 1).then(|| Lead { asking: self, key })
+    }
+}
+
+impl Lead<'_> {
+    /// Tells everybody who waits.
+    pub(super) fn answer(self, answer: Answer) {
+        for reply in self.take_waiting() {
+            // Whoever is gone needs no reply.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn take_waiting(&self) -> Vec<Waiting> {
+        let waiting = self.asking.0.borrow_mut().remove(&self.key);
+        waiting.unwrap_or_default()
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        drop(self.take_waiting());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::token::IssuedToken;
+
+    fn digest() -> TokenDigest {
+        let random = ring::rand::SystemRandom::new();
+        IssuedToken::generate(&random).expect("a token").digest()
+    }
+
+    #[test]
+    fn one_asks_and_all_who_wait_are_told() {
+        let (asking, digest) = (Asking::default(), digest());
+        let (first, mut told_first) = oneshot::channel();
+        let (second, mut told_second) = oneshot::channel();
+        let lead = asking.join(digest, first).expect("nobody else asks");
+        assert!(asking.join(digest, second).is_none());
+        let (other, _) = oneshot::channel();
+        assert!(asking.join(super::tests::digest(), other).is_some());
+        lead.answer(Ok(Err(Absent::Unknown)));
+        for told in [&mut told_first, &mut told_second] {
+            assert!(matches!(told.try_recv(), Ok(Ok(Err(Absent::Unknown)))));
+        }
+        assert!(asking.0.borrow().is_empty());
+    }
+
+    // A panic while the server was asked left the token to those who wait for an answer for ever.
+    #[test]
+    fn after_a_panic_the_next_one_asks_again() {
+        let (asking, digest) = (Asking::default(), digest());
+        let (first, _) = oneshot::channel();
+        let (second, mut told) = oneshot::channel();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _lead = asking.join(digest, first).expect("nobody else asks");
+            assert!(asking.join(digest, second).is_none());
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(panicked.is_err());
+        let closed = Err(oneshot::error::TryRecvError::Closed);
+        assert_eq!(told.try_recv().map(|_| ()), closed, "it need not wait on");
+        let (next, _) = oneshot::channel();
+        assert!(asking.join(digest, next).is_some());
+    }
+}
