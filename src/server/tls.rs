@@ -170,7 +170,10 @@ pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, Tl
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // The last is what old clients offer that are told to speak HTTP/1.0; both are served alike.
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"]
+        .map(<[u8]>::to_vec)
+        .to_vec();
     // One stateless ticket: resuming saves an RSA signature, and more tickets only cost.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
     config.send_tls13_tickets = 1;

@@ -44,6 +44,8 @@ fn alpn_chooses_http_2_before_http_1_1() {
             (&["http/1.1", "h2"], Some("h2")),
             (&["h2", "http/1.1"], Some("h2")),
             (&["http/1.0", "http/1.1"], Some("http/1.1")),
+            (&["http/1.0"], Some("http/1.0")),
+            (&["http/0.9", "http/1.0", "h3"], Some("http/1.0")),
             (&[], None),
         ] {
             let config = tls::client(
@@ -69,10 +71,59 @@ fn a_client_without_alpn_is_served_http_1_1() {
 }
 
 #[test]
+fn a_client_that_offers_http_1_0_alone_is_served_as_it_asks() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let token = client.token.as_ref().unwrap().secret();
+        for (start, answered) in [
+            ("POST /api/SyncData HTTP/1.0", "HTTP/1.0 200"),
+            ("POST /api/SyncData HTTP/1.1", "HTTP/1.1 200"),
+        ] {
+            let offered = &["http/1.0"];
+            let (versions, provider) = (rustls::ALL_VERSIONS, tls::provider());
+            let config = tls::client(&client.trusted, offered, versions, provider);
+            let mut connection = connect(&client, config).await;
+            let request = format!(
+                "{start}\r\nHost: gateway.test\r\nAuthorization: {token}\r\n\
+                 Connection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+            );
+            connection.write(request.as_bytes()).await;
+            let answer = connection.answer().await;
+            assert!(answer.head.start.starts_with(answered), "{answer:?}");
+            assert_eq!(connection.ending().await, Ending::Clean);
+        }
+        assert_eq!(harness.upstream.whole(1).await.body, b"{}");
+    });
+}
+
+#[test]
+fn curl_that_is_told_to_speak_http_1_0_is_served() {
+    usually(async |harness: Harness| {
+        let client = harness.anonymous();
+        let certificate = harness.files().directory().join("server.pem");
+        let status = tokio::process::Command::new("curl")
+            .args(["--http1.0", "--silent", "--output", "/dev/null"])
+            .args([
+                "--write-out",
+                "%{http_code} %{http_version}",
+                "--max-time",
+                "20",
+            ])
+            .arg("--cacert")
+            .arg(certificate)
+            .arg(format!("https://localhost:{}/", client.address.port()))
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&status.stdout), "404 1");
+    });
+}
+
+#[test]
 fn a_client_that_offers_only_unknown_protocols_is_turned_away() {
     usually(async |harness: Harness| {
         let client = harness.anonymous();
-        for offered in [&["http/1.0"][..], &["h3"], &["spdy/3"]] {
+        for offered in [&["http/0.9"][..], &["h3"], &["spdy/3"]] {
             let config = tls::client(
                 &client.trusted,
                 offered,
