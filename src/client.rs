@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
 use crate::origin::{Origin, TrustedProxies, forwarded};
+use crate::traffic::OfConnection;
 use crate::upstream::headers::Forwarded;
 
 /// One client connection.
@@ -24,6 +25,8 @@ pub struct ClientConnection {
     pub transport: Transport,
     /// What becomes of its requests.
     pub standing: Standing,
+    /// What its requests without a live token hold.
+    pub unauthenticated: OfConnection,
     text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
     stage: RefCell<Stage>,
@@ -176,6 +179,7 @@ impl ClientConnection {
             ends,
             transport,
             standing,
+            unauthenticated: OfConnection::default(),
             text: OnceCell::new(),
             forwarded: RefCell::new(None),
             stage: RefCell::new(Stage::Idle),

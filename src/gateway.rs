@@ -199,7 +199,7 @@ impl Gateway {
                 let name = self.shared.routes.name_of(own);
                 call.active.record.route = Some(Arc::clone(name));
                 // Rare and large: on the heap, so that every other request is small.
-                let answered = Box::pin(self.answer_own(call, own, &parts));
+                let answered = Box::pin(self.answer_own(call, own, parts));
                 answered.await.map(Answer::Own)
             }
             Destination::Forward(route) => {
@@ -220,9 +220,12 @@ impl Gateway {
         let session = match self.shared.tokens.find(token.digest(), call.now) {
             Found::Known(known) => known,
             // Rare: on the heap, so that every other request is small.
-            Found::Ask => Box::pin(self.shared.tokens.ask(token.digest(), call.now))
-                .await
-                .map_err(not_kept)?,
+            Found::Ask => {
+                let head = request::size_of(&parts.headers);
+                let _held = call.hold(&self.shared.unauthenticated, head)?;
+                let asked = Box::pin(self.shared.tokens.ask(token.digest(), call.now));
+                asked.await.map_err(not_kept)?
+            }
         };
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
@@ -330,6 +333,7 @@ impl Gateway {
             // Reading on would make the client send a body that nobody wants.
             && !waits
             && let Some(body) = call.body.take()
+            && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0)
         {
             body.discard().await;
         }

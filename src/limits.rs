@@ -1,5 +1,7 @@
 //! Every bound and every deadline of a connection and a request.
 
+mod memory;
+
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use crate::access::form::FormLimits;
 use crate::body::MinRate;
 use crate::config::units::{duration, positive_duration, positive_size, size};
 
+pub use memory::{MemoryLimit, Percent};
+
 /// `[limits]`: what a client may take, in bytes and in time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,9 +26,15 @@ pub struct Limits {
     pub connections_per_source: NonZeroUsize,
     /// Requests on one connection, one after the other or at once; it ends with the last.
     pub requests_per_connection: NonZeroU64,
-    /// Resident memory from which on new requests are sent away; zero means never.
-    #[serde(with = "size")]
-    pub memory: ByteSize,
+    /// Memory that requests without a live token hold on one connection: the heads and bodies that are
+    /// kept while something is waited for, and 2 KiB for each.
+    #[serde(with = "positive_size")]
+    pub unauthenticated_per_connection: ByteSize,
+    /// The same for all connections from one source.
+    #[serde(with = "positive_size")]
+    pub unauthenticated_per_source: ByteSize,
+    /// Resident memory from which on new requests are sent away.
+    pub memory: MemoryLimit,
     /// How long a TLS handshake may take.
     #[serde(with = "positive_duration")]
     pub handshake: Duration,
@@ -85,7 +95,11 @@ impl Default for Limits {
             // Connections end often enough for load balancers to spread them anew, and too seldom
             // for handshakes to count.
             requests_per_connection: NonZeroU64::MIN.saturating_add(99_999),
-            memory: ByteSize::b(0),
+            // A hundred requests at once, with heads as they usually are.
+            unauthenticated_per_connection: ByteSize::kib(256),
+            // A thousand logins at once, more than are hashed in their time.
+            unauthenticated_per_source: ByteSize::mib(16),
+            memory: MemoryLimit::Share(Percent::FOUR_FIFTHS),
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             keep_alive: Duration::from_secs(120),

@@ -60,6 +60,13 @@ pub enum Refusal {
         /// How many bytes may be.
         limit: u64,
     },
+    /// Requests without a live token hold as much memory as they may, on their connection or of their
+    /// source.
+    #[error(
+        "requests without a live token hold too much \
+             (limits.unauthenticated_per_connection, limits.unauthenticated_per_source)"
+    )]
+    TooMuchUnauthenticated,
     /// The user has as many tokens as may be.
     #[error("the user has {limit} live tokens (tokens.per_user, tokens.on_limit)")]
     TooManyTokens {
@@ -285,6 +292,7 @@ impl Refusal {
             | Self::TooManyRequests(..)
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. }
+            | Self::TooMuchUnauthenticated
             | Self::TooManyTokens { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
@@ -319,6 +327,9 @@ impl Refusal {
             Self::TooManyRequests(..) => "Too many requests; try again later",
             Self::TooManyAtOnce { .. } => "Too many requests at once; wait for some to finish",
             Self::TooMuchAtOnce { .. } => "Too much data at once; wait for some to arrive",
+            Self::TooMuchUnauthenticated => {
+                "Too many requests without a token at once; wait for some to finish"
+            }
             Self::TooManyTokens { .. } => {
                 "Too many tokens of this user are in use; use one of them"
             }
@@ -388,6 +399,7 @@ impl Refusal {
             | Self::TooManyRequests(..)
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. }
+            | Self::TooMuchUnauthenticated
             | Self::TooManyTokens { .. }
             | Self::TokenRefused(_)
             | Self::Forbidden(_)
@@ -441,6 +453,7 @@ impl Refusal {
             Self::TooManyTokens { limit } => format!("the limit for the user is {limit} tokens"),
             Self::MalformedBody(_)
             | Self::TooManyAttempts { .. }
+            | Self::TooMuchUnauthenticated
             | Self::SecretRefused
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
@@ -485,6 +498,7 @@ impl Refusal {
             Self::TooManyRequests(Paced::Source, _) => "source_rate",
             Self::TooManyAtOnce { .. } => "user_requests",
             Self::TooMuchAtOnce { .. } => "user_bodies",
+            Self::TooMuchUnauthenticated => "unauthenticated_memory",
             Self::TooManyTokens { .. } => "user_tokens",
             Self::TokenRefused(fault) => fault.code(),
             Self::Forbidden(MissingRight::Route) => "no_right_to_route",
@@ -533,7 +547,8 @@ impl Refusal {
             | Self::Starting
             | Self::NoRandom
             | Self::TooManyAtOnce { .. }
-            | Self::TooMuchAtOnce { .. } => Some(Duration::from_secs(1)),
+            | Self::TooMuchAtOnce { .. }
+            | Self::TooMuchUnauthenticated => Some(Duration::from_secs(1)),
             Self::Overloaded => Some(Duration::from_secs(5)),
             Self::StoreFull | Self::TooManyTokens { .. } => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
@@ -589,6 +604,8 @@ impl Refusal {
                 | Self::BodyTooLarge { .. }
                 | Self::UriTooLong
                 | Self::HeadersTooLarge
+                // Reading its body would hold on to what there is too much of.
+                | Self::TooMuchUnauthenticated
                 | Self::ExpectationFailed
                 | Self::PlainHttp
                 | Self::Panicked
@@ -662,6 +679,7 @@ mod tests {
             ),
             R::TooManyAtOnce { limit: 1 },
             R::TooMuchAtOnce { limit: 1 },
+            R::TooMuchUnauthenticated,
             R::TooManyTokens { limit: 1 },
             R::TokenRefused(TokenFault::Missing),
             R::Forbidden(MissingRight::Route),

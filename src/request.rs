@@ -39,6 +39,14 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
     }
 }
 
+/// The size of a header section as HTTP/2 counts it (RFC 9113 section 6.5.2), in bytes.
+#[must_use]
+pub fn size_of(headers: &HeaderMap) -> u64 {
+    let fields = headers.iter();
+    let size = fields.map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64);
+    size.sum()
+}
+
 /// Whether the client waits for `100 Continue` before it sends its body.
 #[must_use]
 pub fn expects_continue(headers: &HeaderMap) -> bool {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 44] = [
+const PURE: [&str; 45] = [
     "route",
     "refusal",
     "session",
@@ -32,6 +32,7 @@ const PURE: [&str; 44] = [
     "control/admin/resource",
     "control/admin/settings",
     "generations",
+    "limits/memory",
     "login/guard",
     "process/settings",
     "upstream/framing",

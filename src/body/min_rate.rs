@@ -34,6 +34,11 @@ impl MinRate {
         }
     }
 
+    /// From now on the grace is all that there is, however steadily the peer moves.
+    pub fn earn_nothing(&mut self) {
+        self.bytes_per_second = u64::MAX;
+    }
+
     /// Begins to wait for the peer at `now`, if that has not begun: until it sends something, or takes
     /// the `pending` bytes that it was given. Returns when the wait is too long.
     pub fn wait(&mut self, pending: u64, now: Instant) -> Instant {

@@ -245,6 +245,17 @@ fn parse_positive_size(text: &str) -> Result<ByteSize, Wrong> {
     Ok(size)
 }
 
+/// The size that a text with a unit stands for, if it does.
+pub(crate) fn size_of(text: &str) -> Option<ByteSize> {
+    let has_unit = !text.bytes().all(|byte| byte.is_ascii_digit());
+    parse_size(text).ok().filter(|_| has_unit)
+}
+
+/// A size as it would be typed.
+pub(crate) fn typed_size(size: ByteSize) -> String {
+    show_size(size)
+}
+
 /// A duration as it would be typed.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -1,14 +1,17 @@
 //! One request on its way: what the steps of the path share.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
 use crate::client::ClientConnection;
 use crate::clock::UnixMillis;
-use crate::origin::{ClientAddress, Origin};
+use crate::origin::{ClientAddress, Origin, Source};
+use crate::refusal::Refusal;
 use crate::request_id::RequestId;
 use crate::response_body::ActiveRequest;
+use crate::traffic::{Held, HoldsEnough, Unauthenticated};
 use crate::upstream::body::RequestBody;
 use crate::upstream::headers::Forwarded;
 
@@ -49,6 +52,19 @@ impl Call<'_> {
             Some(origin) => Rc::new(Forwarded::new(origin.hops(), host)),
             None => self.client.forwarded(host),
         }
+    }
+
+    /// Counts bytes that are kept while a request without a live token waits for something.
+    ///
+    /// # Errors
+    /// When its connection or its source has too many of them.
+    pub(super) fn hold(&self, all: &Arc<Unauthenticated>, bytes: u64) -> Result<Held, Refusal> {
+        // The connection of a trusted proxy carries many clients.
+        let of_one = !self.client.ends.trusted;
+        let connection = of_one.then_some(&self.client.unauthenticated);
+        let source = Source::of(self.address().address);
+        let held = all.hold(connection, source, bytes);
+        held.map_err(|HoldsEnough| Refusal::TooMuchUnauthenticated)
     }
 
     pub(super) fn body(&mut self) -> &mut RequestBody {

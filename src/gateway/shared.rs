@@ -15,7 +15,7 @@ use crate::reply::AnswersSection;
 use crate::route::Routes;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
-use crate::traffic::{ConnectionsBySource, Pressure, Quotas};
+use crate::traffic::{ConnectionsBySource, Pressure, Quotas, Unauthenticated};
 use crate::upstream::BackendCredentials;
 
 /// What all workers share.
@@ -43,6 +43,8 @@ pub struct Shared {
     pub trusted_proxies: TrustedProxies,
     /// Open connections by their source.
     pub connections: Arc<ConnectionsBySource>,
+    /// What is held for requests without a live token.
+    pub unauthenticated: Arc<Unauthenticated>,
     /// What one user, route or source may take.
     pub quotas: Quotas,
     /// Whether there is memory for new requests.

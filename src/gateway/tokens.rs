@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
+use http_body::Body as _;
 
 use super::Gateway;
 use super::call::Call;
@@ -17,6 +18,7 @@ use crate::route::OwnPath;
 use crate::session::{End, Login, Session};
 use crate::store::{Selection, StoreError};
 use crate::token::IssuedToken;
+use crate::traffic::Held;
 
 impl Gateway {
     /// What the gateway does itself.
@@ -24,7 +26,7 @@ impl Gateway {
         &self,
         call: &mut Call<'_>,
         own: OwnPath,
-        parts: &Parts,
+        parts: Parts,
     ) -> Result<Reply, Refusal> {
         match own {
             OwnPath::IssueToken => self.issue_token(call, parts).await,
@@ -34,13 +36,15 @@ impl Gateway {
     }
 
     /// User name and password to a token.
-    async fn issue_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+    async fn issue_token(&self, call: &mut Call<'_>, parts: Parts) -> Result<Reply, Refusal> {
         if !request::is_plain_json(&parts.headers) {
             return Err(Refusal::UnsupportedMediaType);
         }
-        call.body().limit_to(BODY)?;
+        drop(parts);
+        let _held = self.begin_own_body(call)?;
         let body = call.take_body().collect().await?;
         let credentials = Credentials::parse(&body).map_err(Refusal::MalformedCredentials)?;
+        drop(body);
         let account = credentials
             .username()
             .and_then(|name| self.shared.accounts.find(name));
@@ -68,9 +72,11 @@ impl Gateway {
     /// A token to another that lives longer, for whom a request of the first would be looked at.
     /// The first stays good for a while, so that requests of its client that are under way with it,
     /// or a second attempt after an answer that got lost, do not fail.
-    async fn renew_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+    async fn renew_token(&self, call: &mut Call<'_>, parts: Parts) -> Result<Reply, Refusal> {
         let presented = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
+        drop(parts);
         let old = presented.digest();
+        let held = self.begin_own_body(call)?;
         let found = self.shared.tokens.find_or_ask(old, call.now).await;
         let found = found.map_err(not_kept)?;
         let user = permit::authenticate(found, &self.shared.accounts, call.now);
@@ -80,6 +86,7 @@ impl Gateway {
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         permit::admit(&user, call.address(), call.now)?;
+        drop(held);
         forget_body(call).await?;
         let (now, lifetimes) = (self.shared.clock.now(), self.shared.lifetimes);
         let session = found
@@ -102,12 +109,14 @@ impl Gateway {
     /// (section 2.2). Where no token can be made out, 200 would tell a client that something is
     /// revoked which lives on: without `Authorization`, with two, or with `[object Object]`, the
     /// answer is the 401 that any other path gives.
-    async fn revoke_token(&self, call: &mut Call<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+    async fn revoke_token(&self, call: &mut Call<'_>, parts: Parts) -> Result<Reply, Refusal> {
         let presented = match bearer::presented(&parts.headers) {
             Ok(token) => Some(token),
             Err(TokenFault::Malformed(_)) => None,
             Err(fault) => return Err(Refusal::TokenRefused(fault)),
         };
+        drop(parts);
+        let _held = self.begin_own_body(call)?;
         forget_body(call).await?;
         let Some(digest) = presented.map(|token| token.digest()) else {
             return Ok(Reply::TokenRevoked);
@@ -123,11 +132,20 @@ impl Gateway {
         }
         Ok(Reply::TokenRevoked)
     }
+
+    /// Bounds the body of a request to the gateway itself, and counts it as held: nobody has shown yet
+    /// that the request may cost anything. The head should be gone by now.
+    fn begin_own_body(&self, call: &mut Call<'_>) -> Result<Held, Refusal> {
+        let body = call.body();
+        body.limit_to(BODY)?;
+        body.must_arrive_within_grace();
+        let length = body.size_hint().exact().unwrap_or(BODY);
+        call.hold(&self.shared.unauthenticated, length)
+    }
 }
 
 /// None is needed, but some clients send one with every POST; the connection goes on after it.
 async fn forget_body(call: &mut Call<'_>) -> Result<(), Refusal> {
-    call.body().limit_to(BODY)?;
     call.take_body().collect().await.map(drop)
 }
 

@@ -48,7 +48,7 @@ use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
 use crate::process::{self, RunAs};
 use crate::store::{Prepared, StoreKind, StoreOpenError, TokenStore};
-use crate::traffic::{ConnectionsBySource, Noted, Pressure, Quotas};
+use crate::traffic::{ConnectionsBySource, Noted, Quotas, Unauthenticated};
 use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::{Protocol, Service};
@@ -285,6 +285,12 @@ impl Server {
         self.shared.quotas.noted().map_or(0, Noted::rounds)
     }
 
+    /// Bytes that are held for requests without a live token, as far as they are counted.
+    #[must_use]
+    pub fn held_unauthenticated(&self) -> u64 {
+        self.shared.unauthenticated.held()
+    }
+
     /// How many connections each worker has at present.
     #[must_use]
     pub fn loads(&self) -> Vec<usize> {
@@ -357,8 +363,12 @@ impl Composed {
             connections: Arc::new(ConnectionsBySource::new(
                 config.limits.connections_per_source,
             )),
+            unauthenticated: Arc::new(Unauthenticated::new(
+                config.limits.unauthenticated_per_connection,
+                config.limits.unauthenticated_per_source,
+            )),
             quotas: Quotas::new(&config.quotas, &config.routes, in_common),
-            pressure: Pressure::new(config.limits.memory),
+            pressure: memory::pressure(config.limits.memory),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
             random,

@@ -1,6 +1,6 @@
 //! How much of the gateway one client may take, so that the others have theirs: connections of a
-//! source, requests in a time, requests and bodies under way; and whether
-//! there is memory for any.
+//! source, requests in a time, requests and bodies under way, memory before a token was shown; and
+//! whether there is memory for any.
 
 mod connections;
 mod ledger;
@@ -9,6 +9,7 @@ mod pressure;
 mod quotas;
 mod settings;
 pub mod shares;
+mod unauthenticated;
 mod usage;
 
 pub use connections::{ConnectionsBySource, OfSource};
@@ -18,4 +19,5 @@ pub use pressure::Pressure;
 pub use quotas::Quotas;
 pub use settings::QuotasSection;
 pub use shares::{Counts, EXCHANGE, Peer};
+pub use unauthenticated::{Held, HoldsEnough, OF_A_REQUEST, OfConnection, Unauthenticated};
 pub use usage::{BodyInFlight, Full, InFlight, Usage};

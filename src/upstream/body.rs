@@ -95,6 +95,12 @@ impl RequestBody {
         Ok(())
     }
 
+    /// Lets the client take no longer than the grace for all of it, however steadily it sends: for a
+    /// body that is short.
+    pub fn must_arrive_within_grace(&mut self) {
+        self.rate.earn_nothing();
+    }
+
     /// Counts the body among those of its user until it is sent: by its length where that was
     /// announced, else by what has arrived of it.
     ///

@@ -417,6 +417,16 @@ async fn quotas(gallery: &mut Gallery) {
     gallery.show("TooMuchAtOnce", &client.send(body).await);
 }
 
+/// More than may be held for whoever has shown no token.
+async fn unauthenticated(gallery: &mut Gallery) {
+    let harness = Harness::start(|files| {
+        files.set("limits.unauthenticated_per_source", "1KiB");
+    });
+    let login = Ask::login("till-01", &password("till-01"));
+    let answer = harness.anonymous().send(login).await;
+    gallery.show("TooMuchUnauthenticated", &answer);
+}
+
 /// One hashing thread, a queue of one, and a hash that takes its time.
 fn busy_with_hashing(files: &mut Files) {
     files.set("login.hash_queue", 1);
@@ -478,6 +488,7 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
         missing_rights(&mut gallery).await;
         deadlines(&mut gallery).await;
         upstreams_faults(&mut gallery).await;
+        unauthenticated(&mut gallery).await;
         capacities(&mut gallery).await;
     });
     gallery.0.sort();

@@ -47,4 +47,5 @@ mod support;
 mod tls;
 mod tokens;
 mod tokens_command;
+mod unauthenticated;
 mod upstream;

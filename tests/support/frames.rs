@@ -156,7 +156,7 @@ fn literal(block: &mut Vec<u8>, text: &[u8]) {
 
 /// The status, which is the first field of a response's header block: an entry of the static
 /// table, or a literal that is Huffman-coded or not (RFC 7541, appendices A and B).
-fn status(block: &[u8]) -> u16 {
+pub fn status(block: &[u8]) -> u16 {
     // An update of the table's size may come first.
     let start = block
         .iter()

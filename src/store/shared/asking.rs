@@ -65,20 +65,20 @@ mod tests {
     use super::*;
     use crate::token::IssuedToken;
 
-    fn digest() -> TokenDigest {
+    fn some_digest() -> TokenDigest {
         let random = ring::rand::SystemRandom::new();
         IssuedToken::generate(&random).expect("a token").digest()
     }
 
     #[test]
     fn one_asks_and_all_who_wait_are_told() {
-        let (asking, digest) = (Asking::default(), digest());
+        let (asking, digest) = (Asking::default(), some_digest());
         let (first, mut told_first) = oneshot::channel();
         let (second, mut told_second) = oneshot::channel();
         let lead = asking.join(digest, first).expect("nobody else asks");
         assert!(asking.join(digest, second).is_none());
         let (other, _) = oneshot::channel();
-        assert!(asking.join(super::tests::digest(), other).is_some());
+        assert!(asking.join(some_digest(), other).is_some());
         lead.answer(Ok(Err(Absent::Unknown)));
         for told in [&mut told_first, &mut told_second] {
             assert!(matches!(told.try_recv(), Ok(Ok(Err(Absent::Unknown)))));
@@ -89,7 +89,7 @@ mod tests {
     // A panic while the server was asked left the token to those who wait for an answer for ever.
     #[test]
     fn after_a_panic_the_next_one_asks_again() {
-        let (asking, digest) = (Asking::default(), digest());
+        let (asking, digest) = (Asking::default(), some_digest());
         let (first, _) = oneshot::channel();
         let (second, mut told) = oneshot::channel();
         let panicked = catch_unwind(AssertUnwindSafe(|| {

@@ -1,0 +1,105 @@
+//! Pure: how much memory the process may have, as it is written.
+
+use std::fmt;
+use std::str::FromStr as _;
+
+use bytesize::ByteSize;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::config::units::{refuse, size_of, typed_size};
+
+/// How much resident memory is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// So much; none at all means that nothing is.
+    Size(ByteSize),
+    /// A share of what there is.
+    Share(Percent),
+}
+
+/// From 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent(u8);
+
+impl Percent {
+    /// What most of a machine leaves: the kernel's buffers and other programs need some too.
+    pub const FOUR_FIFTHS: Self = Self(80);
+
+    /// So many hundredths.
+    #[must_use]
+    pub fn of(self, whole: u64) -> u64 {
+        whole / 100 * u64::from(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for MemoryLimit {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl Visitor<'_> for Written {
+            type Value = MemoryLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a size or a share in quotes, for example {EXAMPLES}")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<MemoryLimit, E> {
+                parse(text).ok_or_else(|| {
+                    let message = format!("`{text}` is neither a size nor a share of the memory");
+                    refuse(message, format_args!("write it as {EXAMPLES}"))
+                })
+            }
+        }
+        from.deserialize_str(Written)
+    }
+}
+
+impl Serialize for MemoryLimit {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Size(size) => to.serialize_str(&typed_size(*size)),
+            Self::Share(Percent(share)) => to.collect_str(&format_args!("{share}%")),
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<MemoryLimit> {
+    let Some(share) = text.strip_suffix('%') else {
+        return size_of(text).map(MemoryLimit::Size);
+    };
+    let share = u8::from_str(share).ok()?;
+    let written = share.to_string().len() + 1 == text.len();
+    (written && (1..=100).contains(&share)).then_some(MemoryLimit::Share(Percent(share)))
+}
+
+const EXAMPLES: &str = r#""80%" or "1.5GiB"; "0B" is no limit"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_or_a_share() {
+        let size = |bytes| Some(MemoryLimit::Size(ByteSize::b(bytes)));
+        for (text, expected) in [
+            ("0B", size(0)),
+            ("1KiB", size(1024)),
+            ("80%", Some(MemoryLimit::Share(Percent::FOUR_FIFTHS))),
+            ("1%", Some(MemoryLimit::Share(Percent(1)))),
+            ("100%", Some(MemoryLimit::Share(Percent(100)))),
+            ("0%", None),
+            ("101%", None),
+            ("+5%", None),
+            ("050%", None),
+            ("1.5%", None),
+            ("%", None),
+            ("512", None),
+            ("much", None),
+            ("-1B", None),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        assert_eq!(Percent(80).of(1000), 800);
+        assert_eq!(Percent(100).of(u64::MAX), u64::MAX / 100 * 100);
+    }
+}
