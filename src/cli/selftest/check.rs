@@ -61,6 +61,8 @@ pub(super) enum Expect2 {
     Answered(u16),
     /// Whatever becomes of the connection, the next one is served.
     Survived,
+    /// An answer on any stream that there are too many at once.
+    Bounded,
 }
 
 /// What the plain port must do.
@@ -81,6 +83,8 @@ pub(super) enum TlsProbe {
     Speaks13,
     /// A second connection must not be offered early data.
     NoEarlyData,
+    /// `http/1.0` alone, as old clients offer it, must be agreed on.
+    SpeaksHttp10,
     /// A protocol that is not HTTP must not be agreed on.
     NoOtherProtocol,
 }
@@ -186,7 +190,7 @@ impl Expect2 {
             (Self::Answered(expected), Outcome::Answered(status)) => status == expected,
             (Self::Survived, Outcome::Silent) => false,
             (Self::Survived, _) => true,
-            (Self::Refused | Self::Ends | Self::Answered(_), _) => false,
+            (Self::Refused | Self::Ends | Self::Answered(_) | Self::Bounded, _) => false,
         };
         Verdict::new(passes, outcome.in_words())
     }
@@ -197,6 +201,7 @@ impl Expect2 {
             Self::Ends => "an error of the connection".to_owned(),
             Self::Answered(status) => status.to_string(),
             Self::Survived => "an end, and service goes on".to_owned(),
+            Self::Bounded => "429 for some of them".to_owned(),
         }
     }
 }

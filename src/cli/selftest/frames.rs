@@ -156,10 +156,28 @@ impl Frames {
         );
     }
 
+    /// A login on this stream, whose body of this length does not come.
+    pub(super) fn begin_login(&mut self, stream: u32, length: &str) {
+        let host = self.host.clone();
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", &*host),
+            (":path", "/api/getToken"),
+            ("content-type", "application/json"),
+            ("content-length", length),
+        ];
+        self.without_end(|frames| frames.fields(stream, &fields, &[]));
+    }
+
     /// As [`Frames::get`], without its end.
     pub(super) fn begin(&mut self, stream: u32) {
+        self.without_end(|frames| frames.get(stream));
+    }
+
+    fn without_end(&mut self, request: impl FnOnce(&mut Self)) {
         let at = self.bytes.len();
-        self.get(stream);
+        request(self);
         if let Some(flags) = self.bytes.get_mut(at + 4) {
             *flags &= !END_STREAM;
         }
@@ -186,6 +204,22 @@ pub(super) fn outcome(mut bytes: &[u8]) -> Option<Outcome> {
         }
     }
     None
+}
+
+/// Whether any stream was answered with this status, unless a table of fields hides it.
+pub(super) fn any_answered(mut bytes: &[u8], wanted: u16) -> bool {
+    while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+        let [a, b, c, kind, ..] = *head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        let Some((payload, rest)) = rest.split_at_checked(length as usize) else {
+            return false;
+        };
+        bytes = rest;
+        if kind == HEADERS && status(payload) == Some(wanted) {
+            return true;
+        }
+    }
+    false
 }
 
 fn number(bytes: &[u8]) -> u32 {
@@ -295,6 +329,7 @@ mod tests {
         frames.frame(SETTINGS, 0, 0, &[]);
         frames.frame(HEADERS, 4, 3, &[0x88]);
         assert_eq!(outcome(frames.bytes()), None);
+        assert!(any_answered(frames.bytes(), 200) && !any_answered(frames.bytes(), 404));
         frames.frame(RST_STREAM, 0, 1, &[0, 0, 0, 1]);
         assert_eq!(outcome(frames.bytes()), Some(Outcome::Reset(1)));
         assert_eq!(outcome(&frames.bytes()[..30]), None);

@@ -40,6 +40,7 @@ pub(super) fn checks() -> Vec<Check> {
         ("a folded coding", "{post}Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n{next}", Refused(&[400])),
         ("a chunk without a size", "{post}Transfer-Encoding: chunked\r\n\r\nx\r\n{next}", Refused(&[400, 401])),
         ("a chunk longer than it says", "{post}Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n{next}", Refused(&[400, 401])),
+        ("a chunk extension of 70 KB", "{login}Transfer-Encoding: chunked\r\n\r\n1;{x70k}\r\na\r\n0\r\n\r\n{next}", Refused(&[400])),
         ("HTTP/1.0 with chunks", "POST {route} HTTP/1.0\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}", Refused(&[400, 411])),
         ("a request in the body of a refused one", "{post}Content-Length: {length}\r\n\r\nGET /in-a-body HTTP/1.1\r\nHost: {host}\r\n\r\n{last}", InOrder(&[401, 404])),
     ]);

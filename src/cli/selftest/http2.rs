@@ -2,7 +2,7 @@
 //! budget, far from what would hurt.
 
 use super::check::Check;
-use super::check::Expect2::{self, Answered, Ends, Refused, Survived};
+use super::check::Expect2::{self, Answered, Bounded, Ends, Refused, Survived};
 use super::check::Probe::Http2;
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
@@ -15,7 +15,7 @@ type Row = (&'static str, fn(&mut Frames), Expect2);
 /// All of them, in the order in which they are tried.
 #[rustfmt::skip]
 pub(super) fn checks() -> Vec<Check> {
-    let rows: [Row; 34] = [
+    let rows: [Row; 35] = [
         ("a good request", |f| f.get(1), Answered(404)),
         ("a good request without a token", |f| f.post(&[], &[]), Answered(401)),
         ("a line break in a value", |f| f.post(&[], &[("x-a", "b\r\nx-auth-user: admin")]), Refused),
@@ -47,6 +47,7 @@ pub(super) fn checks() -> Vec<Check> {
         ("a frame of 20 KB", |f| f.frame(HEADERS, END_HEADERS, 1, &[0; 20_000]), Ends),
         ("a window over its maximum", |f| f.frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), Ends),
         ("a header block that grows a thousandfold", bomb, Refused),
+        ("100 logins that do not end", logins_without_end, Bounded),
         ("200 requests, each taken back", rapid_reset, Ends),
         ("300 continuations of one head", continuations, Ends),
         ("500 pings, settings and pieces of no data", chatter, Survived),
@@ -62,6 +63,13 @@ fn bomb(frames: &mut Frames) {
     block.extend_from_slice(&[b'y'; 4000]);
     block.extend_from_slice(&[0xbe; 1000]);
     frames.post_encoded(&[], &[], &block);
+}
+
+/// Each of them says that 8,000 bytes of a body are to come.
+fn logins_without_end(frames: &mut Frames) {
+    for number in 0..100 {
+        frames.begin_login(2 * number + 1, "8000");
+    }
 }
 
 /// CVE-2023-44487.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, End, answers};
 use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TOO_MANY, TlsProbe, Verdict};
 use super::fill::{Filling, shown};
-use super::frames::{Frames, Outcome, outcome};
+use super::frames::{Frames, Outcome, any_answered, outcome};
 use super::tls::hello;
 use super::wire::{Instance, Line, PATIENCE};
 
@@ -53,6 +53,7 @@ pub(super) fn in_words(probe: &Probe, filling: &Filling) -> (String, String) {
             );
             (sent, "an alert, or the end".to_owned())
         }
+        Probe::Tls(TlsProbe::SpeaksHttp10) => text("a greeting for http/1.0 alone", "a handshake"),
         Probe::Tls(TlsProbe::Speaks13) => text("a greeting of TLS 1.3 alone", "TLS 1.3"),
         Probe::Tls(TlsProbe::NoEarlyData) => text(
             "a second connection, with early data where allowed",
@@ -150,6 +151,14 @@ impl Tester {
         make(&mut frames);
         let mut connection = self.instance.http2()?;
         connection.send(frames.bytes());
+        if matches!(expect, Expect2::Bounded) {
+            let (bytes, _) = connection.read(PATIENCE, |bytes| any_answered(bytes, TOO_MANY));
+            let bounded = any_answered(&bytes, TOO_MANY);
+            return Ok(Verdict::new(
+                bounded,
+                if bounded { "429" } else { "no 429" },
+            ));
+        }
         let (bytes, end) = connection.read(PATIENCE, |bytes| outcome(bytes).is_some());
         let came = outcome(&bytes).unwrap_or(match end {
             End::Closed => Outcome::Closed,
@@ -191,6 +200,13 @@ impl Tester {
                         "none"
                     },
                 ))
+            }
+            TlsProbe::SpeaksHttp10 => {
+                let config = self.instance.config(b"http/1.0", &[&TLS13])?;
+                Ok(match self.instance.tls(&config) {
+                    Ok(_) => Verdict::new(true, "a handshake"),
+                    Err(error) => Verdict::new(false, error.to_string()),
+                })
             }
             TlsProbe::NoOtherProtocol => {
                 let config = self.instance.config(b"selftest/1", &[&TLS13])?;

@@ -2,7 +2,7 @@
 
 use super::check::Check;
 use super::check::Probe::{PlainOnTls, Tls};
-use super::check::TlsProbe::{NoEarlyData, NoOtherProtocol, Refuses, Speaks13};
+use super::check::TlsProbe::{NoEarlyData, NoOtherProtocol, Refuses, Speaks13, SpeaksHttp10};
 
 /// All of them, in the order in which they are tried.
 #[rustfmt::skip]
@@ -21,6 +21,7 @@ pub(super) fn checks() -> Vec<Check> {
         ("RSA key exchange", Tls(Refuses(0x0303, &[0x009c, 0x009d]))),
         ("finite-field Diffie-Hellman", Tls(Refuses(0x0303, &[0x009e, 0x009f, 0xccaa]))),
         ("early data", Tls(NoEarlyData)),
+        ("HTTP/1.0 alone in ALPN", Tls(SpeaksHttp10)),
         ("a protocol that is not HTTP", Tls(NoOtherProtocol)),
         ("HTTP without TLS", PlainOnTls),
     ];
