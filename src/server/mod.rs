@@ -12,6 +12,7 @@ mod listener;
 mod load;
 #[cfg(test)]
 mod model;
+mod local;
 mod places;
 mod proxied;
 mod quotas;
@@ -54,6 +55,7 @@ use crate::upstream::{BackendCredentials, CredentialError};
 use connection::{Protocol, Service};
 use load::Load;
 use places::Places;
+pub use local::LocalGateway;
 pub use settings::{CertificateSection, ListenAddress, ListenSection, TlsSection};
 use tls::{Certificates, TlsError};
 use worker::Worker;

@@ -1,0 +1,81 @@
+//! A gateway on the thread of whoever asks for it, without a listener: connections are handed to it,
+//! and whoever drives the clock of that thread's runtime drives every deadline. For tests of what
+//! depends on time and order; nothing of the program uses it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::connection::{self, Arrived, Protocol, Service};
+use super::drain::Drain;
+use super::load::Load;
+use super::tls::{self, Certificates, TlsError};
+use super::turns::Rota;
+use super::Server;
+use crate::client::Standing;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::observe::AccessLog;
+use crate::upstream::Upstream;
+
+/// One more worker of a server, as it were, on the present thread.
+pub struct LocalGateway {
+    gateway: Rc<Gateway>,
+    drain: Rc<Drain>,
+    rota: Rc<Rota>,
+    load: Arc<Load>,
+    service: Service,
+}
+
+impl LocalGateway {
+    /// One that shares its users and tokens with `server`, which was started with `config`.
+    ///
+    /// # Errors
+    /// When the certificates cannot be used any more.
+    pub fn new(server: &Server, config: &Config) -> Result<Self, TlsError> {
+        let shared = Arc::clone(&server.shared);
+        let certificates = Arc::new(Certificates::open(&config.tls, shared.clock.now())?);
+        let protocol = Protocol::Https {
+            config: Arc::new(tls::server_config(certificates)?),
+            several_names: config.tls.certificates.len() > 1,
+        };
+        let upstream = Upstream::new(&config.upstream);
+        Ok(Self {
+            gateway: Rc::new(Gateway::new(shared, upstream, AccessLog::new(None))),
+            drain: Rc::default(),
+            rota: Rc::default(),
+            load: Arc::default(),
+            service: Service {
+                protocol,
+                proxy_protocol: false,
+            },
+        })
+    }
+
+    /// Serves a connection of a client until it ends. Within a runtime of the present thread.
+    pub async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
+        let keeper = tokio::task::spawn_local(Rc::clone(&self.rota).keep());
+        let arrived = Arrived {
+            socket,
+            peer,
+            service: self.service.clone(),
+            standing: Standing::Served,
+        };
+        let watch = self.drain.watch(self.load.count()).await;
+        connection::serve(arrived, Rc::clone(&self.gateway), watch, Rc::clone(&self.rota)).await;
+        keeper.abort();
+    }
+
+    /// The small regular work of a worker.
+    pub fn tidy(&self) {
+        self.gateway.tidy();
+    }
+}
+
+impl std::fmt::Debug for LocalGateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalGateway").finish_non_exhaustive()
+    }
+}
