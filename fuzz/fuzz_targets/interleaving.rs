@@ -156,11 +156,9 @@ impl World {
     }
 }
 
-/// Lets everybody do what there is to do. The kernel may take a moment to hand bytes on; what is late
-/// comes with the next step.
+/// Lets everybody do what there is to do. What the kernel hands on later comes with the next step.
 async fn settle() {
-    for _ in 0..50 {
-        std::thread::sleep(Duration::from_micros(10));
+    for _ in 0..60 {
         yield_now().await;
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
+use super::Server;
 use super::connection::{self, Arrived, Protocol, Service};
 use super::drain::Drain;
 use super::load::Load;
 use super::tls::{self, Certificates, TlsError};
 use super::turns::Rota;
-use super::Server;
 use crate::client::Standing;
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -64,7 +64,13 @@ impl LocalGateway {
             standing: Standing::Served,
         };
         let watch = self.drain.watch(self.load.count()).await;
-        connection::serve(arrived, Rc::clone(&self.gateway), watch, Rc::clone(&self.rota)).await;
+        connection::serve(
+            arrived,
+            Rc::clone(&self.gateway),
+            watch,
+            Rc::clone(&self.rota),
+        )
+        .await;
         keeper.abort();
     }
 

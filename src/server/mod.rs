@@ -54,8 +54,8 @@ use crate::upstream::{BackendCredentials, CredentialError};
 
 use connection::{Protocol, Service};
 use load::Load;
-use places::Places;
 pub use local::LocalGateway;
+use places::Places;
 pub use settings::{CertificateSection, ListenAddress, ListenSection, TlsSection};
 use tls::{Certificates, TlsError};
 use worker::Worker;
