@@ -91,6 +91,10 @@ pub enum Refusal {
     /// The admin interface is asked without its secret.
     #[error("the introspection secret is missing or wrong (admin.introspection_secret_file)")]
     SecretRefused,
+    /// A request to the admin address that was meant for another host, or comes from a page of another
+    /// origin.
+    #[error("not meant for the admin interface: {0}")]
+    ForeignRequest(&'static str),
     /// No such path.
     #[error("no route has this path")]
     NotFound,
@@ -277,7 +281,10 @@ impl Refusal {
             Self::LoginFailed(_) | Self::TokenRefused(_) | Self::SecretRefused => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::Forbidden(_) | Self::NotAdmitted(_) | Self::PlainHttp => StatusCode::FORBIDDEN,
+            Self::Forbidden(_)
+            | Self::NotAdmitted(_)
+            | Self::ForeignRequest(_)
+            | Self::PlainHttp => StatusCode::FORBIDDEN,
             Self::FormRefused(FormViolation::FormTooLate) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::FormRefused(_) => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -341,6 +348,7 @@ impl Refusal {
             Self::FormRefused(_) => "The body must be one JSON object with the string form",
             Self::AdminMalformed(_) => "The admin interface does not understand the request",
             Self::SecretRefused => "The secret is missing or wrong",
+            Self::ForeignRequest(_) => "The request is not meant for the admin interface",
             Self::NotFound => "No such resource",
             Self::MethodNotAllowed { .. } => "Method not allowed",
             Self::HeadersTooSlow => "The header section did not arrive in time",
@@ -405,6 +413,7 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::NotAdmitted(_)
             | Self::SecretRefused
+            | Self::ForeignRequest(_)
             | Self::PlainHttp => "http_request_denied",
             Self::UpstreamUnreachable(error) => {
                 if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -434,7 +443,8 @@ impl Refusal {
         match self {
             Self::MalformedRequest(reason)
             | Self::UpstreamMalformed(reason)
-            | Self::AdminMalformed(reason) => (*reason).to_owned(),
+            | Self::AdminMalformed(reason)
+            | Self::ForeignRequest(reason) => (*reason).to_owned(),
             Self::MalformedCredentials(error) => error.to_string(),
             Self::LoginFailed(_) => "invalid credentials".to_owned(),
             Self::TokenRefused(fault) => fault.to_string(),
@@ -508,6 +518,7 @@ impl Refusal {
             Self::FormRefused(_) => "form_refused",
             Self::AdminMalformed(_) => "admin_malformed",
             Self::SecretRefused => "secret_refused",
+            Self::ForeignRequest(_) => "foreign_request",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::HeadersTooSlow => "headers_too_slow",
@@ -567,6 +578,7 @@ impl Refusal {
             | Self::FormRefused(_)
             | Self::AdminMalformed(_)
             | Self::SecretRefused
+            | Self::ForeignRequest(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::HeadersTooSlow
@@ -666,6 +678,7 @@ mod tests {
             R::FormRefused(FormViolation::MissingForm),
             R::AdminMalformed("x"),
             R::SecretRefused,
+            R::ForeignRequest("x"),
             R::LoginFailed(LoginFault::UnknownUser),
             R::TooManyAttempts {
                 wait: Duration::from_millis(1),

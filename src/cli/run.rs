@@ -62,6 +62,7 @@ impl RunCommand {
         tracing::info!(
             https = ?server.https(),
             http = ?server.http(),
+            admin = ?server.admin(),
             upstream = %config.upstream.url,
             "serving"
         );

@@ -5,13 +5,16 @@
 //! everybody or needs a secret; what changes something, or tells more, is answered on the unix
 //! socket alone, and is not there at all for anybody else ([`resource`] says which is which).
 
+mod authority;
 mod desk;
+mod idle;
 mod introspection;
 mod question;
 mod resource;
 mod secret;
 mod settings;
 mod socket;
+mod tally;
 mod tokens;
 
 use std::io;
@@ -28,10 +31,11 @@ use tokio::sync::oneshot;
 
 use crate::gateway::Shared;
 
-use desk::{Desk, Door};
+use authority::OwnAuthority;
+use desk::{Desk, Door, Peer};
 pub(crate) use secret::IntrospectionSecret;
 pub use secret::SecretError;
-pub use settings::{AdminSection, LoopbackAddress};
+pub use settings::{AdminHost, AdminSection, LoopbackAddress};
 use socket::SocketFile;
 
 /// Why the admin listener cannot be opened.
@@ -61,7 +65,7 @@ pub enum AdminError {
 #[derive(Debug, Default)]
 pub(crate) struct AdminListeners {
     socket: Option<(UnixListener, SocketFile)>,
-    tcp: Option<TcpListener>,
+    tcp: Option<(TcpListener, OwnAuthority)>,
 }
 
 impl AdminListeners {
@@ -86,7 +90,9 @@ impl AdminListeners {
             let address = address.get();
             let bound = TcpListener::bind(address).and_then(|listener| {
                 listener.set_nonblocking(true)?;
-                Ok(listener)
+                // The port that the system chose for port 0.
+                let port = listener.local_addr()?.port();
+                Ok((listener, OwnAuthority::new(port, section.hosts.clone())))
             });
             let bound = bound.map_err(|cause| AdminError::Listen { address, cause })?;
             listeners.tcp = Some(bound);
@@ -119,6 +125,7 @@ impl Admin {
             return Ok(None);
         }
         let (unix, file) = socket.unzip();
+        let (tcp, authority) = tcp.unzip();
         let address = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
@@ -127,7 +134,7 @@ impl Admin {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 match runtime.enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        let desk = Rc::new(Desk::new(shared, secret));
+                        let desk = Rc::new(Desk::new(shared, secret, authority));
                         runtime.block_on(serve_until(stopped, unix, tcp, desk));
                     }
                     Err(error) => tracing::error!(%error, "the admin interface cannot start"),
@@ -168,7 +175,11 @@ async fn serve_until(
     let unix = async {
         match unix.map(tokio::net::UnixListener::from_std) {
             Some(Ok(listener)) => {
-                let next = async || listener.accept().await.map(|(stream, _)| stream);
+                let next = async || {
+                    let (stream, _) = listener.accept().await?;
+                    let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                    Ok((stream, Peer::User(user)))
+                };
                 desk.accept(Door::Socket, next).await;
             }
             Some(Err(error)) => tracing::error!(%error, "the admin socket cannot be watched"),
@@ -179,7 +190,10 @@ async fn serve_until(
     let tcp = async {
         match tcp.map(tokio::net::TcpListener::from_std) {
             Some(Ok(listener)) => {
-                let next = async || listener.accept().await.map(|(stream, _)| stream);
+                let next = async || {
+                    let (stream, address) = listener.accept().await?;
+                    Ok((stream, Peer::Address(address.ip())))
+                };
                 desk.accept(Door::Tcp, next).await;
             }
             Some(Err(error)) => tracing::error!(%error, "the admin listener cannot be watched"),
@@ -191,5 +205,6 @@ async fn serve_until(
         _ = stopped => {}
         () = unix => {}
         () = tcp => {}
+        () = desk.tell_regularly() => {}
     }
 }

@@ -7,6 +7,6 @@ mod reload;
 mod watch;
 
 pub(crate) use admin::{Admin, AdminListeners, IntrospectionSecret};
-pub use admin::{AdminError, AdminSection, LoopbackAddress, SecretError};
+pub use admin::{AdminError, AdminHost, AdminSection, LoopbackAddress, SecretError};
 pub use reload::Reload;
 pub(crate) use watch::Watcher;

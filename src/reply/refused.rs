@@ -45,7 +45,9 @@ impl Refusal {
         if let Self::LoginFailed(_) | Self::SecretRefused = self {
             headers.insert(WWW_AUTHENTICATE, BARE_CHALLENGE);
         }
-        if self.status() == StatusCode::FORBIDDEN && !matches!(self, Self::PlainHttp) {
+        if self.status() == StatusCode::FORBIDDEN
+            && !matches!(self, Self::PlainHttp | Self::ForeignRequest(_))
+        {
             let value = format!(
                 "Bearer realm=\"syncgate\", error=\"insufficient_scope\", \
                  error_description=\"{details}\"",

@@ -217,6 +217,9 @@ async fn admin_questions(gallery: &mut Gallery) {
     let harness = Harness::start(introspection::with_secret);
     let answer = harness.ask_admin(&Ask::post("/introspect").sized("")).await;
     gallery.show("SecretRefused", &answer);
+    let ask = Ask::get("/health").host("rebound.example");
+    let answer = harness.ask_admin_over_tcp(&ask).await;
+    gallery.show("ForeignRequest", &answer);
 }
 
 /// What a user has no right to.

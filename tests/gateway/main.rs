@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the support module serves any test binary")]
 
+mod admin_doors;
 mod admin_tokens;
 mod answers;
 mod attacks;

@@ -294,9 +294,16 @@ impl Harness {
     /// Asks the admin interface at its TCP address.
     #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn ask_admin_over_tcp(&self, ask: &Ask) -> Answer {
+        let mut connection = self.connect_to_admin().await;
+        connection.exchange(ask).await
+    }
+
+    /// Connects to the admin interface at its TCP address.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn connect_to_admin(&self) -> Connection {
         let address = self.admin().expect("an admin address");
         let stream = TcpStream::connect(address).await.expect("a connection");
-        admin_connection(stream).exchange(ask).await
+        Connection::new(Box::new(stream), &address.to_string(), Agreed::default())
     }
 
     /// Where it listens for plain HTTP.

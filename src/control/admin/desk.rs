@@ -1,27 +1,32 @@
 //! What answers at the admin interface: connections in, answers out.
 
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, interval, sleep, timeout};
 use zeroize::Zeroizing;
 
+use super::authority::OwnAuthority;
+use super::idle::IdleConnections;
 use super::question::{self, Page, Wanted};
 use super::resource::Resource;
 use super::secret::IntrospectionSecret;
+use super::tally::{self, Tally};
 use super::{introspection, tokens};
 use crate::gateway::Shared;
 use crate::refusal::Refusal;
@@ -40,38 +45,69 @@ pub(super) enum Door {
     Tcp,
 }
 
+/// Who connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// From an address of this machine.
+    Address(IpAddr),
+    /// A user, where the kernel says which.
+    User(Option<u32>),
+}
+
+/// The connections of one door that have no request yet.
+type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
+
 /// What answers.
 pub(super) struct Desk {
     shared: Arc<Shared>,
     secret: Arc<IntrospectionSecret>,
+    /// What the TCP address is called, if there is one.
+    authority: Option<OwnAuthority>,
     ids: RequestIds,
+    tally: RefCell<Tally>,
+    started: Instant,
 }
 
 impl Desk {
-    pub(super) fn new(shared: Arc<Shared>, secret: Arc<IntrospectionSecret>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        secret: Arc<IntrospectionSecret>,
+        authority: Option<OwnAuthority>,
+    ) -> Self {
         Self {
             shared,
             secret,
+            authority,
             ids: RequestIds::new(),
+            tally: RefCell::default(),
+            started: Instant::now(),
         }
     }
 
-    /// Accepts connections for ever. While as many are open as allowed, further ones wait; those of
-    /// one door do not take the places of the other.
+    /// Accepts connections for ever. Those without a request are closed for newer ones; while as many
+    /// requests are answered as allowed, further connections wait. Those of one door do not take the
+    /// places of the other.
     pub(super) async fn accept<S>(
         self: &Rc<Self>,
         door: Door,
-        next: impl AsyncFn() -> io::Result<S>,
+        next: impl AsyncFn() -> io::Result<(S, Peer)>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let idle = Rc::new(Idle::new(IdleConnections::new()));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match next().await {
-                Ok(stream) => {
-                    let desk = Rc::clone(self);
+                Ok((stream, peer)) => {
+                    let (desk, idle) = (Rc::clone(self), Rc::clone(&idle));
+                    let (handle, closed) = oneshot::channel();
+                    let (id, closed_another) = idle.borrow_mut().add(peer, handle);
+                    if closed_another {
+                        self.note(Tally::close);
+                    }
                     tokio::task::spawn_local(async move {
-                        desk.serve(door, stream).await;
+                        desk.serve(door, stream, &idle, id, closed).await;
+                        idle.borrow_mut().remove(id);
                         drop(place);
                     });
                 }
@@ -84,24 +120,79 @@ impl Desk {
     }
 
     /// One connection: one request, within one deadline.
-    async fn serve<S>(self: Rc<Self>, door: Door, stream: S)
-    where
+    async fn serve<S>(
+        self: Rc<Self>,
+        door: Door,
+        stream: S,
+        idle: &Rc<Idle>,
+        id: u64,
+        closed: oneshot::Receiver<()>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let answering = Rc::new(Cell::new(false));
         let service = service_fn(|request| {
-            let desk = Rc::clone(&self);
-            async move { Ok::<_, Infallible>(desk.respond(door, request).await) }
+            let (desk, idle, answering) =
+                (Rc::clone(&self), Rc::clone(idle), Rc::clone(&answering));
+            async move {
+                // Its handle goes with it, so that nobody closes the connection any more.
+                idle.borrow_mut().remove(id);
+                answering.set(true);
+                Ok::<_, Infallible>(desk.respond(door, request).await)
+            }
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
+            .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(HEADER_SIZE)
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
-        match timeout(door.deadline(), serving).await {
-            Ok(Ok(())) => {}
+        let closed_for_another = async {
+            let _ = closed.await;
+            if answering.get() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = timeout(door.deadline(), serving) => ended,
+            () = closed_for_another => {
+                tracing::debug!("an admin connection was closed for another");
+                return;
+            }
+        };
+        match ended {
+            Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
             Err(_) => tracing::debug!("an admin connection took too long"),
+        }
+        if !answering.get() {
+            self.note(Tally::close);
+        }
+    }
+
+    /// Counts what anybody can cause, and tells it if that is due.
+    fn note(&self, what: impl FnOnce(&mut Tally)) {
+        what(&mut self.tally.borrow_mut());
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let due = self.tally.borrow_mut().due(self.started.elapsed());
+        if let Some(counts) = due {
+            tracing::warn!(
+                refused = counts.refused,
+                closed = counts.closed,
+                "admin requests were refused, or connections closed without one"
+            );
+        }
+    }
+
+    /// Tells in the end what came shortly after the last line.
+    pub(super) async fn tell_regularly(&self) {
+        let mut tick = interval(tally::INTERVAL);
+        loop {
+            tick.tick().await;
+            self.tell();
         }
     }
 
@@ -113,15 +204,36 @@ impl Desk {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Told),
         };
-        let (method, path, status) = (&parts.method, parts.uri.path(), response.status().as_u16());
-        match Resource::find(path) {
-            // As many as the backend has requests.
-            Some(Resource::Introspection) if status == 200 => {
-                tracing::debug!(%id, %method, path, status, "admin request");
-            }
-            Some(_) | None => tracing::info!(%id, %method, path, status, "admin request"),
-        }
+        self.log(door, &id, &parts, response.status());
         response.map(Full::new)
+    }
+
+    /// Neither the path nor the method as they were written: either may be a token.
+    fn log(&self, door: Door, id: &RequestId, parts: &Parts, status: StatusCode) {
+        let resource = Resource::find(parts.uri.path());
+        let name = resource.map_or("unknown", Resource::name);
+        let method = match &parts.method {
+            it @ (&Method::GET | &Method::HEAD | &Method::POST | &Method::DELETE) => it.as_str(),
+            _ => "another",
+        };
+        let often = match (door, resource) {
+            // As many as any user of this machine likes, or as the backend has requests.
+            (Door::Tcp, _) => true,
+            (Door::Socket, Some(Resource::Introspection)) => status.is_success(),
+            (Door::Socket, _) => false,
+        };
+        let status_code = status.as_u16();
+        match often {
+            true => {
+                tracing::debug!(%id, method, resource = name, status = status_code, "admin request")
+            }
+            false => {
+                tracing::info!(%id, method, resource = name, status = status_code, "admin request")
+            }
+        }
+        if door == Door::Tcp && !status.is_success() {
+            self.note(Tally::refuse);
+        }
     }
 
     async fn answer(
@@ -131,6 +243,11 @@ impl Desk {
         parts: &Parts,
         body: Incoming,
     ) -> Result<Reply, Refusal> {
+        if door == Door::Tcp {
+            let authority = self.authority.as_ref();
+            let meant = authority.map_or(Ok(()), |authority| authority.check(parts));
+            meant.map_err(Refusal::ForeignRequest)?;
+        }
         let resource = Resource::find(parts.uri.path()).ok_or(Refusal::NotFound)?;
         if door == Door::Tcp && !resource.is_for_everybody() {
             return Err(Refusal::NotFound);
@@ -229,12 +346,14 @@ async fn read_all(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     Ok(bytes)
 }
 
-/// Connections open at once, for each door.
-const CONNECTIONS: usize = 16;
+/// Connections open at once, for each door. Many more than may be idle, so that those cannot take them.
+const CONNECTIONS: usize = 256;
 /// The largest head of a request in bytes.
 const HEADER_SIZE: usize = 16 * 1024;
 /// The largest body in bytes.
 const BODY: usize = 8 * 1024;
+/// How long a client of the same machine may take for the head of its request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a client may take for its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer may take that needs a look at every token there is.

@@ -37,6 +37,19 @@ impl Resource {
         }
     }
 
+    /// Its path as the description writes it. What a request wrote is never logged: it may be a token,
+    /// put where its id belongs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Health => "/health",
+            Self::KeySet => "/.well-known/jwks.json",
+            Self::Introspection => "/introspect",
+            Self::Tokens => "/tokens",
+            Self::Token(_) => "/tokens/{id}",
+            Self::Revocation => "/tokens/revoke",
+        }
+    }
+
     /// Whether whoever reaches the interface may ask, with the secret if it needs one. What is not
     /// is there on the unix socket alone.
     pub(super) fn is_for_everybody(self) -> bool {
@@ -70,18 +83,6 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123";
 
-    /// As the description calls it. The match makes a new one come by here.
-    fn path_of(resource: Resource) -> &'static str {
-        match resource {
-            Resource::Health => "/health",
-            Resource::KeySet => "/.well-known/jwks.json",
-            Resource::Introspection => "/introspect",
-            Resource::Tokens => "/tokens",
-            Resource::Token(_) => "/tokens/{id}",
-            Resource::Revocation => "/tokens/revoke",
-        }
-    }
-
     fn all() -> Vec<Resource> {
         vec![
             Resource::Health,
@@ -109,7 +110,7 @@ mod tests {
         }
         let mut routed = BTreeSet::new();
         for resource in all() {
-            let path = path_of(resource);
+            let path = resource.name();
             assert_eq!(Resource::find(&path.replace("{id}", ID)), Some(resource));
             // HEAD goes with GET.
             for method in resource.methods().iter().filter(|it| **it != Method::HEAD) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use http::uri::Authority;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -17,6 +18,8 @@ pub struct AdminSection {
     pub socket: Option<PathBuf>,
     /// A TCP address of this machine alone.
     pub listen: Option<LoopbackAddress>,
+    /// Further names that requests to the TCP address may have in `Host`.
+    pub hosts: Vec<AdminHost>,
     /// The file with the secret that the backend asks about tokens with; without one, nobody can.
     pub introspection_secret_file: Option<PathBuf>,
 }
@@ -66,6 +69,47 @@ impl<'de> Deserialize<'de> for LoopbackAddress {
             }
         }
         from.deserialize_str(Parse)
+    }
+}
+
+/// A host that requests may name: with a port it is that one, without one any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct AdminHost(String);
+
+impl AdminHost {
+    /// `None` for what cannot stand in a `Host` field.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let authority: Authority = text.parse().ok()?;
+        let plain = !authority.as_str().contains('@') && !authority.as_str().ends_with(':');
+        plain.then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it is the one that a request names.
+    #[must_use]
+    pub fn is(&self, named: &Authority) -> bool {
+        let has_port = self
+            .0
+            .parse()
+            .is_ok_and(|own: Authority| own.port().is_some());
+        match has_port {
+            true => self.0.eq_ignore_ascii_case(named.as_str()),
+            false => {
+                let plain = !named.as_str().contains('@');
+                plain && self.0.eq_ignore_ascii_case(named.host())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminHost {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| {
+            let what = format_args!("`{text}` is not a host name");
+            refuse(what, "write for example \"syncgate-admin.internal\"")
+        })
     }
 }
 
