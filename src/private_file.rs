@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use thiserror::Error;
 
 /// Why a private file could not be read or replaced.
@@ -36,6 +37,19 @@ pub enum PrivateFileError {
         /// Its mode.
         mode: u32,
     },
+    /// It belongs to somebody who could read it, and change it, at any time.
+    #[error(
+        "{path} belongs to user {owner}, and neither to the user that syncgate runs as ({user}) nor to root",
+        path = path.display()
+    )]
+    OtherOwner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who reads it.
+        user: u32,
+    },
     /// Larger than any such file needs to be.
     #[error("{path} is larger than {MAX_SIZE} bytes", path = .0.display())]
     TooLarge(PathBuf),
@@ -62,16 +76,30 @@ impl PrivateFileError {
             Self::OthersHaveAccess { path, .. } => {
                 Some(format!("run: chmod 600 '{}'", path.display()))
             }
+            Self::OtherOwner { path, user, .. } => {
+                Some(format!("run: chown {user} '{}'", path.display()))
+            }
             Self::NotUtf8(_) => Some("save it as UTF-8 text".to_owned()),
             Self::Io { .. } | Self::NotAFile(_) | Self::TooLarge(_) => None,
         }
     }
 }
 
-/// Reads the file, if it is one and nobody but its owner has access.
+/// Reads the file for the gateway, if it is one of its user's or of root's, and nobody else has access.
+///
+/// A file of root's may be open to a group: so do service managers and containers give secrets to a
+/// process that is not root, and who is of the group, root decides.
 pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     let file = File::open(path).map_err(failed("read", path))?;
-    read_open(&file, path)
+    judge(&file, path, geteuid().as_raw())?;
+    read_judged(&file, path)
+}
+
+/// Reads the file for whoever only looks at it: as root also one that belongs to the gateway's user.
+pub(crate) fn look(path: &Path) -> Result<String, PrivateFileError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    judge(&file, path, reader_of(&file, path)?)?;
+    read_judged(&file, path)
 }
 
 /// Replaces the text of the file by what `change` makes of it, `None` meaning no change.
@@ -102,7 +130,8 @@ fn update_locked<E: From<PrivateFileError>>(
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
 ) -> Result<(), E> {
     let owner = locked.metadata().map_err(failed("read", path))?;
-    let mut text = read_open(locked, path)?;
+    judge(locked, path, reader_of(locked, path)?)?;
+    let mut text = read_judged(locked, path)?;
     if text.is_empty() {
         fresh.clone_into(&mut text);
     }
@@ -195,19 +224,44 @@ fn write_beside(beside: &Path, text: &str, owner: (u32, u32)) -> Result<(), Priv
     file.sync_all().map_err(failed("write", beside))
 }
 
-fn read_open(mut file: &File, path: &Path) -> Result<String, PrivateFileError> {
+/// For whom a file is read or changed: root acts for its owner.
+fn reader_of(file: &File, path: &Path) -> Result<u32, PrivateFileError> {
+    let user = geteuid();
+    if user.is_root() {
+        let metadata = file.metadata().map_err(failed("read", path))?;
+        return Ok(metadata.uid());
+    }
+    Ok(user.as_raw())
+}
+
+/// Whether the file is one, and nobody can reach it but `user` and whom root lets.
+fn judge(file: &File, path: &Path, user: u32) -> Result<(), PrivateFileError> {
     // Of the open file, not of its name, so that what is judged is what is read.
     let metadata = file.metadata().map_err(failed("read", path))?;
     if !metadata.is_file() {
         return Err(PrivateFileError::NotAFile(path.to_owned()));
     }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(PrivateFileError::OthersHaveAccess {
-            path: path.to_owned(),
-            mode,
-        });
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !is_private(owner, mode, user) {
+        let path = path.to_owned();
+        return Err(PrivateFileError::OthersHaveAccess { path, mode });
     }
+    if owner != user && owner != ROOT {
+        let path = path.to_owned();
+        return Err(PrivateFileError::OtherOwner { path, owner, user });
+    }
+    Ok(())
+}
+
+fn is_private(owner: u32, mode: u32, user: u32) -> bool {
+    let for_others = match owner == ROOT && user != ROOT {
+        true => mode & !GROUP_READS,
+        false => mode,
+    };
+    for_others & 0o077 == 0
+}
+
+fn read_judged(mut file: &File, path: &Path) -> Result<String, PrivateFileError> {
     let mut bytes = Vec::new();
     (&mut file)
         .take(MAX_SIZE + 1)
@@ -228,6 +282,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Privat
 }
 
 const MODE: u32 = 0o600;
+const GROUP_READS: u32 = 0o040;
+const ROOT: u32 = 0;
 /// The largest file that is read, in bytes: room for more than 100,000 accounts.
 const MAX_SIZE: u64 = 32 * 1024 * 1024;
 
@@ -303,6 +359,50 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("chmod");
         assert_eq!(read(&path).expect("readable"), "# fresh\none\n");
+    }
+
+    #[test]
+    fn a_group_reads_only_what_is_root_s_and_for_another() {
+        const SOMEBODY: u32 = 1000;
+        for (owner, mode, user, expected) in [
+            (SOMEBODY, 0o600, SOMEBODY, true),
+            (SOMEBODY, 0o400, SOMEBODY, true),
+            (SOMEBODY, 0o700, SOMEBODY, true),
+            (SOMEBODY, 0o640, SOMEBODY, false),
+            (SOMEBODY, 0o604, SOMEBODY, false),
+            (ROOT, 0o600, ROOT, true),
+            (ROOT, 0o640, ROOT, false),
+            (ROOT, 0o640, SOMEBODY, true),
+            (ROOT, 0o440, SOMEBODY, true),
+            (ROOT, 0o660, SOMEBODY, false),
+            (ROOT, 0o650, SOMEBODY, false),
+            (ROOT, 0o644, SOMEBODY, false),
+            (ROOT, 0o604, SOMEBODY, false),
+        ] {
+            let private = is_private(owner, mode, user);
+            assert_eq!(private, expected, "{owner} {mode:o} {user}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_s_is_read_by_whoever_looks_alone() {
+        if !geteuid().is_root() {
+            return println!("not root: no file can be given away");
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("f");
+        append(&path, "one").expect("made");
+        std::os::unix::fs::chown(&path, Some(4321), None).expect("given away");
+        let error = read(&path).expect_err("refused");
+        assert!(matches!(
+            error,
+            PrivateFileError::OtherOwner { owner: 4321, .. }
+        ));
+        let remedy = error.remedy().expect("a remedy");
+        assert!(remedy.starts_with("run: chown 0 "), "{remedy}");
+        look(&path).expect("looked at");
+        append(&path, "two").expect("changed for its owner");
+        assert_eq!(fs::metadata(&path).expect("there").uid(), 4321);
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl<'a> AccountFile<'a> {
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn read(&self) -> Result<AccountTable, Problems> {
-        let content = file::read(self.path, self.routes)?;
+        let text = file::look(self.path)?;
+        let content = file::parse(self.path, &text, self.routes)?;
         Ok(AccountTable::new(content, &mut Names::default()))
     }
 

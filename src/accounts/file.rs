@@ -24,9 +24,9 @@ use crate::origin::Network;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 
-/// Reads the account file. Without `routes` any path may be allowed.
-pub(super) fn read(path: &Path, routes: Option<&[RouteSection]>) -> Result<Content, Problems> {
-    parse(path, &text(path)?, routes)
+/// Reads the account file for the gateway.
+pub(super) fn read(path: &Path, routes: &[RouteSection]) -> Result<Content, Problems> {
+    parse(path, &text(path)?, Some(routes))
 }
 
 /// The same for a file that held something before: one that holds nothing now is refused.
@@ -44,9 +44,14 @@ pub(super) fn read_filled(
     parse(path, &text, routes)
 }
 
-/// What stands in the file.
-pub(super) fn text(path: &Path) -> Result<String, Problems> {
+/// What stands in the file, for the gateway.
+fn text(path: &Path) -> Result<String, Problems> {
     private_file::read(path).map_err(|error| unreadable(path, &error))
+}
+
+/// The same for whoever only looks at it.
+pub(super) fn look(path: &Path) -> Result<String, Problems> {
+    private_file::look(path).map_err(|error| unreadable(path, &error))
 }
 
 /// Judges `text`, the content of the file at `path`.

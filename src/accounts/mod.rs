@@ -47,7 +47,7 @@ impl Accounts {
     /// # Errors
     /// Everything that is wrong with the file, at once.
     pub fn open(path: &Path, routes: Vec<RouteSection>) -> Result<Self, Problems> {
-        let content = file::read(path, Some(&routes))?;
+        let content = file::read(path, &routes)?;
         Ok(Self::of(path, content, routes))
     }
 
@@ -60,7 +60,7 @@ impl Accounts {
         routes: Vec<RouteSection>,
         name: &str,
     ) -> Result<(Self, Vec<Origin>), Problems> {
-        let text = file::text(path)?;
+        let text = file::look(path)?;
         let content = file::parse(path, &text, Some(&routes))?;
         let origins = origin::origins(path, &text, &routes, name);
         Ok((Self::of(path, content, routes), origins))

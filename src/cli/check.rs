@@ -14,10 +14,10 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::IntrospectionSecret;
 use crate::identity::Identities;
-use crate::process::{self, RunAs};
+use crate::process::{self, ProcessError, RunAs};
 use crate::server::ListenAddress;
 use crate::server::tls::Certificates;
-use crate::store;
+use crate::store::{self, StoreOpenError};
 use crate::upstream::BackendCredentials;
 
 /// Say whether the configuration and all that it names is in order
@@ -38,8 +38,11 @@ impl CheckCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
-        let facts = open_all(&loaded.config, &Clock::system()).map_err(Failure::Usage)?;
+        // In the order of `run`: the token file with the rights of the start, all else with those left.
+        let owner = process::to_become(&loaded.config.process).map_err(ProcessError::User)?;
+        let kept = store::look(&loaded.config.tokens, owner.as_ref().map(RunAs::numbers));
         let protections = process::protect(&loaded.config.process, &needs(&loaded.config))?;
+        let facts = open_all(&loaded.config, &Clock::system(), kept).map_err(Failure::Usage)?;
         for missing in &protections.off {
             // Nowhere to say it is no failure of the command.
             let _ = writeln!(io::stderr(), "warning: {missing}");
@@ -59,13 +62,14 @@ impl CheckCommand {
 }
 
 /// Opens everything the configuration names that can be opened without a socket, and says what was
-/// found.
+/// found beside `kept`, what is known of the tokens.
 ///
 /// # Errors
 /// Everything that could not be opened. This is the one place to add to.
 fn open_all(
     config: &Config,
     clock: &Clock,
+    kept: Result<Option<String>, StoreOpenError>,
 ) -> Result<Vec<String>, Vec<Box<dyn Error + Send + Sync>>> {
     let mut facts = vec![listeners(config), forwarding(config)];
     let mut errors: Vec<Box<dyn Error + Send + Sync>> = Vec::new();
@@ -86,8 +90,7 @@ fn open_all(
         Ok(identities) => facts.push(counted(identities.published(), "identity key")),
         Err(error) => errors.push(error.into()),
     }
-    let owner = process::to_become(&config.process).ok().flatten();
-    match store::look(&config.tokens, owner.as_ref().map(RunAs::numbers)) {
+    match kept {
         Ok(None) => {}
         Ok(Some(fact)) => facts.push(fact),
         Err(error) => errors.push(error.into()),

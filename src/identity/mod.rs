@@ -210,7 +210,8 @@ impl Keys {
         before: Option<&Self>,
         random: &SystemRandom,
     ) -> Result<Self, IdentityError> {
-        let key = read_signing_key(path, random)?;
+        let pem = Zeroizing::new(private_file::read(path)?);
+        let key = signing_key(path, &pem, random)?;
         let mut published = vec![key.public().clone()];
         for path in &section.published {
             published.extend(read_public_keys(path, random)?);
@@ -228,12 +229,16 @@ impl Keys {
     }
 }
 
-/// Reads a key that signs.
+/// Reads a key that signs, to look at it.
 ///
 /// # Errors
 /// When the file is not private, or holds anything but one private key.
 pub fn read_signing_key(path: &Path, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
-    let pem = Zeroizing::new(private_file::read(path)?);
+    let pem = Zeroizing::new(private_file::look(path)?);
+    signing_key(path, &pem, random)
+}
+
+fn signing_key(path: &Path, pem: &str, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
     SigningKey::from_pem(pem.as_bytes(), random).map_err(|cause| unusable(path, cause))
 }
 

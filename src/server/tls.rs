@@ -15,9 +15,11 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::settings::{CertificateSection, TlsSection};
 use crate::clock::UnixMillis;
+use crate::private_file::{self, PrivateFileError};
 
 /// Why TLS cannot be served as configured.
 #[derive(Debug, Error)]
@@ -58,6 +60,9 @@ pub enum TlsError {
         /// The present.
         now: String,
     },
+    /// The file of a private key is missing, or others than the gateway can reach it.
+    #[error("a certificate's key cannot be read{}", remedy(.0))]
+    KeyFile(#[from] PrivateFileError),
     /// A private key of a kind that is not supported.
     #[error("the key in {path} cannot be used", path = path.display())]
     Key {
@@ -79,6 +84,11 @@ pub enum TlsError {
     /// The provider does not go with the protocol settings.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
+}
+
+fn remedy(error: &PrivateFileError) -> String {
+    let remedy = error.remedy();
+    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
 }
 
 /// Certificates by server name, swapped whole.
@@ -242,7 +252,8 @@ fn read_one(
         .first()
         .ok_or_else(|| TlsError::NoCertificate { path: path.clone() })?;
     let names = check_leaf(leaf, path, now)?;
-    let key = PrivateKeyDer::from_pem_file(&section.key).map_err(|cause| TlsError::Read {
+    let pem = Zeroizing::new(private_file::read(&section.key)?);
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|cause| TlsError::Read {
         path: section.key.clone(),
         what: "a private key",
         cause,

@@ -426,6 +426,53 @@ fn an_account_file_that_others_may_read_stops_the_start() {
 }
 
 #[test]
+fn a_key_that_others_may_read_stops_the_start_and_is_named_with_what_to_do() {
+    for mode in [0o644, 0o640, 0o604, 0o660] {
+        let text = Harness::refuses_to_start(|files| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = files.directory().join("server.key");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        });
+        assert!(
+            text.contains("server.key") && text.contains("chmod 600"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn keys_and_accounts_of_another_user_stop_the_start() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("not root: no file can be given away");
+    }
+    for name in ["server.key", "users.toml"] {
+        let text = Harness::refuses_to_start(|files| {
+            let path = files.directory().join(name);
+            std::os::unix::fs::chown(path, Some(4321), None).unwrap();
+        });
+        assert!(text.contains(name) && text.contains("chown 0"), "{text}");
+    }
+}
+
+#[test]
+fn a_reload_refuses_a_key_that_others_may_read_and_keeps_the_last_one() {
+    usually(async |harness| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = harness.files().directory();
+        Identity::new(&["other.test"]).write(directory, "other");
+        let key = directory.join("other.key");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for ending in ["key", "pem"] {
+            let new = directory.join("other").with_extension(ending);
+            std::fs::rename(new, directory.join("server").with_extension(ending)).unwrap();
+        }
+        harness.reload();
+        // The client trusts the first certificate alone.
+        harness.signed_in().await;
+    });
+}
+
+#[test]
 fn an_address_in_use_stops_the_start_and_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
