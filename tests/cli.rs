@@ -126,7 +126,7 @@ fn check_says_what_is_in_order_and_shows_every_setting() {
     let here = directory.path();
     fs::write(
         here.join("gateway.toml"),
-        "upstream.idle_timeout = \"130s\"\n",
+        "upstream.idle_timeout = \"130s\"\nprocess.allow_root = true\n",
     )
     .unwrap();
     write_certificate(&here.join("certs"), &[], Clock::system().now().timestamp()).unwrap();

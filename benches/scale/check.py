@@ -44,6 +44,9 @@ file = "users.toml"
 [log]
 access = false
 
+[process]
+allow_root = true
+
 [limits]
 connections_per_source = 1000
 

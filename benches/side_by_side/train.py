@@ -16,7 +16,8 @@ import scenarios
 from install import say
 
 # Counts are written when the program ends, which it may not do where it is confined.
-UNCONFINED = "\n[process]\nconfine = false\n"
+# The template ends within [process].
+UNCONFINED = "confine = false\n"
 
 
 class Trained(peers.Syncgate):

@@ -39,8 +39,16 @@ impl CheckCommand {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
         // In the order of `run`: the token file with the rights of the start, all else with those left.
-        let owner = process::to_become(&loaded.config.process).map_err(ProcessError::User)?;
-        let kept = store::look(&loaded.config.tokens, owner.as_ref().map(RunAs::numbers));
+        let owner = process::to_become(&loaded.config.process);
+        let numbers = owner.as_ref().ok().and_then(Option::as_ref);
+        let kept = store::look(&loaded.config.tokens, numbers.map(RunAs::numbers));
+        if let Err(error) = owner {
+            // What else is wrong is said all the same.
+            let mut errors = vec![ProcessError::User(error).into()];
+            let more = open_all(&loaded.config, &Clock::system(), kept);
+            errors.extend(more.err().unwrap_or_default());
+            return Err(Failure::Usage(errors));
+        }
         let protections = process::protect(&loaded.config.process, &needs(&loaded.config))?;
         let facts = open_all(&loaded.config, &Clock::system(), kept).map_err(Failure::Usage)?;
         for missing in &protections.off {

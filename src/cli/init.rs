@@ -15,6 +15,7 @@ use crate::accounts::{AccountFile, NewRights, check_name};
 use crate::clock::Clock;
 use crate::config;
 use crate::login::hashing::hash_password;
+use crate::process;
 use crate::server::development::{Written, write_certificate};
 use crate::upstream::{UpstreamSection, UpstreamUrl};
 
@@ -242,7 +243,10 @@ impl Place {
             .write(true)
             .create_new(true)
             .open(&self.config)
-            .and_then(|mut file| file.write_all(configuration(upstream).as_bytes()));
+            .and_then(|mut file| {
+                let text = configuration(upstream, process::is_root());
+                file.write_all(text.as_bytes())
+            });
         written.map_err(|cause| {
             Failure::other(InitError::Write {
                 path: self.config.clone(),
@@ -302,7 +306,8 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-fn configuration(upstream: &UpstreamUrl) -> String {
+fn configuration(upstream: &UpstreamUrl, root: bool) -> String {
+    let process = if root { AS_ROOT } else { "" };
     let url = toml::Value::String(upstream.to_string());
     format!(
         "\
@@ -341,9 +346,17 @@ methods = [\"POST\"]
 [[routes]]
 path = \"/api/GetData\"
 methods = [\"POST\"]
-"
+{process}"
     )
 }
+
+/// For whoever tries it as root, as in a container.
+const AS_ROOT: &str = "
+[process]
+# This file was written by root. Better than to stay root is to become a user that owns these files and
+# nothing else: write user = \"syncgate\" instead (README: Check and run).
+allow_root = true
+";
 
 #[cfg(test)]
 mod tests {
@@ -351,18 +364,22 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn what_is_written_is_the_default_but_for_the_backend_and_the_admin_socket() {
+    fn what_is_written_is_the_default_but_for_the_backend_the_admin_socket_and_root() {
         for url in [
             "http://erp.example:81",
             "unix:/run/a \"b\"\\c.sock",
             "http://127.0.0.1:8080",
         ] {
             let url: UpstreamUrl = url.parse().unwrap();
-            let loaded = config::parse("config.toml", &configuration(&url)).unwrap();
-            let mut expected = Config::default();
-            expected.upstream.url = url;
-            expected.admin.socket = Some("run/admin.sock".into());
-            assert_eq!(loaded.config, expected);
+            for root in [false, true] {
+                let text = configuration(&url, root);
+                let loaded = config::parse("config.toml", &text).unwrap();
+                let mut expected = Config::default();
+                expected.upstream.url = url.clone();
+                expected.admin.socket = Some("run/admin.sock".into());
+                expected.process.allow_root = root;
+                assert_eq!(loaded.config, expected);
+            }
         }
     }
 

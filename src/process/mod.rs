@@ -122,13 +122,17 @@ impl Protections {
     }
 }
 
+/// Whether the process has all rights.
+pub(crate) fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// Whether the process has all rights, and is to lose them by becoming another user.
 ///
 /// # Errors
-/// When the user is not there.
+/// When the user is not there, or none is named and root may not stay.
 pub(crate) fn to_become(section: &ProcessSection) -> Result<Option<RunAs>, UserError> {
-    let user = RunAs::find(section)?;
-    Ok(user.filter(|_| Uid::effective().is_root()))
+    RunAs::to_become(section)
 }
 
 /// Protects the process, for good. All that needs more rights must have been opened before.
@@ -164,9 +168,8 @@ fn drop_rights(
     needs: &Needs,
     done: &mut Protections,
 ) -> Result<(), ProcessError> {
-    let user = RunAs::find(section)?;
     if !Uid::effective().is_root() {
-        if let Some(user) = user.filter(|user| !user.is_present()) {
+        if let Some(user) = RunAs::find(section)?.filter(|user| !user.is_present()) {
             let present = Uid::effective();
             done.off.push(format!(
                 "runs as user number {present}, not as {} (process.user): only root can become \
@@ -174,12 +177,11 @@ fn drop_rights(
                 user.name()
             ));
         }
-        drop_capabilities(done)?;
-        return Ok(());
+        return drop_capabilities(done);
     }
-    let Some(user) = user else {
+    let Some(user) = RunAs::to_become(section)? else {
         done.off
-            .push("runs as root: name a user (process.user)".to_owned());
+            .push("runs as root (process.allow_root): name a user (process.user)".to_owned());
         return Ok(());
     };
     user.become_it().map_err(|cause| ProcessError::Become {

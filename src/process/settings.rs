@@ -10,6 +10,8 @@ pub struct ProcessSection {
     pub user: Option<String>,
     /// The group instead of the user's own: a name or a number.
     pub group: Option<String>,
+    /// Whether it may stay root where no user is named.
+    pub allow_root: bool,
     /// Whether the process opens no other files than it needs, where the kernel can see to it.
     pub confine: bool,
     /// Whether a crash may leave an image of the memory, with all that is in it.
@@ -21,6 +23,7 @@ impl Default for ProcessSection {
         Self {
             user: None,
             group: None,
+            allow_root: false,
             confine: true,
             core_dumps: false,
         }

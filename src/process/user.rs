@@ -40,6 +40,9 @@ pub enum UserError {
     /// A group and no user.
     #[error("a group has no effect without a user")]
     GroupAlone,
+    /// Root, and nobody to become.
+    #[error("started as root, and nobody is named to become")]
+    StaysRoot,
     /// The list of users cannot be read.
     #[error("the system's list of users cannot be read: {0}")]
     Unreadable(Errno),
@@ -49,7 +52,7 @@ impl UserError {
     /// The setting that is wrong.
     pub(crate) fn key(&self) -> &'static str {
         match self {
-            Self::NoSuchUser(_) | Self::Root(_) | Self::Unreadable(_) => "user",
+            Self::NoSuchUser(_) | Self::Root(_) | Self::StaysRoot | Self::Unreadable(_) => "user",
             Self::NoSuchGroup(_) | Self::NoGroup(_) | Self::GroupAlone => "group",
         }
     }
@@ -69,6 +72,12 @@ impl UserError {
             }
             Self::NoGroup(number) => format!("write group = \"{number}\", or whichever it is"),
             Self::GroupAlone => "write user = \"syncgate\" too, or leave the group out".to_owned(),
+            Self::StaysRoot => {
+                "write user = \"syncgate\" under [process], a user that owns the files of \
+                                syncgate and nothing else, or start it as that user; where root is \
+                                confined otherwise, as in a container, write allow_root = true"
+                    .to_owned()
+            }
             Self::Unreadable(_) => "write the numbers of user and group".to_owned(),
         }
     }
@@ -91,6 +100,21 @@ impl RunAs {
         match found.uid.is_root() {
             true => Err(UserError::Root(written.clone())),
             false => Ok(Some(found)),
+        }
+    }
+
+    /// The user to become, if the process is to become one now.
+    ///
+    /// # Errors
+    /// When there is none, or root would stay root without being allowed to.
+    pub(super) fn to_become(section: &ProcessSection) -> Result<Option<Self>, UserError> {
+        let user = Self::find(section)?;
+        if !Uid::effective().is_root() {
+            return Ok(None);
+        }
+        match user {
+            None if !section.allow_root => Err(UserError::StaysRoot),
+            user => Ok(user),
         }
     }
 

@@ -79,6 +79,8 @@ fn check_and_explain_find_every_example_in_order() {
         for (file, mode) in [("config.toml", 0o644), ("users.toml", 0o600)] {
             write(&here.join(file), &example(name, file), mode);
         }
+        let config = example(name, "config.toml") + "\n[process]\nallow_root = true\n";
+        write(&here.join("config.toml"), &config, 0o644);
         write_certificate(&here.join("certs"), &[], Clock::system().now().timestamp()).unwrap();
         let syncgate = |arguments: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_syncgate"));
@@ -232,4 +234,4 @@ fn a_payroll_run_comes_by_night_and_its_desk_by_day() {
     });
 }
 
-const AS_ROOT: &str = "warning: runs as root: name a user (process.user)\n";
+const AS_ROOT: &str = "warning: runs as root (process.allow_root): name a user (process.user)\n";

@@ -343,6 +343,70 @@ fn a_file_that_the_user_cannot_read_is_named_with_what_to_do() {
 }
 
 #[test]
+fn root_is_refused_unless_it_is_allowed_and_told_what_to_do() {
+    if !is_root() {
+        return;
+    }
+    let (mut files, _) = Files::new("http://127.0.0.1:9");
+    files.set("process.allow_root", false);
+    let config = files.write();
+    for command in ["check", "run"] {
+        let output = syncgate(command, &config);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{command}: {errors}");
+        for expected in [
+            "started as root",
+            "user = \"syncgate\"",
+            "allow_root = true",
+        ] {
+            assert!(errors.contains(expected), "{command}: {errors}");
+        }
+    }
+    files.set("process.user", NOBODY);
+    let config = files.write();
+    hand_over(files.directory());
+    let output = syncgate("check", &config);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_key_of_root_s_is_read_through_a_group_and_others_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let (mut files, _) = Files::new("http://127.0.0.1:9");
+    files.set("process.user", NOBODY);
+    let config = files.write();
+    hand_over(files.directory());
+    let (user, group) = nobody();
+    let key = files.directory().join("server.key");
+    for (owner, mode, expected) in [
+        (0, 0o640, None),
+        (0, 0o440, None),
+        (0, 0o644, Some("chmod 600")),
+        (0, 0o660, Some("chmod 600")),
+        (user, 0o600, None),
+        (user, 0o640, Some("chmod 600")),
+        (4321, 0o640, Some("chmod 600")),
+    ] {
+        chown(&key, Some(owner), Some(group)).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let output = syncgate("check", &config);
+        let errors = text(&output.stderr);
+        match expected {
+            None => assert_eq!(output.status.code(), Some(0), "{owner} {mode:o}: {errors}"),
+            Some(remedy) => {
+                assert_eq!(output.status.code(), Some(64), "{owner} {mode:o}: {errors}");
+                assert!(
+                    errors.contains("server.key") && errors.contains(remedy),
+                    "{errors}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_user_that_is_not_there_is_a_mistake_in_the_configuration() {
     let (mut files, _) = Files::new("http://127.0.0.1:9");
     files.set("process.user", "no-such-user");
@@ -370,7 +434,7 @@ fn check_says_what_is_off() {
     }
     if is_root() {
         assert!(
-            errors.contains("warning: runs as root: name a user (process.user)"),
+            errors.contains("warning: runs as root (process.allow_root)"),
             "{errors}"
         );
     }

@@ -59,6 +59,8 @@ impl Files {
         files.set("login.hash_threads", 1);
         files.set("limits.drain", "20s");
         files.set("log.format", "json");
+        // Tests run as anybody, root included.
+        files.set("process.allow_root", true);
         files.certificates(&["server"]);
         (files, identity)
     }
@@ -132,7 +134,7 @@ impl Files {
     pub fn adopt(&mut self, config: &str) {
         let mut theirs: Table = config.parse().expect("a configuration");
         for kept in [
-            "listen", "upstream", "tls", "accounts", "login", "log", "limits",
+            "listen", "upstream", "tls", "accounts", "login", "log", "limits", "process",
         ] {
             let ours = self.table.remove(kept);
             let Some(Value::Table(ours)) = ours else {
