@@ -8,7 +8,6 @@
 //! the stand-in, of low priority and so with a small share of its own, does what waits for too long,
 //! be it in the queue or in one of the threads.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,11 +17,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use argon2::Block;
-use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::body::Password;
 pub use super::password_hash::{HashingFailed, PasswordHash, PasswordHashError, hash_password};
+pub use super::queue::Saturated;
+use super::queue::WaitingLogins;
 use crate::process;
 
 /// Threads that verify passwords, and the bounded queue in front of them.
@@ -34,11 +34,6 @@ pub struct HashingPool {
     queue: Arc<Queue>,
 }
 
-/// No room in the queue of the hashing threads, or they are stopping: answer 503 and do not wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("password hashing is saturated")]
-pub struct Saturated;
-
 impl HashingPool {
     /// Starts the threads, and the one that stands in for them. `queue` bounds the jobs that wait,
     /// not those being worked at.
@@ -47,9 +42,8 @@ impl HashingPool {
     /// When the operating system refuses a thread.
     pub fn start(threads: NonZeroUsize, queue: NonZeroUsize) -> io::Result<Self> {
         let queue = Arc::new(Queue {
-            state: Mutex::new(QueueState::new(Instant::now())),
+            state: Mutex::new(QueueState::new(queue.get(), Instant::now())),
             filled: Condvar::new(),
-            bound: queue.get(),
             patience: PATIENCE,
         });
         let pool = Self { queue };
@@ -152,13 +146,12 @@ impl Job {
 struct Queue {
     state: Mutex<QueueState>,
     filled: Condvar,
-    bound: usize,
     /// How long a job may be neglected before the stand-in takes it over.
     patience: Duration,
 }
 
 struct QueueState {
-    waiting: VecDeque<Arc<Job>>,
+    waiting: WaitingLogins<Arc<Job>>,
     /// What the threads are at, and when it is neglected; without what was taken over.
     begun: Vec<(Instant, Arc<Job>)>,
     closed: bool,
@@ -167,9 +160,9 @@ struct QueueState {
 }
 
 impl QueueState {
-    fn new(now: Instant) -> Self {
+    fn new(bound: usize, now: Instant) -> Self {
         Self {
-            waiting: VecDeque::new(),
+            waiting: WaitingLogins::new(bound),
             begun: Vec::new(),
             closed: false,
             moved: now,
@@ -190,7 +183,7 @@ impl QueueState {
         let begun = |(due, _): &(Instant, Arc<Job>)| Some(*due) == first;
         match self.begun.iter().position(begun) {
             Some(at) => Some(self.begun.swap_remove(at).1),
-            None => self.waiting.pop_front(),
+            None => self.waiting.pop(),
         }
     }
 }
@@ -208,17 +201,14 @@ impl fmt::Debug for QueueState {
 impl Queue {
     fn push(&self, job: Arc<Job>) -> Result<(), Saturated> {
         let mut state = self.lock();
-        if state.waiting.len() >= self.bound {
-            // Callers that gave up must not keep others out.
-            state.waiting.retain(|job| job.is_wanted());
-        }
-        if state.closed || state.waiting.len() >= self.bound {
+        if state.closed {
             return Err(Saturated);
         }
-        if state.waiting.is_empty() {
+        let was_empty = state.waiting.is_empty();
+        state.waiting.push(job, |job| job.is_wanted())?;
+        if was_empty {
             state.moved = Instant::now();
         }
-        state.waiting.push_back(job);
         drop(state);
         // All, since the stand-in waits for the same and may be the one that is woken.
         self.filled.notify_all();
@@ -233,7 +223,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            match state.waiting.pop_front() {
+            match state.waiting.pop() {
                 Some(job) if job.is_wanted() => {
                     state.moved = Instant::now();
                     let due = state.moved + self.patience * job.cost();
@@ -367,9 +357,8 @@ mod tests {
 
     fn idle_queue(bound: usize) -> Queue {
         Queue {
-            state: Mutex::new(QueueState::new(Instant::now())),
+            state: Mutex::new(QueueState::new(bound, Instant::now())),
             filled: Condvar::new(),
-            bound,
             patience: Duration::ZERO,
         }
     }

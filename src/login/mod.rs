@@ -6,6 +6,7 @@ mod check;
 mod guard;
 pub mod hashing;
 mod password_hash;
+mod queue;
 mod settings;
 pub mod verified;
 
