@@ -1,5 +1,6 @@
 //! `syncgate run`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use clap::Args;
@@ -12,7 +13,7 @@ use crate::config::{self, Config};
 use crate::observe::Logs;
 use crate::process::{self, Needs, ProcessError};
 use crate::server::{Listeners, Server, StartError};
-use crate::store::{self, StoreOpenError};
+use crate::store::{self, SharedMode, StoreKind, StoreOpenError};
 use crate::upstream::UpstreamUrl;
 
 /// Serve, until SIGTERM or Ctrl-C
@@ -81,7 +82,24 @@ pub(super) fn needs(config: &Config) -> Needs {
                 UpstreamUrl::Http { host, .. } => is_name(host),
                 UpstreamUrl::Unix(_) => false,
             },
+        ports: ports(config),
     }
+}
+
+/// The ports that are connected to. Where they stand, sentinels and the nodes of a cluster tell.
+fn ports(config: &Config) -> Option<BTreeSet<u16>> {
+    let upstream = match &config.upstream.url {
+        UpstreamUrl::Http { port, .. } => Some(*port),
+        UpstreamUrl::Unix(_) => None,
+    };
+    let store = config.tokens.servers().map(|server| server.port);
+    let all_are_named = match (config.tokens.store, config.tokens.shared.mode) {
+        (StoreKind::Memory | StoreKind::Durable, _) | (StoreKind::Shared, SharedMode::Single) => {
+            true
+        }
+        (StoreKind::Shared, SharedMode::Sentinel | SharedMode::Cluster) => false,
+    };
+    all_are_named.then(|| store.chain(upstream).collect())
 }
 
 impl From<ProcessError> for Failure {

@@ -1,5 +1,5 @@
-//! Landlock: the kernel lets the process open the files it needs and no others, and open no further
-//! listening port, whatever code comes to run in it.
+//! Landlock: the kernel lets the process open the files it needs and no others, open no further
+//! listening port, and connect to no port that it has no business with, whatever code comes to run in it.
 //!
 //! Folders are allowed, not files: a file that is renamed over another is a new one, and is read
 //! again at a reload.
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd,
     RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
     RulesetStatus, Scope,
 };
@@ -22,6 +22,8 @@ pub(crate) struct Needs {
     pub(crate) socket: Option<PathBuf>,
     /// Whether names of hosts have to be looked up.
     pub(crate) names: bool,
+    /// The ports that are connected to; `None` where only a server will tell which those are.
+    pub(crate) ports: Option<BTreeSet<u16>>,
 }
 
 /// What holds as long as this does.
@@ -42,7 +44,10 @@ pub(super) fn confine(needs: &Needs) -> Result<Confined, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
-        .handle_access(AccessNet::BindTcp)?
+        .handle_access(match needs.ports {
+            Some(_) => AccessNet::BindTcp | AccessNet::ConnectTcp,
+            None => AccessNet::BindTcp.into(),
+        })?
         .scope(Scope::Signal)?
         .create()?;
     let mut kept = Vec::new();
@@ -72,11 +77,21 @@ pub(super) fn confine(needs: &Needs) -> Result<Confined, RulesetError> {
     if let Some(folder) = needs.socket.as_deref().map(folder) {
         allow(folder, AccessFs::RemoveFile.into())?;
     }
-    let how = in_words(&rules.restrict_self()?);
+    for port in needs.connected() {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
+    let how = in_words(&rules.restrict_self()?, needs.ports.is_some());
     Ok(Confined { how, _kept: kept })
 }
 
-fn in_words(status: &RestrictionStatus) -> Option<String> {
+impl Needs {
+    fn connected(&self) -> impl Iterator<Item = u16> {
+        let names = (self.names && self.ports.is_some()).then_some(DNS);
+        self.ports.iter().flatten().copied().chain(names)
+    }
+}
+
+fn in_words(status: &RestrictionStatus, ports_known: bool) -> Option<String> {
     if status.ruleset == RulesetStatus::NotEnforced {
         return None;
     }
@@ -84,8 +99,11 @@ fn in_words(status: &RestrictionStatus) -> Option<String> {
         LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
     };
-    let ports = match version {
-        4.. => ", no further listening port",
+    let ports = match (version, ports_known) {
+        (4.., true) => {
+            ", no further listening port, connections to the backend and the store alone"
+        }
+        (4.., false) => ", no further listening port",
         _ => "",
     };
     Some(format!(
@@ -114,6 +132,8 @@ fn folder(file: &Path) -> &Path {
 /// The newest version whose rights over files are all known here. An older kernel enforces what it
 /// knows of them.
 const KNOWN: ABI = ABI::V5;
+/// Where the C library asks again for an answer that is too long for a datagram.
+const DNS: u16 = 53;
 /// What the standard library and the cryptography look at: how much of the machine there is, and
 /// random numbers on an old kernel.
 const SYSTEM: [&str; 7] = [
@@ -144,8 +164,12 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         std::fs::write(&other, "x").unwrap();
         let confined = std::thread::spawn(move || {
+            let open = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let port = |it: &std::net::TcpListener| it.local_addr().unwrap().port();
             let needs = Needs {
                 files: vec![file.clone()],
+                ports: Some([port(&open)].into()),
                 ..Needs::default()
             };
             let confined = confine(&needs).unwrap();
@@ -169,6 +193,11 @@ mod tests {
             if how.contains("port") {
                 let listening = std::net::TcpListener::bind(("127.0.0.1", 0));
                 denied(listening.map(drop), "listening");
+                let connect = |it: &std::net::TcpListener| {
+                    std::net::TcpStream::connect(("127.0.0.1", port(it)))
+                };
+                denied(connect(&closed).map(drop), "connecting to another port");
+                connect(&open).unwrap();
             }
             assert_eq!(std::fs::read(&file).unwrap(), b"x");
             // The kernel forgot what it had made of /proc/self when memory was scarce, and then
