@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use syncgate::login::body::Password;
-use syncgate::login::hashing::{HashingPool, PasswordHash};
+use syncgate::login::hashing::{Caller, HashingPool, PasswordHash};
 use tempfile::TempDir;
 
 /// A directory with a configuration, where the program is run.
@@ -95,8 +95,12 @@ impl Run {
 async fn verifies(stored: &str, password: &str) -> bool {
     let pool = HashingPool::start(NonZeroUsize::MIN, NonZeroUsize::MIN).expect("threads");
     let hash = Arc::new(PasswordHash::parse(stored).expect("a usable hash"));
-    pool.verify(Password::new(password.to_owned()), Some(hash))
-        .await
+    pool.verify(
+        Password::new(password.to_owned()),
+        Some(hash),
+        Caller::Unknown,
+    )
+    .await
         == Ok(true)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file, or a directory of files, under `src/`; without its ending.
-const PURE: [&str; 45] = [
+const PURE: &[&str] = &[
     "route",
     "refusal",
     "session",
@@ -28,12 +28,16 @@ const PURE: [&str; 45] = [
     "identity/claims",
     "identity/key",
     "identity/settings",
+    "control/admin/authority",
+    "control/admin/idle",
     "control/admin/question",
     "control/admin/resource",
     "control/admin/settings",
+    "control/admin/tally",
     "generations",
     "limits/memory",
     "login/guard",
+    "login/queue",
     "process/settings",
     "upstream/framing",
     "upstream/headers",

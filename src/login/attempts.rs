@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::LoginSection;
 use super::guard::{Failures, Origin, Verdict};
+use super::queue::Caller;
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
 use crate::store::{SharedFailures, StoreError};
@@ -34,6 +35,7 @@ struct State {
 pub(super) struct Attempt<'a> {
     attempts: &'a Attempts,
     origin: Origin,
+    caller: Caller,
     /// What stands for the user and the network where all gateways count.
     shared: Option<(&'a SharedFailures, [String; 2])>,
     settled: bool,
@@ -89,7 +91,15 @@ impl Attempts {
                     state.failures.learn(origin, known, clock.now());
                 }
                 match state.failures.begin(origin, clock.now()) {
-                    Verdict::Granted => return Ok(Attempt::new(self, origin, shared)),
+                    Verdict::Granted => {
+                        return Ok(Attempt {
+                            attempts: self,
+                            caller: state.failures.caller(origin),
+                            origin,
+                            shared,
+                            settled: false,
+                        });
+                    }
                     Verdict::Wait(wait) => return Err(NotNow::Wait(wait)),
                     Verdict::Undecided if state.waiting.len() < MOST_WAITING => {}
                     Verdict::Undecided => return Err(NotNow::Wait(BRIEFLY)),
@@ -122,18 +132,10 @@ impl Attempts {
     }
 }
 
-impl<'a> Attempt<'a> {
-    fn new(
-        attempts: &'a Attempts,
-        origin: Origin,
-        shared: Option<(&'a SharedFailures, [String; 2])>,
-    ) -> Self {
-        Self {
-            attempts,
-            origin,
-            shared,
-            settled: false,
-        }
+impl Attempt<'_> {
+    /// Whose it is, to the hashing threads.
+    pub(super) fn caller(&self) -> Caller {
+        self.caller
     }
 
     /// The login failed. Until all gateways know, it counts as under way here.

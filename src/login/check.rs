@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::LoginSection;
 use super::attempts::{Attempts, NotNow};
 use super::body::{Credentials, Password};
-use super::hashing::{HashingPool, Saturated};
+use super::hashing::{Caller, HashingPool, Saturated};
 use super::verified::VerifiedPasswords;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
@@ -87,7 +87,10 @@ impl Logins {
             NotNow::Unavailable => Refusal::StoreUnavailable,
         })?;
         let password = credentials.into_password();
-        match self.verdict(account, password, from, clock).await {
+        match self
+            .verdict(account, password, attempt.caller(), from, clock)
+            .await
+        {
             Ok(Ok(account)) => {
                 let told = attempt.succeeded(clock.now()).await;
                 told.map(|()| account)
@@ -106,6 +109,7 @@ impl Logins {
         &self,
         account: Option<&Arc<Account>>,
         password: Password,
+        caller: Caller,
         from: ClientAddress,
         clock: &Clock,
     ) -> Result<Result<Arc<Account>, LoginFault>, Saturated> {
@@ -118,7 +122,7 @@ impl Logins {
             return Ok(Ok(Arc::clone(account)));
         }
         let hash = account.and_then(|account| account.password());
-        let verified = timeout(self.hash_wait, self.hashing.verify(password, hash));
+        let verified = timeout(self.hash_wait, self.hashing.verify(password, hash, caller));
         let matches = verified.await.unwrap_or(Err(Saturated))?;
         let now = clock.now();
         Ok(match admit(account, now, from) {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::LoginSection;
+use super::queue::Caller;
 use crate::clock::UnixMillis;
 use crate::generations::Generations;
 use crate::origin::Source;
@@ -114,6 +115,14 @@ impl Failures {
         user.is_some_and(|user| user.failures >= self.limits.user)
     }
 
+    /// Whether the user has lately logged in from there.
+    pub(super) fn caller(&self, origin: Origin) -> Caller {
+        match self.successes.get(&origin.user) {
+            Some(_) => Caller::Known,
+            None => Caller::Unknown,
+        }
+    }
+
     /// Decides whether a login may be tried. What is granted must be settled.
     pub(super) fn begin(&mut self, origin: Origin, now: UnixMillis) -> Verdict {
         if self.limits.delay.is_zero() {
@@ -160,6 +169,8 @@ impl Failures {
     /// to forgive.
     pub(super) fn succeeded(&mut self, origin: Origin, now: UnixMillis) -> bool {
         if self.limits.delay.is_zero() {
+            let forgave = UnixMillis::EPOCH;
+            self.successes.insert(origin.user, Success { forgave }, now);
             return false;
         }
         let before = self.successes.get(&origin.user).map(|it| it.forgave);

@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 
 use super::body::Password;
 pub use super::password_hash::{HashingFailed, PasswordHash, PasswordHashError, hash_password};
-pub use super::queue::Saturated;
 use super::queue::WaitingLogins;
+pub use super::queue::{Caller, Saturated};
 use crate::process;
 
 /// Threads that verify passwords, and the bounded queue in front of them.
@@ -79,14 +79,15 @@ impl HashingPool {
     /// Runs on any executor. Cancel safe: a job whose caller is gone is skipped.
     ///
     /// # Errors
-    /// At once when the queue is full; later when the pool ends before the job was done.
+    /// At once when the queue has no place for the caller; later when the pool ends before the job was done.
     pub async fn verify(
         &self,
         password: Password,
         hash: Option<Arc<PasswordHash>>,
+        caller: Caller,
     ) -> Result<bool, Saturated> {
         let (job, verdict) = Job::new(password, hash);
-        self.queue.push(job)?;
+        self.queue.push(caller, job)?;
         verdict.await.map_err(|_| Saturated)
     }
 }
@@ -199,13 +200,13 @@ impl fmt::Debug for QueueState {
 }
 
 impl Queue {
-    fn push(&self, job: Arc<Job>) -> Result<(), Saturated> {
+    fn push(&self, caller: Caller, job: Arc<Job>) -> Result<(), Saturated> {
         let mut state = self.lock();
         if state.closed {
             return Err(Saturated);
         }
         let was_empty = state.waiting.is_empty();
-        state.waiting.push(job, |job| job.is_wanted())?;
+        state.waiting.push(caller, job, |job| job.is_wanted())?;
         if was_empty {
             state.moved = Instant::now();
         }
@@ -352,7 +353,7 @@ mod tests {
 
     fn waiting(queue: &Queue) -> Result<oneshot::Receiver<bool>, Saturated> {
         let (job, verdict) = Job::new(password("p"), None);
-        queue.push(job).map(|()| verdict)
+        queue.push(Caller::Unknown, job).map(|()| verdict)
     }
 
     fn idle_queue(bound: usize) -> Queue {
@@ -378,7 +379,9 @@ mod tests {
             ("Correct horse", false),
             ("", false),
         ] {
-            let verdict = pool.verify(password(attempt), hash.clone()).await;
+            let verdict = pool
+                .verify(password(attempt), hash.clone(), Caller::Unknown)
+                .await;
             assert_eq!(verdict, Ok(expected), "{attempt}");
         }
         let again = hash_password(&password("correct horse")).expect("hashed");
@@ -392,15 +395,18 @@ mod tests {
         let hash = stored(REFERENCE);
         for _ in 0..2 {
             assert_eq!(
-                pool.verify(password("other"), small.clone()).await,
+                pool.verify(password("other"), small.clone(), Caller::Unknown)
+                    .await,
                 Ok(true)
             );
             assert_eq!(
-                pool.verify(password("password"), hash.clone()).await,
+                pool.verify(password("password"), hash.clone(), Caller::Unknown)
+                    .await,
                 Ok(true)
             );
             assert_eq!(
-                pool.verify(password("passwore"), hash.clone()).await,
+                pool.verify(password("passwore"), hash.clone(), Caller::Unknown)
+                    .await,
                 Ok(false)
             );
         }
@@ -408,7 +414,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_user_never_signs_in() {
-        assert_eq!(pool().verify(password(""), None).await, Ok(false));
+        assert_eq!(
+            pool().verify(password(""), None, Caller::Unknown).await,
+            Ok(false)
+        );
         assert!(PasswordHash::decoy().has_standard_cost());
     }
 

@@ -1,7 +1,12 @@
 //! Gateways behind proxies: whose word on a client's address counts, and where it counts.
 
-use crate::support::harness::{Files, password};
-use crate::support::{Answer, Ask, Child, Client, Connection, Harness, run, tls};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Semaphore;
+
+use crate::support::harness::{Files, cheap_hash, password};
+use crate::support::{Answer, Ask, Child, Client, Connection, Harness, run, tls, within};
 
 const CLIENT: &str = "203.0.113.9";
 
@@ -220,7 +225,7 @@ fn the_access_record_names_the_client_and_its_proxy() {
     });
 }
 
-fn config(client: &Client) -> std::sync::Arc<rustls::ClientConfig> {
+fn config(client: &Client) -> Arc<rustls::ClientConfig> {
     let (versions, provider) = (rustls::ALL_VERSIONS, tls::provider());
     tls::client(&client.trusted, &["http/1.1"], versions, provider)
 }
@@ -367,5 +372,68 @@ fn only_trusted_proxies_may_send_the_header_where_any_are_named() {
             seen.head.field("x-forwarded-for"),
             Some("198.51.100.7, 203.0.113.9")
         );
+    });
+}
+
+/// One place in four of the queue is kept for those who are known; its other three fill up.
+fn with_a_short_queue(files: &mut Files) {
+    files.behind_proxy("listen.https");
+    files.set("login.hash_queue", 4);
+    files.set("login.hash_wait", "60s");
+    files.set("login.cache", "0s");
+    files.set("login.delay", "0s");
+    let costly = cheap_hash("nobody's").replace("m=64,t=1", "m=65536,t=2");
+    files.users(&[
+        ("till-01", "allow = \"*\""),
+        ("costly", &format!("allow = \"*\"\npassword = \"{costly}\"")),
+    ]);
+}
+
+async fn status_from(client: &Client, address: &str, ask: &Ask) -> u16 {
+    let line = format!("PROXY TCP4 {address} 192.0.2.1 4711 443\r\n");
+    let mut connection = behind(client, &[line.as_bytes()]).await.unwrap();
+    connection.exchange(ask).await.status
+}
+
+// Logins from enough networks filled the queue, and whoever was not known from the last minute got 503.
+#[test]
+fn a_flood_of_logins_from_many_networks_leaves_places_to_those_who_lately_logged_in() {
+    run(async {
+        let harness = Harness::start(with_a_short_queue);
+        let client = harness.anonymous();
+        let login = Ask::login("till-01", &password("till-01"));
+        assert_eq!(status_from(&client, "203.0.113.9", &login).await, 200);
+
+        let over = Arc::new(AtomicBool::new(false));
+        let turned_away = Arc::new(Semaphore::new(0));
+        let floods: Vec<_> = (1..=24)
+            .map(|network| {
+                let (client, over) = (client.clone(), Arc::clone(&over));
+                let turned_away = Arc::clone(&turned_away);
+                tokio::spawn(async move {
+                    let address = format!("198.51.100.{network}");
+                    let guess = Ask::login("costly", "a guess");
+                    while !over.load(Ordering::Relaxed) {
+                        match status_from(&client, &address, &guess).await {
+                            401 => {}
+                            503 => turned_away.add_permits(1),
+                            other => panic!("{other}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..5 {
+            // The queue has no place for those that nobody knows.
+            within("a login that is turned away", turned_away.acquire_many(20))
+                .await
+                .unwrap()
+                .forget();
+            assert_eq!(status_from(&client, "203.0.113.9", &login).await, 200);
+        }
+        over.store(true, Ordering::Relaxed);
+        for flood in floods {
+            flood.await.unwrap();
+        }
     });
 }
