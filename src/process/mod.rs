@@ -4,6 +4,8 @@
 
 mod confine;
 pub mod panics;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod seccomp;
 mod settings;
 mod user;
 
@@ -160,7 +162,30 @@ pub(crate) fn protect(
             .push(format!("{NOT_CONFINED}: this kernel has no Landlock")),
         (None, false) => done.off.push(format!("{NOT_CONFINED} (process.confine)")),
     }
+    // Last: what came before needs more calls than what comes.
+    if section.seccomp {
+        filter_calls(&mut done)?;
+    }
     Ok(done)
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn filter_calls(done: &mut Protections) -> Result<(), ProcessError> {
+    seccomp::filter_calls().map_err(|cause| ProcessError::Refused {
+        what: "system calls (process.seccomp)",
+        cause,
+    })?;
+    done.on
+        .push("only the system calls it uses (seccomp)".to_owned());
+    Ok(())
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn filter_calls(done: &mut Protections) -> Result<(), ProcessError> {
+    done.off.push(
+        "any system call: none are listed for this architecture (process.seccomp)".to_owned(),
+    );
+    Ok(())
 }
 
 fn drop_rights(

@@ -14,6 +14,8 @@ pub struct ProcessSection {
     pub allow_root: bool,
     /// Whether the process opens no other files than it needs, where the kernel can see to it.
     pub confine: bool,
+    /// Whether the process makes no other system calls than it uses, where the kernel can see to it.
+    pub seccomp: bool,
     /// Whether a crash may leave an image of the memory, with all that is in it.
     pub core_dumps: bool,
 }
@@ -25,6 +27,7 @@ impl Default for ProcessSection {
             group: None,
             allow_root: false,
             confine: true,
+            seccomp: false,
             core_dumps: false,
         }
     }

@@ -61,6 +61,8 @@ impl Files {
         files.set("log.format", "json");
         // Tests run as anybody, root included.
         files.set("process.allow_root", true);
+        // So that every test of the program shows that nothing needs another system call.
+        files.set("process.seccomp", true);
         files.certificates(&["server"]);
         (files, identity)
     }
