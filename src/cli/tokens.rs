@@ -1,5 +1,8 @@
 //! `syncgate tokens ...`: the live tokens of the running gateway, seen and taken back.
 
+use std::convert::Infallible;
+use std::str::FromStr;
+
 use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use jiff::Timestamp;
@@ -55,10 +58,34 @@ struct Show {
     config: ConfigFile,
     /// Its public id, as `list` shows it
     #[arg(value_name = "ID")]
-    id: TokenId,
+    id: GivenId,
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What is given as an id. It is looked at after the command line has been read: an error of that one
+/// would show it, and it may be a token.
+#[derive(Debug, Clone, Copy)]
+struct GivenId(Option<TokenId>);
+
+impl FromStr for GivenId {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.parse().ok()))
+    }
+}
+
+impl GivenId {
+    fn get(self) -> Result<TokenId, Failure> {
+        self.0.ok_or_else(|| {
+            Failure::usage(
+                "that is not the id of a token; `syncgate tokens list` shows them. If it is a token \
+                 itself, others may have seen it on this command line: revoke it",
+            )
+        })
+    }
 }
 
 /// Revoke tokens: one, those of a user, those issued before a time, or all
@@ -73,7 +100,7 @@ struct Revoke {
     config: ConfigFile,
     /// The public id of a token, as `list` shows it
     #[arg(value_name = "ID")]
-    id: Option<TokenId>,
+    id: Option<GivenId>,
     /// All of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -141,11 +168,12 @@ impl List {
 
 impl Show {
     fn run(&self) -> Result<(), Failure> {
+        let id = self.id.get()?;
         let client = AdminClient::of(&self.config)?;
-        let target = format!("/tokens/{}", self.id);
+        let target = format!("/tokens/{id}");
         let found = client.ask(&Method::GET, &target, None)?;
         let AdminAnswer::Done(token) = found else {
-            return Err(no_such(self.id));
+            return Err(no_such(id));
         };
         let shown = match self.json {
             true => format!("{token:#}\n"),
@@ -157,8 +185,9 @@ impl Show {
 
 impl Revoke {
     fn run(&self) -> Result<(), Failure> {
+        let id = self.id.map(GivenId::get).transpose()?;
         let client = AdminClient::of(&self.config)?;
-        let answer = match (self.id, &self.user, self.before) {
+        let answer = match (id, &self.user, self.before) {
             (Some(id), ..) => {
                 let target = format!("/tokens/{id}");
                 match client.ask(&Method::DELETE, &target, None)? {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::harness::Files;
 use crate::support::{Ask, Client, Harness, run};
 
 fn sync() -> Ask {
@@ -169,6 +170,23 @@ fn one_token_is_shown_and_revoked_by_its_id() {
             assert_eq!(again.stdout, "");
         }
     });
+}
+
+#[test]
+fn what_is_no_id_is_never_shown() {
+    let (files, _) = Files::new("http://127.0.0.1:9");
+    files.write();
+    for command in ["show", "revoke"] {
+        let refused = tokens_in(files.directory(), &[command, "hunter2-not-an-id"]);
+        assert_eq!(refused.code, Some(64), "{command}");
+        assert!(
+            refused.stderr.contains("`syncgate tokens list`"),
+            "{command}"
+        );
+        for said in [&refused.stdout, &refused.stderr] {
+            assert!(!said.contains("not-an-id"), "{command}");
+        }
+    }
 }
 
 #[test]

@@ -175,7 +175,7 @@ mod tests {
     fn nothing_is_said_twice_and_the_target_agrees() {
         let host = ("host", "localhost:8444");
         let origin = ("origin", "http://localhost:8444");
-        let fields: [(&str, Version, &[(&str, &str)], bool); 7] = [
+        let cases: [(_, _, &[_], _); 7] = [
             ("/health", Version::HTTP_11, &[host, host], false),
             ("/health", Version::HTTP_11, &[host, origin, origin], false),
             ("/health", Version::HTTP_11, &[], false),
@@ -194,7 +194,7 @@ mod tests {
                 false,
             ),
         ];
-        for (target, version, fields, expected) in fields {
+        for (target, version, fields, expected) in cases {
             assert_eq!(
                 check(target, version, fields),
                 expected,

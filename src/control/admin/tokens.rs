@@ -83,7 +83,11 @@ pub(super) async fn revoke_wanted(
     match wanted {
         Wanted::User(name) => match account_of(shared, name) {
             Some(account) => {
-                let of_user = format!("those of the user {name:?}");
+                // What is no user's name may be a token, put where a name belongs.
+                let of_user = match shared.accounts.find(name) {
+                    Some(_) => format!("those of the user {name:?}"),
+                    None => "those of a user who has no account here".to_owned(),
+                };
                 revoke(shared, id, Selection::OfUser(account), &of_user).await
             }
             None => Ok(0),
