@@ -221,7 +221,8 @@ fn decide_rights(c: &mut Criterion) {
                 parts,
                 |parts| {
                     let user = permit::authenticate(Ok(session), &accounts, now).expect("live");
-                    match permit::authorize(&user, PEER.into(), now, route, parts).expect("a right")
+                    let user = permit::admit(user, PEER.into(), now).expect("no networks");
+                    match permit::authorize(&user, route, parts).expect("a right")
                     {
                         Verdict::Permitted(permit) => permit,
                         Verdict::DependsOnForm(undecided) => {

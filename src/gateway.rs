@@ -230,12 +230,13 @@ impl Gateway {
         let user = permit::authenticate(session, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.active.record.account = Some(Arc::clone(user.account()));
+        let user = permit::admit(user, call.address(), call.now)?;
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let must_end = upstream::must_end_before(&parts.method, call.body());
-        let verdict = permit::authorize(&user, call.address(), call.now, route, parts)?;
+        let verdict = permit::authorize(&user, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
         call.body().limit_to(route.max_body())?;
         call.body().count_in(quotas.body_of(usage))?;

@@ -35,6 +35,18 @@ impl Authenticated {
     }
 }
 
+/// An authenticated user who may be used from where and when the request comes; made here alone.
+#[derive(Debug)]
+pub struct Admitted(Arc<Account>);
+
+impl Admitted {
+    /// Whose token it is.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.0
+    }
+}
+
 /// A request that may go to the upstream.
 #[derive(Debug)]
 pub struct Authorized {
@@ -86,31 +98,28 @@ pub fn authenticate(
     Ok(Authenticated(account))
 }
 
-/// Whether an authenticated user may be used from there and then, whatever the request.
+/// Admits an authenticated user who may be used from there and then, whatever the request. Until
+/// then nothing may count against the user: the token may be in the wrong hands.
 ///
 /// # Errors
 /// [`Refusal::NotAdmitted`].
-pub fn admit(user: &Authenticated, client: ClientAddress, now: UnixMillis) -> Result<(), Refusal> {
-    let admission = user.account().admission();
-    let decided = admission.decide(now.timestamp(), client);
-    decided.map_err(Refusal::NotAdmitted)
-}
-
-/// Decides whether an authenticated user's request may pass, as far as that can be said without its
-/// body.
-///
-/// # Errors
-/// [`Refusal::NotAdmitted`] for a user who may not be used from there or then, and
-/// [`Refusal::Forbidden`] with the missing right. Where the user's rights are only reported, a
-/// missing one is noted in the permit instead.
-pub fn authorize(
-    user: &Authenticated,
+pub fn admit(
+    user: Authenticated,
     client: ClientAddress,
     now: UnixMillis,
-    route: &Route,
-    parts: Parts,
-) -> Result<Verdict, Refusal> {
-    admit(user, client, now)?;
+) -> Result<Admitted, Refusal> {
+    let Authenticated(account) = user;
+    let decided = account.admission().decide(now.timestamp(), client);
+    decided.map_err(Refusal::NotAdmitted)?;
+    Ok(Admitted(account))
+}
+
+/// Decides whether an admitted user's request may pass, as far as that can be said without its body.
+///
+/// # Errors
+/// [`Refusal::Forbidden`] with the missing right. Where the user's rights are only reported, a
+/// missing one is noted in the permit instead.
+pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict, Refusal> {
     let account = user.account();
     match account.rights().decide(route.index(), &parts.method) {
         Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
@@ -323,7 +332,8 @@ allow = "*"
             .expect("a request");
         let (parts, ()) = request.into_parts();
         let from = IpAddr::from(Ipv4Addr::from(peer)).into();
-        authorize(&user, from, now(), route, parts)
+        let user = admit(user, from, now())?;
+        authorize(&user, route, parts)
     }
 
     fn undecided(name: &str) -> Undecided {

@@ -219,7 +219,7 @@ impl Gateway<'_> {
     fn renew(&self) -> Result<(), Refusal> {
         let user = permit::authenticate(Ok(self.session()), self.accounts, self.at);
         let user = user.map_err(Refusal::TokenRefused)?;
-        permit::admit(&user, self.from.into(), self.at)
+        permit::admit(user, self.from.into(), self.at).map(drop)
     }
 
     /// Token to permit; what would be refused were the user's rights enforced.
@@ -231,7 +231,8 @@ impl Gateway<'_> {
     ) -> Result<Option<Refusal>, Refusal> {
         let user = permit::authenticate(Ok(self.session()), self.accounts, self.at);
         let user = user.map_err(Refusal::TokenRefused)?;
-        let verdict = permit::authorize(&user, self.from.into(), self.at, route, parts)?;
+        let user = permit::admit(user, self.from.into(), self.at)?;
+        let verdict = permit::authorize(&user, route, parts)?;
         body.limit_to(route.max_body())?;
         let limits = self.config.limits.form();
         let permit = match verdict {

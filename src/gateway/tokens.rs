@@ -82,10 +82,10 @@ impl Gateway {
         let user = permit::authenticate(found, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.active.record.account = Some(Arc::clone(user.account()));
+        let user = permit::admit(user, call.address(), call.now)?;
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
-        permit::admit(&user, call.address(), call.now)?;
         drop(held);
         forget_body(call).await?;
         let (now, lifetimes) = (self.shared.clock.now(), self.shared.lifetimes);

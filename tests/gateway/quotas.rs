@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Ask, Client, Harness, Script, Stage, ask, run, within};
+use crate::support::harness::password;
+use crate::support::{Answer, Ask, Client, Harness, Script, Stage, Token, ask, run, within};
 
 fn sync() -> Ask {
     Ask::post("/api/SyncData").json("{}")
@@ -167,6 +168,43 @@ async fn eventually_passes(client: &Client) {
         while client.send(sync()).await.status != 200 {}
     })
     .await;
+}
+
+#[test]
+fn a_token_from_outside_its_user_s_networks_spends_nothing_of_the_user_s() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.set("listen.trusted_proxies", &["127.0.0.1"][..]);
+            files.set("quotas.user_rate", "2/1h");
+            files.set("quotas.user_requests", 1);
+            let lines = "allow = \"*\"\nnetworks = [\"203.0.113.0/24\"]";
+            files.users(&[("till-01", lines)]);
+        });
+        let anonymous = harness.anonymous();
+        let login = Ask::login("till-01", &password("till-01"));
+        let answer = anonymous.send(from_inside(login)).await.json();
+        let token = answer["token"]["accesstoken"].as_str().map(Token::new);
+        let client = Client { token, ..anonymous };
+        let outside = |ask: Ask| ask.field("X-Forwarded-For", "198.51.100.7");
+        for _ in 0..3 {
+            assert_eq!(client.send(outside(sync())).await.status, 403);
+            let renewal = outside(Ask::post("/api/renewToken").sized(""));
+            assert_eq!(client.send(renewal).await.status, 403);
+        }
+        // Its body is still awaited, to be forgotten.
+        let mut slow = client.connect().await;
+        let ask = client.with_token(outside(Ask::post("/api/SyncData").generated(800, true)));
+        slow.write(&ask.head("gateway.test")).await;
+        for status in [200, 200, 429] {
+            assert_eq!(client.send(from_inside(sync())).await.status, status);
+        }
+        assert_eq!(harness.upstream.requests(), 2);
+        drop(slow);
+    });
+}
+
+fn from_inside(ask: Ask) -> Ask {
+    ask.field("X-Forwarded-For", "203.0.113.9")
 }
 
 #[test]

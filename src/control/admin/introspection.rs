@@ -43,7 +43,7 @@ fn live(
     let user = permit::authenticate(found, &shared.accounts, now).ok()?;
     // Where its client is, only the backend knows; the account's times hold from anywhere.
     let peer = user.account().admission().some_peer();
-    permit::admit(&user, peer.into(), now).ok()?;
+    let user = permit::admit(user, peer.into(), now).ok()?;
     Some(Active::of(digest.id(), found.ok()?, user.account().name()))
 }
 
