@@ -222,8 +222,7 @@ fn decide_rights(c: &mut Criterion) {
                 |parts| {
                     let user = permit::authenticate(Ok(session), &accounts, now).expect("live");
                     let user = permit::admit(user, PEER.into(), now).expect("no networks");
-                    match permit::authorize(&user, route, parts).expect("a right")
-                    {
+                    match permit::authorize(&user, route, parts).expect("a right") {
                         Verdict::Permitted(permit) => permit,
                         Verdict::DependsOnForm(undecided) => {
                             undecided.decide(black_box("setInvoice")).expect("a right")
