@@ -4,14 +4,22 @@
 //! The request's headers are told one by one, so that what is not let through by a rule cannot be
 //! there, and the client's order stays.
 
+mod names;
+mod trace;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, FORWARDED, HOST, PROXY_AUTHENTICATE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use names::{Named, passes};
+use trace::{TRACEPARENT, traceparent};
+
+pub use names::is_free;
 
 use crate::origin::forwarded::X_FORWARDED_FOR;
 use crate::reply::X_REQUEST_ID;
@@ -69,18 +77,6 @@ pub fn for_upstream(
     tell(&TRACEPARENT, &traceparent.value);
 }
 
-/// Whether a header can carry what the gateway itself says: no rule and no standard gives its name
-/// another meaning.
-#[must_use]
-pub fn is_free(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    let taken = ["accept", "access-control-", "content-", "if-", "sec-"];
-    let nothing = Named(Vec::new());
-    passes(name, AuthorizationHeader::Strip, &nothing, false)
-        && !taken.iter().any(|start| text.starts_with(start))
-        && !STANDARD.contains(&text)
-}
-
 /// Removes from the upstream's answer what concerns only the connection it came over.
 pub fn for_client(upstream: &mut HeaderMap) {
     let hop_by_hop = |name: &HeaderName| ANSWER_HOP_BY_HOP.contains(name);
@@ -96,61 +92,6 @@ pub fn for_client(upstream: &mut HeaderMap) {
         .collect();
     for name in names {
         upstream.remove(name);
-    }
-}
-
-fn passes(
-    name: &HeaderName,
-    authorization: AuthorizationHeader,
-    named: &Named,
-    trace_continued: bool,
-) -> bool {
-    let text = name.as_str();
-    // Replaced: the framing by what the body is, the host by the upstream's.
-    if *name == HOST || *name == CONTENT_LENGTH {
-        return false;
-    }
-    if *name == AUTHORIZATION {
-        return match authorization {
-            AuthorizationHeader::Keep => true,
-            AuthorizationHeader::Strip | AuthorizationHeader::Replace => false,
-        };
-    }
-    if HOP_BY_HOP.contains(name) || *name == HTTP2_SETTINGS || text.starts_with("proxy-") {
-        return false;
-    }
-    if text.contains('_') || text.starts_with("x-forwarded-") || OWN.contains(&text) {
-        return false;
-    }
-    if text == "tracestate" {
-        return trace_continued;
-    }
-    !DANGEROUS.contains(&text) && !named.contains(name)
-}
-
-/// The header names that a message's `Connection` declares hop-by-hop (RFC 9110 section 7.6.1).
-struct Named(Vec<HeaderName>);
-
-impl Named {
-    fn by(headers: &HeaderMap) -> Self {
-        let mut names = Vec::new();
-        for value in headers.get_all(CONNECTION) {
-            // The two values that nearly every request has name no header.
-            if value == "keep-alive" || value == "close" {
-                continue;
-            }
-            names.extend(
-                value
-                    .as_bytes()
-                    .split(|&byte| byte == b',')
-                    .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()),
-            );
-        }
-        Self(names)
-    }
-
-    fn contains(&self, name: &HeaderName) -> bool {
-        self.0.contains(name)
     }
 }
 
@@ -216,69 +157,6 @@ fn shared(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
-struct TraceParent {
-    value: HeaderValue,
-    continued: bool,
-}
-
-/// The client's trace with a new parent id, or a new trace (W3C Trace Context, level 1).
-fn traceparent(client: &HeaderMap, random: ([u8; 16], [u8; 8])) -> TraceParent {
-    let mut values = client.get_all(TRACEPARENT).iter();
-    let sent = match (values.next(), values.next()) {
-        (Some(only), None) => parse_traceparent(only.as_bytes()),
-        _ => None,
-    };
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    match sent {
-        Some((trace, flags)) => {
-            text[3..35].copy_from_slice(trace.as_bytes());
-            text[53..].copy_from_slice(flags.as_bytes());
-        }
-        None => write_hex(&mut text[3..35], &random.0),
-    }
-    write_hex(&mut text[36..52], &random.1);
-    let value = HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens");
-    TraceParent {
-        value,
-        continued: sent.is_some(),
-    }
-}
-
-/// Trace id and flags of a version 00 `traceparent`, 55 characters with hyphens at fixed places.
-fn parse_traceparent(value: &[u8]) -> Option<(&str, &str)> {
-    let text = std::str::from_utf8(value).ok()?;
-    let mut fields = text.split('-');
-    let (version, trace, parent, flags) = (
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-    );
-    let hex = |field: &str, length: usize| {
-        field.len() == length
-            && field
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let zero = |field: &str| field.bytes().all(|byte| byte == b'0');
-    let valid = version == "00"
-        && fields.next().is_none()
-        && hex(trace, 32)
-        && !zero(trace)
-        && hex(parent, 16)
-        && !zero(parent)
-        && hex(flags, 2);
-    valid.then_some((trace, flags))
-}
-
-fn write_hex(place: &mut [u8], bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in place.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-}
-
 /// What concerns only the connection that an answer came over.
 static ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
@@ -290,51 +168,9 @@ static ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
-/// RFC 9110 section 7.6.1, and what the gateway has handled itself.
-static HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    EXPECT,
-];
-
-/// Set by the gateway alone. A client's `X_Auth_User` is dropped with all names that hold `_`.
-const OWN: [&str; 4] = ["x-auth-user", "x-request-id", "forwarded", "traceparent"];
-
-/// What backends read for other purposes, besides all that never passes.
-const STANDARD: [&str; 10] = [
-    "cache-control",
-    "cookie",
-    "date",
-    "from",
-    "origin",
-    "pragma",
-    "range",
-    "referer",
-    "user-agent",
-    "via",
-];
-
-/// Headers by which backends of this kind let a client change what was authorized here: its
-/// address, the path or the method.
-const DANGEROUS: [&str; 7] = [
-    "x-real-ip",
-    "x-original-url",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-];
-
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_AUTH_USER: HeaderName = HeaderName::from_static("x-auth-user");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -591,7 +427,7 @@ mod tests {
                 prop_assert_eq!(folded.iter().filter(|name| *name == own).count(), 1, "{}", own);
             }
             prop_assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
-            for hop in &HOP_BY_HOP {
+            for hop in &names::HOP_BY_HOP {
                 prop_assert!(!folded.contains(&hop.as_str().to_owned()), "{}", hop);
             }
         }
