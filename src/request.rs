@@ -53,10 +53,13 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECT)
 }
 
-/// Whether the body is what the gateway can read: JSON in UTF-8, not compressed.
+/// Whether the body is what the gateway can read: JSON in UTF-8, not compressed, and nothing else by
+/// a second `Content-Type`, which others may take for the first.
 #[must_use]
 pub fn is_plain_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(is_json) && !headers.contains_key(CONTENT_ENCODING)
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let only = types.next().filter(|_| types.next().is_none());
+    only.is_some_and(is_json) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// The host that the client means: from the target where it names one (HTTP/2, absolute form), else

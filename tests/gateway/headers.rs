@@ -165,6 +165,7 @@ fn a_client_cannot_have_the_gateways_headers_removed_by_naming_them_in_connectio
         assert_eq!(seen.head.field("x-forwarded-for"), Some("127.0.0.1"));
         assert!(seen.head.field("forwarded").is_some());
         assert!(seen.head.field("host").is_some());
+        assert_eq!(seen.head.field("content-type"), Some("application/json"));
         assert_eq!(seen.body, b"{}");
     });
 }

@@ -300,6 +300,12 @@ fn a_wrong_or_missing_content_type_is_refused_with_415() {
                     .field("Content-Type", "application/json, text/plain"),
             ),
             (
+                "two",
+                bare.clone()
+                    .field("Content-Type", "application/json")
+                    .field("Content-Type", "text/plain"),
+            ),
+            (
                 "a charset other than UTF-8",
                 bare.clone()
                     .field("Content-Type", "application/json; charset=utf-16"),

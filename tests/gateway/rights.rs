@@ -326,6 +326,71 @@ fn where_rights_do_not_depend_on_the_body_it_is_not_asked_for() {
     });
 }
 
+/// A user whose rights are decided by the body's form.
+const OF_ONE_FORM: &[(&str, &str)] = &[(
+    "till-01",
+    "allow = [{ route = \"/api/SyncData\", forms = [\"setCustomer\"] }]",
+)];
+
+#[test]
+fn where_a_right_names_forms_there_is_one_content_type_with_one_value() {
+    with_users(OF_ONE_FORM, async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+        for types in [
+            &[json, form][..],
+            &[form, json],
+            &[json, json],
+            &[json, ""],
+            &["", json],
+            &["application/json, application/json"],
+            &["application/json,text/plain"],
+            &["application/json; charset=utf-8, text/plain"],
+            &[],
+        ] {
+            let mut ask = Ask::post("/api/SyncData").sized(r#"{"form":"setCustomer"}"#);
+            for value in types {
+                ask = ask.field("Content-Type", value);
+            }
+            let ask = client.with_token(ask);
+            let answer = client.connect().await.exchange(&ask).await;
+            assert_eq!(answer.status, 415, "{types:?}: {answer:?}");
+            let answer = client.connect_h2().await.exchange(&ask).await;
+            assert_eq!(answer.status, 415, "{types:?}: {answer:?}");
+        }
+        assert_eq!(harness.upstream.connections(), 0);
+    });
+}
+
+#[test]
+fn what_a_right_was_decided_by_is_not_removed_through_connection() {
+    with_users(OF_ONE_FORM, async |harness: Harness| {
+        let client = harness.signed_in().await;
+        for (number, named) in [
+            "Content-Type",
+            "content-type, close",
+            "x, CONTENT-TYPE ,\tx",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let ask = Ask::post("/api/SyncData")
+                .field("Connection", named)
+                .json(r#"{"form":"setCustomer"}"#);
+            assert_eq!(client.send(ask).await.status, 200, "{named}");
+            let head = harness.upstream.whole(number + 1).await.head;
+            assert_eq!(head.all("content-type"), ["application/json"], "{named}");
+        }
+        // Judged in the same way: with it, the form cannot be read.
+        let ask = Ask::post("/api/SyncData")
+            .field("Connection", "Content-Encoding")
+            .field("Content-Encoding", "gzip")
+            .json(r#"{"form":"setCustomer"}"#);
+        assert_eq!(client.send(ask).await.status, 415);
+        assert_eq!(harness.upstream.requests(), 3);
+    });
+}
+
 #[test]
 fn a_user_is_valid_from_one_moment_to_another_and_so_are_its_tokens() {
     // The clock stands at 10:02:42.

@@ -1,8 +1,8 @@
 //! Pure: which of a message's header fields pass the gateway, by their names alone.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -47,6 +47,9 @@ pub(super) fn passes(
     if text == "tracestate" {
         return trace_continued;
     }
+    if JUDGED.contains(name) {
+        return true;
+    }
     !DANGEROUS.contains(&text) && !named.contains(name)
 }
 
@@ -86,6 +89,10 @@ pub(super) static HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
     EXPECT,
 ];
+
+/// What a right may have been decided by: the backend must read the body as the gateway did, so that
+/// naming these in `Connection` removes nothing (nor may it, by RFC 9110 section 7.6.1).
+static JUDGED: [HeaderName; 2] = [CONTENT_TYPE, CONTENT_ENCODING];
 
 /// Set by the gateway alone. A client's `X_Auth_User` is dropped with all names that hold `_`.
 const OWN: [&str; 4] = ["x-auth-user", "x-request-id", "forwarded", "traceparent"];
