@@ -24,7 +24,7 @@ use syncgate::login::verified::VerifiedPasswords;
 use syncgate::observe::{AccessLog, AccessRecord, AccessSink, Style};
 use syncgate::origin::Source;
 use syncgate::request_id::RequestIds;
-use syncgate::route::{AuthorizationHeader, Destination, RouteSection, Routes};
+use syncgate::route::{AuthorizationHeader, Destination, KeptHeaders, RouteSection, Routes};
 use syncgate::session::{Login, Session};
 use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
@@ -153,6 +153,7 @@ fn rewrite_headers(c: &mut Criterion) {
                 forwarded: &client.forwarded(Some("gateway.example")),
                 trace: (ids.random(), ids.random()),
                 signed_header: &signed_header,
+                kept: &KeptHeaders::default(),
                 signed: None,
                 credential: None,
             };

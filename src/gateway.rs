@@ -271,6 +271,7 @@ impl Gateway {
             forwarded: &forwarded,
             trace: (self.ids.random(), self.ids.random()),
             signed_header: self.shared.identities.header(),
+            kept: route.kept_headers(),
             signed,
             credential: credential.as_ref().map(BackendCredential::expose),
         };

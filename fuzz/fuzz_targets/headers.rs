@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use syncgate::route::AuthorizationHeader;
+use syncgate::route::{AuthorizationHeader, KeptHeaders};
 use syncgate::upstream::headers::{Forwarded, Identity, for_client, for_upstream};
 
 /// What the gateway adds, and how often the backend sees it.
@@ -61,6 +61,7 @@ fuzz_target!(|lines: &[u8]| {
         forwarded: &Forwarded::new(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], Some("gate.example")),
         trace: ([1; 16], [2; 8]),
         signed_header: &HeaderName::from_static("x-proof"),
+        kept: &KeptHeaders::default(),
         signed: Some(HeaderValue::from_static("signed")),
         credential: Some(HeaderValue::from_static("the backend's own")),
     };
@@ -84,7 +85,8 @@ fuzz_target!(|lines: &[u8]| {
                 !NEVER.contains(&name) && !name.starts_with("proxy-"),
                 "{name}"
             );
-            assert!(!name.contains('_'), "{name}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            assert!(name.chars().all(plain), "{name}");
             let ours = OWN.contains(&name) || name == "x-forwarded-host" || name == "authorization";
             let judged = name == "content-type" || name == "content-encoding";
             assert!(

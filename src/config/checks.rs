@@ -208,6 +208,20 @@ fn identity(config: &Config, document: &mut Document<'_>) {
             .remedy("remove identity = false from the routes whose backend shall verify");
         report(document, &["identity", "key"].map(Step::Key), problem);
     }
+    for (index, route) in config.routes.iter().enumerate() {
+        let Some(place) = route.keep_headers.position_like(&identity.header) else {
+            continue;
+        };
+        let problem = Problem::error("a client could write what only the gateway may sign")
+            .remedy("remove it: identity.header is taken out of what clients send");
+        let key = [
+            Step::Key("routes"),
+            Step::Element(index),
+            Step::Key("keep_headers"),
+            Step::Element(place),
+        ];
+        document.report(problem.at(document.span(&key)));
+    }
 }
 
 fn admin(config: &Config, document: &mut Document<'_>) {

@@ -1,6 +1,7 @@
 //! Pure: which paths and methods there are. A path matches by its bytes, ignoring ASCII case and
 //! nothing else: nothing is decoded or normalized.
 
+mod kept;
 mod settings;
 
 use std::cmp::Ordering;
@@ -11,6 +12,7 @@ use http::{Method, Uri};
 
 use crate::refusal::Refusal;
 
+pub use kept::KeptHeaders;
 pub use settings::{AuthorizationHeader, RoutePath, RoutePathError, RouteSection};
 
 /// What is to be done with a request.
@@ -64,6 +66,7 @@ pub struct Route {
     max_body: u64,
     authorization: AuthorizationHeader,
     signs_identity: bool,
+    kept_headers: KeptHeaders,
 }
 
 /// All routes, in an order that finds one quickly.
@@ -89,6 +92,7 @@ impl Routes {
                 max_body: section.max_body.as_u64(),
                 authorization: section.authorization,
                 signs_identity: section.identity,
+                kept_headers: section.keep_headers.clone(),
             })
             .collect();
         routes.sort_by(|a, b| compare_ignoring_case(&a.path, &b.path));
@@ -184,6 +188,12 @@ impl Route {
     #[must_use]
     pub fn signs_identity(&self) -> bool {
         self.signs_identity
+    }
+
+    /// What the backend is sent of the client's headers that no other route lets through.
+    #[must_use]
+    pub fn kept_headers(&self) -> &KeptHeaders {
+        &self.kept_headers
     }
 
     /// The request target for the upstream: the path as configured, the query byte for byte.

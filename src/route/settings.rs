@@ -10,6 +10,7 @@ use http::Method;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::KeptHeaders;
 use crate::config::units::{refuse, size};
 use crate::traffic::Rate;
 
@@ -31,6 +32,9 @@ pub struct RouteSection {
     /// The file with the backend's own credential, to replace the client's.
     #[serde(default)]
     pub authorization_file: Option<PathBuf>,
+    /// Headers of the client's that the backend is sent although others would not be.
+    #[serde(default)]
+    pub keep_headers: KeptHeaders,
     /// Whether identities are signed on this route, once there is a key.
     #[serde(default = "signed")]
     pub identity: bool,
@@ -52,6 +56,7 @@ impl RouteSection {
             max_body: ten_mebibytes(),
             authorization: AuthorizationHeader::default(),
             authorization_file: None,
+            keep_headers: KeptHeaders::default(),
             identity: signed(),
             rate: None,
             burst: None,

@@ -4,6 +4,7 @@
 //! The request's headers are told one by one, so that what is not let through by a rule cannot be
 //! there, and the client's order stays.
 
+mod families;
 mod names;
 mod trace;
 
@@ -16,14 +17,14 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use names::{Named, passes};
+use names::{Named, Rule, rule};
 use trace::{TRACEPARENT, traceparent};
 
-pub use names::is_free;
+pub use names::{are_alike, can_be_kept, is_free};
 
 use crate::origin::forwarded::X_FORWARDED_FOR;
 use crate::reply::X_REQUEST_ID;
-use crate::route::AuthorizationHeader;
+use crate::route::{AuthorizationHeader, KeptHeaders};
 
 /// What the gateway itself knows of a request, to be told to the backend.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Identity<'a> {
     pub trace: ([u8; 16], [u8; 8]),
     /// The header for a signed identity, which no client's own passes in.
     pub signed_header: &'a HeaderName,
+    /// What the route lets through of the client's that no other does.
+    pub kept: &'a KeptHeaders,
     /// The signed identity, where one is sent.
     pub signed: Option<HeaderValue>,
     /// The backend's own credential, for [`AuthorizationHeader::Replace`].
@@ -57,9 +60,15 @@ pub fn for_upstream(
     let traceparent = traceparent(client, identity.trace);
     tell(&HOST, upstream_host);
     for (name, value) in client {
-        if name != identity.signed_header
-            && passes(name, authorization, &named, traceparent.continued)
-        {
+        let passes = match rule(name) {
+            Rule::Gateways => false,
+            Rule::EndToEnd => !named.contains(name) || identity.kept.contain(name),
+            Rule::Judged => true,
+            Rule::Distrusted => identity.kept.contain(name),
+            Rule::Authorization => authorization == AuthorizationHeader::Keep,
+            Rule::TraceState => traceparent.continued,
+        };
+        if passes && name != identity.signed_header {
             tell(name, value);
         }
     }
@@ -199,6 +208,7 @@ mod tests {
             forwarded: &Forwarded::new(&[peer], Some("gate.example:8443")),
             trace: ([0xab; 16], [0xcd; 8]),
             signed_header: &HeaderName::from_static("x-proof"),
+            kept: &KeptHeaders::default(),
             signed: Some(HeaderValue::from_static("signed")),
             credential: Some(HeaderValue::from_static("the backend's own")),
         };
@@ -427,7 +437,7 @@ mod tests {
                 prop_assert_eq!(folded.iter().filter(|name| *name == own).count(), 1, "{}", own);
             }
             prop_assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
-            for hop in &names::HOP_BY_HOP {
+            for hop in &names::GATEWAYS[1..] {
                 prop_assert!(!folded.contains(&hop.as_str().to_owned()), "{}", hop);
             }
         }

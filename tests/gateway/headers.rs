@@ -144,6 +144,171 @@ fn nothing_the_client_says_passes_for_a_header_of_the_gateway() {
     });
 }
 
+/// Names by which other stacks are told by a proxy who the client is, where it is or what it asks
+/// for; of most families one stands for all.
+const OF_OTHER_PROXIES: &[&str] = &[
+    "Proxy",
+    "X-Client-IP",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "CF-Connecting-IPv6",
+    "Fastly-Client-IP",
+    "Fly-Client-IP",
+    "Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Real-IP",
+    "X-Original-For",
+    "X-Original-Host",
+    "X-Original-Proto",
+    "X-Original-URL",
+    "X-Originating-IP",
+    "X-Rewrite-URL",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X-Forwarded",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-User",
+    "X-Remote-User",
+    "X-Remote-Addr",
+    "Remote-User",
+    "Remote-Addr",
+    "X-User",
+    "X-Authenticated-User",
+    "X-Auth-Request-User",
+    "X-WebAuth-User",
+    "X-Goog-Authenticated-User-Email",
+    "X-Amzn-Oidc-Identity",
+    "X-Envoy-External-Address",
+    "X-MS-CLIENT-PRINCIPAL",
+    "X-MS-CLIENT-PRINCIPAL-NAME",
+    "X-MS-CLIENT-PRINCIPAL-ID",
+    "MS-ASPNETCORE-TOKEN",
+    "MS-ASPNETCORE-CLIENTCERT",
+    "MS-ASPNETCORE-WINAUTHTOKEN",
+    "X-ARR-ClientCert",
+    "X-ARR-SSL",
+    "X-ARR-LOG-ID",
+    "X-SSL-Client-Cert",
+    "X-SSL-Client-Verify",
+    "SSL-Client-Cert",
+    "Client-Cert",
+    "Front-End-Https",
+    "WL-Proxy-Client-IP",
+    "X-Waws-Unencoded-Url",
+    "X-Middleware-Subrequest",
+];
+
+/// Whose value says that the client wrote it.
+fn passed(head: &Head) -> Vec<&str> {
+    let fields = head.fields.iter();
+    let spoofed = fields.filter(|(_, value)| value.contains(SPOOFED));
+    spoofed.map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn names_that_other_stacks_trust_do_not_reach_the_backend() {
+    usually(async |harness: Harness| {
+        let mut ask = Ask::post("/api/SyncData").json("{}");
+        for name in OF_OTHER_PROXIES {
+            ask = ask.field(name, SPOOFED);
+        }
+        for head in heads(&harness, &ask).await {
+            assert_eq!(passed(&head), [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn names_that_only_begin_alike_are_the_client_s_own() {
+    usually(async |harness: Harness| {
+        let own = [
+            "x-api-key",
+            "x-requested-with",
+            "x-correlation-id",
+            "x-user-agent",
+            "x-client-version",
+            "x-sslong",
+            "client-version",
+            "cfo",
+            "proxyless",
+            "remote",
+            "x-b3-traceid",
+            "soapaction",
+            "x-1",
+            "2fa",
+        ];
+        let mut ask = Ask::post("/api/SyncData").json("{}");
+        for name in own {
+            ask = ask.field(name, SPOOFED);
+        }
+        for head in heads(&harness, &ask).await {
+            assert_eq!(passed(&head), own);
+        }
+    });
+}
+
+#[test]
+fn only_letters_digits_and_hyphens_make_a_name_that_is_forwarded() {
+    usually(async |harness: Harness| {
+        let mut ask = Ask::post("/api/SyncData").json("{}");
+        for character in "!#$%&'*+.^_`|~".chars() {
+            for name in ["X-Auth-User", "X-Forwarded-For", "X-Any-Other"] {
+                let all = name.replace('-', &character.to_string());
+                let one = name.replacen('-', &character.to_string(), 1);
+                ask = ask.field(&all, SPOOFED).field(&one, SPOOFED);
+            }
+        }
+        for head in heads(&harness, &ask).await {
+            assert_eq!(passed(&head), [""; 0]);
+        }
+    });
+}
+
+#[test]
+fn a_route_keeps_the_headers_that_it_lists_and_no_other_does() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.routes(&[
+                "path = \"/api/SyncData\"\nkeep_headers = [\"X-Client-IP\", \"shop_number\"]",
+                "path = \"/api/GetData\"",
+            ]);
+        });
+        let names = [
+            "x-client-ip",
+            "shop_number",
+            "shop.number",
+            "x-client-ips",
+            "x-real-ip",
+        ];
+        for (path, kept) in [
+            (
+                "/api/SyncData",
+                &["x-client-ip", "shop_number", "x-client-ips"][..],
+            ),
+            ("/api/GetData", &["x-client-ips"]),
+        ] {
+            let mut ask = Ask::post(path).json("{}");
+            for name in names {
+                ask = ask.field(name, SPOOFED);
+            }
+            for head in heads(&harness, &ask).await {
+                assert_eq!(passed(&head), kept, "{path}");
+            }
+        }
+        // The proxy that sets it may well pass on a client's Connection.
+        let client = harness.signed_in().await;
+        let ask = Ask::post("/api/SyncData")
+            .field("Connection", "X-Client-IP, Shop_Number")
+            .field("X-Client-IP", SPOOFED)
+            .field("Shop_Number", SPOOFED)
+            .json("{}");
+        assert_eq!(client.send(ask).await.status, 200);
+        let seen = harness.upstream.whole(harness.upstream.requests()).await;
+        assert_eq!(passed(&seen.head), ["x-client-ip", "shop_number"]);
+    });
+}
+
 #[test]
 fn a_client_cannot_have_the_gateways_headers_removed_by_naming_them_in_connection() {
     usually(async |harness: Harness| {

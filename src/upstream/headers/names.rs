@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 
 use super::KEEP_ALIVE;
-use crate::route::AuthorizationHeader;
+use super::families::is_trusted_elsewhere;
 
 /// Whether a header can carry what the gateway itself says: no rule and no standard gives its name
 /// another meaning.
@@ -15,42 +15,84 @@ use crate::route::AuthorizationHeader;
 pub fn is_free(name: &HeaderName) -> bool {
     let text = name.as_str();
     let taken = ["accept", "access-control-", "content-", "if-", "sec-"];
-    let nothing = Named(Vec::new());
-    passes(name, AuthorizationHeader::Strip, &nothing, false)
+    rule(name) == Rule::EndToEnd
         && !taken.iter().any(|start| text.starts_with(start))
         && !STANDARD.contains(&text)
 }
 
-pub(super) fn passes(
-    name: &HeaderName,
-    authorization: AuthorizationHeader,
-    named: &Named,
-    trace_continued: bool,
-) -> bool {
-    let text = name.as_str();
-    // Replaced: the framing by what the body is, the host by the upstream's.
-    if *name == HOST || *name == CONTENT_LENGTH {
-        return false;
+/// Whether a route may have the backend sent a client's header of this name. Neither one that is the
+/// gateway's to say, to remove or to judge, nor one that some backend does not tell from such a name,
+/// whose other characters are read as `-`.
+#[must_use]
+pub fn can_be_kept(name: &HeaderName) -> bool {
+    match rule(&folded(name)) {
+        Rule::EndToEnd | Rule::Distrusted => true,
+        Rule::Gateways | Rule::Judged | Rule::Authorization | Rule::TraceState => false,
+    }
+}
+
+/// Whether some backend does not tell one name from the other.
+#[must_use]
+pub fn are_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    folded(one) == folded(other)
+}
+
+/// The name as CGI, PHP and IIS read it: what is neither letter nor digit is one character to them.
+fn folded(name: &HeaderName) -> HeaderName {
+    let bytes = name.as_str().bytes();
+    let fold = |byte: u8| {
+        if byte.is_ascii_alphanumeric() {
+            byte
+        } else {
+            b'-'
+        }
+    };
+    let text: Vec<u8> = bytes.map(fold).collect();
+    HeaderName::from_bytes(&text).expect("letters, digits and hyphens")
+}
+
+/// What becomes of a client's header field, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// It ends here: the gateway sets it itself, or it concerns the connection alone.
+    Gateways,
+    /// It passes.
+    EndToEnd,
+    /// It passes, whatever `Connection` says: a decision used it.
+    Judged,
+    /// It passes only where the route keeps it: some backend would take it for a proxy's word, or for
+    /// another name.
+    Distrusted,
+    /// The route says.
+    Authorization,
+    /// It passes with the trace that it belongs to.
+    TraceState,
+}
+
+pub(super) fn rule(name: &HeaderName) -> Rule {
+    if JUDGED.contains(name) {
+        return Rule::Judged;
     }
     if *name == AUTHORIZATION {
-        return match authorization {
-            AuthorizationHeader::Keep => true,
-            AuthorizationHeader::Strip | AuthorizationHeader::Replace => false,
-        };
+        return Rule::Authorization;
     }
-    if HOP_BY_HOP.contains(name) || *name == HTTP2_SETTINGS || text.starts_with("proxy-") {
-        return false;
+    if GATEWAYS.contains(name) {
+        return Rule::Gateways;
     }
-    if text.contains('_') || text.starts_with("x-forwarded-") || OWN.contains(&text) {
-        return false;
+    let text = name.as_str();
+    match text {
+        "forwarded" | "http2-settings" | "traceparent" | "x-auth-user" | "x-forwarded-for"
+        | "x-forwarded-host" | "x-forwarded-proto" | "x-request-id" => Rule::Gateways,
+        "tracestate" => Rule::TraceState,
+        _ if text.starts_with("proxy-") => Rule::Gateways,
+        _ if !text.bytes().all(is_plain) || is_trusted_elsewhere(text) => Rule::Distrusted,
+        _ => Rule::EndToEnd,
     }
-    if text == "tracestate" {
-        return trace_continued;
-    }
-    if JUDGED.contains(name) {
-        return true;
-    }
-    !DANGEROUS.contains(&text) && !named.contains(name)
+}
+
+/// What all backends read alike in a name, which is in lower case.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
 }
 
 /// The header names that a message's `Connection` declares hop-by-hop (RFC 9110 section 7.6.1).
@@ -79,8 +121,11 @@ impl Named {
     }
 }
 
-/// RFC 9110 section 7.6.1, and what the gateway has handled itself.
-pub(super) static HOP_BY_HOP: [HeaderName; 7] = [
+/// RFC 9110 section 7.6.1, what the gateway has handled itself, and what it replaces: the framing by
+/// what the body is, the host by the upstream's.
+pub(super) static GATEWAYS: [HeaderName; 9] = [
+    HOST,
+    CONTENT_LENGTH,
     CONNECTION,
     KEEP_ALIVE,
     TE,
@@ -93,9 +138,6 @@ pub(super) static HOP_BY_HOP: [HeaderName; 7] = [
 /// What a right may have been decided by: the backend must read the body as the gateway did, so that
 /// naming these in `Connection` removes nothing (nor may it, by RFC 9110 section 7.6.1).
 static JUDGED: [HeaderName; 2] = [CONTENT_TYPE, CONTENT_ENCODING];
-
-/// Set by the gateway alone. A client's `X_Auth_User` is dropped with all names that hold `_`.
-const OWN: [&str; 4] = ["x-auth-user", "x-request-id", "forwarded", "traceparent"];
 
 /// What backends read for other purposes, besides all that never passes.
 const STANDARD: [&str; 10] = [
@@ -110,17 +152,3 @@ const STANDARD: [&str; 10] = [
     "user-agent",
     "via",
 ];
-
-/// Headers by which backends of this kind let a client change what was authorized here: its
-/// address, the path or the method.
-const DANGEROUS: [&str; 7] = [
-    "x-real-ip",
-    "x-original-url",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-];
-
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
