@@ -12,8 +12,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, FORWARDED, HOST, PROXY_AUTHENTICATE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -58,6 +58,7 @@ pub fn for_upstream(
 ) {
     let named = Named::by(client);
     let traceparent = traceparent(client, identity.trace);
+    let mut cookies_told = false;
     tell(&HOST, upstream_host);
     for (name, value) in client {
         let passes = match rule(name) {
@@ -68,9 +69,16 @@ pub fn for_upstream(
             Rule::Authorization => authorization == AuthorizationHeader::Keep,
             Rule::TraceState => traceparent.continued,
         };
-        if passes && name != identity.signed_header {
-            tell(name, value);
+        if !passes || name == identity.signed_header {
+            continue;
         }
+        if *name == COOKIE {
+            if !std::mem::replace(&mut cookies_told, true) {
+                tell(&COOKIE, &joined_cookies(client, value));
+            }
+            continue;
+        }
+        tell(name, value);
     }
     if authorization == AuthorizationHeader::Replace
         && let Some(credential) = &identity.credential
@@ -84,6 +92,21 @@ pub fn for_upstream(
     tell(&X_REQUEST_ID, &identity.request_id);
     identity.forwarded.tell(&mut tell);
     tell(&TRACEPARENT, &traceparent.value);
+}
+
+/// The client's cookies in one field, as HTTP/1.1 has them: over HTTP/2 each may have its own (RFC 9113
+/// section 8.2.3).
+fn joined_cookies(client: &HeaderMap, first: &HeaderValue) -> HeaderValue {
+    let mut others = client.get_all(COOKIE).iter().skip(1).peekable();
+    if others.peek().is_none() {
+        return first.clone();
+    }
+    let mut joined = first.as_bytes().to_vec();
+    for field in others {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(field.as_bytes());
+    }
+    HeaderValue::try_from(joined).expect("the bytes of other values")
 }
 
 /// Removes from the upstream's answer what concerns only the connection it came over.

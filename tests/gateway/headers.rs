@@ -310,6 +310,25 @@ fn a_route_keeps_the_headers_that_it_lists_and_no_other_does() {
 }
 
 #[test]
+fn cookies_arrive_in_one_field_whatever_they_came_in() {
+    usually(async |harness: Harness| {
+        for (cookies, one) in [
+            (&["a=1"][..], "a=1"),
+            (&["a=1; b=2", "c=3"], "a=1; b=2; c=3"),
+            (&["a=1", "b=2", "a=3"], "a=1; b=2; a=3"),
+        ] {
+            let mut ask = Ask::post("/api/SyncData").json("{}");
+            for cookie in cookies {
+                ask = ask.field("Cookie", cookie).field("X-Between", "1");
+            }
+            for head in heads(&harness, &ask).await {
+                assert_eq!(head.all("cookie"), [one]);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_client_cannot_have_the_gateways_headers_removed_by_naming_them_in_connection() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;

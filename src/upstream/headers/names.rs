@@ -1,8 +1,8 @@
 //! Pure: which of a message's header fields pass the gateway, by their names alone.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
+    HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -135,9 +135,9 @@ pub(super) static GATEWAYS: [HeaderName; 9] = [
     EXPECT,
 ];
 
-/// What a right may have been decided by: the backend must read the body as the gateway did, so that
-/// naming these in `Connection` removes nothing (nor may it, by RFC 9110 section 7.6.1).
-static JUDGED: [HeaderName; 2] = [CONTENT_TYPE, CONTENT_ENCODING];
+/// What a right may have been decided by, here or by the cookies at the backend: it must read the
+/// request as the gateway did, so that naming these in `Connection` removes nothing (nor may it, by RFC 9110 section 7.6.1).
+static JUDGED: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, COOKIE];
 
 /// What backends read for other purposes, besides all that never passes.
 const STANDARD: [&str; 10] = [
