@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
-use crate::origin::{Origin, TrustedProxies, forwarded};
+use crate::origin::{ClientAddress, Origin, PeerRole, TrustedProxies, forwarded};
 use crate::traffic::OfConnection;
 use crate::upstream::headers::Forwarded;
 
@@ -54,8 +54,20 @@ pub struct Ends {
     pub peer: SocketAddr,
     /// The proxy that handed it on and named the peer in a PROXY header, where there is one.
     pub via: Option<SocketAddr>,
-    /// Whether the peer itself is one of the trusted proxies.
-    pub trusted: bool,
+    /// What the peer is to the gateway.
+    pub role: PeerRole,
+}
+
+impl Ends {
+    /// Where requests come from that no trusted proxy makes for others.
+    #[must_use]
+    pub fn address(&self) -> ClientAddress {
+        let peer = self.peer.ip();
+        match self.role {
+            PeerRole::Client | PeerRole::TrustedProxy => ClientAddress::Known(peer),
+            PeerRole::Unnamed => ClientAddress::Unknown { behind: peer },
+        }
+    }
 }
 
 impl From<SocketAddr> for Ends {
@@ -64,7 +76,7 @@ impl From<SocketAddr> for Ends {
         Self {
             peer,
             via: None,
-            trusted: false,
+            role: PeerRole::Client,
         }
     }
 }
@@ -213,9 +225,10 @@ impl ClientConnection {
     #[must_use]
     pub fn origin(&self, headers: &HeaderMap, trusted: &TrustedProxies) -> Option<Origin> {
         let peer = self.ends.peer.ip();
-        self.ends
-            .trusted
-            .then(|| forwarded::walk(headers, peer, trusted))
+        match self.ends.role {
+            PeerRole::TrustedProxy => Some(forwarded::walk(headers, peer, trusted)),
+            PeerRole::Client | PeerRole::Unnamed => None,
+        }
     }
 
     /// What the backend is told of the client, made anew only when a request is for another host.

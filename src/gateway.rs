@@ -190,7 +190,7 @@ impl Gateway {
         if !self.shared.tokens.is_ready() {
             return Err(Refusal::Starting);
         }
-        let source = call.address().address;
+        let source = call.address().accountable();
         self.shared.quotas.admit_source(source, call.now)?;
         request::check(&parts, &self.shared.limits)?;
         request::check_server_name(&parts, server_name)?;

@@ -35,7 +35,7 @@ fuzz_target!(|lines: &[u8]| {
     }
     let origin = walk(&headers, PEER, &config.trusted);
     let (client, hops) = (origin.client(), origin.hops());
-    assert_eq!(hops.first(), Some(&client.address));
+    assert_eq!(hops.first(), Some(&client.accountable()));
     assert_eq!(hops.last(), Some(&PEER));
     for proxy in &hops[1..] {
         assert!(
@@ -43,7 +43,7 @@ fuzz_target!(|lines: &[u8]| {
             "{proxy} vouched for another"
         );
     }
-    if client.certain && hops.len() > 1 {
+    if client.known().is_some() && hops.len() > 1 {
         let text = lines.to_ascii_lowercase();
         assert!(
             text.iter().any(u8::is_ascii_hexdigit) || text.contains(&b':'),

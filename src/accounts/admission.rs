@@ -57,11 +57,13 @@ impl Admission {
         if self.hours.is_some_and(|hours| !hours.hold(now)) {
             return Err(NotAdmitted::Hours);
         }
-        // A socket that listens on IPv6 shows IPv4 peers as mapped addresses.
-        let address = client.address.to_canonical();
-        let mut networks = self.networks.iter();
-        let admitted = self.networks.is_empty()
-            || client.certain && networks.any(|network| network.contains(address));
+        let within = |address: IpAddr| {
+            // A socket that listens on IPv6 shows IPv4 peers as mapped addresses.
+            let address = address.to_canonical();
+            let mut networks = self.networks.iter();
+            networks.any(|network| network.contains(address))
+        };
+        let admitted = self.networks.is_empty() || client.known().is_some_and(within);
         if admitted {
             Ok(())
         } else {

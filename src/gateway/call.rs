@@ -31,7 +31,7 @@ impl Call<'_> {
     pub(super) fn hear_proxies(&mut self, headers: &HeaderMap) {
         if let Some(origin) = &self.origin {
             let record = &mut self.active.record;
-            record.client = Some(origin.client().address);
+            record.client = Some(origin.client().accountable());
             if let Some(id) = RequestId::given(headers) {
                 record.id = id;
             }
@@ -42,7 +42,7 @@ impl Call<'_> {
     pub(super) fn address(&self) -> ClientAddress {
         match &self.origin {
             Some(origin) => origin.client(),
-            None => self.client.ends.peer.ip().into(),
+            None => self.client.ends.address(),
         }
     }
 

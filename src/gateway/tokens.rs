@@ -59,7 +59,7 @@ impl Gateway {
         let login = Login {
             account: account.id(),
             mark: account.password_mark(),
-            source: Source::of(from.address),
+            source: Source::of(from.accountable()),
             at: now.seconds(),
         };
         let session = Session::begin(login, self.shared.lifetimes.token);

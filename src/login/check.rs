@@ -81,7 +81,7 @@ impl Logins {
     ) -> Result<Arc<Account>, Refusal> {
         let attempt = self
             .attempts
-            .begin(credentials.username(), from.address, clock);
+            .begin(credentials.username(), from.accountable(), clock);
         let attempt = attempt.await.map_err(|not_now| match not_now {
             NotNow::Wait(wait) => Refusal::TooManyAttempts { wait },
             NotNow::Unavailable => Refusal::StoreUnavailable,

@@ -41,23 +41,54 @@ impl FromIterator<Network> for TrustedProxies {
     }
 }
 
+/// What the peer of a connection is to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerRole {
+    /// The client, or a proxy whose word does not count: it is the client then.
+    Client,
+    /// A trusted proxy: its headers say for whom it makes each request.
+    TrustedProxy,
+    /// A load balancer whose PROXY header named nobody: it does not know its client, does not say,
+    /// or connected for itself. What its headers say, its client may have written.
+    Unnamed,
+}
+
 /// The address that a request is taken to come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientAddress {
-    /// The client's, or that of the last proxy before it whose address is certain.
-    pub address: IpAddr,
-    /// Whether it is the client's beyond doubt. What is allowed to some networks only is refused
-    /// otherwise: a client could hide behind the address of its proxy.
-    pub certain: bool,
+pub enum ClientAddress {
+    /// The client's, beyond doubt.
+    Known(IpAddr),
+    /// Nobody knows it. What is allowed to some networks only is refused: a client could hide behind
+    /// the address of its proxy.
+    Unknown {
+        /// The last proxy before the client whose address is certain.
+        behind: IpAddr,
+    },
+}
+
+impl ClientAddress {
+    /// The address that what the client does counts for, in limits and in the log.
+    #[must_use]
+    pub fn accountable(self) -> IpAddr {
+        match self {
+            Self::Known(address) | Self::Unknown { behind: address } => address,
+        }
+    }
+
+    /// The client's address, where it is known.
+    #[must_use]
+    pub fn known(self) -> Option<IpAddr> {
+        match self {
+            Self::Known(address) => Some(address),
+            Self::Unknown { .. } => None,
+        }
+    }
 }
 
 impl From<IpAddr> for ClientAddress {
     /// The peer of a socket.
     fn from(address: IpAddr) -> Self {
-        Self {
-            address,
-            certain: true,
-        }
+        Self::Known(address)
     }
 }
 
@@ -74,9 +105,11 @@ impl Origin {
     /// The client.
     #[must_use]
     pub fn client(&self) -> ClientAddress {
-        ClientAddress {
-            address: self.hops[0],
-            certain: self.certain,
+        match self.certain {
+            true => ClientAddress::Known(self.hops[0]),
+            false => ClientAddress::Unknown {
+                behind: self.hops[0],
+            },
         }
     }
 

@@ -17,6 +17,7 @@ use super::turns::{Rota, Turns};
 use super::{http1, http2, proxied};
 use crate::client::{ClientConnection, Ends, Standing, Transport};
 use crate::gateway::Gateway;
+use crate::origin::PeerRole;
 
 /// How a listener's connections are served.
 #[derive(Clone, Debug)]
@@ -82,13 +83,13 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
         Ends {
             peer,
             via: None,
-            trusted: gateway.shared().trusted_proxies.contains(peer.ip()),
+            role: role_of(peer, &gateway),
         }
     };
-    // A trusted proxy has the connections of many clients.
-    let counted = match ends.trusted {
-        true => None,
-        false => {
+    let counted = match ends.role {
+        // It has the connections of many clients.
+        PeerRole::TrustedProxy => None,
+        PeerRole::Client | PeerRole::Unnamed => {
             let shared = gateway.shared();
             let place = shared.connections.enter(ends.peer.ip(), &shared.clock);
             let Some(place) = place else {
@@ -140,6 +141,13 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
     drop(counted);
 }
 
+fn role_of(peer: SocketAddr, gateway: &Gateway) -> PeerRole {
+    match gateway.shared().trusted_proxies.contains(peer.ip()) {
+        true => PeerRole::TrustedProxy,
+        false => PeerRole::Client,
+    }
+}
+
 /// Who is at the other end of a connection that must begin with a PROXY header. None when it does
 /// not, or when it is not a proxy that may say so.
 async fn proxied_ends(
@@ -154,14 +162,18 @@ async fn proxied_ends(
         return None;
     }
     match timeout_at(deadline, proxied::client_of(socket)).await {
-        Ok(Ok(client)) => {
-            let peer = client.unwrap_or(proxy);
-            Some(Ends {
+        Ok(Ok(client)) => Some(match client {
+            Some(peer) => Ends {
                 peer,
-                via: client.map(|_| proxy),
-                trusted: trusted.contains(peer.ip()),
-            })
-        }
+                via: Some(proxy),
+                role: role_of(peer, gateway),
+            },
+            None => Ends {
+                peer: proxy,
+                via: None,
+                role: PeerRole::Unnamed,
+            },
+        }),
         Ok(Err(error)) => {
             tracing::debug!(peer = %proxy, %error, "no PROXY header");
             None

@@ -267,7 +267,7 @@ mod tests {
         let ends = Ends {
             peer: SocketAddr::from(([192, 0, 2, 1], 443)),
             via: None,
-            trusted: false,
+            role: crate::origin::PeerRole::Client,
         };
         let transport = Transport::Tls { server_name: None };
         let limits = crate::limits::Limits::default();

@@ -290,6 +290,91 @@ fn a_proxy_header_names_the_client_of_a_connection() {
 }
 
 #[test]
+fn behind_a_proxy_header_that_names_nobody_no_header_is_believed() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.behind_proxy("listen.https");
+            trusting(files);
+            files.users(&[
+                ("till-01", "allow = \"*\""),
+                ("shop-02", "allow = \"*\"\nnetworks = [\"203.0.113.0/24\"]"),
+                ("proxy-05", "allow = \"*\"\nnetworks = [\"127.0.0.1\"]"),
+            ]);
+        });
+        let client = harness.anonymous();
+        let mut named = behind(&client, &[LINE]).await.unwrap();
+        let login = Ask::login("shop-02", &password("shop-02"));
+        let answer = named.exchange(&login).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let token = answer.json()["token"]["accesstoken"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let nobody: [(&str, &[&[u8]]); 5] = [
+            ("UNKNOWN", &[b"PROXY UNKNOWN\r\n"]),
+            ("UNKNOWN", &[b"PROXY UNKNOWN 203.0.113.9 192.0.2.1 1 2\r\n"]),
+            ("LOCAL", &[SIGNATURE, &[0x20, 0, 0, 0]]),
+            (
+                "LOCAL with addresses",
+                &[
+                    SIGNATURE,
+                    &[0x20, 0x11, 0, 12, 203, 0, 113, 9, 192, 0, 2, 1, 0, 1, 0, 2],
+                ],
+            ),
+            ("UNSPEC", &[SIGNATURE, &[0x21, 0, 0, 0]]),
+        ];
+        for (what, header) in nobody {
+            for forged in ["X-Forwarded-For", "Forwarded"] {
+                let value = match forged {
+                    "Forwarded" => "for=203.0.113.9",
+                    _ => CLIENT,
+                };
+                let mut connection = behind(&client, header).await.unwrap();
+                let forge = |ask: Ask| ask.field(forged, value).field("X-Request-Id", id);
+                let ask = forge(sync().field("Authorization", &token));
+                let answer = connection.exchange(&ask).await;
+                assert_eq!(answer.status, 403, "{what} {forged}: {answer:?}");
+                assert_ne!(answer.header("x-request-id"), Some(id), "{what}");
+                // Nor is the balancer's own address that of its client.
+                for user in ["shop-02", "proxy-05"] {
+                    let ask = forge(Ask::login(user, &password(user)));
+                    let answer = connection.exchange(&ask).await;
+                    assert_eq!(answer.status, 401, "{what} {forged} {user}: {answer:?}");
+                }
+                harness.clock.advance(std::time::Duration::from_secs(3600));
+            }
+        }
+        assert_eq!(harness.upstream.connections(), 0);
+        // Who is bound to no network is served, and the backend told of the balancer alone.
+        let mut connection = behind(&client, nobody[0].1).await.unwrap();
+        let token = token_over(&mut connection).await;
+        let ask = sync()
+            .field("X-Forwarded-For", CLIENT)
+            .field("Authorization", &token);
+        assert_eq!(connection.exchange(&ask).await.status, 200);
+        let seen = harness.upstream.whole(1).await;
+        assert_eq!(seen.head.field("x-forwarded-for"), Some("127.0.0.1"));
+    });
+}
+
+#[test]
+fn connections_for_nobody_in_particular_count_for_the_balancer() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.behind_proxy("listen.https");
+            trusting(files);
+            files.set("limits.connections_per_source", 1);
+        });
+        let client = harness.anonymous();
+        let unknown: &[&[u8]] = &[b"PROXY UNKNOWN\r\n"];
+        let _first = behind(&client, unknown).await.unwrap();
+        assert!(behind(&client, unknown).await.is_err());
+        assert!(behind(&client, &[LINE]).await.is_ok());
+    });
+}
+
+#[test]
 fn nothing_that_follows_a_proxy_header_is_lost() {
     run(async {
         let harness = Harness::start(|files| {
