@@ -30,7 +30,7 @@ use crate::identity::Facts;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
 use crate::reply::{self, Reply};
-use crate::request;
+use crate::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
 use crate::response_body::{ActiveRequest, ResponseBody};
 use crate::route::{AuthorizationHeader, Destination, Route};
@@ -192,9 +192,11 @@ impl Gateway {
         }
         let source = call.address().accountable();
         self.shared.quotas.admit_source(source, call.now)?;
-        request::check(&parts, &self.shared.limits)?;
+        let body_end = request::check(&parts, &self.shared.limits)?;
         request::check_server_name(&parts, server_name)?;
-        match self.shared.routes.find(&parts.method, parts.uri.path())? {
+        let destination = self.shared.routes.find(&parts.method, parts.uri.path())?;
+        body_end.required()?;
+        match destination {
             Destination::Own(own) => {
                 let name = self.shared.routes.name_of(own);
                 call.active.record.route = Some(Arc::clone(name));
@@ -309,7 +311,8 @@ impl Gateway {
 
     /// What a request over plain HTTP gets: the one or the other, whatever else is wrong with it.
     fn redirect(&self, https_port: u16, parts: &Parts) -> Result<Answer, Refusal> {
-        request::check(parts, &self.shared.limits).map_err(|_| Refusal::PlainHttp)?;
+        let checked = request::check(parts, &self.shared.limits).and_then(BodyEnd::required);
+        checked.map_err(|_| Refusal::PlainHttp)?;
         let location = request::https_location(parts, https_port).ok_or(Refusal::PlainHttp)?;
         Ok(Answer::Own(Reply::RedirectToHttps { location }))
     }

@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 ///
 /// # Errors
 /// The refusal to answer with; nothing of the request may be used then.
-pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
+pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, Refusal> {
     check_uri_size(parts, limits)?;
     let told = Told::by(&parts.headers);
     if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
@@ -32,9 +32,9 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
     }
     check_target(parts)?;
     check_host(parts, &told.host)?;
-    check_framing(parts, &told)?;
+    let end = check_framing(parts, &told)?;
     match told.expects_more {
-        false => Ok(()),
+        false => Ok(end),
         true => Err(Refusal::ExpectationFailed),
     }
 }
@@ -45,6 +45,30 @@ pub fn size_of(headers: &HeaderMap) -> u64 {
     let fields = headers.iter();
     let size = fields.map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64);
     size.sum()
+}
+
+/// Whether a request says where its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum BodyEnd {
+    /// It does, or has no body.
+    Stated,
+    /// Its method has a body, and nothing tells its end.
+    Unstated,
+}
+
+impl BodyEnd {
+    /// What to answer where nothing tells the end. Only to be asked for a method that the path takes: of
+    /// any other the client is told that first.
+    ///
+    /// # Errors
+    /// [`Refusal::LengthRequired`].
+    pub fn required(self) -> Result<(), Refusal> {
+        match self {
+            Self::Stated => Ok(()),
+            Self::Unstated => Err(Refusal::LengthRequired),
+        }
+    }
 }
 
 /// Whether the client waits for `100 Continue` before it sends its body.
@@ -173,17 +197,6 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::MalformedRequest("CONNECT is for forward proxies"));
     }
-    if parts.method == Method::TRACE {
-        return Err(Refusal::MalformedRequest("TRACE is not served"));
-    }
-    if parts
-        .method
-        .as_str()
-        .bytes()
-        .any(|byte| byte.is_ascii_lowercase())
-    {
-        return Err(Refusal::MalformedRequest("methods are written in capitals"));
-    }
     if !path.starts_with('/') {
         return Err(Refusal::MalformedRequest(
             "the request target must be a path",
@@ -264,7 +277,7 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// One way only to tell where the body ends (RFC 9112 section 6).
-fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<(), Refusal> {
+fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<BodyEnd, Refusal> {
     let encoding = told.encoding.first;
     if told.encoding.again
         || encoding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
@@ -279,10 +292,11 @@ fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<(), Refusal> {
         ));
     }
     let has_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-    if has_body && encoding.is_none() && told.length.is_none() && parts.version < Version::HTTP_2 {
-        return Err(Refusal::LengthRequired);
-    }
-    Ok(())
+    let stated = encoding.is_some() || told.length.is_some() || parts.version >= Version::HTTP_2;
+    Ok(match has_body && !stated {
+        true => BodyEnd::Unstated,
+        false => BodyEnd::Stated,
+    })
 }
 
 /// The same number as hyper's own for HTTP/1.
@@ -311,7 +325,8 @@ mod tests {
             uri_size: ByteSize::b(64),
             ..Limits::default()
         };
-        match check(&request.into_parts().0, &limits) {
+        let parts = request.into_parts().0;
+        match check(&parts, &limits).and_then(BodyEnd::required) {
             Ok(()) => "ok".to_owned(),
             Err(refusal) => refusal.to_string(),
         }
@@ -364,8 +379,9 @@ mod tests {
             (h1, "OPTIONS", "*", &[host], "malformed request: the request target must be a path"),
             (h1, "GET", "foo", &[("host", "foo")], "malformed request: the request target must be a path"),
             (h1, "CONNECT", "a.example:8443", &[host], "malformed request: CONNECT is for forward proxies"),
-            (h1, "TRACE", "/a", &[host], "malformed request: TRACE is not served"),
-            (h1, "post", "/a", &[host, zero], "malformed request: methods are written in capitals"),
+            // Methods of no route.
+            (h1, "TRACE", "/a", &[host], ok),
+            (h1, "post", "/a", &[host], ok),
             (h1, "GET", "/é", &[host], "malformed request: the request target holds a byte outside ASCII"),
             (h1, "GET", "/a?é", &[host], "malformed request: the request target holds a byte outside ASCII"),
             (h1, "GET", &long, &[host], "the request target is too long (limits.uri_size)"),

@@ -189,8 +189,10 @@ struct Gateway<'a> {
 impl Gateway<'_> {
     fn answer(&self, parts: Parts, body: &mut Body) -> Answer {
         let steps = || {
-            request::check(&parts, &self.config.limits)?;
-            self.routes.find(&parts.method, parts.uri.path())
+            let body_end = request::check(&parts, &self.config.limits)?;
+            let destination = self.routes.find(&parts.method, parts.uri.path())?;
+            body_end.required()?;
+            Ok(destination)
         };
         let passed = match steps() {
             Err(refusal) => Err(refusal),

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use crate::client::ClientConnection;
 use crate::clock::UnixMillis;
-use crate::origin::{ClientAddress, Origin, Source};
+use crate::origin::{ClientAddress, Origin, PeerRole, Source};
 use crate::refusal::Refusal;
 use crate::request_id::RequestId;
 use crate::response_body::ActiveRequest;
@@ -59,10 +59,10 @@ impl Call<'_> {
     /// # Errors
     /// When its connection or its source has too many of them.
     pub(super) fn hold(&self, all: &Arc<Unauthenticated>, bytes: u64) -> Result<Held, Refusal> {
-        // The connection of a trusted proxy carries many clients.
-        let of_one = !self.client.ends.trusted;
+        // The connection of a proxy carries many clients.
+        let of_one = self.client.ends.role == PeerRole::Client;
         let connection = of_one.then_some(&self.client.unauthenticated);
-        let source = Source::of(self.address().address);
+        let source = Source::of(self.address().accountable());
         let held = all.hold(connection, source, bytes);
         held.map_err(|HoldsEnough| Refusal::TooMuchUnauthenticated)
     }

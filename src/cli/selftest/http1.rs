@@ -67,9 +67,10 @@ pub(super) fn checks() -> Vec<Check> {
     ]);
     area("target", &[
         ("CONNECT", "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n", Refused(&[400])),
-        ("TRACE", "TRACE /{nothing} HTTP/1.1\r\nHost: {host}\r\n\r\n", Refused(&[400])),
+        ("TRACE", "TRACE {route} HTTP/1.1\r\nHost: {host}\r\n\r\n", Answered(&[405])),
         ("an asterisk", "OPTIONS * HTTP/1.1\r\nHost: {host}\r\n\r\n", Refused(&[400])),
-        ("a method in small letters", "post {route} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n", Refused(&[400])),
+        ("a method in small letters", "post {route} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n", Answered(&[405])),
+        ("a method of no route, without a length", "PUT /api/getToken HTTP/1.1\r\nHost: {host}\r\n\r\n", Answered(&[405])),
         ("a method of no route", "BREW {route} HTTP/1.1\r\nHost: {host}\r\n\r\n", Answered(&[405])),
         ("reading the login", "GET /api/getToken HTTP/1.1\r\nHost: {host}\r\n\r\n", Answered(&[405])),
         ("a byte outside ASCII", "GET /\u{e9} HTTP/1.1\r\nHost: {host}\r\n\r\n", Refused(&[400])),
