@@ -40,6 +40,7 @@ pub mod config;
 pub mod control;
 mod generations;
 pub mod limits;
+mod managed_file;
 pub mod observe;
 mod private_file;
 pub mod process;

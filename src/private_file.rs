@@ -2,13 +2,15 @@
 //!
 //! Knows nothing of what the file holds.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// Why a private file could not be read or replaced.
 #[derive(Debug, Error)]
@@ -59,6 +61,11 @@ pub enum PrivateFileError {
 }
 
 impl PrivateFileError {
+    /// That the system does not let `path` be read.
+    pub(crate) fn unreadable(path: &Path, source: io::Error) -> Self {
+        failed("read", path)(source)
+    }
+
     /// Whether the file is not there.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -85,21 +92,120 @@ impl PrivateFileError {
     }
 }
 
-/// Reads the file for the gateway, if it is one of its user's or of root's, and nobody else has access.
-///
-/// A file of root's may be open to a group: so do service managers and containers give secrets to a
-/// process that is not root, and who is of the group, root decides.
-pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
-    let file = File::open(path).map_err(failed("read", path))?;
-    judge(&file, path, geteuid().as_raw())?;
-    read_judged(&file, path)
+/// What one descriptor said of a file: what it holds, and who may reach it. What is judged is what was
+/// read, whatever happens to the file's name meanwhile.
+pub(crate) struct Snapshot {
+    bytes: Zeroizing<Vec<u8>>,
+    metadata: Metadata,
 }
 
-/// Reads the file for whoever only looks at it: as root also one that belongs to the gateway's user.
+impl Snapshot {
+    /// Opens the file and reads it, up to one byte more than such a file may have. Of what is no file,
+    /// nothing is read.
+    pub(crate) fn take(path: &Path) -> io::Result<Self> {
+        // A pipe would block whoever opens it until somebody writes.
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(nonblocking).open(path)?;
+        Self::of(&file)
+    }
+
+    fn of(mut file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let mut bytes = Zeroizing::new(Vec::new());
+        if metadata.is_file() {
+            (&mut file).take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+        }
+        Ok(Self { bytes, metadata })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Whether it is a file, of a size that is read.
+    pub(crate) fn check_whole(&self, path: &Path) -> Result<(), PrivateFileError> {
+        if !self.metadata.is_file() {
+            return Err(PrivateFileError::NotAFile(path.to_owned()));
+        }
+        if self.bytes.len() as u64 > MAX_SIZE {
+            return Err(PrivateFileError::TooLarge(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether it is a file of the reader's or of root's that nobody else has access to.
+    ///
+    /// A file of root's may be open to a group: so do service managers and containers give secrets to
+    /// a process that is not root, and who is of the group, root decides.
+    pub(crate) fn check_private(&self, path: &Path, by: ReadBy) -> Result<(), PrivateFileError> {
+        self.check_whole(path)?;
+        let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o7777);
+        let user = by.user(owner);
+        if !is_private(owner, mode, user) {
+            let path = path.to_owned();
+            return Err(PrivateFileError::OthersHaveAccess { path, mode });
+        }
+        if owner != user && owner != ROOT {
+            let path = path.to_owned();
+            return Err(PrivateFileError::OtherOwner { path, owner, user });
+        }
+        Ok(())
+    }
+
+    /// The text of a file that nobody but the reader and root has access to.
+    pub(crate) fn into_private_text(
+        mut self,
+        path: &Path,
+        by: ReadBy,
+    ) -> Result<String, PrivateFileError> {
+        self.check_private(path, by)?;
+        let bytes = std::mem::take(&mut *self.bytes);
+        String::from_utf8(bytes).map_err(|_| PrivateFileError::NotUtf8(path.to_owned()))
+    }
+}
+
+/// For whom a private file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ReadBy {
+    /// The gateway.
+    #[default]
+    Gateway,
+    /// Whoever only looks at the file, or edits it: as root also one that belongs to the gateway's user.
+    Onlooker,
+}
+
+impl ReadBy {
+    /// As whom a file of this owner is read.
+    fn user(self, owner: u32) -> u32 {
+        let user = geteuid();
+        match self {
+            Self::Onlooker if user.is_root() => owner,
+            Self::Onlooker | Self::Gateway => user.as_raw(),
+        }
+    }
+}
+
+/// Reads the file for the gateway.
+///
+/// # Errors
+/// When it is no file of the gateway's user or of root's, or others have access to it.
+pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
+    let snapshot = Snapshot::take(path).map_err(failed("read", path))?;
+    snapshot.into_private_text(path, ReadBy::Gateway)
+}
+
+/// Reads the file for whoever only looks at it.
+///
+/// # Errors
+/// The same, where whoever looks is not root.
 pub(crate) fn look(path: &Path) -> Result<String, PrivateFileError> {
-    let file = File::open(path).map_err(failed("read", path))?;
-    judge(&file, path, reader_of(&file, path)?)?;
-    read_judged(&file, path)
+    let snapshot = Snapshot::take(path).map_err(failed("read", path))?;
+    snapshot.into_private_text(path, ReadBy::Onlooker)
 }
 
 /// Replaces the text of the file by what `change` makes of it, `None` meaning no change.
@@ -130,8 +236,8 @@ fn update_locked<E: From<PrivateFileError>>(
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
 ) -> Result<(), E> {
     let owner = locked.metadata().map_err(failed("read", path))?;
-    judge(locked, path, reader_of(locked, path)?)?;
-    let mut text = read_judged(locked, path)?;
+    let snapshot = Snapshot::of(locked).map_err(failed("read", path))?;
+    let mut text = snapshot.into_private_text(path, ReadBy::Onlooker)?;
     if text.is_empty() {
         fresh.clone_into(&mut text);
     }
@@ -224,53 +330,12 @@ fn write_beside(beside: &Path, text: &str, owner: (u32, u32)) -> Result<(), Priv
     file.sync_all().map_err(failed("write", beside))
 }
 
-/// For whom a file is read or changed: root acts for its owner.
-fn reader_of(file: &File, path: &Path) -> Result<u32, PrivateFileError> {
-    let user = geteuid();
-    if user.is_root() {
-        let metadata = file.metadata().map_err(failed("read", path))?;
-        return Ok(metadata.uid());
-    }
-    Ok(user.as_raw())
-}
-
-/// Whether the file is one, and nobody can reach it but `user` and whom root lets.
-fn judge(file: &File, path: &Path, user: u32) -> Result<(), PrivateFileError> {
-    // Of the open file, not of its name, so that what is judged is what is read.
-    let metadata = file.metadata().map_err(failed("read", path))?;
-    if !metadata.is_file() {
-        return Err(PrivateFileError::NotAFile(path.to_owned()));
-    }
-    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-    if !is_private(owner, mode, user) {
-        let path = path.to_owned();
-        return Err(PrivateFileError::OthersHaveAccess { path, mode });
-    }
-    if owner != user && owner != ROOT {
-        let path = path.to_owned();
-        return Err(PrivateFileError::OtherOwner { path, owner, user });
-    }
-    Ok(())
-}
-
 fn is_private(owner: u32, mode: u32, user: u32) -> bool {
     let for_others = match owner == ROOT && user != ROOT {
         true => mode & !GROUP_READS,
         false => mode,
     };
     for_others & 0o077 == 0
-}
-
-fn read_judged(mut file: &File, path: &Path) -> Result<String, PrivateFileError> {
-    let mut bytes = Vec::new();
-    (&mut file)
-        .take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed("read", path))?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(PrivateFileError::TooLarge(path.to_owned()));
-    }
-    String::from_utf8(bytes).map_err(|_| PrivateFileError::NotUtf8(path.to_owned()))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrivateFileError {
@@ -485,6 +550,11 @@ mod tests {
             read(directory.path()),
             Err(PrivateFileError::NotAFile(_))
         ));
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo runs").success());
+        fs::set_permissions(&pipe, fs::Permissions::from_mode(0o600)).expect("chmod");
+        assert!(matches!(read(&pipe), Err(PrivateFileError::NotAFile(_))));
         let path = directory.path().join("f");
         append(&path, "").expect("made");
         fs::write(&path, b"\xff").expect("written");

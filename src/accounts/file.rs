@@ -24,29 +24,25 @@ use crate::origin::Network;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 
-/// Reads the account file for the gateway.
-pub(super) fn read(path: &Path, routes: &[RouteSection]) -> Result<Content, Problems> {
-    parse(path, &text(path)?, Some(routes))
+/// Reads the account file. Without `routes` any path may be allowed.
+pub(super) fn read(path: &Path, routes: Option<&[RouteSection]>) -> Result<Content, Problems> {
+    let text = private_file::read(path).map_err(|error| unreadable(path, &error))?;
+    parse(path, &text, routes)
 }
 
-/// The same for a file that held something before: one that holds nothing now is refused.
-pub(super) fn read_filled(
+/// As [`parse`], of a file that held something before: one that holds nothing now is refused.
+pub(super) fn parse_filled(
     path: &Path,
+    text: &str,
     routes: Option<&[RouteSection]>,
 ) -> Result<Content, Problems> {
-    let text = text(path)?;
     if text.trim().is_empty() {
         let mut problems = Problems::none(path.display().to_string(), "");
         let problem = Problem::error("the account file is empty");
         problems.push(problem.remedy("bring its content back, or leave its comments in it"));
         return Err(problems);
     }
-    parse(path, &text, routes)
-}
-
-/// What stands in the file, for the gateway.
-fn text(path: &Path) -> Result<String, Problems> {
-    private_file::read(path).map_err(|error| unreadable(path, &error))
+    parse(path, text, routes)
 }
 
 /// The same for whoever only looks at it.

@@ -23,9 +23,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
+use zeroize::Zeroizing;
 
 use crate::config::Problems;
+use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
 use crate::route::RouteSection;
 use crate::traffic::Usage;
 
@@ -33,12 +35,65 @@ pub use settings::AccountsSection;
 
 /// The accounts in force. Reading never waits, not even for a reload.
 #[derive(Debug)]
-pub struct Accounts {
+pub struct Accounts(Managed<AccountFileLoader>);
+
+/// How a table is made of the account file.
+#[derive(Debug)]
+struct AccountFileLoader {
     path: PathBuf,
-    table: ArcSwap<AccountTable>,
-    /// Held over a whole reload, so that an older file never replaces a newer one.
-    routes: Mutex<Vec<RouteSection>>,
+    routes: Vec<RouteSection>,
     names: Mutex<Names>,
+}
+
+impl Load for AccountFileLoader {
+    type Value = AccountTable;
+    type Error = Problems;
+    const MESSAGES: Messages = Messages {
+        read: "the account file was read again",
+        refused: "the account file cannot be used, the last one stays",
+    };
+
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    /// A file that has become empty counts as wrong: whoever wants no accounts removes them one by one.
+    fn load(
+        &self,
+        reader: &mut Reader,
+        before: Option<&AccountTable>,
+    ) -> Result<AccountTable, Problems> {
+        let text = self.text(reader)?;
+        let routes = Some(&*self.routes);
+        let content = match before {
+            None => file::parse(&self.path, &text, routes)?,
+            Some(_) => file::parse_filled(&self.path, &text, routes)?,
+        };
+        Ok(AccountTable::new(content, &mut self.names()))
+    }
+
+    fn count(&self, value: &AccountTable) -> usize {
+        value.len()
+    }
+}
+
+impl AccountFileLoader {
+    fn new(path: &Path, routes: Vec<RouteSection>) -> Self {
+        Self {
+            path: path.to_owned(),
+            routes,
+            names: Mutex::default(),
+        }
+    }
+
+    fn text(&self, reader: &mut Reader) -> Result<Zeroizing<String>, Problems> {
+        let text = reader.read_private(&self.path);
+        text.map_err(|error| file::unreadable(&self.path, &error))
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Accounts {
@@ -47,8 +102,7 @@ impl Accounts {
     /// # Errors
     /// Everything that is wrong with the file, at once.
     pub fn open(path: &Path, routes: Vec<RouteSection>) -> Result<Self, Problems> {
-        let content = file::read(path, &routes)?;
-        Ok(Self::of(path, content, routes))
+        Managed::open(AccountFileLoader::new(path, routes)).map(Self)
     }
 
     /// As [`open`](Self::open), and out of the same text what the account `name` has its rights from.
@@ -60,21 +114,13 @@ impl Accounts {
         routes: Vec<RouteSection>,
         name: &str,
     ) -> Result<(Self, Vec<Origin>), Problems> {
-        let text = file::look(path)?;
-        let content = file::parse(path, &text, Some(&routes))?;
-        let origins = origin::origins(path, &text, &routes, name);
-        Ok((Self::of(path, content, routes), origins))
-    }
-
-    fn of(path: &Path, content: judge::Content, routes: Vec<RouteSection>) -> Self {
-        let mut names = Names::default();
-        let table = AccountTable::new(content, &mut names);
-        Self {
-            path: path.to_owned(),
-            table: ArcSwap::from_pointee(table),
-            routes: Mutex::new(routes),
-            names: Mutex::new(names),
-        }
+        let loader = AccountFileLoader::new(path, routes);
+        let mut reader = Reader::onlooking();
+        let text = loader.text(&mut reader)?;
+        let content = file::parse(path, &text, Some(&loader.routes))?;
+        let origins = origin::origins(path, &text, &loader.routes, name);
+        let table = AccountTable::new(content, &mut loader.names());
+        Ok((Self(Managed::of(loader, reader, table)), origins))
     }
 
     /// Reads the account file again. From its return on, every lookup sees the new state; returns
@@ -84,24 +130,24 @@ impl Accounts {
     /// Everything that is wrong with the file; the state before stays in force. A file that has
     /// become empty counts as wrong: whoever wants no accounts removes them one by one.
     pub fn reload(&self) -> Result<usize, Problems> {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let content = file::read_filled(&self.path, Some(&routes))?;
-        let table = AccountTable::new(content, &mut self.names());
-        let count = table.len();
-        self.table.store(Arc::new(table));
-        Ok(count)
+        self.0.reload().map(|table| table.len())
+    }
+
+    /// The account file.
+    pub(crate) fn managed(&self) -> &dyn ManagedFiles {
+        &self.0
     }
 
     /// The account of a name, compared byte for byte.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Account>> {
-        self.table.load().find(name).cloned()
+        self.0.value().find(name).cloned()
     }
 
     /// The account that a session names, unless it has been removed since.
     #[must_use]
     pub fn by_id(&self, id: AccountId) -> Option<Arc<Account>> {
-        self.table.load().by_id(id).cloned()
+        self.0.value().by_id(id).cloned()
     }
 
     /// The id of a name, whether there is an account of it or not: for what was kept under the name.
@@ -123,19 +169,19 @@ impl Accounts {
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.loader().names()
     }
 
     /// The present state, to look at without counting references: cheapest for a look that does
     /// not outlive the step it serves. Not to be kept across an await.
     #[must_use]
     pub fn table(&self) -> Guard<Arc<AccountTable>> {
-        self.table.load()
+        self.0.value()
     }
 
     /// Logs what is probably not as it was meant in the file, if anything is.
     pub fn log_warnings(&self) {
-        let table = self.table.load();
+        let table = self.0.value();
         if !table.warnings.is_empty() {
             tracing::warn!("the account file is used as it is:\n{}", table.warnings);
         }
@@ -144,7 +190,7 @@ impl Accounts {
     /// Says in the log for each user how many requests passed, since this was last called, only
     /// because rights are reported and not enforced.
     pub fn log_reported(&self) {
-        for account in self.table.load().accounts() {
+        for account in self.0.value().accounts() {
             let reported = account.usage().take_reported();
             if reported > 0 {
                 tracing::warn!(
@@ -160,7 +206,7 @@ impl Accounts {
     /// The file that the accounts come from.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.loader().path
     }
 }
 

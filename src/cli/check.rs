@@ -81,7 +81,7 @@ fn open_all(
 ) -> Result<Vec<String>, Vec<Box<dyn Error + Send + Sync>>> {
     let mut facts = vec![listeners(config), forwarding(config)];
     let mut errors: Vec<Box<dyn Error + Send + Sync>> = Vec::new();
-    match Certificates::open(&config.tls, clock.now()) {
+    match Certificates::open(&config.tls, clock) {
         Ok(_) => facts.push(counted(config.tls.certificates.len(), "certificate")),
         Err(error) => errors.push(error.into()),
     }

@@ -1,8 +1,8 @@
 //! Notices changed files by itself.
 //!
 //! The folders are watched, not the files: editors and secret mounts replace a file instead of
-//! writing to it. Whatever happens there, and every few seconds besides, the contents decide whether
-//! something changed, so that a missed event only costs time.
+//! writing to it. Whatever happens there, and every few seconds besides, the files themselves decide
+//! whether something changed since they were read, so that a missed event only costs time.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use notify::event::ModifyKind;
 use notify::{EventKind, RecursiveMode, Watcher as _};
-use ring::digest::{SHA256, digest};
 
 use super::reload::Reload;
 
@@ -31,37 +30,23 @@ enum Event {
     End,
 }
 
-/// Files that are read again together.
-struct Group {
-    files: Vec<PathBuf>,
-    seen: Vec<u8>,
-    reload: fn(&Reload),
-}
-
 impl Watcher {
-    /// Starts watching the files behind `reload`, as they are now.
+    /// Starts watching the files behind `reload`. What changed since they were read is seen as well.
     ///
     /// # Errors
     /// When the operating system gives no thread.
     pub(crate) fn start(reload: Arc<Reload>) -> std::io::Result<Self> {
-        let mut groups = [
-            Group::new(reload.account_files(), Reload::accounts),
-            Group::new(reload.certificate_files(), Reload::certificates),
-            Group::new(reload.identity_files(), Reload::identity_keys),
-            Group::new(reload.credential_files(), Reload::credentials),
-            Group::new(reload.introspection_files(), Reload::introspection_secret),
-        ];
         let (events, received) = channel();
-        let notifier = notifier(events.clone(), &groups);
+        let notifier = notifier(events.clone(), &reload.files());
         let thread = thread::Builder::new()
             .name("syncgate-watch".to_owned())
             .spawn(move || {
                 // Lives as long as the thread.
                 let _notifier = notifier;
+                // First of all, for what happened before there was anybody to tell.
+                reload.due();
                 while wait(&received) {
-                    for group in &mut groups {
-                        group.look(&reload);
-                    }
+                    reload.due();
                 }
             })?;
         Ok(Self {
@@ -82,40 +67,10 @@ impl Drop for Watcher {
     }
 }
 
-impl Group {
-    fn new(files: Vec<PathBuf>, reload: fn(&Reload)) -> Self {
-        let seen = contents(&files);
-        Self {
-            files,
-            seen,
-            reload,
-        }
-    }
-
-    fn look(&mut self, reload: &Reload) {
-        let now = contents(&self.files);
-        if now != self.seen {
-            self.seen = now;
-            (self.reload)(reload);
-        }
-    }
-}
-
-/// The digests of the files, one that cannot be read counting as empty.
-fn contents(files: &[PathBuf]) -> Vec<u8> {
-    let digests = files.iter().map(|file| {
-        let bytes = zeroize::Zeroizing::new(std::fs::read(file).unwrap_or_default());
-        digest(&SHA256, &bytes)
-    });
-    digests
-        .flat_map(|digest| digest.as_ref().to_vec())
-        .collect()
-}
-
 /// Subscribes to the folders of all files. Without it, files are still looked at regularly.
-fn notifier(events: Sender<Event>, groups: &[Group]) -> Option<notify::RecommendedWatcher> {
-    let files = groups.iter().flat_map(|group| &group.files);
+fn notifier(events: Sender<Event>, files: &[PathBuf]) -> Option<notify::RecommendedWatcher> {
     let names: BTreeSet<OsString> = files
+        .iter()
         .filter_map(|file| file.file_name().map(OsStr::to_owned))
         .collect();
     let on_event = move |event: notify::Result<notify::Event>| {
@@ -130,11 +85,7 @@ fn notifier(events: Sender<Event>, groups: &[Group]) -> Option<notify::Recommend
             return None;
         }
     };
-    let folders: BTreeSet<&Path> = groups
-        .iter()
-        .flat_map(|group| &group.files)
-        .filter_map(|file| file.parent())
-        .collect();
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
     for folder in folders {
         let folder = if folder.as_os_str().is_empty() {
             Path::new(".")

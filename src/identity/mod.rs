@@ -6,21 +6,18 @@ pub mod key;
 mod settings;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
-use crate::private_file::{self, PrivateFileError};
+use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::private_file::{PrivateFileError, ReadBy};
 
 use claims::{Claims, Signer};
 use key::{Holds, KeyError, PublicKey, SigningKey};
@@ -64,9 +61,15 @@ fn remedy(error: &PrivateFileError) -> String {
 #[derive(Debug)]
 pub struct Identities {
     section: IdentitySection,
-    keys: Option<ArcSwap<Keys>>,
-    /// Held over a whole reload, so that an older file never replaces a newer one.
-    reloading: Mutex<()>,
+    keys: Option<Managed<KeyLoader>>,
+    random: SystemRandom,
+}
+
+/// How keys are made of their files.
+#[derive(Debug)]
+struct KeyLoader {
+    key: PathBuf,
+    published: Vec<PathBuf>,
     random: SystemRandom,
 }
 
@@ -89,52 +92,21 @@ impl Identities {
     /// # Errors
     /// The first file that cannot be used.
     pub fn open(section: &IdentitySection) -> Result<Self, IdentityError> {
-        let random = SystemRandom::new();
-        let keys = match &section.key {
-            Some(path) => Some(ArcSwap::from_pointee(Keys::read(
-                path, section, None, &random,
-            )?)),
-            None => None,
-        };
+        let loader = section.key.as_ref().map(|key| KeyLoader {
+            key: key.clone(),
+            published: section.published.clone(),
+            random: SystemRandom::new(),
+        });
         Ok(Self {
             section: section.clone(),
-            keys,
-            reloading: Mutex::new(()),
-            random,
+            keys: loader.map(Managed::open).transpose()?,
+            random: SystemRandom::new(),
         })
     }
 
-    /// Reads the keys again, and returns how many are published. The key that signed until now
-    /// stays published, since what it signed is still under way.
-    ///
-    /// # Errors
-    /// The first file that cannot be used; everything stays as it is then.
-    pub fn reload(&self) -> Result<usize, IdentityError> {
-        let (Some(path), Some(keys)) = (&self.section.key, &self.keys) else {
-            return Ok(0);
-        };
-        let _turn = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = keys.load_full();
-        let read = Keys::read(path, &self.section, Some(&before), &self.random)?;
-        let count = read.published;
-        keys.store(Arc::new(read));
-        Ok(count)
-    }
-
-    /// The files behind [`Identities::reload`].
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        match &self.section.key {
-            Some(key) => [key]
-                .into_iter()
-                .chain(&self.section.published)
-                .cloned()
-                .collect(),
-            None => Vec::new(),
-        }
+    /// The files of the keys, if there are any.
+    pub(crate) fn managed(&self) -> Option<&dyn ManagedFiles> {
+        self.keys.as_ref().map(|keys| keys as &dyn ManagedFiles)
     }
 
     /// The header that carries a signed identity, and that no client's own may pass in.
@@ -171,7 +143,7 @@ impl Identities {
             iat: now.timestamp().as_second(),
             exp: now.plus(self.section.lifetime).timestamp().as_second(),
         };
-        let jws = keys.load().signer.sign(&claims, &self.random)?;
+        let jws = keys.value().signer.sign(&claims, &self.random)?;
         let mut value = HeaderValue::from_maybe_shared(Bytes::from(jws))
             .expect("base64url and dots are visible ASCII");
         // It lets its holder in for as long as it holds.
@@ -182,14 +154,14 @@ impl Identities {
     /// How many keys are published.
     #[must_use]
     pub fn published(&self) -> usize {
-        self.keys.as_ref().map_or(0, |keys| keys.load().published)
+        self.keys.as_ref().map_or(0, |keys| keys.value().published)
     }
 
     /// The published key set (RFC 7517), in JSON.
     #[must_use]
     pub fn key_set(&self) -> Bytes {
         match &self.keys {
-            Some(keys) => keys.load().set.clone(),
+            Some(keys) => keys.value().set.clone(),
             None => key::key_set(&[]).into(),
         }
     }
@@ -203,29 +175,40 @@ struct Keys {
     published: usize,
 }
 
-impl Keys {
-    fn read(
-        path: &Path,
-        section: &IdentitySection,
-        before: Option<&Self>,
-        random: &SystemRandom,
-    ) -> Result<Self, IdentityError> {
-        let pem = Zeroizing::new(private_file::read(path)?);
-        let key = signing_key(path, &pem, random)?;
+impl Load for KeyLoader {
+    type Value = Keys;
+    type Error = IdentityError;
+    const MESSAGES: Messages = Messages {
+        read: "the identity keys were read again",
+        refused: "the identity keys cannot be used, the last ones stay",
+    };
+
+    fn files(&self) -> Vec<PathBuf> {
+        let key = std::iter::once(&self.key);
+        key.chain(&self.published).cloned().collect()
+    }
+
+    /// The key that signed until now stays published, since what it signed is still under way.
+    fn load(&self, reader: &mut Reader, before: Option<&Keys>) -> Result<Keys, IdentityError> {
+        let key = signing_key(reader, &self.key, &self.random)?;
         let mut published = vec![key.public().clone()];
-        for path in &section.published {
-            published.extend(read_public_keys(path, random)?);
+        for path in &self.published {
+            published.extend(public_keys(reader, path, &self.random)?);
         }
         if let Some(before) = before {
             published.push(before.signer.key().public().clone());
         }
         let mut seen = HashSet::new();
         published.retain(|key| seen.insert(key.id().to_owned()));
-        Ok(Self {
+        Ok(Keys {
             signer: Signer::new(key),
             set: key::key_set(&published).into(),
             published: published.len(),
         })
+    }
+
+    fn count(&self, value: &Keys) -> usize {
+        value.published
     }
 }
 
@@ -234,25 +217,33 @@ impl Keys {
 /// # Errors
 /// When the file is not private, or holds anything but one private key.
 pub fn read_signing_key(path: &Path, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
-    let pem = Zeroizing::new(private_file::look(path)?);
-    signing_key(path, &pem, random)
+    signing_key(&mut Reader::onlooking(), path, random)
 }
 
-fn signing_key(path: &Path, pem: &str, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
+fn signing_key(
+    reader: &mut Reader,
+    path: &Path,
+    random: &SystemRandom,
+) -> Result<SigningKey, IdentityError> {
+    let pem = reader.read_private(path)?;
     SigningKey::from_pem(pem.as_bytes(), random).map_err(|cause| unusable(path, cause))
 }
 
-fn read_public_keys(path: &Path, random: &SystemRandom) -> Result<Vec<PublicKey>, IdentityError> {
-    let pem = fs::read(path).map_err(|cause| IdentityError::Read {
+fn public_keys(
+    reader: &mut Reader,
+    path: &Path,
+    random: &SystemRandom,
+) -> Result<Vec<PublicKey>, IdentityError> {
+    let file = reader.read(path).map_err(|cause| IdentityError::Read {
         path: path.to_owned(),
         cause,
     })?;
-    let pem = Zeroizing::new(pem);
+    file.check_whole(path)?;
     let (keys, holds) =
-        PublicKey::all_from_pem(&pem, random).map_err(|cause| unusable(path, cause))?;
+        PublicKey::all_from_pem(file.bytes(), random).map_err(|cause| unusable(path, cause))?;
     match holds {
         Holds::PublicKeys => {}
-        Holds::PrivateKeys => drop(Zeroizing::new(private_file::read(path)?)),
+        Holds::PrivateKeys => file.check_private(path, ReadBy::Gateway)?,
     }
     Ok(keys)
 }

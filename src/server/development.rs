@@ -132,12 +132,12 @@ mod tests {
             certificates: vec![CertificateSection { certificate, key }],
             ..TlsSection::default()
         };
-        let at = |moment: &str| Clock::manual(moment.parse().unwrap()).now();
+        let at = |moment: &str| Clock::manual(moment.parse().unwrap());
         for moment in ["2026-02-28T13:00:00Z", "2027-02-27T23:59:59Z"] {
-            Certificates::open(&section, at(moment)).unwrap();
+            Certificates::open(&section, &at(moment)).unwrap();
         }
         for moment in ["2026-02-27T23:59:59Z", "2027-02-28T00:00:01Z"] {
-            let error = Certificates::open(&section, at(moment)).unwrap_err();
+            let error = Certificates::open(&section, &at(moment)).unwrap_err();
             assert!(matches!(error, TlsError::OutOfDate { .. }), "{error}");
         }
     }

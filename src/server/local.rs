@@ -36,7 +36,7 @@ impl LocalGateway {
     /// When the certificates cannot be used any more.
     pub fn new(server: &Server, config: &Config) -> Result<Self, TlsError> {
         let shared = Arc::clone(&server.shared);
-        let certificates = Arc::new(Certificates::open(&config.tls, shared.clock.now())?);
+        let certificates = Arc::new(Certificates::open(&config.tls, &shared.clock)?);
         let protocol = Protocol::Https {
             config: Arc::new(tls::server_config(certificates)?),
             several_names: config.tls.certificates.len() > 1,

@@ -10,9 +10,9 @@ mod http1;
 mod http2;
 mod listener;
 mod load;
+mod local;
 #[cfg(test)]
 mod model;
-mod local;
 mod places;
 mod proxied;
 mod quotas;
@@ -188,7 +188,6 @@ impl Server {
             reload: Arc::new(Reload::new(
                 Arc::clone(&shared),
                 composed.certificates,
-                config.tls.clone(),
                 Arc::clone(&composed.introspection),
             )),
             watcher: None,
@@ -339,7 +338,7 @@ struct Composed {
 
 impl Composed {
     fn open(config: &Config, clock: Clock, tokens: Prepared) -> Result<Self, StartError> {
-        let certificates = Arc::new(Certificates::open(&config.tls, clock.now())?);
+        let certificates = Arc::new(Certificates::open(&config.tls, &clock)?);
         let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
         let accounts = Arc::new(accounts);
         accounts.log_warnings();

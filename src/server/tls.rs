@@ -2,10 +2,10 @@
 //! provider stands here.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,11 +15,11 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-use zeroize::Zeroizing;
 
 use super::settings::{CertificateSection, TlsSection};
-use crate::clock::UnixMillis;
-use crate::private_file::{self, PrivateFileError};
+use crate::clock::{Clock, UnixMillis};
+use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::private_file::{PrivateFileError, Snapshot};
 
 /// Why TLS cannot be served as configured.
 #[derive(Debug, Error)]
@@ -93,7 +93,14 @@ fn remedy(error: &PrivateFileError) -> String {
 
 /// Certificates by server name, swapped whole.
 #[derive(Debug)]
-pub struct Certificates(ArcSwap<CertificateSet>);
+pub struct Certificates(Managed<CertificateLoader>);
+
+/// How they are made of their files.
+#[derive(Debug)]
+struct CertificateLoader {
+    sections: Vec<CertificateSection>,
+    clock: Clock,
+}
 
 #[derive(Debug)]
 struct CertificateSet {
@@ -105,34 +112,48 @@ struct CertificateSet {
 
 impl Certificates {
     /// Reads the configured certificates and keys and checks that they match and are in date.
+    /// Connections get what is in force when they begin.
     ///
     /// # Errors
     /// The first that cannot be served.
-    pub fn open(section: &TlsSection, now: UnixMillis) -> Result<Self, TlsError> {
-        Ok(Self(ArcSwap::from_pointee(CertificateSet::read(
-            &section.certificates,
-            now,
-        )?)))
+    pub fn open(section: &TlsSection, clock: &Clock) -> Result<Self, TlsError> {
+        let loader = CertificateLoader {
+            sections: section.certificates.clone(),
+            clock: clock.clone(),
+        };
+        Managed::open(loader).map(Self)
     }
 
-    /// Reads them again; connections made from now on get the new ones.
-    ///
-    /// # Errors
-    /// The first that cannot be served; all stay as they are then.
-    pub fn reload(&self, section: &TlsSection, now: UnixMillis) -> Result<(), TlsError> {
-        self.0
-            .store(Arc::new(CertificateSet::read(&section.certificates, now)?));
-        Ok(())
+    /// The files of the certificates and keys.
+    pub(crate) fn managed(&self) -> &dyn ManagedFiles {
+        &self.0
     }
 }
 
-impl CertificateSet {
-    fn read(sections: &[CertificateSection], now: UnixMillis) -> Result<Self, TlsError> {
+impl Load for CertificateLoader {
+    type Value = CertificateSet;
+    type Error = TlsError;
+    const MESSAGES: Messages = Messages {
+        read: "the certificates were read again",
+        refused: "the certificates cannot be used, the last ones stay",
+    };
+
+    fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.sections.iter();
+        let files = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
+        files.cloned().collect()
+    }
+
+    fn load(
+        &self,
+        reader: &mut Reader,
+        _: Option<&CertificateSet>,
+    ) -> Result<CertificateSet, TlsError> {
         let provider = provider();
         let mut by_name = HashMap::new();
         let mut first = None;
-        for section in sections {
-            let (key, names) = read_one(section, &provider, now)?;
+        for section in &self.sections {
+            let (key, names) = read_one(reader, section, &provider, &self.clock)?;
             let key = Arc::new(key);
             first.get_or_insert_with(|| Arc::clone(&key));
             for name in names {
@@ -145,9 +166,15 @@ impl CertificateSet {
         let default = first.ok_or_else(|| TlsError::NoCertificate {
             path: PathBuf::from("tls.certificates"),
         })?;
-        Ok(Self { default, by_name })
+        Ok(CertificateSet { default, by_name })
     }
 
+    fn count(&self, _: &CertificateSet) -> usize {
+        self.sections.len()
+    }
+}
+
+impl CertificateSet {
     fn find(&self, server_name: Option<&str>) -> &Arc<CertifiedKey> {
         let Some(name) = server_name else {
             return &self.default;
@@ -166,7 +193,7 @@ impl CertificateSet {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(self.0.load().find(hello.server_name())))
+        Some(Arc::clone(self.0.value().find(hello.server_name())))
     }
 }
 
@@ -242,17 +269,18 @@ fn processor_runs_graviola() -> bool {
 }
 
 fn read_one(
+    reader: &mut Reader,
     section: &CertificateSection,
     provider: &CryptoProvider,
-    now: UnixMillis,
+    clock: &Clock,
 ) -> Result<(CertifiedKey, Vec<String>), TlsError> {
     let path = &section.certificate;
-    let chain = read_chain(path)?;
+    let chain = read_chain(reader, path)?;
     let leaf = chain
         .first()
         .ok_or_else(|| TlsError::NoCertificate { path: path.clone() })?;
-    let names = check_leaf(leaf, path, now)?;
-    let pem = Zeroizing::new(private_file::read(&section.key)?);
+    let names = check_leaf(leaf, path, clock.now())?;
+    let pem = reader.read_private(&section.key)?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|cause| TlsError::Read {
         path: section.key.clone(),
         what: "a private key",
@@ -277,14 +305,21 @@ fn read_one(
     }
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+fn read_chain(reader: &mut Reader, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    read_file(reader, path)
+        .and_then(|file| CertificateDer::pem_slice_iter(file.bytes()).collect())
         .map_err(|cause| TlsError::Read {
             path: path.to_owned(),
             what: "a certificate",
             cause,
         })
+}
+
+fn read_file(reader: &mut Reader, path: &Path) -> Result<Snapshot, PemError> {
+    let file = reader.read(path).map_err(PemError::Io)?;
+    let whole = file.check_whole(path).map_err(io::Error::other);
+    whole.map_err(PemError::Io)?;
+    Ok(file)
 }
 
 /// Checks the dates of a certificate and returns the names it is for.

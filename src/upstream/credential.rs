@@ -3,15 +3,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::private_file::{self, PrivateFileError};
+use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::private_file::PrivateFileError;
 use crate::route::{AuthorizationHeader, RouteSection};
 
 /// Why a credential cannot be used.
@@ -69,15 +68,41 @@ impl fmt::Debug for BackendCredential {
 
 /// The credentials of all routes.
 #[derive(Debug)]
-pub struct BackendCredentials {
+pub struct BackendCredentials(Managed<CredentialLoader>);
+
+/// How they are made of their files.
+#[derive(Debug)]
+struct CredentialLoader {
     /// For each route, by its index.
     files: Vec<Option<PathBuf>>,
-    values: ArcSwap<Values>,
-    /// Held over a whole reload, so that an older file never replaces a newer one.
-    reloading: Mutex<()>,
 }
 
 type Values = Vec<Option<BackendCredential>>;
+
+impl Load for CredentialLoader {
+    type Value = Values;
+    type Error = CredentialError;
+    const MESSAGES: Messages = Messages {
+        read: "the backend's credentials were read again",
+        refused: "a backend's credential cannot be used, the last one stays",
+    };
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.iter().flatten().cloned().collect()
+    }
+
+    fn load(&self, reader: &mut Reader, _: Option<&Values>) -> Result<Values, CredentialError> {
+        let mut read = |file: &Option<PathBuf>| {
+            let path = file.as_deref();
+            path.map(|path| read_one(reader, path)).transpose()
+        };
+        self.files.iter().map(&mut read).collect()
+    }
+
+    fn count(&self, value: &Values) -> usize {
+        value.iter().flatten().count()
+    }
+}
 
 impl BackendCredentials {
     /// Reads the files of the routes that replace `Authorization`.
@@ -93,49 +118,23 @@ impl BackendCredentials {
             },
         };
         let files = routes.iter().map(file).collect::<Result<Vec<_>, _>>()?;
-        let values = ArcSwap::from_pointee(read(&files)?);
-        Ok(Self {
-            files,
-            values,
-            reloading: Mutex::new(()),
-        })
+        Managed::open(CredentialLoader { files }).map(Self)
     }
 
-    /// Reads the files again, and returns how many routes have one.
-    ///
-    /// # Errors
-    /// The first that cannot be used; all stay as they are then.
-    pub fn reload(&self) -> Result<usize, CredentialError> {
-        let _turn = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let values = read(&self.files)?;
-        let count = values.iter().flatten().count();
-        self.values.store(Arc::new(values));
-        Ok(count)
-    }
-
-    /// The files behind [`BackendCredentials::reload`].
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.files.iter().flatten().cloned().collect()
+    /// The files that they come from.
+    pub(crate) fn managed(&self) -> &dyn ManagedFiles {
+        &self.0
     }
 
     /// The credential of a route, by its index.
     #[must_use]
     pub fn of(&self, route: usize) -> Option<BackendCredential> {
-        self.values.load().get(route).cloned().flatten()
+        self.0.value().get(route).cloned().flatten()
     }
 }
 
-fn read(files: &[Option<PathBuf>]) -> Result<Values, CredentialError> {
-    let read = |file: &Option<PathBuf>| file.as_deref().map(read_one).transpose();
-    files.iter().map(read).collect()
-}
-
-fn read_one(path: &Path) -> Result<BackendCredential, CredentialError> {
-    let text = Zeroizing::new(private_file::read(path)?);
+fn read_one(reader: &mut Reader, path: &Path) -> Result<BackendCredential, CredentialError> {
+    let text = reader.read_private(path)?;
     BackendCredential::parse(&text).ok_or_else(|| CredentialError::NotOneLine(path.to_owned()))
 }
 

@@ -50,3 +50,4 @@ mod tokens;
 mod tokens_command;
 mod unauthenticated;
 mod upstream;
+mod watch;

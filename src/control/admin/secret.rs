@@ -2,17 +2,15 @@
 //! kept of it is a MAC, under a key of this process.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::private_file::{self, PrivateFileError};
+use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::private_file::PrivateFileError;
 
 /// Why the secret cannot be used.
 #[derive(Debug, Error)]
@@ -39,12 +37,39 @@ fn remedy(error: &PrivateFileError) -> String {
 
 /// The secret in force, if there is one.
 #[derive(Debug)]
-pub(crate) struct IntrospectionSecret {
-    file: Option<PathBuf>,
+pub(crate) struct IntrospectionSecret(Option<Managed<SecretLoader>>);
+
+/// How a MAC is made of the file.
+#[derive(Debug)]
+struct SecretLoader {
+    file: PathBuf,
     key: hmac::Key,
-    mac: ArcSwapOption<hmac::Tag>,
-    /// Held over a whole reload, so that an older file never replaces a newer one.
-    reloading: Mutex<()>,
+}
+
+impl Load for SecretLoader {
+    type Value = hmac::Tag;
+    type Error = SecretError;
+    const MESSAGES: Messages = Messages {
+        read: "the introspection secret was read again",
+        refused: "the introspection secret cannot be used, the last one stays",
+    };
+
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.file.clone()]
+    }
+
+    fn load(&self, reader: &mut Reader, _: Option<&hmac::Tag>) -> Result<hmac::Tag, SecretError> {
+        let text = reader.read_private(&self.file)?;
+        let line = text.trim_end_matches(['\r', '\n']);
+        match is_secret(line) {
+            true => Ok(hmac::sign(&self.key, line.as_bytes())),
+            false => Err(SecretError::NotASecret(self.file.clone())),
+        }
+    }
+
+    fn count(&self, _: &hmac::Tag) -> usize {
+        1
+    }
 }
 
 impl IntrospectionSecret {
@@ -53,47 +78,25 @@ impl IntrospectionSecret {
     /// # Errors
     /// When it cannot be used.
     pub(crate) fn open(file: Option<&Path>, random: &SystemRandom) -> Result<Self, SecretError> {
+        let Some(file) = file else {
+            return Ok(Self(None));
+        };
         let key = hmac::Key::generate(hmac::HMAC_SHA256, random);
-        let secret = Self {
-            file: file.map(Path::to_owned),
+        let loader = SecretLoader {
+            file: file.to_owned(),
             key: key.map_err(|_| SecretError::NoRandom)?,
-            mac: ArcSwapOption::empty(),
-            reloading: Mutex::new(()),
         };
-        secret.reload()?;
-        Ok(secret)
+        Managed::open(loader).map(|secret| Self(Some(secret)))
     }
 
-    /// Reads the file again, and returns whether there is one.
-    ///
-    /// # Errors
-    /// When it cannot be used; the secret before stays in force then.
-    pub(crate) fn reload(&self) -> Result<bool, SecretError> {
-        let _turn = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Some(path) = &self.file else {
-            return Ok(false);
-        };
-        let text = Zeroizing::new(private_file::read(path)?);
-        let line = text.trim_end_matches(['\r', '\n']);
-        if !is_secret(line) {
-            return Err(SecretError::NotASecret(path.clone()));
-        }
-        let mac = hmac::sign(&self.key, line.as_bytes());
-        self.mac.store(Some(Arc::new(mac)));
-        Ok(true)
-    }
-
-    /// The files behind [`reload`](Self::reload).
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.file.iter().cloned().collect()
+    /// The file that it comes from, if one is configured.
+    pub(crate) fn managed(&self) -> Option<&dyn ManagedFiles> {
+        self.0.as_ref().map(|secret| secret as &dyn ManagedFiles)
     }
 
     /// Whether anything can be asked at all.
     pub(super) fn is_set(&self) -> bool {
-        self.mac.load().is_some()
+        self.0.is_some()
     }
 
     /// Whether a request brings the secret, as its only bearer token. How long it takes does not
@@ -107,10 +110,10 @@ impl IntrospectionSecret {
             return false;
         };
         let presented = rest.trim_ascii_start();
-        let mac = self.mac.load();
         scheme.eq_ignore_ascii_case(SCHEME)
-            && mac.as_ref().is_some_and(|mac| {
-                hmac::verify(&self.key, presented, mac.as_ref().as_ref()).is_ok()
+            && self.0.as_ref().is_some_and(|secret| {
+                let (key, mac) = (&secret.loader().key, secret.value());
+                hmac::verify(key, presented, (**mac).as_ref()).is_ok()
             })
     }
 }
