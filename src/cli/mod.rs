@@ -117,6 +117,9 @@ impl CompletionsCommand {
 pub fn main() -> ExitCode {
     // First of all, since any command may hold a password.
     log_places_only();
+    if let Err(error) = signals::outlive_file_size_limit() {
+        let _ = writeln!(io::stderr(), "warning: signals cannot be received: {error}");
+    }
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => {

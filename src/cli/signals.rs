@@ -2,11 +2,26 @@
 
 use std::io;
 
+use rustix::process::Signal as Process;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::server::Server;
+
+/// Lets a write beyond the limit of file sizes (`RLIMIT_FSIZE`) fail like one to a full disk. Without this the
+/// system ends the process with SIGXFSZ.
+///
+/// # Errors
+/// When signals cannot be received.
+pub(super) fn outlive_file_size_limit() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    // The handler stays in place when nobody listens any more, and with one the write returns EFBIG.
+    signal(SignalKind::from_raw(Process::XFSZ.as_raw())).map(drop)
+}
 
 /// The signals of the operating system. From [`receive`](Self::receive) on none of them ends the
 /// process by itself: what comes while a server starts is obeyed once it serves.

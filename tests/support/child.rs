@@ -48,9 +48,7 @@ impl Child {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
-            .arg(format!(
-                "trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" \"$@\""
-            ))
+            .arg(format!("ulimit -f {blocks} && exec \"$0\" \"$@\""))
             .arg(GATEWAY);
         Self::launch(shell, &[], adjust).await
     }
