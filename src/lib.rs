@@ -41,6 +41,7 @@ pub mod control;
 mod generations;
 pub mod limits;
 mod managed_file;
+mod new_file;
 pub mod observe;
 mod private_file;
 pub mod process;

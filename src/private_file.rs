@@ -258,6 +258,10 @@ fn lock(path: &Path, create: bool) -> Result<(PathBuf, File, bool), PrivateFileE
         let (path, file) = match opened {
             Ok(opened) => opened,
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+                    // Nothing is made through a link.
+                    return Err(failed("create", path)(error));
+                }
                 made = make_empty(path)?;
                 continue;
             }
@@ -515,6 +519,18 @@ mod tests {
         append(&link, "two").expect("replaced");
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         assert_eq!(read(&target).expect("readable"), "# fresh\none\ntwo\n");
+    }
+
+    #[test]
+    fn nothing_is_made_where_a_link_leads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, link) = (
+            directory.path().join("target"),
+            directory.path().join("link"),
+        );
+        symlink(&target, &link).expect("linked");
+        let refused = append(&link, "one").expect_err("refused");
+        assert!(refused.is_missing() && !target.exists(), "{refused}");
     }
 
     #[test]

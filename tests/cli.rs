@@ -213,6 +213,62 @@ fn init_writes_what_check_finds_in_order_and_overwrites_nothing() {
 }
 
 #[test]
+fn init_sets_the_modes_of_what_it_makes_and_follows_no_planted_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |arguments: &[&str]| {
+        Command::new("sh")
+            .args(["-c", "umask 000 && exec \"$0\" \"$@\""])
+            .arg(env!("CARGO_BIN_EXE_syncgate"))
+            .args(arguments)
+            .current_dir(directory.path())
+            .output()
+            .unwrap()
+    };
+    let output = open(&["init", "--yes", "--directory", "new/gateway"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for (made, expected) in [
+        ("new", 0o755),
+        ("new/gateway", 0o755),
+        ("new/gateway/config.toml", 0o644),
+        ("new/gateway/users.toml", 0o600),
+        ("new/gateway/run", 0o700),
+        ("new/gateway/certs", 0o755),
+        ("new/gateway/certs/server.pem", 0o644),
+        ("new/gateway/certs/server.key", 0o600),
+    ] {
+        assert_eq!(mode(&directory.path().join(made)), expected, "{made}");
+    }
+    let elsewhere = directory.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for planted in ["config.toml", "users.toml", "certs", "run"] {
+        let here = directory.path().join(format!("with-{planted}"));
+        fs::create_dir(&here).unwrap();
+        let target = match planted.contains('.') {
+            true => elsewhere.join(planted),
+            false => elsewhere.clone(),
+        };
+        std::os::unix::fs::symlink(target, here.join(planted)).unwrap();
+        let output = open(&["init", "--yes", "--directory", here.to_str().unwrap()]);
+        assert!(!output.status.success(), "{planted}");
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "{planted}");
+    }
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_not_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 0 && exec \"$0\" identity-key new.key"])
+        .arg(env!("CARGO_BIN_EXE_syncgate"))
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("File too large"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn init_takes_a_password_from_standard_input_and_does_not_print_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_syncgate"))

@@ -24,12 +24,6 @@ use crate::origin::Network;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 
-/// Reads the account file. Without `routes` any path may be allowed.
-pub(super) fn read(path: &Path, routes: Option<&[RouteSection]>) -> Result<Content, Problems> {
-    let text = private_file::read(path).map_err(|error| unreadable(path, &error))?;
-    parse(path, &text, routes)
-}
-
 /// As [`parse`], of a file that held something before: one that holds nothing now is refused.
 pub(super) fn parse_filled(
     path: &Path,

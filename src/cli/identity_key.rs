@@ -1,9 +1,7 @@
 //! `syncgate identity-key`.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ring::rand::SystemRandom;
@@ -13,6 +11,7 @@ use super::failure::Failure;
 use super::print;
 use crate::identity::key::{Algorithm, SigningKey, key_set};
 use crate::identity::read_signing_key;
+use crate::new_file::write_new;
 
 /// Make a key that signs identities, or show the public half of one
 ///
@@ -74,7 +73,7 @@ impl IdentityKeyCommand {
         };
         let pem = SigningKey::generate(algorithm, random)
             .map_err(|_| Failure::other("the system gives no random numbers"))?;
-        write_private(&self.file, &pem).map_err(|source| {
+        write_new(&self.file, 0o600, &pem).map_err(|source| {
             let path = self.file.clone();
             if source.kind() == io::ErrorKind::AlreadyExists {
                 let hint = " (a key is never overwritten: name another file)";
@@ -84,19 +83,4 @@ impl IdentityKeyCommand {
             Failure::other(WriteError { path, hint, source })
         })
     }
-}
-
-fn write_private(path: &Path, pem: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let written = file
-        .write_all(pem.as_bytes())
-        .and_then(|()| file.sync_all());
-    written.inspect_err(|_| {
-        // Half a key is none.
-        let _ = fs::remove_file(path);
-    })
 }

@@ -1,8 +1,7 @@
 //! `syncgate init`.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,6 +14,7 @@ use crate::accounts::{AccountFile, NewRights, check_name};
 use crate::clock::Clock;
 use crate::config;
 use crate::login::hashing::hash_password;
+use crate::new_file::{make_directory, make_parents, write_new};
 use crate::process;
 use crate::server::development::{Written, write_certificate};
 use crate::upstream::{UpstreamSection, UpstreamUrl};
@@ -68,7 +68,7 @@ impl InitCommand {
         let user = self.user().map_err(Failure::usage)?;
         let password = self.password(&user)?;
 
-        fs::create_dir_all(&self.directory).map_err(|cause| {
+        make_parents(&self.directory).map_err(|cause| {
             let path = self.directory.clone();
             Failure::other(InitError::Write { path, cause })
         })?;
@@ -229,24 +229,17 @@ impl Place {
     }
 
     fn make_folder_of_socket(&self) -> Result<(), Failure> {
-        match DirBuilder::new().mode(0o700).create(&self.run) {
-            Err(cause) if !self.run.is_dir() => Err(Failure::other(InitError::Write {
+        make_directory(&self.run, 0o700).map_err(|cause| {
+            Failure::other(InitError::Write {
                 path: self.run.clone(),
                 cause,
-            })),
-            Ok(()) | Err(_) => Ok(()),
-        }
+            })
+        })
     }
 
     fn write_configuration(&self, upstream: &UpstreamUrl) -> Result<(), Failure> {
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&self.config)
-            .and_then(|mut file| {
-                let text = configuration(upstream, process::is_root());
-                file.write_all(text.as_bytes())
-            });
+        let text = configuration(upstream, process::is_root());
+        let written = write_new(&self.config, 0o644, &text);
         written.map_err(|cause| {
             Failure::other(InitError::Write {
                 path: self.config.clone(),

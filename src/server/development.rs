@@ -1,9 +1,8 @@
 //! A certificate for trying things out: signed by itself, so that only clients which are told to
 //! trust it do.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -13,6 +12,8 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
+
+use crate::new_file::{make_directory, write_new};
 
 /// The files that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub fn write_certificate(directory: &Path, names: &[&str], now: Timestamp) -> io
         }
     }
     let (certificate, key) = make(names, now).map_err(io::Error::other)?;
-    fs::create_dir_all(directory)?;
+    make_directory(directory, 0o755)?;
     write_new(&written.key, 0o600, &key)?;
     if let Err(error) = write_new(&written.certificate, 0o644, &certificate) {
         // A key without its certificate would be in the way of the next attempt.
@@ -91,19 +92,6 @@ fn make(names: &[&str], now: Timestamp) -> Result<(String, String), rcgen::Error
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), key.serialize_pem()))
-}
-
-fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .inspect_err(|_| {
-            let _ = fs::remove_file(path);
-        })
 }
 
 #[cfg(test)]
