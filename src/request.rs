@@ -112,13 +112,21 @@ pub fn check_server_name(parts: &Parts, server_name: Option<&str>) -> Result<(),
 }
 
 /// Where a request over plain HTTP can be repeated over HTTPS: only GET and HEAD can, since any
-/// other has already exposed what it carries.
+/// other has already exposed what it carries, and only at a host that `is_ours`, since a client or a
+/// cache follows wherever a forged Host would lead.
 #[must_use]
-pub fn https_location(parts: &Parts, port: u16) -> Option<HeaderValue> {
+pub fn https_location(
+    parts: &Parts,
+    port: u16,
+    is_ours: impl FnOnce(&str) -> bool,
+) -> Option<HeaderValue> {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return None;
     }
     let host = without_port(host(parts)?);
+    if !is_ours(host) {
+        return None;
+    }
     let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let location = match port {
         443 => format!("https://{host}{target}"),

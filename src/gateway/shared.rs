@@ -13,6 +13,7 @@ use crate::login::Logins;
 use crate::origin::TrustedProxies;
 use crate::reply::AnswersSection;
 use crate::route::Routes;
+use crate::server::tls::Certificates;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
 use crate::traffic::{ConnectionsBySource, Pressure, Quotas, Unauthenticated};
@@ -29,6 +30,8 @@ pub struct Shared {
     pub identities: Identities,
     /// What the backend is sent in place of the client's token.
     pub credentials: BackendCredentials,
+    /// What the gateway can prove to be.
+    pub certificates: Arc<Certificates>,
     /// What answers tell.
     pub answers: AnswersSection,
     /// Live tokens.

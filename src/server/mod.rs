@@ -355,6 +355,7 @@ impl Composed {
             accounts: Arc::clone(&accounts),
             identities,
             credentials,
+            certificates: Arc::clone(&certificates),
             answers: config.answers,
             tokens,
             lifetimes: config.tokens.lifetimes(),

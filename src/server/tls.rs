@@ -1,8 +1,9 @@
 //! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
 //! provider stands here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,6 +109,14 @@ struct CertificateSet {
     default: Arc<CertifiedKey>,
     /// Exact names, and `*.` for one label, in lower case.
     by_name: HashMap<String, Arc<CertifiedKey>>,
+    addresses: HashSet<IpAddr>,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Default)]
+struct Subjects {
+    names: Vec<String>,
+    addresses: Vec<IpAddr>,
 }
 
 impl Certificates {
@@ -122,6 +131,18 @@ impl Certificates {
             clock: clock.clone(),
         };
         Managed::open(loader).map(Self)
+    }
+
+    /// Whether one of the certificates in force is for this host: a name, or an address, of IPv6 in
+    /// brackets.
+    #[must_use]
+    pub fn cover(&self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let set = self.0.value();
+        match literal.unwrap_or(host).parse::<IpAddr>() {
+            Ok(address) => set.addresses.contains(&address),
+            Err(_) => set.named(host).is_some(),
+        }
     }
 
     /// The files of the certificates and keys.
@@ -151,12 +172,14 @@ impl Load for CertificateLoader {
     ) -> Result<CertificateSet, TlsError> {
         let provider = provider();
         let mut by_name = HashMap::new();
+        let mut addresses = HashSet::new();
         let mut first = None;
         for section in &self.sections {
-            let (key, names) = read_one(reader, section, &provider, &self.clock)?;
+            let (key, subjects) = read_one(reader, section, &provider, &self.clock)?;
             let key = Arc::new(key);
             first.get_or_insert_with(|| Arc::clone(&key));
-            for name in names {
+            addresses.extend(subjects.addresses);
+            for name in subjects.names {
                 // Of two certificates for a name, the one configured first is served.
                 by_name
                     .entry(name.to_ascii_lowercase())
@@ -166,7 +189,11 @@ impl Load for CertificateLoader {
         let default = first.ok_or_else(|| TlsError::NoCertificate {
             path: PathBuf::from("tls.certificates"),
         })?;
-        Ok(CertificateSet { default, by_name })
+        Ok(CertificateSet {
+            default,
+            by_name,
+            addresses,
+        })
     }
 
     fn count(&self, _: &CertificateSet) -> usize {
@@ -176,18 +203,17 @@ impl Load for CertificateLoader {
 
 impl CertificateSet {
     fn find(&self, server_name: Option<&str>) -> &Arc<CertifiedKey> {
-        let Some(name) = server_name else {
-            return &self.default;
-        };
+        let named = server_name.and_then(|name| self.named(name));
+        named.unwrap_or(&self.default)
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
         let wildcard = || {
             let (_, parent) = name.split_once('.')?;
             self.by_name.get(&format!("*.{parent}"))
         };
-        self.by_name
-            .get(&name)
-            .or_else(wildcard)
-            .unwrap_or(&self.default)
+        self.by_name.get(&name).or_else(wildcard)
     }
 }
 
@@ -273,13 +299,13 @@ fn read_one(
     section: &CertificateSection,
     provider: &CryptoProvider,
     clock: &Clock,
-) -> Result<(CertifiedKey, Vec<String>), TlsError> {
+) -> Result<(CertifiedKey, Subjects), TlsError> {
     let path = &section.certificate;
     let chain = read_chain(reader, path)?;
     let leaf = chain
         .first()
         .ok_or_else(|| TlsError::NoCertificate { path: path.clone() })?;
-    let names = check_leaf(leaf, path, clock.now())?;
+    let subjects = check_leaf(leaf, path, clock.now())?;
     let pem = reader.read_private(&section.key)?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|cause| TlsError::Read {
         path: section.key.clone(),
@@ -296,7 +322,7 @@ fn read_one(
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-            Ok((certified, names))
+            Ok((certified, subjects))
         }
         Err(_) => Err(TlsError::Mismatch {
             key: section.key.clone(),
@@ -322,12 +348,12 @@ fn read_file(reader: &mut Reader, path: &Path) -> Result<Snapshot, PemError> {
     Ok(file)
 }
 
-/// Checks the dates of a certificate and returns the names it is for.
+/// Checks the dates of a certificate and returns what it is for.
 fn check_leaf(
     leaf: &CertificateDer<'_>,
     path: &Path,
     now: UnixMillis,
-) -> Result<Vec<String>, TlsError> {
+) -> Result<Subjects, TlsError> {
     let malformed = || TlsError::Malformed {
         path: path.to_owned(),
     };
@@ -355,13 +381,16 @@ fn check_leaf(
     let names = extension
         .into_iter()
         .flat_map(|names| &names.value.general_names);
-    Ok(names
-        .filter_map(|name| {
-            if let GeneralName::DNSName(name) = name {
-                Some((*name).to_owned())
-            } else {
-                None
-            }
-        })
-        .collect())
+    let mut subjects = Subjects::default();
+    for name in names {
+        // Names of other kinds are for other protocols.
+        if let GeneralName::DNSName(name) = name {
+            subjects.names.push((*name).to_owned());
+        } else if let GeneralName::IPAddress(bytes) = name {
+            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let sixteen = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+            subjects.addresses.extend(four.or(sixteen));
+        }
+    }
+    Ok(subjects)
 }

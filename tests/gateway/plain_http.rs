@@ -2,6 +2,7 @@
 //! section 5).
 
 use crate::support::harness::password;
+use crate::support::tls::Identity;
 use crate::support::{Ask, Ending, Harness, run};
 
 fn with_plain(test: impl AsyncFnOnce(Harness)) {
@@ -16,11 +17,11 @@ fn get_and_head_are_sent_to_https() {
     with_plain(async |harness: Harness| {
         for method in ["GET", "HEAD"] {
             let mut connection = harness.in_the_clear().connect_plain().await;
-            let ask = Ask::new(method, "/api/GetData?a=%2F&b").host("erp.example:8080");
+            let ask = Ask::new(method, "/api/GetData?a=%2F&b").host("gateway.test:8080");
             let answer = connection.exchange(&ask).await;
             assert_eq!(answer.status, 308, "{method}: {answer:?}");
             let location = answer.header("location").unwrap();
-            assert!(location.starts_with("https://erp.example"), "{location}");
+            assert!(location.starts_with("https://gateway.test"), "{location}");
             assert!(location.ends_with("/api/GetData?a=%2F&b"), "{location}");
         }
     });
@@ -75,12 +76,12 @@ fn a_token_sent_in_the_clear_never_gets_through_even_by_get() {
 fn a_redirect_cannot_be_bent_to_another_place() {
     with_plain(async |harness: Harness| {
         for (target, host) in [
-            ("//evil.test/x", "erp.example"),
-            ("/\\evil.test", "erp.example"),
-            ("https://evil.test/", "erp.example"),
-            ("/", "erp.example/evil"),
-            ("/", "erp.example@evil.test"),
-            ("/", "erp.example, evil.test"),
+            ("//evil.test/x", "gateway.test"),
+            ("/\\evil.test", "gateway.test"),
+            ("https://evil.test/", "gateway.test"),
+            ("/", "gateway.test/evil"),
+            ("/", "gateway.test@evil.test"),
+            ("/", "gateway.test, evil.test"),
             ("/", ""),
             // "https:///evil.test", as this became, is "https://evil.test" to browsers.
             ("/evil.test", ":80"),
@@ -91,13 +92,52 @@ fn a_redirect_cannot_be_bent_to_another_place() {
             if answer.status == 308 {
                 let location = answer.header("location").unwrap();
                 let rest = location
-                    .strip_prefix("https://erp.example")
+                    .strip_prefix("https://gateway.test")
                     .unwrap_or_else(|| panic!("{target} with host {host:?} leads to {location}"));
                 assert!(rest.starts_with(['/', ':']), "{location}");
             } else {
                 assert_eq!(answer.status, 403, "{target} {host}: {answer:?}");
             }
         }
+    });
+}
+
+#[test]
+fn a_redirect_leads_only_to_a_host_that_a_certificate_in_force_names() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.set("listen.http", &["127.0.0.1:0"][..]);
+            Identity::new(&["*.erp.example", "2001:db8::1"]).write(files.directory(), "other");
+            files.certificates(&["server", "other"]);
+        });
+        let status = async |host: &str| {
+            let mut connection = harness.in_the_clear().connect_plain().await;
+            let answer = connection.exchange(&Ask::get("/x").host(host)).await;
+            answer.status
+        };
+        for (host, expected) in [
+            ("gateway.test", 308),
+            ("Gateway.Test:80", 308),
+            ("localhost", 308),
+            ("127.0.0.1:8080", 308),
+            ("api.erp.example", 308),
+            ("[2001:db8::1]:80", 308),
+            ("[2001:db8:0::1]", 308),
+            ("erp.example", 403),
+            ("a.b.erp.example", 403),
+            ("evil.test", 403),
+            ("127.0.0.2", 403),
+            ("[2001:db8::2]", 403),
+            ("gateway.test.evil.test", 403),
+        ] {
+            assert_eq!(status(host).await, expected, "{host}");
+        }
+        // What is served from now on is what counts.
+        let identity = Identity::new(&["new.example"]);
+        identity.write(harness.files().directory(), "other");
+        harness.reload();
+        assert_eq!(status("new.example").await, 308);
+        assert_eq!(status("api.erp.example").await, 403);
     });
 }
 
@@ -122,7 +162,7 @@ fn a_refused_body_in_the_clear_is_not_waited_for() {
     with_plain(async |harness: Harness| {
         let mut connection = harness.in_the_clear().connect_plain().await;
         let ask = Ask::post("/api/SyncData").generated(10 * 1024 * 1024, true);
-        connection.write(&ask.head("erp.example")).await;
+        connection.write(&ask.head("gateway.test")).await;
         let answer = connection.answer().await;
         assert_eq!(answer.status, 403);
         assert_eq!(answer.header("connection"), Some("close"));
