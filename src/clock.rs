@@ -95,6 +95,13 @@ impl UnixMillis {
         )
     }
 
+    /// The moment `by` before this one, to the millisecond, but not before 1970.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(by))
+    }
+
     /// How long `earlier` is ago at this moment; `None` when it is still to come, as after the
     /// clock was set back.
     #[must_use]

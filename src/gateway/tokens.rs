@@ -9,6 +9,7 @@ use http_body::Body as _;
 use super::Gateway;
 use super::call::Call;
 use crate::access::{bearer, permit};
+use crate::accounts::Account;
 use crate::login::body::Credentials;
 use crate::origin::Source;
 use crate::refusal::{Refusal, TokenFault};
@@ -51,15 +52,35 @@ impl Gateway {
         call.active.record.account.clone_from(&account);
         let (logins, clock) = (&self.shared.logins, &self.shared.clock);
         let from = call.address();
-        let account = logins
-            .check(account.as_ref(), credentials, from, clock)
-            .await?;
-        let now = clock.now();
+        let named = account.as_ref().map(|account| account.id());
+        let checked = logins.check(account.as_ref(), credentials, from, clock);
+        let passed = match checked.await {
+            Ok(passed) => passed,
+            // Where no token can be issued, a wrong password is told so like the right one.
+            Err(refusal @ Refusal::LoginFailed(_)) => {
+                let rehearsed = self.shared.tokens.rehearse(named, clock.now()).await;
+                return Err(rehearsed.map_or_else(not_kept, |()| refusal));
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let source = Source::of(from.accountable());
+        match self.issue_to(&passed.account, source).await {
+            Ok(issued) => Ok(issued),
+            Err(refusal) => {
+                self.shared.logins.catch_up(passed).await?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A fresh token of an account whose password was given just now.
+    async fn issue_to(&self, account: &Account, source: Source) -> Result<Reply, Refusal> {
+        let now = self.shared.clock.now();
         let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
         let login = Login {
             account: account.id(),
             mark: account.password_mark(),
-            source: Source::of(from.accountable()),
+            source,
             at: now.seconds(),
         };
         let session = Session::begin(login, self.shared.lifetimes.token);

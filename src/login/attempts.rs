@@ -1,5 +1,6 @@
 //! Lets login attempts through as [`Failures`] decides, and tells it how each ended. Where several
-//! gateways act as one, what they all know is asked for before each attempt, and told after it.
+//! gateways act as one, what they all know is asked for before each attempt, and told after it. A
+//! failure that the others cannot be told of counts here, beside what they know, until they are.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::LoginSection;
-use super::guard::{Failures, Origin, Verdict};
+use super::guard::{CountedBy, Failures, Origin, Verdict};
 use super::queue::Caller;
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
-use crate::store::{SharedFailures, StoreError};
+use crate::store::SharedFailures;
 
 /// The login attempts of all clients.
 #[derive(Debug)]
@@ -77,18 +78,18 @@ impl Attempts {
             (shared, origins)
         });
         loop {
-            let known = match &shared {
+            let heard = match &shared {
                 Some((shared, origins)) => {
-                    let known = shared.of(origins).await;
-                    Some(known.map_err(|_| NotNow::Unavailable)?)
+                    let heard = shared.of(origins).await;
+                    Some(heard.map_err(|_| NotNow::Unavailable)?)
                 }
                 None => None,
             };
             let outcome = {
                 let mut state = self.lock();
                 let origin = state.failures.origin(username, from);
-                if let Some(known) = known {
-                    state.failures.learn(origin, known, clock.now());
+                if let Some(heard) = heard {
+                    state.failures.learn(origin, heard, clock.now());
                 }
                 match state.failures.begin(origin, clock.now()) {
                     Verdict::Granted => {
@@ -139,34 +140,33 @@ impl Attempt<'_> {
     }
 
     /// The login failed. Until all gateways know, it counts as under way here.
-    ///
-    /// # Errors
-    /// When they cannot be told.
-    pub(super) async fn failed(mut self, now: UnixMillis) -> Result<(), StoreError> {
-        let mut told = Ok(());
-        if let Some((shared, [user, network])) = self.shared.take() {
-            let mut origins = vec![user];
-            let waits = self.attempts.lock().failures.is_held_up(self.origin);
-            origins.extend((!waits).then_some(network));
-            told = shared.failed(origins, now, self.attempts.forget).await;
-        }
+    pub(super) async fn failed(mut self, now: UnixMillis) {
+        let counted = match self.shared.take() {
+            None => [CountedBy::All; 2],
+            Some((shared, origins)) => {
+                let (waits, untold) = {
+                    let failures = &self.attempts.lock().failures;
+                    let waits = failures.is_held_up(self.origin);
+                    (waits, failures.untold(self.origin))
+                };
+                let [user, network] = origins;
+                let mut origins = vec![(user, untold[0].saturating_add(1))];
+                // Its failures are the user's alone by now.
+                origins.extend((!waits).then(|| (network, untold[1].saturating_add(1))));
+                shared.failed(origins, self.attempts.forget).await
+            }
+        };
         self.settled = true;
-        self.attempts.settle(|it| it.failed(self.origin, now));
-        told
+        let settle = |it: &mut Failures| it.failed(self.origin, counted, now);
+        self.attempts.settle(settle);
     }
 
-    /// The login succeeded.
-    ///
-    /// # Errors
-    /// When other gateways cannot be told.
-    pub(super) async fn succeeded(mut self, now: UnixMillis) -> Result<(), StoreError> {
+    /// The login succeeded. Where the others cannot be told, they go on counting what it forgives.
+    pub(super) async fn succeeded(mut self, now: UnixMillis) {
         self.settled = true;
         let forgiven = self.attempts.settle(|it| it.succeeded(self.origin, now));
-        match self.shared.take() {
-            Some((shared, [user, _])) if forgiven => {
-                shared.forgive(&user, self.attempts.forget).await
-            }
-            Some(_) | None => Ok(()),
+        if forgiven && let Some((shared, [user, _])) = self.shared.take() {
+            shared.forgive(&user, self.attempts.forget).await;
         }
     }
 }

@@ -30,6 +30,18 @@ pub struct Logins {
     hash_wait: Duration,
 }
 
+/// Credentials that are right.
+#[derive(Debug)]
+#[must_use]
+pub struct Passed {
+    /// Whose they are.
+    pub account: Arc<Account>,
+    /// The password, where it was known and not hashed.
+    unhashed: Option<Password>,
+    /// In whose turn it is hashed.
+    caller: Caller,
+}
+
 /// Why logins cannot be checked.
 #[derive(Debug, Error)]
 pub enum LoginsError {
@@ -78,7 +90,7 @@ impl Logins {
         credentials: Credentials,
         from: ClientAddress,
         clock: &Clock,
-    ) -> Result<Arc<Account>, Refusal> {
+    ) -> Result<Passed, Refusal> {
         let attempt = self
             .attempts
             .begin(credentials.username(), from.accountable(), clock);
@@ -91,16 +103,33 @@ impl Logins {
             .verdict(account, password, attempt.caller(), from, clock)
             .await
         {
-            Ok(Ok(account)) => {
-                let told = attempt.succeeded(clock.now()).await;
-                told.map(|()| account)
-                    .map_err(|_| Refusal::StoreUnavailable)
+            Ok(Ok(passed)) => {
+                attempt.succeeded(clock.now()).await;
+                Ok(passed)
             }
             Ok(Err(fault)) => {
-                let told = attempt.failed(clock.now()).await;
-                told.map_err(|_| Refusal::StoreUnavailable)?;
+                attempt.failed(clock.now()).await;
                 Err(Refusal::LoginFailed(fault))
             }
+            Err(Saturated) => Err(Refusal::LoginsSaturated),
+        }
+    }
+
+    /// Does the work that a wrong password takes, where the right one took less: for the answer that no
+    /// token can be issued, which shall not tell them apart.
+    ///
+    /// # Errors
+    /// The one that a wrong password would get instead.
+    pub async fn catch_up(&self, passed: Passed) -> Result<(), Refusal> {
+        let Some(password) = passed.unhashed else {
+            return Ok(());
+        };
+        let hash = passed.account.password();
+        let hashed = self.hashing.verify(password, hash, passed.caller);
+        let verified = timeout(self.hash_wait, hashed).await;
+        // Whether it is right is known.
+        match verified.unwrap_or(Err(Saturated)) {
+            Ok(_) => Ok(()),
             Err(Saturated) => Err(Refusal::LoginsSaturated),
         }
     }
@@ -112,14 +141,18 @@ impl Logins {
         caller: Caller,
         from: ClientAddress,
         clock: &Clock,
-    ) -> Result<Result<Arc<Account>, LoginFault>, Saturated> {
+    ) -> Result<Result<Passed, LoginFault>, Saturated> {
         let now = clock.now();
         let seal = self.verified.seal(account.map(Arc::as_ref), &password);
         // Who may not log in gets no quick answer, which would tell that the password is right.
         if let Ok(account) = admit(account, now, from)
             && self.verified.knows(&seal, now)
         {
-            return Ok(Ok(Arc::clone(account)));
+            return Ok(Ok(Passed {
+                account: Arc::clone(account),
+                unhashed: Some(password),
+                caller,
+            }));
         }
         let hash = account.and_then(|account| account.password());
         let verified = timeout(self.hash_wait, self.hashing.verify(password, hash, caller));
@@ -130,7 +163,11 @@ impl Logins {
             Ok(_) | Err(_) if !matches => Err(LoginFault::WrongPassword),
             Ok(account) => {
                 self.verified.remember(seal, now);
-                Ok(Arc::clone(account))
+                Ok(Passed {
+                    account: Arc::clone(account),
+                    unhashed: None,
+                    caller,
+                })
             }
             Err(fault) => Err(fault),
         })

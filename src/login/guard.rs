@@ -40,8 +40,36 @@ pub(super) struct Origin {
 pub(crate) struct Known {
     /// How many there were.
     pub(crate) failures: u32,
-    /// When the last was.
-    pub(crate) last: UnixMillis,
+    /// How long ago the last was.
+    pub(crate) ago: Duration,
+}
+
+/// What is heard of the failures of a user or a network from where all gateways count them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "shared"),
+    allow(dead_code, reason = "only a shared store has others to hear from")
+)]
+pub(crate) enum Heard {
+    /// There were none, or they are forgiven.
+    None,
+    /// There were some.
+    Some(Known),
+    /// It cannot be told at present: what was heard before holds.
+    Nothing,
+}
+
+/// Who knows of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "shared"),
+    allow(dead_code, reason = "only a shared store has others to hear from")
+)]
+pub(crate) enum CountedBy {
+    /// All who count together.
+    All,
+    /// This process alone: the others could not be told.
+    Here,
 }
 
 /// Whether a login may be tried now.
@@ -67,7 +95,10 @@ struct Limits {
 /// What happened from one origin.
 #[derive(Debug, Clone, Copy)]
 struct Count {
-    failures: u32,
+    /// Those that all who count together know of.
+    common: u32,
+    /// Those that only this process knows of: they count beside the others.
+    untold: u32,
     under_way: u32,
     last_failure: UnixMillis,
 }
@@ -103,8 +134,8 @@ impl Failures {
     }
 
     /// Takes over what all gateways together know of the user, and of the network.
-    pub(super) fn learn(&mut self, origin: Origin, known: [Option<Known>; 2], now: UnixMillis) {
-        let [user, network] = known;
+    pub(super) fn learn(&mut self, origin: Origin, heard: [Heard; 2], now: UnixMillis) {
+        let [user, network] = heard;
         adopt(&mut self.users, origin.user, user, now);
         adopt(&mut self.networks, origin.network, network, now);
     }
@@ -112,7 +143,7 @@ impl Failures {
     /// Whether the user has failed so often from there that further failures are the user's alone.
     pub(super) fn is_held_up(&self, origin: Origin) -> bool {
         let user = self.users.get(&origin.user);
-        user.is_some_and(|user| user.failures >= self.limits.user)
+        user.is_some_and(|user| user.failures() >= self.limits.user)
     }
 
     /// Whether the user has lately logged in from there.
@@ -145,8 +176,16 @@ impl Failures {
         verdict
     }
 
-    /// A granted login failed.
-    pub(super) fn failed(&mut self, origin: Origin, now: UnixMillis) {
+    /// How many failures of the user and of the network the others could not be told of.
+    pub(super) fn untold(&self, origin: Origin) -> [u32; 2] {
+        let user = self.users.get(&origin.user).map(|it| it.untold);
+        let network = self.networks.get(&origin.network).map(|it| it.untold);
+        [user.unwrap_or(0), network.unwrap_or(0)]
+    }
+
+    /// A granted login failed; who knows of it as one of the user's, and of the network's. Once all
+    /// know of it, they know of the earlier ones too.
+    pub(super) fn failed(&mut self, origin: Origin, counted: [CountedBy; 2], now: UnixMillis) {
         if self.limits.delay.is_zero() {
             return;
         }
@@ -154,13 +193,14 @@ impl Failures {
         user.ends();
         self.limits.forget(user, now);
         // Whoever has to wait already cannot fail often, and shall not spoil it for its neighbors.
-        let counts_for_network = user.failures < self.limits.user;
-        user.fails(now);
+        let counts_for_network = user.failures() < self.limits.user;
+        let [by_user, by_network] = counted;
+        user.fails(by_user, now);
         let network = self.networks.touch(origin.network, now);
         network.ends();
         self.limits.forget(network, now);
         if counts_for_network {
-            network.fails(now);
+            network.fails(by_network, now);
         }
     }
 
@@ -178,10 +218,10 @@ impl Failures {
         let mut forgave = before.unwrap_or(UnixMillis::EPOCH);
         let mut forgiven = false;
         if let Some(user) = self.users.get_mut(&origin.user)
-            && user.failures > 0
+            && user.failures() > 0
             && !before.is_some_and(recently)
         {
-            user.failures = 0;
+            (user.common, user.untold) = (0, 0);
             forgave = now;
             forgiven = true;
         }
@@ -208,27 +248,32 @@ impl Failures {
 fn adopt<K: Copy + Eq + std::hash::Hash>(
     counts: &mut Generations<K, Count>,
     key: K,
-    known: Option<Known>,
+    heard: Heard,
     now: UnixMillis,
 ) {
-    match known {
-        Some(Known { failures, last }) => {
+    match heard {
+        Heard::Some(Known { failures, ago }) => {
             let count = counts.touch(key, now);
-            count.failures = failures;
-            count.last_failure = last;
+            let last = now.minus(ago);
+            count.common = failures;
+            count.last_failure = match count.untold {
+                0 => last,
+                _ => count.last_failure.max(last),
+            };
         }
-        None => {
+        Heard::None => {
             if let Some(count) = counts.get_mut(&key) {
-                count.failures = 0;
+                count.common = 0;
             }
         }
+        Heard::Nothing => {}
     }
 }
 
 fn end<K: Copy + Eq + std::hash::Hash>(counts: &mut Generations<K, Count>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         count.ends();
-        if (count.under_way, count.failures) == (0, 0) {
+        if (count.under_way, count.failures()) == (0, 0) {
             counts.remove(key);
         }
     }
@@ -251,8 +296,8 @@ impl Verdict {
 impl Limits {
     fn judge(&self, count: &mut Count, most: u32, now: UnixMillis) -> Verdict {
         self.forget(count, now);
-        let over = count.failures.saturating_sub(most);
-        if count.failures >= most {
+        let over = count.failures().saturating_sub(most);
+        if count.failures() >= most {
             let ago = now.since(count.last_failure).unwrap_or_default();
             let left = self.delay_after(over).saturating_sub(ago);
             if !left.is_zero() {
@@ -260,7 +305,7 @@ impl Limits {
             }
         }
         // After a wait one at a time, before it as many as may still fail.
-        let may_fail = most.saturating_sub(count.failures).max(1);
+        let may_fail = most.saturating_sub(count.failures()).max(1);
         if count.under_way < may_fail {
             Verdict::Granted
         } else {
@@ -276,7 +321,7 @@ impl Limits {
     fn forget(&self, count: &mut Count, now: UnixMillis) {
         match now.since(count.last_failure) {
             Some(ago) if ago < self.forget => {}
-            Some(_) => count.failures = 0,
+            Some(_) => (count.common, count.untold) = (0, 0),
             // The clock was set back: nobody shall wait until it is there again.
             None => count.last_failure = now,
         }
@@ -284,8 +329,18 @@ impl Limits {
 }
 
 impl Count {
-    fn fails(&mut self, now: UnixMillis) {
-        self.failures = self.failures.saturating_add(1);
+    fn failures(&self) -> u32 {
+        self.common.saturating_add(self.untold)
+    }
+
+    fn fails(&mut self, counted: CountedBy, now: UnixMillis) {
+        match counted {
+            CountedBy::All => {
+                self.common = self.failures().saturating_add(1);
+                self.untold = 0;
+            }
+            CountedBy::Here => self.untold = self.untold.saturating_add(1),
+        }
         self.last_failure = now;
     }
 
@@ -298,7 +353,8 @@ impl Count {
 impl Default for Count {
     fn default() -> Self {
         Self {
-            failures: 0,
+            common: 0,
+            untold: 0,
             under_way: 0,
             last_failure: UnixMillis::EPOCH,
         }
@@ -313,6 +369,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const ALL: [CountedBy; 2] = [CountedBy::All; 2];
     const HERE: &str = "192.0.2.1";
     const ELSEWHERE: &str = "192.0.2.2";
 
@@ -342,7 +399,7 @@ mod tests {
         fn fail(&mut self, name: &str, from: &str, seconds: u64) -> Verdict {
             let verdict = self.begin(name, from, seconds);
             if verdict == Verdict::Granted {
-                self.0.failed(self.origin(name, from), at(seconds));
+                self.0.failed(self.origin(name, from), ALL, at(seconds));
             }
             verdict
         }
@@ -378,6 +435,36 @@ mod tests {
             now += expected;
             assert_eq!(scene.fail("till", HERE, now), Verdict::Granted, "{now}");
         }
+    }
+
+    #[test]
+    fn what_the_others_were_not_told_of_counts_beside_what_they_know() {
+        let mut scene = Scene::new();
+        let origin = scene.origin("till", HERE);
+        let hears = |scene: &mut Scene, heard| scene.0.learn(origin, [heard, Heard::None], at(0));
+        let known = |failures| {
+            Heard::Some(Known {
+                failures,
+                ago: Duration::ZERO,
+            })
+        };
+        for _ in 0..3 {
+            assert_eq!(scene.begin("till", HERE, 0), Verdict::Granted);
+            scene.0.failed(origin, [CountedBy::Here; 2], at(0));
+            hears(&mut scene, Heard::None);
+        }
+        assert_eq!(scene.0.untold(origin), [3, 3]);
+        hears(&mut scene, known(2));
+        assert_eq!(scene.look("till", HERE, 0), wait(1));
+        hears(&mut scene, Heard::Nothing);
+        assert_eq!(scene.look("till", HERE, 0), wait(1));
+        // The next one is told of, and the earlier ones with it.
+        assert_eq!(scene.begin("till", HERE, 1), Verdict::Granted);
+        scene.0.failed(origin, ALL, at(1));
+        assert_eq!(scene.0.untold(origin), [0, 3], "it is the user's alone");
+        assert_eq!(scene.look("till", HERE, 1), wait(2));
+        hears(&mut scene, Heard::None);
+        assert_eq!(scene.look("till", HERE, 1), Verdict::Granted);
     }
 
     #[test]
@@ -491,12 +578,12 @@ mod tests {
             assert_eq!(scene.begin("till", HERE, 0), Verdict::Granted);
         }
         assert_eq!(scene.begin("till", HERE, 0), Verdict::Undecided);
-        scene.0.failed(origin, at(0));
+        scene.0.failed(origin, ALL, at(0));
         assert_eq!(scene.begin("till", HERE, 0), Verdict::Undecided);
         scene.0.abandoned(origin);
         assert_eq!(scene.begin("till", HERE, 0), Verdict::Granted);
         for _ in 0..4 {
-            scene.0.failed(origin, at(0));
+            scene.0.failed(origin, ALL, at(0));
         }
         assert_eq!(scene.begin("till", HERE, 0), wait(1));
         assert_eq!(scene.begin("till", HERE, 1), Verdict::Granted);
@@ -527,7 +614,7 @@ mod tests {
         for number in 0..1_000_000_u32 {
             let from = IpAddr::from(number.to_be_bytes());
             let origin = scene.0.origin(Some("till"), from);
-            scene.0.failed(origin, at(0));
+            scene.0.failed(origin, ALL, at(0));
         }
         let held = scene.0.users.len() + scene.0.networks.len() + scene.0.successes.len();
         assert!(held <= 2000, "{held}");
@@ -555,7 +642,7 @@ mod tests {
                     1 if under_way > 0 => {
                         under_way -= 1;
                         failed += 1;
-                        scene.0.failed(origin, at(0));
+                        scene.0.failed(origin, ALL, at(0));
                     }
                     2 if under_way > 0 => {
                         under_way -= 1;

@@ -10,6 +10,8 @@ mod queue;
 mod settings;
 pub mod verified;
 
-pub use check::{Logins, LoginsError, admit};
+pub use check::{Logins, LoginsError, Passed, admit};
+#[cfg(feature = "shared")]
 pub(crate) use guard::Known;
+pub(crate) use guard::{CountedBy, Heard};
 pub use settings::LoginSection;

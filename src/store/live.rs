@@ -289,6 +289,14 @@ impl LiveTokens {
         token.end(now.seconds(), self.bounds.idle)
     }
 
+    /// Whether there is room for a token of a user who has none.
+    pub(super) fn can_take(&self) -> Result<(), StoreError> {
+        match self.len() < self.bounds.capacity {
+            true => Ok(()),
+            false => Err(StoreError::Full),
+        }
+    }
+
     /// Takes the place of a token that is to be put in, so that the bound is exact.
     fn take_place(&self) -> Result<(), StoreError> {
         let more = |len| (len < self.bounds.capacity).then_some(len + 1);

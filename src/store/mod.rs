@@ -256,6 +256,30 @@ impl TokenStore {
         }
     }
 
+    /// Finds out whether a token could be issued, with the work that issuing one takes as far as
+    /// somebody outside could tell: for a login that failed, so that its answer differs from that of a
+    /// successful one only where a token is issued. `account` is whose it would be; none for a user
+    /// that does not exist. Nothing is changed.
+    ///
+    /// # Errors
+    /// What issuing one would fail with, whoever it is for.
+    #[cfg_attr(
+        not(feature = "shared"),
+        expect(unused_variables, reason = "room is the same for everybody")
+    )]
+    pub async fn rehearse(
+        &self,
+        account: Option<AccountId>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        #[cfg(feature = "shared")]
+        if let Backing::Shared(shared) = &self.backing {
+            return shared.rehearse(account, now).await;
+        }
+        self.can_keep()?;
+        self.live.can_take()
+    }
+
     /// What is known of a live token. Of a shared one, this process knows its own uses alone.
     ///
     /// # Errors

@@ -423,6 +423,31 @@ fn a_full_token_store_refuses_logins_and_costs_nobody_a_token() {
     });
 }
 
+#[test]
+fn while_no_token_can_be_issued_a_wrong_password_is_answered_like_the_right_one() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.capacity", 1));
+        harness.signed_in_as("shop-02").await;
+        let login = |name: &str, password: &str| {
+            let login = Ask::login(name, password);
+            let client = harness.anonymous();
+            async move {
+                let mut answer = client.send(login).await;
+                let told = |name: &str| !["date", "x-request-id"].contains(&name);
+                answer.head.fields.retain(|(name, _)| told(name));
+                (answer.status, answer.text(), answer.head.fields)
+            }
+        };
+        let right = login("till-01", &password("till-01")).await;
+        assert_eq!(right.0, 503, "{right:?}");
+        assert_eq!(login("nobody", "a guess").await, right);
+        for _ in 0..5 {
+            assert_eq!(login("till-01", "a guess").await, right);
+        }
+        assert_eq!(login("till-01", &password("till-01")).await.0, 429);
+    });
+}
+
 /// Keeps sessions under one name whatever the server, as no honest client does.
 #[derive(Debug)]
 struct OneName(ClientSessionMemoryCache);

@@ -157,7 +157,7 @@ fn secret(path: &Path, text: &str) {
 }
 
 /// The rights that docs/shared-store.md names.
-const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del \
+const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del +time \
                    +getrange +setrange +pttl +pexpire +eval +zadd +zrem +zcard +zscore \
                    +zrange +zrangebyscore +zrangebylex +hmget +hget +hdel +hset +hincrby \
                    +hgetall";

@@ -1,51 +1,57 @@
-//! Failed logins as the server counts them.
+//! Failed logins as the server counts them. Their age is measured by the server's clock alone, so that
+//! a gateway whose clock is wrong neither locks users out of the others nor lets a guesser go on.
 
 use std::time::Duration;
 
-use redis::{Value, cmd};
+use redis::{Cmd, Value};
 
-use super::connect::LinkError;
 use super::engine::Engine;
+use super::link::is_answer;
 use super::operations::{millis, script};
 use super::scripts;
-use crate::clock::UnixMillis;
-use crate::login::Known;
+use crate::login::{CountedBy, Heard, Known};
 use crate::store::StoreError;
 
 impl Engine {
-    pub(super) async fn failures(
-        &self,
-        origins: &[String; 2],
-    ) -> Result<[Option<Known>; 2], StoreError> {
+    /// What the server knows of these. A server that answers, but not this, is no reason to let nobody
+    /// log in: each gateway counts by itself then.
+    pub(super) async fn failures(&self, origins: &[String; 2]) -> Result<[Heard; 2], StoreError> {
         let link = self.link()?;
         let one = async |origin: &String| {
             let [key, _] = self.keys.failures(origin);
-            let mut get = cmd("HMGET");
-            get.arg(&key).arg("count").arg("last");
-            let answer = link.run(&key, &get).await?;
-            Ok::<_, LinkError>(known(&answer))
+            let ask = script(scripts::FAILURES, std::slice::from_ref(&key));
+            match link.run(&key, &ask).await {
+                Ok(answer) => Ok(heard(&answer)),
+                Err(error) if is_answer(&error) => {
+                    self.failed(&error);
+                    Ok(Heard::Nothing)
+                }
+                Err(error) => Err(self.failed(&error)),
+            }
         };
         let [user, network] = origins;
         let (user, network) = tokio::join!(one(user), one(network));
-        let failed = |error| self.failed(&error);
-        Ok([user.map_err(failed)?, network.map_err(failed)?])
+        Ok([user?, network?])
     }
 
+    /// Counts failures of the user and, where it is named too, of the network.
     pub(super) async fn count_failure(
         &self,
-        origins: &[String],
-        now: UnixMillis,
+        origins: &[(String, u32)],
         forget: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> Result<[CountedBy; 2], StoreError> {
         let link = self.link()?;
-        for origin in origins {
+        let mut counted = [CountedBy::All; 2];
+        for (counted, (origin, more)) in counted.iter_mut().zip(origins) {
             let [key, _] = self.keys.failures(origin);
-            let mut count = script(scripts::FAIL, std::slice::from_ref(&key));
-            count.arg(now.as_u64()).arg(millis(forget));
-            let counted = link.run(&key, &count).await;
-            counted.map_err(|error| self.failed(&error))?;
+            let mut count: Cmd = script(scripts::FAIL, std::slice::from_ref(&key));
+            count.arg(millis(forget)).arg(*more);
+            if let Err(error) = link.run(&key, &count).await {
+                self.failed(&error);
+                *counted = CountedBy::Here;
+            }
         }
-        Ok(())
+        Ok(counted)
     }
 
     pub(super) async fn forgive(&self, origin: &str, forget: Duration) -> Result<(), StoreError> {
@@ -57,16 +63,16 @@ impl Engine {
     }
 }
 
-fn known(answer: &Value) -> Option<Known> {
+/// How many there were, and how many milliseconds ago the last was.
+fn heard(answer: &Value) -> Heard {
     let Value::Array(fields) = answer else {
-        return None;
+        return Heard::None;
     };
-    let [Value::BulkString(count), Value::BulkString(last)] = &fields[..] else {
-        return None;
+    let [Value::Int(count), Value::Int(age)] = &fields[..] else {
+        return Heard::None;
     };
-    let number = |text| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
-    Some(Known {
-        failures: u32::try_from(number(count)?).unwrap_or(u32::MAX),
-        last: UnixMillis::EPOCH.plus(Duration::from_millis(number(last)?)),
+    Heard::Some(Known {
+        failures: u32::try_from(*count).unwrap_or(u32::MAX),
+        ago: Duration::from_millis(u64::try_from(*age).unwrap_or(0)),
     })
 }

@@ -19,7 +19,7 @@ use super::asking::{Asking, Waiting};
 use super::cache::Cache;
 use super::connect::{Connector, LinkError};
 use super::keys::Keys;
-use super::link::{Link, ends_link};
+use super::link::{Link, ends_link, is_answer};
 use super::requests::{Request, Standing};
 use super::settings::SharedSection;
 use super::uses::{self, Told};
@@ -45,6 +45,7 @@ pub(super) struct Engine {
     link: RefCell<Option<Rc<Link>>>,
     pub(super) told: Cell<Told>,
     asking: Asking,
+    complaints: Complaints,
     /// Tokens that were ended here lately: told again after a gap, in case the server that has taken
     /// over had not heard of it.
     recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
@@ -72,6 +73,7 @@ impl Engine {
             link: RefCell::default(),
             told: Cell::default(),
             asking: Asking::default(),
+            complaints: Complaints::default(),
             recent: RefCell::default(),
         }
     }
@@ -86,14 +88,14 @@ impl Engine {
         if super::link::is_full(error) {
             return StoreError::Full;
         }
-        tracing::warn!(
-            error = chain(error),
-            "the token store did not do what it was asked"
-        );
+        self.complaints.warn(error);
         if ends_link(error) {
             self.link.take();
         }
-        self.cache.alarm.notify_one();
+        // One that answers is there.
+        if !is_answer(error) {
+            self.cache.alarm.notify_one();
+        }
         StoreError::Unavailable
     }
 
@@ -211,6 +213,13 @@ impl Engine {
             Request::Commit { change, now, reply } => {
                 let _ = reply.send(self.commit(change, now).await);
             }
+            Request::Rehearse {
+                account,
+                now,
+                reply,
+            } => {
+                let _ = reply.send(self.rehearse(account, now).await);
+            }
             Request::End {
                 selection,
                 end,
@@ -237,11 +246,10 @@ impl Engine {
             }
             Request::Failed {
                 origins,
-                now,
                 forget,
                 reply,
             } => {
-                let _ = reply.send(self.count_failure(&origins, now, forget).await);
+                let _ = reply.send(self.count_failure(&origins, forget).await);
             }
             Request::Forgive {
                 origin,
@@ -265,6 +273,28 @@ impl Engine {
         if let Some(lead) = self.asking.join(digest, reply) {
             lead.answer(self.look_up(digest, now).await);
         }
+    }
+}
+
+/// Says what the server did not do, once in a time: whoever guesses passwords shall not fill the log.
+#[derive(Default)]
+struct Complaints {
+    last: Cell<Option<Instant>>,
+    unsaid: Cell<u32>,
+}
+
+impl Complaints {
+    fn warn(&self, error: &LinkError) {
+        if self.last.get().is_some_and(|last| last.elapsed() < SILENCE) {
+            self.unsaid.set(self.unsaid.get().saturating_add(1));
+            return;
+        }
+        self.last.set(Some(Instant::now()));
+        tracing::warn!(
+            error = chain(error),
+            unsaid = self.unsaid.take(),
+            "the token store did not do what it was asked"
+        );
     }
 }
 
@@ -350,6 +380,8 @@ fn chance() -> f64 {
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
 }
 
+/// How long after a complaint the next one is made.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How often the connections are looked at.
 const BEAT: Duration = Duration::from_millis(500);
 /// How long after a failed attempt the next one is made, at first and at the most.

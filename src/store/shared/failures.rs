@@ -8,8 +8,7 @@ use ring::hmac;
 use tokio::sync::mpsc;
 
 use super::requests::{Request, send};
-use crate::clock::UnixMillis;
-use crate::login::Known;
+use crate::login::{CountedBy, Heard};
 use crate::origin::Source;
 use crate::store::StoreError;
 
@@ -48,36 +47,40 @@ impl SharedFailures {
     }
 
     /// What all gateways know of these.
-    pub(crate) async fn of(&self, origins: &[String; 2]) -> Result<[Option<Known>; 2], StoreError> {
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(crate) async fn of(&self, origins: &[String; 2]) -> Result<[Heard; 2], StoreError> {
         let origins = origins.clone();
         let request = |reply| Request::Failures { origins, reply };
         send(&self.requests, self.patience, request).await
     }
 
-    /// Counts one more failure of each, to be forgotten after a time.
+    /// Counts so many more failures of each, to be forgotten after a time. Says of the user and of the
+    /// network whether all know of them now.
     pub(crate) async fn failed(
         &self,
-        origins: Vec<String>,
-        now: UnixMillis,
+        origins: Vec<(String, u32)>,
         forget: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> [CountedBy; 2] {
         let request = |reply| Request::Failed {
             origins,
-            now,
             forget,
             reply,
         };
-        send(&self.requests, self.patience, request).await
+        let counted = send(&self.requests, self.patience, request).await;
+        counted.unwrap_or([CountedBy::Here; 2])
     }
 
     /// Forgets the failures of a user who has logged in, once in a time.
-    pub(crate) async fn forgive(&self, origin: &str, forget: Duration) -> Result<(), StoreError> {
+    pub(crate) async fn forgive(&self, origin: &str, forget: Duration) {
         let origin = origin.to_owned();
         let request = |reply| Request::Forgive {
             origin,
             forget,
             reply,
         };
-        send(&self.requests, self.patience, request).await
+        // Why it was not done is in the log.
+        let _ = send(&self.requests, self.patience, request).await;
     }
 }

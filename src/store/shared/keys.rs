@@ -52,6 +52,11 @@ impl Keys {
         format!("{}:sweeping", self.prefix)
     }
 
+    /// What a login that failed writes for a moment in the place of a token.
+    pub(super) fn rehearsal(&self, id: TokenId) -> String {
+        format!("{}:rehearsal:{id}", self.prefix)
+    }
+
     /// The version of the layout.
     pub(super) fn version(&self) -> String {
         format!("{}:version", self.prefix)

@@ -242,6 +242,13 @@ pub(super) fn is_full(error: &LinkError) -> bool {
     error.code() == Some("OOM") || error.detail().is_some_and(says_so)
 }
 
+/// Whether the server is there and said no to this one command: it has no memory, the user has not the
+/// right, or a key holds something else.
+pub(super) fn is_answer(error: &LinkError) -> bool {
+    let refuses = |error: &RedisError| error.code().is_some() && !error.is_unrecoverable_error();
+    matches!(error, LinkError::Redis(error) if refuses(error)) && !ends_link(error)
+}
+
 /// Whether the keys of a command lie at two nodes, since their slot is just moving.
 fn is_between(error: &LinkError) -> bool {
     let between = ErrorKind::Server(ServerErrorKind::TryAgain);

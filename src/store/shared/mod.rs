@@ -31,6 +31,8 @@ mod quotas;
 #[cfg(feature = "shared")]
 mod record;
 #[cfg(feature = "shared")]
+mod rehearsal;
+#[cfg(feature = "shared")]
 mod requests;
 #[cfg(feature = "shared")]
 mod scripts;
@@ -61,24 +63,19 @@ impl SharedFailures {
     pub(crate) async fn of(
         &self,
         _origins: &[String; 2],
-    ) -> Result<[Option<crate::login::Known>; 2], super::StoreError> {
+    ) -> Result<[crate::login::Heard; 2], super::StoreError> {
         match *self {}
     }
 
     pub(crate) async fn failed(
         &self,
-        _origins: Vec<String>,
-        _now: crate::clock::UnixMillis,
+        _origins: Vec<(String, u32)>,
         _forget: std::time::Duration,
-    ) -> Result<(), super::StoreError> {
+    ) -> [crate::login::CountedBy; 2] {
         match *self {}
     }
 
-    pub(crate) async fn forgive(
-        &self,
-        _origin: &str,
-        _forget: std::time::Duration,
-    ) -> Result<(), super::StoreError> {
+    pub(crate) async fn forgive(&self, _origin: &str, _forget: std::time::Duration) {
         match *self {}
     }
 }

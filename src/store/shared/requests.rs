@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::failures::SharedFailures;
 use crate::accounts::{AccountId, Accounts};
 use crate::clock::{UnixMillis, UnixSeconds};
-use crate::login::Known;
+use crate::login::{CountedBy, Heard};
 use crate::session::{Absent, End, Session};
 use crate::store::change::Change;
 use crate::store::live::LiveTokens;
@@ -61,6 +61,11 @@ pub(super) enum Request {
         now: UnixMillis,
         reply: Reply<()>,
     },
+    Rehearse {
+        account: Option<AccountId>,
+        now: UnixMillis,
+        reply: Reply<()>,
+    },
     End {
         selection: Selection,
         end: End,
@@ -84,13 +89,12 @@ pub(super) enum Request {
     },
     Failures {
         origins: [String; 2],
-        reply: Reply<[Option<Known>; 2]>,
+        reply: Reply<[Heard; 2]>,
     },
     Failed {
-        origins: Vec<String>,
-        now: UnixMillis,
+        origins: Vec<(String, u32)>,
         forget: Duration,
-        reply: Reply<()>,
+        reply: Reply<[CountedBy; 2]>,
     },
     Forgive {
         origin: String,
@@ -204,6 +208,23 @@ impl SharedTokens {
     ) -> Result<(), StoreError> {
         let request = |reply| Request::Commit { change, now, reply };
         // Several steps, one after the other.
+        send(&self.requests, self.patience * 2, request).await
+    }
+
+    /// Finds out whether a token could be issued.
+    ///
+    /// # Errors
+    /// What issuing one would fail with.
+    pub(in crate::store) async fn rehearse(
+        &self,
+        account: Option<AccountId>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let request = |reply| Request::Rehearse {
+            account,
+            now,
+            reply,
+        };
         send(&self.requests, self.patience * 2, request).await
     }
 

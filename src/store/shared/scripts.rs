@@ -1,4 +1,7 @@
 //! What the server does in one step. Each script keeps to one slot of a cluster.
+//!
+//! A gateway says what time it has, and the server's own clock bounds it: what the server's has not
+//! reached is still to come. So a gateway whose clock is ahead makes nothing over that others hold live.
 
 /// Ends a token: a trace takes its place, unless there is no memory for one. Answers what was there,
 /// or nothing when it is over already or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
@@ -37,7 +40,8 @@ return 1";
 /// seconds, now in seconds, how many there may be, `1` if the oldest makes room, the token it replaces or
 /// nothing, after how many seconds without a use one ends or nothing.
 pub(super) const ADD: &str = "\
-local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
+local reached = math.min(tonumber(ARGV[4]), tonumber(redis.call('TIME')[1]))
+local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', reached)
 for _, id in ipairs(over) do
   redis.call('ZREM', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
@@ -46,7 +50,7 @@ end
 local count, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5])
 if count >= most then
   if ARGV[8] ~= '' then
-    local unused = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[4] - ARGV[8], 'LIMIT', 0, 100)
+    local unused = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', reached - ARGV[8], 'LIMIT', 0, 100)
     if #unused > 0 then
       for place, id in ipairs(unused) do
         redis.call('ZADD', KEYS[3], 0, id)
@@ -76,14 +80,15 @@ return {}";
 /// without memory notes nothing. Keys: its user's tokens by end, and by last use. Arguments: now in
 /// seconds, after how many without a use it ends, the token.
 pub(super) const USE: &str = "\
+local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
 local last = redis.call('ZSCORE', KEYS[2], ARGV[3])
-if last and tonumber(last) + tonumber(ARGV[2]) <= tonumber(ARGV[1]) then
+if last and tonumber(last) + tonumber(ARGV[2]) <= reached then
   redis.pcall('ZADD', KEYS[2], 0, ARGV[3])
   return 0
 end
-if last and tonumber(last) >= tonumber(ARGV[1]) then return 1 end
+if last and tonumber(last) >= reached then return 1 end
 if redis.call('ZSCORE', KEYS[1], ARGV[3]) then
-  redis.pcall('ZADD', KEYS[2], ARGV[1], ARGV[3])
+  redis.pcall('ZADD', KEYS[2], reached, ARGV[3])
   if not last then redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1])) end
 end
 return 1";
@@ -91,11 +96,12 @@ return 1";
 /// Notes uses of tokens of a user; not of those that have ended for want of use. Keys: the user's tokens
 /// by end, and by last use. Arguments: each token and the second of its use.
 pub(super) const TELL: &str = "\
+local time = tonumber(redis.call('TIME')[1])
 for place = 1, #ARGV, 2 do
-  local last = redis.call('ZSCORE', KEYS[2], ARGV[place])
+  local last, used = redis.call('ZSCORE', KEYS[2], ARGV[place]), math.min(tonumber(ARGV[place + 1]), time)
   if redis.call('ZSCORE', KEYS[1], ARGV[place])
-    and last ~= '0' and (not last or tonumber(last) < tonumber(ARGV[place + 1])) then
-    redis.call('ZADD', KEYS[2], ARGV[place + 1], ARGV[place])
+    and last ~= '0' and (not last or tonumber(last) < used) then
+    redis.call('ZADD', KEYS[2], used, ARGV[place])
     if not last then redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1])) end
   end
 end
@@ -105,7 +111,8 @@ return 1";
 /// a bounded number. Keys: the user's tokens by last use. Arguments: now in seconds, after how many
 /// without a use they end.
 pub(super) const RETIRE: &str = "\
-local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1] - ARGV[2], 'LIMIT', 0, 1000)
+local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', reached - ARGV[2], 'LIMIT', 0, 1000)
 for _, id in ipairs(over) do redis.call('ZADD', KEYS[1], 0, id) end
 return over";
 
@@ -121,7 +128,8 @@ local function change(second, by)
     redis.call('ZREM', KEYS[1], second)
   end
 end
-local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1000)
+local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', reached, 'LIMIT', 0, 1000)
 for _, second in ipairs(over) do
   change(second, -tonumber(redis.call('HGET', KEYS[2], second)))
 end
@@ -139,12 +147,22 @@ redis.call('PEXPIRE', KEYS[1], left)
 redis.call('PEXPIRE', KEYS[2], left)
 return 1";
 
-/// Counts a failed login. Keys: the origin's failures. Arguments: now and how long it is remembered,
-/// in milliseconds.
+/// Answers how many logins failed and how many milliseconds ago the last did, or nothing. Keys: the
+/// origin's failures.
+pub(super) const FAILURES: &str = "\
+local fields = redis.call('HMGET', KEYS[1], 'count', 'last')
+if not fields[1] or not fields[2] then return {} end
+local time = redis.call('TIME')
+local age = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(fields[2])
+return {tonumber(fields[1]), math.max(age, 0)}";
+
+/// Counts failed logins; what can be refused is tried before that, so that it is done or not. Keys: the
+/// origin's failures. Arguments: how long they are remembered in milliseconds, how many they are.
 pub(super) const FAIL: &str = "\
-redis.call('HINCRBY', KEYS[1], 'count', 1)
-redis.call('HSET', KEYS[1], 'last', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'last', time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('HINCRBY', KEYS[1], 'count', ARGV[2])
 return 1";
 
 /// Forgives failed logins, unless that was done lately. Keys: the origin's failures, and whether they
@@ -152,3 +170,28 @@ return 1";
 pub(super) const FORGIVE: &str = "\
 if redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return 1";
+
+/// What `ADD` surely does with the keys, without a change. Keys: the user's tokens as there.
+pub(super) const REHEARSE_ADD: &str = "\
+for _, key in ipairs(KEYS) do
+  redis.call('ZCARD', key)
+  redis.call('ZRANGEBYSCORE', key, '-inf', '-inf')
+  redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+  redis.call('ZADD', key, 'XX', 0, '')
+  redis.call('PEXPIRE', key .. ':nothing', 1)
+end
+return 1";
+
+/// What `PLACES` surely does with the keys, without a change. Answers whether there is a place. Keys: as
+/// there. Arguments: now, how many places there may be.
+pub(super) const REHEARSE_PLACES: &str = "\
+local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
+local all = tonumber(redis.call('HGET', KEYS[2], 'all') or 0)
+for _, second in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', reached, 'LIMIT', 0, 1000)) do
+  all = all - tonumber(redis.call('HGET', KEYS[2], second) or 0)
+end
+redis.call('ZADD', KEYS[1], 'XX', 0, '')
+redis.call('ZRANGE', KEYS[1], -1, -1)
+redis.call('PEXPIRE', KEYS[1] .. ':nothing', 1)
+if redis.call('HGET', KEYS[2], 'all') then redis.call('HINCRBY', KEYS[2], 'all', 0) end
+return all < tonumber(ARGV[2]) and 1 or 0";

@@ -1,0 +1,70 @@
+//! What a login that failed does on the server: the steps of an issue, in their order, which change
+//! nothing. Where one of them fails, no token could have been issued, and the answer is the same as that
+//! to the right password: whoever guesses learns nothing from a server that is full, keeps a right
+//! from the gateway, or holds something else under one of the keys.
+
+use std::sync::Arc;
+
+use redis::{Value, cmd};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::connect::LinkError;
+use super::engine::Engine;
+use super::link::Link;
+use super::operations::script;
+use super::scripts;
+use crate::accounts::AccountId;
+use crate::clock::UnixMillis;
+use crate::store::StoreError;
+use crate::token::TokenId;
+
+impl Engine {
+    pub(super) async fn rehearse(
+        &self,
+        account: Option<AccountId>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let link = self.link()?;
+        let name = account.and_then(|account| self.accounts.name_of(account));
+        let name = name.unwrap_or_else(|| Arc::from(NOBODY));
+        let free = self.steps_of_issue(&link, &name, now).await;
+        match free.map_err(|error| self.failed(&error))? {
+            true => Ok(()),
+            false => Err(StoreError::Full),
+        }
+    }
+
+    /// Says whether there is a place among all.
+    async fn steps_of_issue(
+        &self,
+        link: &Link,
+        name: &str,
+        now: UnixMillis,
+    ) -> Result<bool, LinkError> {
+        let mut id = [0; 10];
+        let random = SystemRandom::new().fill(&mut id);
+        random.map_err(|_| LinkError::Answer("no random numbers"))?;
+        let key = self.keys.rehearsal(TokenId::from_bytes(id));
+        let mut set = cmd("SET");
+        // As long as a token's, and good for nothing.
+        set.arg(&key).arg(&[0_u8; 64][..]).arg("NX");
+        set.arg("PX").arg(1);
+        let users = self.keys.users();
+        let mut note = cmd("ZADD");
+        note.arg(&users).arg("XX").arg(0).arg(name);
+        let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
+        noted?;
+        set?;
+        let keys = self.keys.user(name);
+        let used = usize::from(self.idle.is_some());
+        let add = script(scripts::REHEARSE_ADD, &keys[..2 + used]);
+        link.run(&keys[0], &add).await?;
+        let keys = self.keys.places();
+        let mut places = script(scripts::REHEARSE_PLACES, &keys);
+        places.arg(now.seconds().as_u32()).arg(self.capacity);
+        Ok(link.run(&keys[0], &places).await? == Value::Int(1))
+    }
+}
+
+/// No user's name: none may have a blank in it.
+const NOBODY: &str = " ";
