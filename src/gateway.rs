@@ -42,7 +42,7 @@ use crate::upstream::{self, Answered, BackendCredential, Upstream};
 use call::Call;
 use contain::{Panicked, poll_contained};
 pub use shared::Shared;
-pub(crate) use tokens::not_kept;
+pub(crate) use tokens::{not_kept, not_revoked};
 
 /// One worker's gateway.
 #[derive(Debug)]

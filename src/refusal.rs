@@ -170,6 +170,18 @@ pub enum Refusal {
     /// What keeps tokens outside the process does not answer, or not in time.
     #[error("token store unreachable (fail closed): the log says why (tokens.store)")]
     StoreUnavailable,
+    /// The server of a shared store has lost revocations that were on it.
+    #[error(
+        "the token store was set back to an older state, in which revoked tokens may be good (fail \
+             closed): `syncgate tokens revoke --before TIME`, or --all, ends them and accepts it"
+    )]
+    StoreRolledBack,
+    /// What was revoked could not be kept.
+    #[error(
+        "the revocation holds in this process alone: it is tried again until it is kept, and a \
+             restart before that undoes it (tokens.store)"
+    )]
+    RevocationUnkept,
     /// The kept tokens are not all read yet.
     #[error("the gateway is starting: it still reads the tokens that it kept")]
     Starting,
@@ -313,6 +325,8 @@ impl Refusal {
             | Self::LoginsSaturated
             | Self::StoreFull
             | Self::StoreUnavailable
+            | Self::StoreRolledBack
+            | Self::RevocationUnkept
             | Self::Starting
             | Self::NoRandom
             | Self::Panicked => StatusCode::SERVICE_UNAVAILABLE,
@@ -375,6 +389,13 @@ impl Refusal {
             Self::LoginsSaturated => "Too many logins at once; try again shortly",
             Self::StoreFull => "Too many tokens are in use; try again later",
             Self::StoreUnavailable => "The token store cannot be reached; try again shortly",
+            Self::StoreRolledBack => {
+                "The token store was set back to an older state; its operator has to accept it"
+            }
+            Self::RevocationUnkept => {
+                "It is refused from now on, but that could not be kept yet: a restart of the gateway before \
+                 it is would undo it"
+            }
             Self::Starting => "The gateway is starting; try again shortly",
             Self::NoRandom => "No token can be issued at present; try again shortly",
             Self::Panicked => "The gateway failed at this request",
@@ -431,6 +452,8 @@ impl Refusal {
             | Self::LoginsSaturated
             | Self::StoreFull
             | Self::StoreUnavailable
+            | Self::StoreRolledBack
+            | Self::RevocationUnkept
             | Self::Starting
             | Self::NoRandom
             | Self::Panicked => "proxy_internal_error",
@@ -486,6 +509,8 @@ impl Refusal {
             | Self::LoginsSaturated
             | Self::StoreFull
             | Self::StoreUnavailable
+            | Self::StoreRolledBack
+            | Self::RevocationUnkept
             | Self::Starting
             | Self::NoRandom => self.code().replace('_', " "),
         }
@@ -542,6 +567,8 @@ impl Refusal {
             Self::LoginsSaturated => "logins_saturated",
             Self::StoreFull => "store_full",
             Self::StoreUnavailable => "store_unavailable",
+            Self::StoreRolledBack => "store_rolled_back",
+            Self::RevocationUnkept => "revocation_unkept",
             Self::Starting => "starting",
             Self::NoRandom => "no_random",
             Self::Panicked => "panicked",
@@ -561,7 +588,8 @@ impl Refusal {
             | Self::TooMuchAtOnce { .. }
             | Self::TooMuchUnauthenticated => Some(Duration::from_secs(1)),
             Self::Overloaded => Some(Duration::from_secs(5)),
-            Self::StoreFull | Self::TooManyTokens { .. } => Some(Duration::from_secs(60)),
+            Self::RevocationUnkept => Some(Duration::from_secs(5)),
+            Self::StoreFull | Self::StoreRolledBack | Self::TooManyTokens { .. } => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
             Self::TooManyAttempts { wait } | Self::TooManyRequests(_, Exceeded { wait, .. }) => {
                 Some(Duration::from_secs(

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
 use crate::request_id::RequestId;
+use crate::store::StoreHealth;
 use crate::token::IssuedToken;
 use crate::upstream::response_head::ResponseHead;
 
@@ -65,7 +66,10 @@ pub enum Reply {
         json: Bytes,
     },
     /// The admin listener: the gateway serves.
-    Healthy,
+    Healthy {
+        /// How the server of a shared store is.
+        store: Option<StoreHealth>,
+    },
     /// The admin interface: what it was asked for.
     Document {
         /// In JSON.
@@ -119,11 +123,12 @@ impl Reply {
                 response
             }
             Self::Document { json } => own(StatusCode::OK, json, id),
-            Self::Healthy => {
-                let body = Envelope {
+            Self::Healthy { store } => {
+                let body = Healthy {
                     success: true,
                     messages: "Success",
                     code: 200,
+                    store,
                 };
                 own(StatusCode::OK, to_json(&body), id)
             }
@@ -210,6 +215,14 @@ struct Envelope<'a> {
     success: bool,
     messages: &'a str,
     code: u16,
+}
+
+#[derive(Serialize)]
+struct Healthy<'a> {
+    success: bool,
+    messages: &'a str,
+    code: u16,
+    store: Option<StoreHealth>,
 }
 
 /// The beginning of [`Issued`].

@@ -52,7 +52,10 @@ const PURE: &[&str] = &[
     "store/settings",
     "store/durable/fault",
     "store/durable/record",
+    "store/shared/ends",
+    "store/shared/phase",
     "store/shared/settings",
+    "store/shared/tally",
     "store/shared/record",
     "store/shared/scripts",
 ];

@@ -149,7 +149,7 @@ impl Gateway {
             let selection = Selection::One(digest.id());
             let now = self.shared.clock.now();
             let ended = self.shared.tokens.end(&selection, End::GivenBack, now);
-            ended.await.map_err(not_kept)?;
+            ended.await.map_err(not_revoked)?;
         }
         Ok(Reply::TokenRevoked)
     }
@@ -178,7 +178,19 @@ pub(crate) fn not_kept(error: StoreError) -> Refusal {
         // Two of a kind in 80 random bits: the numbers are not random.
         StoreError::Taken => Refusal::NoRandom,
         StoreError::Unavailable => Refusal::StoreUnavailable,
+        StoreError::RolledBack => Refusal::StoreRolledBack,
         StoreError::Gone => Refusal::TokenRefused(TokenFault::Unknown),
+    }
+}
+
+/// Why a store did not keep what it ended: it holds in this process all the same.
+pub(crate) fn not_revoked(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Unavailable | StoreError::RolledBack => Refusal::RevocationUnkept,
+        other @ (StoreError::Full
+        | StoreError::UserFull { .. }
+        | StoreError::Taken
+        | StoreError::Gone) => not_kept(other),
     }
 }
 

@@ -13,7 +13,7 @@ use super::guard::{CountedBy, Failures, Origin, Verdict};
 use super::queue::Caller;
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
-use crate::store::SharedFailures;
+use crate::store::{SharedFailures, StoreError};
 
 /// The login attempts of all clients.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) enum NotNow {
     /// How long the client has to wait before it may try.
     Wait(Duration),
     /// What other gateways know cannot be asked for.
-    Unavailable,
+    Unavailable(StoreError),
 }
 
 impl Attempts {
@@ -81,7 +81,7 @@ impl Attempts {
             let heard = match &shared {
                 Some((shared, origins)) => {
                     let heard = shared.of(origins).await;
-                    Some(heard.map_err(|_| NotNow::Unavailable)?)
+                    Some(heard.map_err(NotNow::Unavailable)?)
                 }
                 None => None,
             };

@@ -19,7 +19,7 @@ use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::ClientAddress;
 use crate::refusal::{LoginFault, Refusal};
-use crate::store::SharedFailures;
+use crate::store::{SharedFailures, StoreError};
 
 /// Checks logins, for all workers.
 #[derive(Debug)]
@@ -96,7 +96,8 @@ impl Logins {
             .begin(credentials.username(), from.accountable(), clock);
         let attempt = attempt.await.map_err(|not_now| match not_now {
             NotNow::Wait(wait) => Refusal::TooManyAttempts { wait },
-            NotNow::Unavailable => Refusal::StoreUnavailable,
+            NotNow::Unavailable(StoreError::RolledBack) => Refusal::StoreRolledBack,
+            NotNow::Unavailable(_) => Refusal::StoreUnavailable,
         })?;
         let password = credentials.into_password();
         match self

@@ -15,6 +15,7 @@ pub(crate) mod shared;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::accounts::{AccountId, Accounts};
@@ -53,6 +54,15 @@ enum Backing {
     /// A server, which is the authority: the map is a cache in front of it.
     #[cfg(feature = "shared")]
     Shared(Box<shared::SharedTokens>),
+}
+
+/// How the server of a shared store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreHealth {
+    /// What its connections are good for, in a word.
+    pub state: &'static str,
+    /// How many milliseconds its clock is ahead of this gateway's, as far as that is known.
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// What a look-up gave.
@@ -160,7 +170,7 @@ impl TokenStore {
     /// # Errors
     /// When it cannot be read.
     #[cfg_attr(
-        not(feature = "durable"),
+        not(any(feature = "durable", feature = "shared")),
         expect(unused_variables, reason = "nothing is kept")
     )]
     pub fn load(&self, now: UnixMillis) -> Result<(), StoreOpenError> {
@@ -169,7 +179,22 @@ impl TokenStore {
             #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.load(&self.live, now).map_err(Into::into),
             #[cfg(feature = "shared")]
-            Backing::Shared(_) => Ok(()),
+            Backing::Shared(shared) => {
+                shared.note(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// How the server of a shared store is.
+    #[must_use]
+    pub fn health(&self) -> Option<StoreHealth> {
+        match &self.backing {
+            Backing::Memory => None,
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => None,
+            #[cfg(feature = "shared")]
+            Backing::Shared(shared) => Some(shared.health()),
         }
     }
 
@@ -232,7 +257,7 @@ impl TokenStore {
             #[cfg(feature = "shared")]
             Backing::Shared(shared) => match shared.ask(digest, now).await {
                 // Its use here is not too long ago for the token, only for not asking.
-                Err(StoreError::Unavailable) if shared.trusts_map() => {
+                Err(StoreError::Unavailable | StoreError::RolledBack) if shared.trusts_map() => {
                     let found = self.live.find_within_idle(digest, now);
                     found.map(Ok).ok_or(StoreError::Unavailable)
                 }
@@ -411,4 +436,7 @@ pub enum StoreError {
     /// What keeps tokens outside the process cannot do so at present.
     #[error("the token store cannot be reached")]
     Unavailable,
+    /// The server of a shared store has lost revocations.
+    #[error("the token store was set back to an older state")]
+    RolledBack,
 }

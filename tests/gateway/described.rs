@@ -35,6 +35,7 @@ fn differs(description: &Value, schema: &Value, value: &Value) -> Option<String>
         };
     }
     if let Some(properties) = schema["properties"].as_object() {
+        // One that may be null has no keys then.
         let keys: BTreeSet<_> = value.as_object()?.keys().collect();
         let described: BTreeSet<_> = properties.keys().collect();
         if keys != described {

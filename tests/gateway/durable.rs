@@ -299,6 +299,24 @@ fn a_full_disk_refuses_logins_and_loses_nothing() {
     });
 }
 
+#[test]
+fn a_revocation_that_could_not_be_kept_says_so_and_holds_in_the_process() {
+    run(async {
+        let (child, clients, _) = with_a_full_disk().await;
+        let revocation = Ask::post("/api/revokeToken").sized("");
+        let answer = clients[0].send(revocation).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        let text = answer.text();
+        assert!(
+            text.contains("refused from now on") && text.contains("restart"),
+            "{text}"
+        );
+        assert_eq!(clients[0].send(sync()).await.status, 401);
+        assert_eq!(clients[1].send(sync()).await.status, 200);
+        drop(child);
+    });
+}
+
 fn syncgate(command: &str, files: &Files) -> Output {
     Command::new(env!("CARGO_BIN_EXE_syncgate"))
         .args([command, "--config"])

@@ -39,18 +39,32 @@ impl Fleet {
 
     fn adjusted(shared: &[(&str, Value)], adjust: impl Fn(&mut Files)) -> Self {
         let clock = Clock::manual(START.parse().unwrap());
-        let gateway = |_| {
-            Harness::at(clock.clone(), Upstream::tcp(), |files| {
-                let shared = shared
-                    .iter()
-                    .map(|(key, value)| (key.to_string(), value.clone()));
-                files.set("tokens.store", "shared");
-                files.set("tokens.shared", Value::Table(Table::from_iter(shared)));
-                adjust(files);
-            })
-        };
+        let gateway = |_| gateway_at(clock.clone(), shared, &adjust);
         let gateways = (0..3).map(gateway).collect();
         Self { gateways, clock }
+    }
+
+    /// A gateway for each of these clocks.
+    pub fn at(clocks: &[Clock], shared: &[(&str, Value)]) -> Self {
+        let gateway = |clock: &Clock| gateway_at(clock.clone(), shared, &|_| {});
+        let gateways = clocks.iter().map(gateway).collect();
+        let clock = clocks[0].clone();
+        Self { gateways, clock }
+    }
+
+    /// What `/health` says of the store of a gateway.
+    pub async fn store_of(&self, gateway: usize) -> serde_json::Value {
+        let health = self.gateways[gateway].ask_admin(&Ask::get("/health")).await;
+        assert_eq!(health.status, 200, "{health:?}");
+        health.json()["store"].clone()
+    }
+
+    /// Waits until the store of a gateway is in this state.
+    pub async fn until_store_is(&self, gateway: usize, state: &str) {
+        until(state, async || {
+            self.store_of(gateway).await["state"] == state
+        })
+        .await;
     }
 
     /// A client of one gateway with the token that another client has.
@@ -77,14 +91,19 @@ impl Fleet {
         .await;
     }
 
-    /// Ends tokens by one gateway, as soon as that is possible; returns how many.
+    /// Ends tokens by one gateway, as soon as that is possible; returns how many. One that could not be
+    /// kept at first may have been by the time it is asked for again.
     pub async fn end(&self, gateway: usize, selection: Selection) -> usize {
-        let begun = Instant::now();
+        let (begun, mut refused) = (Instant::now(), false);
         loop {
             match self.try_end(gateway, selection).await {
+                Ok(0) if refused && matches!(selection, Selection::One(_)) => return 1,
                 Ok(ended) => return ended,
                 Err(error) if begun.elapsed() > DEADLINE => panic!("nothing is ended: {error}"),
-                Err(_) => sleep(Duration::from_millis(20)).await,
+                Err(_) => {
+                    refused = true;
+                    sleep(Duration::from_millis(20)).await;
+                }
             }
         }
     }
@@ -96,6 +115,18 @@ impl Fleet {
             .end(&selection, End::Revoked, gateway.clock.now())
             .await
     }
+}
+
+fn gateway_at(clock: Clock, shared: &[(&str, Value)], adjust: &dyn Fn(&mut Files)) -> Harness {
+    Harness::at(clock, Upstream::tcp(), |files| {
+        let shared = shared
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.clone()));
+        files.set("tokens.store", "shared");
+        files.set("admin.socket", "admin.sock");
+        files.set("tokens.shared", Value::Table(Table::from_iter(shared)));
+        adjust(files);
+    })
 }
 
 /// The setting that names one server.

@@ -21,5 +21,6 @@ mod memory;
 mod outage;
 mod quotas;
 mod redis;
+mod revocations;
 mod tokens;
 mod topology;

@@ -74,6 +74,32 @@ impl Redis {
         assert!(self.launch(), "the server does not start again");
     }
 
+    /// What it holds, as it could be copied while it runs.
+    pub fn snapshot(&self) -> TempDir {
+        let copy = tempfile::tempdir().expect("a directory");
+        copy_files(&self.directory.path().join(KEPT_IN), copy.path());
+        copy
+    }
+
+    /// Another process in its place, with further settings, that holds what the snapshot does.
+    pub fn restart_from(&mut self, snapshot: &TempDir, settings: &[&str]) {
+        self.kill();
+        let kept = self.directory.path().join(KEPT_IN);
+        fs::remove_dir_all(&kept).expect("what it kept");
+        fs::create_dir(&kept).expect("a directory");
+        copy_files(snapshot.path(), &kept);
+        let before = self.arguments.len();
+        self.arguments
+            .extend(settings.iter().map(|text| text.to_string()));
+        self.restart();
+        self.arguments.truncate(before);
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("a log")
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -150,6 +176,16 @@ impl Drop for Redis {
         self.kill();
     }
 }
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).expect("a directory") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    }
+}
+
+/// Where in its directory a server keeps what it is told.
+const KEPT_IN: &str = "appendonlydir";
 
 pub fn free_port() -> u16 {
     loop {

@@ -64,13 +64,14 @@ fn a_revoked_token_stays_revoked_when_a_replica_takes_over() {
     });
 }
 
-struct Sentinel {
+pub struct Sentinel {
+    pub port: u16,
     process: std::process::Child,
     _directory: tempfile::TempDir,
 }
 
 impl Sentinel {
-    fn start(port: u16, settings: &str) -> Self {
+    pub fn start(port: u16, settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sentinel.conf");
         fs::write(&file, settings).unwrap();
@@ -79,6 +80,7 @@ impl Sentinel {
         command.arg(&file).arg("--sentinel").stdout(log);
         let process = command.stderr(std::process::Stdio::null()).spawn();
         let sentinel = Self {
+            port,
             process: process.unwrap(),
             _directory: directory,
         };
@@ -151,13 +153,58 @@ fn the_server_can_demand_tls_and_a_password() {
     });
 }
 
+#[test]
+fn a_server_with_another_certificate_or_anothers_name_is_not_spoken_to() {
+    run(async {
+        let trusted = Identity::new(&["localhost"]);
+        let elsewhere = Identity::new(&["elsewhere.test"]);
+        let stranger = Identity::new(&["localhost"]);
+        // What the server shows, what the gateway trusts, and whether that is a match.
+        for (shown, anchor, expected) in [
+            (&trusted, &trusted, 200),
+            (&stranger, &trusted, 503),
+            (&elsewhere, &elsewhere, 503),
+        ] {
+            let port = free_port().to_string();
+            let tls = "--tls-cert-file {dir}/redis.pem --tls-key-file {dir}/redis.key \
+                       --tls-ca-cert-file {dir}/redis.pem --tls-auth-clients no";
+            let arguments = format!("--tls-port {port} {tls} --loglevel verbose");
+            let redis = Redis::prepared(
+                &arguments.split_whitespace().collect::<Vec<_>>(),
+                |directory| shown.write(directory, "redis"),
+            );
+            let directory = tempfile::tempdir().unwrap();
+            anchor.write(directory.path(), "trusted");
+            let file = directory.path().join("trusted.pem");
+            let fleet = Fleet::start(&[
+                server(&format!("localhost:{port}")),
+                ("tls", Value::from(true)),
+                ("ca_file", Value::from(file.display().to_string())),
+            ]);
+            if expected == 200 {
+                fleet.logs_in(0, "till-01").await;
+                continue;
+            }
+            until("attempts to connect", async || {
+                let log = redis.log();
+                log.matches("Error accepting a client connection").count() >= 4
+            })
+            .await;
+            let login = Ask::login("till-01", &password("till-01"));
+            let answer = fleet.gateways[0].anonymous().send(login).await;
+            assert_eq!(answer.status, expected, "{answer:?}");
+            assert_eq!(redis.tell(&["DBSIZE"]), ":0\r\n", "nothing was written");
+        }
+    });
+}
+
 fn secret(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The rights that docs/shared-store.md names.
-const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del +time \
+pub const ACL: &str = "gate on >of-the-server ~gate:* &* -@all +hello +ping +client|tracking +get +set +del +time \
                    +getrange +setrange +pttl +pexpire +eval +zadd +zrem +zcard +zscore \
                    +zrange +zrangebyscore +zrangebylex +hmget +hget +hdel +hset +hincrby \
                    +hgetall";

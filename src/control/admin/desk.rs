@@ -271,7 +271,9 @@ impl Desk {
                 json: shared.identities.key_set(),
             }),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
-            Resource::Health => Ok(Reply::Healthy),
+            Resource::Health => Ok(Reply::Healthy {
+                store: shared.tokens.health(),
+            }),
             Resource::Introspection => {
                 if !self.secret.is_in(&parts.headers) {
                     return Err(Refusal::SecretRefused);

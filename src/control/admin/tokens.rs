@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::question::{Page, Wanted};
 use crate::accounts::{AccountId, check_name};
 use crate::clock::{UnixMillis, UnixSeconds};
-use crate::gateway::{Shared, not_kept};
+use crate::gateway::{Shared, not_kept, not_revoked};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request_id::RequestId;
@@ -128,7 +128,7 @@ pub(super) async fn revoke(
         ended
     });
     let ended = revocation.await.map_err(|_| Refusal::Panicked)?;
-    ended.map_err(not_kept)
+    ended.map_err(not_revoked)
 }
 
 /// Ends tokens until none is left. A token that was just being renewed may have had its place taken by

@@ -68,6 +68,8 @@ pub(super) enum LinkError {
     Cluster(ServerAddress),
     #[error("the keys under tokens.shared.prefix were written by another version: {0}")]
     Version(String),
+    #[error("the key {0} holds something that no gateway put there: delete it")]
+    Foreign(String),
     #[error("the server's answer is not understood: {0}")]
     Answer(&'static str),
 }

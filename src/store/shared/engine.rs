@@ -1,5 +1,4 @@
-//! The thread that talks to the server: it keeps the connections, notices when they are lost, and
-//! serves the requests that come meanwhile.
+//! The thread that talks to the server: what it has, and how it serves the requests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -8,22 +7,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::PushInfo;
-use redis::aio::{AsyncPushSender, SendError};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::asking::{Asking, Waiting};
 use super::cache::Cache;
 use super::connect::{Connector, LinkError};
+use super::ends::Ends;
 use super::keys::Keys;
 use super::link::{Link, ends_link, is_answer};
-use super::requests::{Request, Standing};
+use super::phase::{Phase, Reason};
+use super::requests::Request;
 use super::settings::SharedSection;
+use super::standing::Standing;
+use super::supervise::FIRST_WAIT;
+use super::tally::Seen;
 use super::uses::{self, Told};
 use crate::accounts::Accounts;
+use crate::clock::UnixMillis;
 use crate::session::End;
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -40,15 +43,42 @@ pub(super) struct Engine {
     pub(super) keys: Arc<Keys>,
     pub(super) cache: Arc<Cache>,
     pub(super) accounts: Arc<Accounts>,
-    connector: Connector,
-    standing: Arc<Standing>,
-    link: RefCell<Option<Rc<Link>>>,
+    pub(super) connector: Connector,
+    pub(super) standing: Arc<Standing>,
+    state: RefCell<State>,
+    /// What this process is called in the tallies: a number that no other has.
+    pub(super) own: String,
+    /// What was revoked here.
+    pub(super) ends: RefCell<Ends>,
+    /// What was revoked by other gateways.
+    pub(super) seen: RefCell<Seen>,
+    pub(super) clocks_differ: Cell<bool>,
     pub(super) told: Cell<Told>,
+    pub(super) complaints: Complaints,
     asking: Asking,
-    complaints: Complaints,
-    /// Tokens that were ended here lately: told again after a gap, in case the server that has taken
-    /// over had not heard of it.
-    recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
+    /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
+    /// that has taken over had not heard of it.
+    pub(super) recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
+}
+
+/// The connections, and what they are good for.
+#[derive(Clone)]
+pub(super) enum State {
+    Connecting,
+    Telling,
+    Refused(Rc<Link>, Reason),
+    Serving(Rc<Link>),
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Connecting => Phase::Connecting,
+            Self::Telling => Phase::Telling,
+            Self::Refused(_, reason) => Phase::Refused(*reason),
+            Self::Serving(_) => Phase::Serving,
+        }
+    }
 }
 
 impl Engine {
@@ -70,7 +100,11 @@ impl Engine {
             accounts,
             connector,
             standing,
-            link: RefCell::default(),
+            state: RefCell::new(State::Connecting),
+            own: format!("{:016x}", RandomState::new().hash_one(0)),
+            ends: RefCell::default(),
+            seen: RefCell::default(),
+            clocks_differ: Cell::default(),
             told: Cell::default(),
             asking: Asking::default(),
             complaints: Complaints::default(),
@@ -80,7 +114,48 @@ impl Engine {
 
     /// The connections, if they are good.
     pub(super) fn link(&self) -> Result<Rc<Link>, StoreError> {
-        self.link.borrow().clone().ok_or(StoreError::Unavailable)
+        match &*self.state.borrow() {
+            State::Serving(link) => Ok(Rc::clone(link)),
+            State::Refused(_, Reason::RolledBack) => Err(StoreError::RolledBack),
+            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling => {
+                Err(StoreError::Unavailable)
+            }
+        }
+    }
+
+    /// The connections, to end tokens over them: a server that is refused is told of that as well.
+    pub(super) fn link_to_end(&self) -> Result<Rc<Link>, StoreError> {
+        match &*self.state.borrow() {
+            State::Serving(link) | State::Refused(link, _) => Ok(Rc::clone(link)),
+            State::Connecting | State::Telling => Err(StoreError::Unavailable),
+        }
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(*self.state.borrow(), State::Refused(..))
+    }
+
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.state.borrow().phase() == Phase::Refused(Reason::RolledBack)
+    }
+
+    pub(super) fn enter(&self, state: State) {
+        let (before, phase) = (self.state.borrow().phase(), state.phase());
+        debug_assert!(before.leads_to(phase), "{before:?} to {phase:?}");
+        if before != phase {
+            match phase {
+                Phase::Refused(reason) => tracing::error!("the token store is refused: {reason}"),
+                Phase::Serving => tracing::info!("the token store is there"),
+                Phase::Connecting | Phase::Telling => {}
+            }
+        }
+        self.standing.enter(phase);
+        self.state.replace(state);
+    }
+
+    /// What time it is for the gateway.
+    pub(super) fn now(&self) -> UnixMillis {
+        self.standing.moment().unwrap_or(UnixMillis::EPOCH)
     }
 
     /// What an error is to whoever asked; the connections are looked after when it says they must be.
@@ -89,8 +164,8 @@ impl Engine {
             return StoreError::Full;
         }
         self.complaints.warn(error);
-        if ends_link(error) {
-            self.link.take();
+        if ends_link(error) && self.link().is_ok() {
+            self.enter(State::Connecting);
         }
         // One that answers is there.
         if !is_answer(error) {
@@ -107,106 +182,10 @@ impl Engine {
         recent.push_back((id, end, Instant::now()));
     }
 
-    /// Keeps the connections up for as long as the thread lives.
-    async fn supervise(self: Rc<Self>) {
-        let _closed = ClosedAtLast(Arc::clone(&self.standing));
-        let mut expiry: Option<tokio::task::AbortHandle> = None;
-        loop {
-            let link = self.connected().await;
-            // In this order: what was ended here stays so, and nothing is asked over the new
-            // connections before the old answers are gone.
-            self.tell_ends(&link).await;
-            if let Err(error) = self.tell_uses(&link).await {
-                tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
-            }
-            self.cache.void();
-            *self.link.borrow_mut() = Some(Rc::clone(&link));
-            if let Some(expiry) = expiry.take() {
-                expiry.abort();
-            }
-            self.standing.set(true);
-            tracing::info!("the token store is there");
-            let (good, error) = self.watch(&link).await;
-            self.link.take();
-            drop(link);
-            let stale = self.section.stale;
-            tracing::warn!(
-                error = chain(&error),
-                ?stale,
-                "the token store is gone: known tokens go on for a while"
-            );
-            let standing = Arc::clone(&self.standing);
-            let close = spawn_local(async move {
-                sleep_until(good + stale).await;
-                standing.set(false);
-                tracing::error!("the token store has been gone for too long: no token is good");
-            });
-            expiry = Some(close.abort_handle());
-        }
-    }
-
-    /// Connects, as often as it takes.
-    async fn connected(&self) -> Rc<Link> {
-        let (cache, keys) = (Arc::clone(&self.cache), Arc::clone(&self.keys));
-        let pushes: Arc<dyn AsyncPushSender> = Arc::new(move |push: PushInfo| {
-            cache.hear(&keys, &push);
-            Ok::<(), SendError>(())
-        });
-        let (mut wait, mut said) = (FIRST_WAIT, String::new());
-        loop {
-            let opened = Link::open(&self.section, &self.connector, &self.keys, &pushes).await;
-            let error = match opened {
-                Ok(link) => return Rc::new(link),
-                Err(error) => chain(&error),
-            };
-            // Once, and not at every attempt.
-            if said != error {
-                tracing::error!(error, "the token store cannot be reached: trying on");
-                said = error;
-            }
-            sleep(wait.mul_f64(0.5 + chance())).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
-        }
-    }
-
-    /// Looks after the connections until something is wrong with them; says when they were good last.
-    async fn watch(&self, link: &Rc<Link>) -> (Instant, LinkError) {
-        let mut good = Instant::now();
-        loop {
-            let () = tokio::select! {
-                () = sleep(BEAT) => {}
-                () = self.cache.alarm.notified() => {}
-            };
-            if self.link.borrow().is_none() {
-                return (good, LinkError::Moved);
-            }
-            let asked = Instant::now();
-            match link.check(self.section.mode).await {
-                Ok(()) => good = asked,
-                Err(error) => return (good, error),
-            }
-        }
-    }
-
-    /// Ends again on the server what was ended here lately.
-    async fn tell_ends(&self, link: &Link) {
-        let told: Vec<(TokenId, End)> = {
-            let mut recent = self.recent.borrow_mut();
-            recent.retain(|(_, _, at)| at.elapsed() < RECENTLY);
-            recent.iter().map(|(id, end, _)| (*id, *end)).collect()
-        };
-        for (id, end) in told {
-            if let Err(error) = self.end_again(link, id, end).await {
-                tracing::warn!(
-                    error = chain(&error),
-                    "an ended token could not be told of again"
-                );
-                return;
-            }
-        }
-    }
-
     async fn serve(self: Rc<Self>, request: Request) {
+        if let Some(now) = request.moment() {
+            self.standing.note(now);
+        }
         // Whoever is gone needs no reply.
         match request {
             Request::Ask { digest, now, reply } => self.ask(digest, now, reply).await,
@@ -269,7 +248,7 @@ impl Engine {
         }
     }
 
-    async fn ask(&self, digest: TokenDigest, now: crate::clock::UnixMillis, reply: Waiting) {
+    async fn ask(&self, digest: TokenDigest, now: UnixMillis, reply: Waiting) {
         if let Some(lead) = self.asking.join(digest, reply) {
             lead.answer(self.look_up(digest, now).await);
         }
@@ -278,13 +257,13 @@ impl Engine {
 
 /// Says what the server did not do, once in a time: whoever guesses passwords shall not fill the log.
 #[derive(Default)]
-struct Complaints {
+pub(super) struct Complaints {
     last: Cell<Option<Instant>>,
     unsaid: Cell<u32>,
 }
 
 impl Complaints {
-    fn warn(&self, error: &LinkError) {
+    pub(super) fn warn(&self, error: &LinkError) {
         if self.last.get().is_some_and(|last| last.elapsed() < SILENCE) {
             self.unsaid.set(self.unsaid.get().saturating_add(1));
             return;
@@ -295,15 +274,6 @@ impl Complaints {
             unsaid = self.unsaid.take(),
             "the token store did not do what it was asked"
         );
-    }
-}
-
-/// Lets no token pass any more once the connections are looked after by nobody.
-struct ClosedAtLast(Arc<Standing>);
-
-impl Drop for ClosedAtLast {
-    fn drop(&mut self) {
-        self.0.set(false);
     }
 }
 
@@ -375,22 +345,12 @@ pub(super) fn chain(error: &LinkError) -> String {
     text
 }
 
-/// From 0 to 1, so that gateways do not come back all at once.
-fn chance() -> f64 {
-    f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
-}
-
 /// How long after a complaint the next one is made.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How often the connections are looked at.
-const BEAT: Duration = Duration::from_millis(500);
-/// How long after a failed attempt the next one is made, at first and at the most.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Requests served at once; the others wait in the channel.
 const MOST_AT_ONCE: usize = 4096;
-/// How long an ended token is told of again, and how many of them are.
-const RECENTLY: Duration = Duration::from_secs(120);
+/// How long a token that ended for want of use or room is told of again, and how many of them are.
+pub(super) const RECENTLY: Duration = Duration::from_secs(120);
 const MOST_RECENT: usize = 10_000;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Pure: the names of keys, and which part of a cluster a key lies in.
 
+use super::tally::Tag;
 use crate::token::TokenId;
 
 /// The names of all keys under one prefix.
@@ -57,6 +58,11 @@ impl Keys {
         format!("{}:rehearsal:{id}", self.prefix)
     }
 
+    /// How many tokens each gateway has revoked.
+    pub(super) fn tally(&self, tag: Tag) -> String {
+        format!("{}:ends:{{{}}}", self.prefix, tag.0)
+    }
+
     /// The version of the layout.
     pub(super) fn version(&self) -> String {
         format!("{}:version", self.prefix)
@@ -98,9 +104,18 @@ pub(super) fn slot(key: &str) -> u16 {
     crc % SLOTS
 }
 
+/// A tally whose key lies in one of these slots.
+pub(super) fn tag_in(is_there: impl Fn(u16) -> bool) -> Option<Tag> {
+    let mut numbers = 0..MOST_TAGS;
+    let tag = numbers.find(|number| is_there(slot(&format!("{{{number}}}"))));
+    tag.map(Tag)
+}
+
 const SLOTS: u16 = 16_384;
 /// How many parts of quotas there are, each of which lies on one node.
 const PARTS: u16 = 16;
+/// Among so many numbers each slot has some.
+const MOST_TAGS: u32 = 1_000_000;
 
 #[cfg(test)]
 mod tests {

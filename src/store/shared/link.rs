@@ -13,14 +13,17 @@ use redis::aio::AsyncPushSender;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
 use super::connect::{Connector, LinkError, Node};
-use super::keys::{Keys, slot};
+use super::keys::{Keys, slot, tag_in};
 use super::record::VERSION;
 use super::settings::{ServerAddress, SharedMode, SharedSection};
+use super::tally::Tag;
 
 /// Connections that are good.
 pub(super) struct Link {
     nodes: Vec<Node>,
     parts: Parts,
+    /// The tally of each node.
+    tags: Vec<(ServerAddress, Tag)>,
     response_timeout: std::time::Duration,
 }
 
@@ -102,6 +105,7 @@ impl Link {
         let response_timeout = connector.response_timeout();
         let link = Self {
             nodes,
+            tags: parts.tags(),
             parts,
             response_timeout,
         };
@@ -126,6 +130,19 @@ impl Link {
                 answer => return answer,
             }
         }
+    }
+
+    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+        self.tags.iter().map(|(_, tag)| *tag)
+    }
+
+    /// The tally of the node of `key`.
+    pub(super) fn tag_of(&self, key: &str) -> Result<Tag, LinkError> {
+        let node = self.node_of(key)?;
+        let tag = self.tags.iter().find(|(at, _)| *at == node.address);
+        // Without a cluster there is one, wherever the server is.
+        let tag = tag.or(self.tags.first().filter(|_| self.tags.len() == 1));
+        tag.map(|(_, tag)| *tag).ok_or(LinkError::Moved)
     }
 
     /// Whether all is as it was.
@@ -192,14 +209,16 @@ impl Link {
         Ok(value)
     }
 
-    async fn check_version(&self, keys: &Keys) -> Result<(), LinkError> {
+    /// Whether what is kept there is of this version; it is from now on where nothing is kept.
+    pub(super) async fn check_version(&self, keys: &Keys) -> Result<(), LinkError> {
         let key = keys.version();
         let ours = VERSION.to_string();
-        let mut ask = cmd("GET");
-        ask.arg(&key);
+        // `GET` is left to tokens, so that the server counts how often one was asked for.
+        let mut ask = cmd("GETRANGE");
+        ask.arg(&key).arg(0).arg(15);
         let mut found = self.run(&key, &ask).await?;
         // Only where it is new: a full server lets nothing be written, and is good to be asked.
-        if found == Value::Nil {
+        if found == Value::BulkString(Vec::new()) {
             let mut claim = cmd("SET");
             claim.arg(&key).arg(&ours).arg("NX");
             self.run(&key, &claim).await?;
@@ -212,6 +231,28 @@ impl Link {
             )),
             _ => Err(LinkError::Answer("a version that is no text")),
         }
+    }
+}
+
+impl Parts {
+    fn tags(&self) -> Vec<(ServerAddress, Tag)> {
+        let Self::Cluster(parts) = self else {
+            let anywhere = ServerAddress {
+                host: String::new(),
+                port: 0,
+            };
+            return vec![(anywhere, Tag(0))];
+        };
+        let mut tags: Vec<(ServerAddress, Tag)> = Vec::new();
+        for part in parts {
+            if tags.iter().any(|(at, _)| *at == part.at) {
+                continue;
+            }
+            let of_node = || parts.iter().filter(|it| it.at == part.at);
+            let tag = tag_in(|slot| of_node().any(|it| it.first <= slot && slot <= it.last));
+            tags.extend(tag.map(|tag| (part.at.clone(), tag)));
+        }
+        tags
     }
 }
 
@@ -247,6 +288,17 @@ pub(super) fn is_full(error: &LinkError) -> bool {
 pub(super) fn is_answer(error: &LinkError) -> bool {
     let refuses = |error: &RedisError| error.code().is_some() && !error.is_unrecoverable_error();
     matches!(error, LinkError::Redis(error) if refuses(error)) && !ends_link(error)
+}
+
+/// Whether a key holds something that no gateway put there.
+pub(super) fn is_foreign(error: &LinkError) -> bool {
+    match error {
+        LinkError::Redis(error) => {
+            let says_so = |detail: &str| detail.contains("WRONGTYPE ");
+            error.code() == Some("WRONGTYPE") || error.detail().is_some_and(says_so)
+        }
+        _ => false,
+    }
 }
 
 /// Whether the keys of a command lie at two nodes, since their slot is just moving.

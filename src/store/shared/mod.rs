@@ -1,6 +1,20 @@
 //! Tokens on a server that several gateways share. The map in memory is a cache in front of it: the
 //! server tells each gateway what another one changed, and a token that is not in the map is asked
 //! for once. A thread of its own talks to the server; the request path sends it messages.
+//!
+//! What holds, and where:
+//!
+//! - A server is served from only after it was told of everything that was revoked here, after everything
+//!   is there again that other gateways revoked as far as this one saw it, and after the map is empty
+//!   (`phase`, `telling`).
+//! - A revocation is counted at the node that has it, behind it; whoever revoked something remembers it
+//!   under its number until it is out of the list, and from then on the time before which all has to end
+//!   where it was lost (`ends`, `tally`).
+//! - What is asked to be revoked while no server can be told holds here, and waits (`ends`).
+//! - What time it is between gateways, the server says: its clock bounds what a gateway takes to be over
+//!   (`scripts`).
+//! - A failed login does on the server what a successful one does (`rehearsal`), and is counted here where
+//!   it is not counted there (`counts`).
 
 #[cfg(feature = "shared")]
 mod asking;
@@ -10,6 +24,8 @@ mod cache;
 pub(super) mod connect;
 #[cfg(feature = "shared")]
 mod counts;
+#[cfg(feature = "shared")]
+mod ends;
 #[cfg(feature = "shared")]
 mod engine;
 #[cfg(feature = "shared")]
@@ -25,6 +41,8 @@ mod lists;
 #[cfg(feature = "shared")]
 mod operations;
 #[cfg(feature = "shared")]
+mod phase;
+#[cfg(feature = "shared")]
 mod places;
 #[cfg(feature = "shared")]
 mod quotas;
@@ -37,6 +55,14 @@ mod requests;
 #[cfg(feature = "shared")]
 mod scripts;
 pub(super) mod settings;
+#[cfg(feature = "shared")]
+mod standing;
+#[cfg(feature = "shared")]
+mod supervise;
+#[cfg(feature = "shared")]
+mod tally;
+#[cfg(feature = "shared")]
+mod telling;
 #[cfg(feature = "shared")]
 mod uses;
 

@@ -6,14 +6,16 @@
 )]
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value, cmd};
 use tokio::task::JoinSet;
 
 use super::connect::LinkError;
+use super::ends::Ending;
 use super::engine::Engine;
-use super::link::Link;
+use super::link::{Link, is_foreign};
 use super::record::{Live, Record};
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
@@ -110,24 +112,52 @@ impl Engine {
         end: End,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let link = self.link()?;
-        let ended = match selection {
+        let ended = match self.link_to_end() {
+            Ok(link) => {
+                let ended = self.end_selected(&link, selection, end, now).await;
+                ended.map_err(|error| self.failed(&error))
+            }
+            Err(error) => Err(error),
+        };
+        if ended.is_err() {
+            self.hold(selection, end, now);
+        }
+        ended
+    }
+
+    async fn end_selected(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        selection: Selection,
+        end: End,
+        now: UnixMillis,
+    ) -> Result<usize, LinkError> {
+        match selection {
             Selection::One(id) => self
-                .end_one(&link, id, end, None, now)
+                .end_one(link, id, end, None, now)
                 .await
                 .map(usize::from),
             Selection::OfUser(account) => match self.accounts.name_of(account) {
-                Some(name) => self.end_of_user(&link, &name, end, None, now).await,
+                Some(name) => self.end_of_user(link, &name, end, None, now).await,
                 None => Ok(0),
             },
-            Selection::IssuedBefore(moment) => self.end_of_all(&link, end, Some(moment), now).await,
-            Selection::All => self.end_of_all(&link, end, None, now).await,
-        };
-        ended.map_err(|error| self.failed(&error))
+            Selection::IssuedBefore(moment) => {
+                let ended = self.end_of_all(link, end, Some(moment), now).await?;
+                if self.is_rolled_back() {
+                    self.accept(link).await?;
+                }
+                Ok(ended)
+            }
+            Selection::All => {
+                let ended = self.end_of_all(link, end, None, now).await?;
+                self.accept(link).await?;
+                Ok(ended)
+            }
+        }
     }
 
-    /// Goes through the users in steps.
-    async fn end_of_all(
+    /// Goes through the users in steps, those of one at once.
+    pub(super) async fn end_of_all(
         self: &Rc<Self>,
         link: &Rc<Link>,
         end: End,
@@ -137,8 +167,12 @@ impl Engine {
         let (mut last, mut ended) = (String::new(), 0);
         loop {
             let names = self.names_after(link, &last).await?;
-            for name in &names {
-                ended += self.end_of_user(link, name, end, before, now).await?;
+            for some in names.chunks(USERS) {
+                let of_users = some.iter().map(|name| {
+                    let (engine, link, name) = (Rc::clone(self), Rc::clone(link), Arc::clone(name));
+                    async move { engine.end_of_user(&link, &name, end, before, now).await }
+                });
+                ended += all(of_users).await?.into_iter().sum::<usize>();
             }
             match names.last() {
                 Some(name) => last = name.to_string(),
@@ -147,7 +181,7 @@ impl Engine {
         }
     }
 
-    async fn end_of_user(
+    pub(super) async fn end_of_user(
         self: &Rc<Self>,
         link: &Rc<Link>,
         name: &str,
@@ -155,13 +189,7 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let [issued, ..] = self.keys.user(name);
-        let mut range = cmd("ZRANGE");
-        range.arg(&issued).arg(0).arg(-1);
-        let Value::Array(ids) = link.run(&issued, &range).await? else {
-            return Err(LinkError::Answer("tokens of a user"));
-        };
-        let ids: Vec<TokenId> = ids.iter().filter_map(id_of).collect();
+        let ids = self.ids_of_user(link, name).await?;
         let mut ended = 0;
         for step in ids.chunks(STEP) {
             let mut under_way = JoinSet::new();
@@ -178,6 +206,23 @@ impl Engine {
         Ok(ended)
     }
 
+    /// The ids of a user's tokens, from either of the sets that hold them all. Where one holds something
+    /// else the other does; where both do, there is nothing to go by.
+    async fn ids_of_user(&self, link: &Link, name: &str) -> Result<Vec<TokenId>, LinkError> {
+        let [issued, expires, _] = self.keys.user(name);
+        for key in [issued, expires] {
+            let mut range = cmd("ZRANGE");
+            range.arg(&key).arg(0).arg(-1);
+            match link.run(&key, &range).await {
+                Ok(Value::Array(ids)) => return Ok(ids.iter().filter_map(id_of).collect()),
+                Ok(_) => return Err(LinkError::Answer("tokens of a user")),
+                Err(error) if is_foreign(&error) => skip(&key),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// Ends a token, unless it was issued at `before` or later. Says whether it was live.
     pub(super) async fn end_one(
         &self,
@@ -190,7 +235,10 @@ impl Engine {
         let Some(until) = self.end_with_place(link, id, end, before, now).await? else {
             return Ok(false);
         };
-        self.give_place(link, until, now).await?;
+        match self.give_place(link, until, now).await {
+            Err(error) if is_foreign(&error) => skip(&self.keys.places()[0]),
+            given => given?,
+        }
         Ok(true)
     }
 
@@ -203,46 +251,71 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<Option<UnixSeconds>, LinkError> {
-        let was = self.end_on_server(link, id, end, before).await;
+        let was = self.end_on_server(link, Ending { id, end, before }).await;
         self.cache.changed(id);
-        let Some(was) = was? else {
+        let was = match was {
+            Err(error) if is_foreign(&error) => {
+                skip(&self.keys.token(id));
+                None
+            }
+            was => was?,
+        };
+        let Some(was) = was else {
             // Whatever the map holds of it, the server knows better.
             self.cache.live.forget(id);
             return Ok(None);
         };
-        self.remember_end(id, end);
+        if !is_counted(end) {
+            self.remember_end(id, end);
+        }
         if self.cache.live.end(id, end, now).is_none() {
             self.cache.live.note_end(id, end, now);
         }
         let Some(Record::Live(live)) = Record::parse(&was) else {
-            return Err(LinkError::Answer("a token of another version"));
+            skip(&self.keys.token(id));
+            return Ok(None);
         };
         self.strike(link, id, &live.name).await?;
         Ok(Some(live.expires))
     }
 
-    /// Ends a token on the server that was ended there before.
-    pub(super) async fn end_again(
+    /// Lets a trace take the place of a token on the server. Returns what was there. A revocation is
+    /// counted behind it on the same connection, so that a server which has the count has the trace.
+    pub(super) async fn end_on_server(
         &self,
         link: &Link,
-        id: TokenId,
-        end: End,
-    ) -> Result<(), LinkError> {
-        let was = self.end_on_server(link, id, end, None).await?;
-        match was.as_deref().and_then(Record::parse) {
-            Some(Record::Live(live)) => self.strike(link, id, &live.name).await,
-            Some(Record::Ended(_)) | None => Ok(()),
+        ending: Ending,
+    ) -> Result<Option<Vec<u8>>, LinkError> {
+        if !is_counted(ending.end) {
+            return self.trace(link, ending).await;
         }
+        let before = ending.before;
+        let tag = link.tag_of(&self.keys.token(ending.id))?;
+        let at = self.now().seconds();
+        let number = self.ends.borrow_mut().begin(tag, ending, at);
+        let note = self.note_ends(link, tag, None);
+        let (was, noted) = tokio::join!(self.trace(link, ending), note);
+        match &was {
+            // It was issued too late to be meant.
+            Ok(None) if before.is_some() => self.ends.borrow_mut().withdraw(tag, number),
+            // Where nothing was live it may be on the server that takes over, if this one is no longer
+            // the one that the others use.
+            Ok(_) => self.ends.borrow_mut().keep(tag, number),
+            Err(error) if is_foreign(error) => self.ends.borrow_mut().withdraw(tag, number),
+            Err(_) => {}
+        }
+        // What is not counted is told again to the next server.
+        drop(noted);
+        was
     }
 
-    /// Lets a trace take the place of a token on the server. Returns what was there.
-    async fn end_on_server(
+    /// The same, uncounted.
+    pub(super) async fn trace(
         &self,
         link: &Link,
-        id: TokenId,
-        end: End,
-        before: Option<UnixSeconds>,
+        ending: Ending,
     ) -> Result<Option<Vec<u8>>, LinkError> {
+        let Ending { id, end, before } = ending;
         let key = self.keys.token(id);
         let mut over = script(scripts::END, std::slice::from_ref(&key));
         over.arg(Record::Ended(end).to_bytes());
@@ -261,12 +334,21 @@ impl Engine {
         id: TokenId,
         name: &str,
     ) -> Result<(), LinkError> {
-        for key in self.keys.user(name) {
+        let remove = async |key: &String| {
             let mut remove = cmd("ZREM");
-            remove.arg(&key).arg(id.to_string());
-            link.run(&key, &remove).await?;
-        }
-        Ok(())
+            remove.arg(key).arg(id.to_string());
+            match link.run(key, &remove).await {
+                Err(error) if is_foreign(&error) => {
+                    skip(key);
+                    Ok(())
+                }
+                removed => removed.map(drop),
+            }
+        };
+        let [issued, expires, used] = self.keys.user(name);
+        let (issued, expires, used) =
+            tokio::join!(remove(&issued), remove(&expires), remove(&used));
+        issued.and(expires).and(used)
     }
 
     pub(super) async fn read(&self, link: &Link, id: TokenId) -> Result<Option<Record>, LinkError> {
@@ -314,6 +396,24 @@ where
     Ok(done.into_iter().map(|(_, one)| one).collect())
 }
 
+/// Whether gateways miss the end of a token where it is lost: a revocation. What ended for want of use
+/// or room does no harm if it comes back.
+fn is_counted(end: End) -> bool {
+    match end {
+        End::Revoked | End::GivenBack => true,
+        End::Expired | End::Unused | End::Displaced => false,
+    }
+}
+
+/// Says that a key is passed over, and which.
+fn skip(key: &str) {
+    tracing::error!(
+        key,
+        "a key of the token store holds something that no gateway put there: passed over; what it should \
+         hold is not revoked by it (delete it, and revoke again)"
+    );
+}
+
 pub(super) fn script(text: &str, keys: &[String]) -> Cmd {
     let mut eval = cmd("EVAL");
     eval.arg(text).arg(keys.len());
@@ -347,5 +447,6 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 
 /// How often a token may be changed by others while it is asked for.
 const MOST_CHANGES: usize = 8;
-/// Tokens that are ended at once.
+/// Tokens of one user that are ended at once, and users whose are.
 const STEP: usize = 64;
+const USERS: usize = 8;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::connect::Connector;
 use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
+use super::standing::Standing;
 use crate::accounts::{AccountId, Accounts};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::login::{CountedBy, Heard};
@@ -20,7 +20,9 @@ use crate::session::{Absent, End, Session};
 use crate::store::change::Change;
 use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
-use crate::store::{Listing, Position, Selection, StoreError, StoreOpenError, TokenInfo};
+use crate::store::{
+    Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
+};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{Peer, Report};
 
@@ -33,20 +35,6 @@ pub(in crate::store) struct SharedTokens {
     patience: Duration,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// Whether the tokens in the map may be trusted.
-#[derive(Debug, Default)]
-pub(super) struct Standing(AtomicBool);
-
-impl Standing {
-    pub(super) fn is_good(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set(&self, good: bool) {
-        self.0.store(good, Ordering::Release);
-    }
 }
 
 /// What the thread is asked for. A reply that nobody waits for any more is dropped.
@@ -111,6 +99,25 @@ pub(super) enum Request {
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
+impl Request {
+    /// What time it was for whoever asked.
+    pub(super) fn moment(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Ask { now, .. }
+            | Self::Commit { now, .. }
+            | Self::Rehearse { now, .. }
+            | Self::End { now, .. }
+            | Self::Sweep { now }
+            | Self::Exchange { now, .. } => Some(*now),
+            Self::Info { .. }
+            | Self::List { .. }
+            | Self::Failures { .. }
+            | Self::Failed { .. }
+            | Self::Forgive { .. } => None,
+        }
+    }
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Request")
@@ -158,6 +165,16 @@ impl SharedTokens {
     /// so lately enough.
     pub(in crate::store) fn trusts_map(&self) -> bool {
         self.standing.is_good()
+    }
+
+    /// How the server is.
+    pub(in crate::store) fn health(&self) -> StoreHealth {
+        self.standing.health()
+    }
+
+    /// Notes what time it is for the gateway.
+    pub(in crate::store) fn note(&self, now: UnixMillis) {
+        self.standing.note(now);
     }
 
     pub(in crate::store) fn failures(&self) -> &SharedFailures {

@@ -171,6 +171,46 @@ pub(super) const FORGIVE: &str = "\
 if redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return 1";
 
+/// Answers the server's time in milliseconds and all of a tally, which is begun if it is not there; what
+/// is too old goes. Keys: the tally. Arguments: what a new one is told from others by, how many seconds
+/// a count is kept.
+pub(super) const TALLY: &str = "\
+local time = redis.call('TIME')
+local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
+local all = redis.call('HGETALL', KEYS[1])
+if #all == 0 then
+  local born = ARGV[1] .. time[1] .. time[2]
+  local begun = redis.pcall('HSET', KEYS[1], 'born', born)
+  if type(begun) ~= 'table' then all = {'born', born} end
+end
+for place = 1, #all, 2 do
+  local at = tonumber(string.match(all[place + 1], '^%d+ (%d+)$'))
+  if at and at + tonumber(ARGV[2]) < tonumber(time[1]) then
+    redis.pcall('HDEL', KEYS[1], all[place])
+  else
+    answer[#answer + 1] = all[place]
+    answer[#answer + 1] = all[place + 1]
+  end
+end
+return answer";
+
+/// Counts revocations of a gateway. Keys: the tally. Arguments: the gateway, how many there are, or
+/// nothing for one more.
+pub(super) const NOTE_ENDS: &str = "\
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+local count = tonumber(value and string.match(value, '^%d+') or 0)
+if ARGV[2] == '' then count = count + 1 else count = math.max(count, tonumber(ARGV[2])) end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', count) .. ' ' .. redis.call('TIME')[1])
+return 1";
+
+/// Notes that the state is to be taken as it is. Keys: the tally.
+pub(super) const ACCEPT: &str = "\
+local before = tonumber(redis.call('HGET', KEYS[1], 'accepted') or 0)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], 'accepted', string.format('%.0f', math.max(before + 1, now)))
+return 1";
+
 /// What `ADD` surely does with the keys, without a change. Keys: the user's tokens as there.
 pub(super) const REHEARSE_ADD: &str = "\
 for _, key in ipairs(KEYS) do

@@ -36,6 +36,9 @@ pub struct SharedSection {
     /// How long known tokens go on while the server cannot be reached.
     #[serde(with = "duration")]
     pub stale: Duration,
+    /// How much the server's clock and this gateway's may differ; zero is by as much as they do.
+    #[serde(with = "duration")]
+    pub max_clock_skew: Duration,
     /// How long opening a connection may take.
     #[serde(with = "positive_duration")]
     pub connect_timeout: Duration,
@@ -60,6 +63,7 @@ impl Default for SharedSection {
             ca_file: None,
             remember: NonZeroUsize::MIN.saturating_add(999_999),
             stale: Duration::from_secs(30),
+            max_clock_skew: Duration::ZERO,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(1),
         }

@@ -1,0 +1,293 @@
+//! Pure: what was revoked here, and what of it the server has. Everything is told again to a server that
+//! has not got it, before anything else is asked of it:
+//!
+//! - a revocation has a number in its tally, and is kept once the server has said so;
+//! - a server whose tally stands lower has lost those of higher numbers, and is told of them;
+//! - of those that are no longer remembered one by one, only the last number and moment is known: where
+//!   the server has lost one of them, every token of that moment and before ends;
+//! - what was asked for while no server could be told waits, a token or a whole selection.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::tally::Tag;
+use crate::clock::UnixSeconds;
+use crate::session::End;
+use crate::token::TokenId;
+
+/// One token that was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) id: TokenId,
+    pub(super) end: End,
+    /// Only if it was issued before this moment.
+    pub(super) before: Option<UnixSeconds>,
+}
+
+/// What was revoked.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    counted: BTreeMap<Tag, Counted>,
+    /// What no server was told of.
+    waiting: Waiting,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    /// The number of the last.
+    last: u64,
+    list: VecDeque<Numbered>,
+    /// The last that is not in the list any more.
+    dropped: Option<Dropped>,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    number: u64,
+    ending: Ending,
+    at: UnixSeconds,
+    kept: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Dropped {
+    number: u64,
+    at: UnixSeconds,
+}
+
+/// Revocations that are to be made as soon as there is a server.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) tokens: VecDeque<Ending>,
+    pub(super) users: BTreeSet<Arc<str>>,
+    pub(super) before: Option<UnixSeconds>,
+    pub(super) all: bool,
+}
+
+impl Ends {
+    /// Gives a revocation that is about to be told its number.
+    pub(super) fn begin(&mut self, tag: Tag, ending: Ending, at: UnixSeconds) -> u64 {
+        let counted = self.counted.entry(tag).or_default();
+        if counted.list.len() >= MOST
+            && let Some(first) = counted.list.pop_front()
+        {
+            let at = counted.dropped.map_or(first.at, |it| it.at.max(first.at));
+            let number = first.number;
+            counted.dropped = Some(Dropped { number, at });
+            if !first.kept {
+                self.waiting.all_of(at);
+            }
+        }
+        counted.last += 1;
+        counted.list.push_back(Numbered {
+            number: counted.last,
+            ending,
+            at,
+            kept: false,
+        });
+        counted.last
+    }
+
+    /// The server has it.
+    pub(super) fn keep(&mut self, tag: Tag, number: u64) {
+        let Some(counted) = self.counted.get_mut(&tag) else {
+            return;
+        };
+        if let Ok(place) = counted.list.binary_search_by_key(&number, |it| it.number) {
+            counted.list[place].kept = true;
+        }
+    }
+
+    /// There was nothing to revoke: it need not be told again.
+    pub(super) fn withdraw(&mut self, tag: Tag, number: u64) {
+        let Some(counted) = self.counted.get_mut(&tag) else {
+            return;
+        };
+        if let Ok(place) = counted.list.binary_search_by_key(&number, |it| it.number) {
+            counted.list.remove(place);
+        }
+    }
+
+    /// What a server has to be told that counts so many.
+    pub(super) fn lost(&self, tag: Tag, count: u64) -> Vec<(u64, Ending)> {
+        let list = self.counted.get(&tag).map(|it| it.list.iter());
+        let lost = list
+            .into_iter()
+            .flatten()
+            .filter(|it| it.number > count || !it.kept);
+        lost.map(|it| (it.number, it.ending)).collect()
+    }
+
+    /// Before which moment all tokens have to end on a server that counts so many.
+    pub(super) fn lost_beyond(&self, tag: Tag, count: u64) -> Option<UnixSeconds> {
+        let dropped = self.counted.get(&tag)?.dropped?;
+        (dropped.number > count).then(|| after(dropped.at))
+    }
+
+    pub(super) fn last(&self, tag: Tag) -> u64 {
+        self.counted.get(&tag).map_or(0, |it| it.last)
+    }
+
+    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+        self.counted.keys().copied()
+    }
+
+    /// Whether the server has everything, as far as it said so.
+    pub(super) fn is_kept(&self) -> bool {
+        let mut lists = self.counted.values().map(|it| &it.list);
+        self.waiting == Waiting::default() && lists.all(|list| list.iter().all(|it| it.kept))
+    }
+
+    pub(super) fn waiting(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    /// What waits, to be made now; given back where that fails.
+    pub(super) fn take_waiting(&mut self) -> Waiting {
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+impl Waiting {
+    pub(super) fn token(&mut self, ending: Ending, now: UnixSeconds) {
+        match self.tokens.len() < MOST {
+            true => self.tokens.push_back(ending),
+            false => self.all_of(now),
+        }
+    }
+
+    pub(super) fn user(&mut self, name: Arc<str>) {
+        match self.users.len() < MOST {
+            true => drop(self.users.insert(name)),
+            false => self.all = true,
+        }
+    }
+
+    pub(super) fn issued_before(&mut self, moment: UnixSeconds) {
+        self.before = self.before.max(Some(moment));
+    }
+
+    /// Those that were issued until then.
+    fn all_of(&mut self, at: UnixSeconds) {
+        self.issued_before(after(at));
+    }
+
+    /// What was not made after all.
+    pub(super) fn give_back(&mut self, other: Self) {
+        self.tokens.extend(other.tokens);
+        self.users.extend(other.users);
+        self.before = self.before.max(other.before);
+        self.all |= other.all;
+    }
+}
+
+fn after(at: UnixSeconds) -> UnixSeconds {
+    at.plus(std::time::Duration::from_secs(1))
+}
+
+/// Revocations that are remembered one by one, of each tally, and as many that wait.
+const MOST: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAG: Tag = Tag(0);
+
+    fn ending(number: u32) -> Ending {
+        let mut id = [0; 10];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        Ending {
+            id: TokenId::from_bytes(id),
+            end: End::Revoked,
+            before: None,
+        }
+    }
+
+    fn at(second: u32) -> UnixSeconds {
+        UnixSeconds::new(second)
+    }
+
+    fn numbers(lost: &[(u64, Ending)]) -> Vec<u64> {
+        lost.iter().map(|(number, _)| *number).collect()
+    }
+
+    #[test]
+    fn a_server_is_told_of_what_it_does_not_count_and_of_what_it_never_acknowledged() {
+        let mut ends = Ends::default();
+        for number in 1..=5 {
+            assert_eq!(
+                ends.begin(TAG, ending(number), at(number)),
+                u64::from(number)
+            );
+        }
+        for number in [1, 3, 4, 5] {
+            ends.keep(TAG, number);
+        }
+        assert_eq!(numbers(&ends.lost(TAG, 5)), [2]);
+        assert_eq!(numbers(&ends.lost(TAG, 3)), [2, 4, 5]);
+        assert!(!ends.is_kept());
+        ends.withdraw(TAG, 2);
+        assert!(ends.is_kept());
+        assert_eq!(numbers(&ends.lost(TAG, 0)), [1, 3, 4, 5]);
+        assert_eq!(ends.lost(Tag(1), 0), []);
+    }
+
+    #[test]
+    fn of_what_is_no_longer_remembered_the_last_moment_is() {
+        let mut ends = Ends::default();
+        for number in 1..=MOST as u32 + 3 {
+            let number = ends.begin(TAG, ending(number), at(number));
+            ends.keep(TAG, number);
+        }
+        assert_eq!(ends.lost(TAG, 0).len(), MOST);
+        assert_eq!(ends.lost_beyond(TAG, 2), Some(at(4)));
+        assert_eq!(ends.lost_beyond(TAG, 3), None);
+        assert!(ends.is_kept());
+        // One that was never acknowledged is not forgotten.
+        let unkept = ends.begin(TAG, ending(0), at(50_000));
+        for number in 0..MOST as u32 {
+            let number = ends.begin(TAG, ending(number), at(60_000));
+            ends.keep(TAG, number);
+        }
+        assert!(unkept > 0);
+        assert_eq!(ends.take_waiting().before, Some(at(50_001)));
+    }
+
+    #[test]
+    fn what_waits_beyond_the_bound_becomes_all_of_its_time() {
+        let mut ends = Ends::default();
+        for number in 0..=MOST as u32 {
+            ends.waiting().token(ending(number), at(number));
+        }
+        let waiting = ends.take_waiting();
+        assert_eq!(
+            (waiting.tokens.len(), waiting.before),
+            (MOST, Some(at(10_001)))
+        );
+        assert!(ends.is_kept());
+        ends.waiting().give_back(waiting);
+        assert!(!ends.is_kept());
+    }
+
+    proptest! {
+        /// Whatever was acknowledged and whatever the server has lost of the end: a revocation is told
+        /// again unless the server counts it and has said so.
+        #[test]
+        fn none_is_lost(kept in prop::collection::vec(any::<bool>(), 1..60), count in 0_u64..60) {
+            let mut ends = Ends::default();
+            for (place, kept) in kept.iter().enumerate() {
+                let number = ends.begin(TAG, ending(place as u32), at(1));
+                if *kept {
+                    ends.keep(TAG, number);
+                }
+            }
+            let lost = numbers(&ends.lost(TAG, count));
+            for (number, kept) in (1_u64..).zip(&kept) {
+                prop_assert_eq!(lost.contains(&number), number > count || !kept);
+            }
+        }
+    }
+}

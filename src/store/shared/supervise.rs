@@ -1,0 +1,230 @@
+//! Keeps the connections to the server: makes them, does with them what `phase` says, notices when they
+//! are lost, and says for how long the map may be trusted without them.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::PushInfo;
+use redis::aio::{AsyncPushSender, SendError};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::connect::LinkError;
+use super::engine::{Engine, State, chain};
+use super::link::{Link, is_answer};
+use super::phase::Reason;
+use super::standing::Standing;
+
+impl Engine {
+    /// Keeps the connections up for as long as the thread lives.
+    pub(super) async fn supervise(self: Rc<Self>) {
+        let _closed = ClosedAtLast(Arc::clone(&self.standing));
+        let mut trust = Trust::new(Arc::clone(&self.standing), self.section.stale);
+        let mut pause = Pause::new();
+        loop {
+            self.enter(State::Connecting);
+            let link = self.connected(&mut pause).await;
+            let error = self.keep(&link, &mut trust, &mut pause).await;
+            tracing::warn!(
+                error = chain(&error),
+                stale = ?self.section.stale,
+                "the token store is gone: known tokens go on for a while"
+            );
+            trust.runs_out();
+            self.enter(State::Connecting);
+            pause.before_the_next().await;
+        }
+    }
+
+    /// Connects, as often as it takes.
+    async fn connected(&self, pause: &mut Pause) -> Rc<Link> {
+        let (cache, keys) = (Arc::clone(&self.cache), Arc::clone(&self.keys));
+        let pushes: Arc<dyn AsyncPushSender> = Arc::new(move |push: PushInfo| {
+            cache.hear(&keys, &push);
+            Ok::<(), SendError>(())
+        });
+        let mut said = String::new();
+        loop {
+            let opened = Link::open(&self.section, &self.connector, &self.keys, &pushes).await;
+            let error = match opened {
+                Ok(link) => return Rc::new(link),
+                Err(error) => chain(&error),
+            };
+            // Once, and not at every attempt.
+            if said != error {
+                tracing::error!(error, "the token store cannot be reached: trying on");
+                said = error;
+            }
+            pause.before_the_next().await;
+        }
+    }
+
+    /// Does with a link what `phase` says, for as long as it is good. Says what is wrong with it then.
+    async fn keep(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        trust: &mut Trust,
+        pause: &mut Pause,
+    ) -> LinkError {
+        loop {
+            // One that is refused stays so until it has everything.
+            if !self.is_refused() {
+                self.enter(State::Telling);
+            }
+            match self.settle(link).await {
+                Err(error) => return error,
+                Ok(Some(reason)) => {
+                    self.enter(State::Refused(Rc::clone(link), reason));
+                    if let Err(error) = self.wait_and_check(link).await {
+                        return error;
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+            }
+            if let Err(error) = self.tell_uses(link).await {
+                tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
+            }
+            // Nothing is asked over the new connections before the old answers are gone; and nothing was
+            // revoked since the server was told of everything.
+            if !self.ends.borrow().is_kept() {
+                continue;
+            }
+            self.cache.void();
+            if self.is_refused() {
+                self.enter(State::Telling);
+            }
+            self.enter(State::Serving(Rc::clone(link)));
+            trust.holds();
+            pause.is_over();
+            let end = self.watch(link, trust).await;
+            trust.runs_out();
+            match end {
+                Ok(reason) => self.enter(State::Refused(Rc::clone(link), reason)),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Looks after the connections until the server is refused, or something is wrong with them.
+    async fn watch(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        trust: &mut Trust,
+    ) -> Result<Reason, LinkError> {
+        loop {
+            let asked = Instant::now();
+            if self.wait_and_check(link).await.is_err() || self.link().is_err() {
+                return Err(LinkError::Moved);
+            }
+            match self.inspect(link).await {
+                Ok(None) => trust.good(asked),
+                Ok(Some(reason)) => return Ok(reason),
+                // It is there, and was told of everything when it was connected to.
+                Err(error) if is_answer(&error) => {
+                    self.complaints.warn(&error);
+                    trust.good(asked);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Until it is time to look at the connections again, or they are said to be bad.
+    async fn wait_and_check(&self, link: &Rc<Link>) -> Result<(), LinkError> {
+        let () = tokio::select! {
+            () = sleep(BEAT) => {}
+            () = self.cache.alarm.notified() => {}
+        };
+        link.check(self.section.mode).await
+    }
+}
+
+/// How long the map is trusted without a server.
+struct Trust {
+    standing: Arc<Standing>,
+    stale: Duration,
+    /// When the server was good last.
+    good: Instant,
+    holds: bool,
+    expiry: Option<tokio::task::AbortHandle>,
+}
+
+impl Trust {
+    fn new(standing: Arc<Standing>, stale: Duration) -> Self {
+        Self {
+            standing,
+            stale,
+            good: Instant::now(),
+            holds: false,
+            expiry: None,
+        }
+    }
+
+    fn good(&mut self, at: Instant) {
+        self.good = at;
+    }
+
+    fn holds(&mut self) {
+        if let Some(expiry) = self.expiry.take() {
+            expiry.abort();
+        }
+        self.holds = true;
+        self.good = Instant::now();
+        self.standing.set(true);
+    }
+
+    /// The server is gone, or refused.
+    fn runs_out(&mut self) {
+        if !std::mem::replace(&mut self.holds, false) {
+            return;
+        }
+        let (standing, until) = (Arc::clone(&self.standing), self.good + self.stale);
+        let close = spawn_local(async move {
+            sleep_until(until).await;
+            standing.set(false);
+            tracing::error!("the token store has been gone for too long: no token is good");
+        });
+        self.expiry = Some(close.abort_handle());
+    }
+}
+
+/// How long to wait before the next attempt to connect.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Self {
+        Self(FIRST_WAIT)
+    }
+
+    async fn before_the_next(&mut self) {
+        sleep(self.0.mul_f64(0.5 + chance())).await;
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+    }
+
+    fn is_over(&mut self) {
+        self.0 = FIRST_WAIT;
+    }
+}
+
+/// Lets no token pass any more once the connections are looked after by nobody.
+struct ClosedAtLast(Arc<Standing>);
+
+impl Drop for ClosedAtLast {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// From 0 to 1, so that gateways do not come back all at once.
+fn chance() -> f64 {
+    f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
+}
+
+/// How often the connections are looked at.
+const BEAT: Duration = Duration::from_millis(500);
+/// How long after a failed attempt the next one is made, at first and at the most.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);

@@ -1,0 +1,380 @@
+//! What is done between connecting to a server and serving from it: the server is told of everything
+//! that was revoked here and that it has not got, and what it says of other gateways' revocations is held
+//! against what was seen here before. `phase` says why in this order.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::connect::LinkError;
+use super::ends::{Ending, Waiting};
+use super::engine::{Engine, RECENTLY};
+use super::link::{Link, is_answer, is_foreign};
+use super::operations::{all, script, text};
+use super::phase::Reason;
+use super::record::Record;
+use super::scripts;
+use super::tally::{KEPT, Tag, Tally};
+use crate::clock::UnixMillis;
+use crate::session::End;
+use crate::store::Selection;
+use crate::token::TokenId;
+
+/// What the server counts at a moment.
+pub(super) struct Tallies {
+    list: Vec<(Tag, Tally)>,
+    /// In seconds since 1970, by its own clock.
+    second: u64,
+}
+
+impl Engine {
+    /// Tells the server what it has to know before it is asked for anything. Answers why it cannot be
+    /// trusted, if it cannot.
+    pub(super) async fn settle(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+    ) -> Result<Option<Reason>, LinkError> {
+        loop {
+            let tallies = self.tallies(link).await?;
+            self.tell(link, &tallies).await?;
+            // More may have been revoked meanwhile, or be on its way still.
+            if self.ends.borrow().is_kept() {
+                return Ok(self.judge(tallies));
+            }
+        }
+    }
+
+    /// Whether the server is still the one that it was.
+    pub(super) async fn inspect(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+    ) -> Result<Option<Reason>, LinkError> {
+        link.check_version(&self.keys).await?;
+        let tallies = self.tallies(link).await?;
+        let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
+        if fallen || !self.ends.borrow().is_kept() {
+            self.tell(link, &tallies).await?;
+        }
+        Ok(self.judge(tallies))
+    }
+
+    /// Says that the state of the server shall be taken as it is, which all gateways hear.
+    pub(super) async fn accept(&self, link: &Link) -> Result<(), LinkError> {
+        for tag in self.tags(link) {
+            let key = self.keys.tally(tag);
+            let accept = script(scripts::ACCEPT, std::slice::from_ref(&key));
+            link.run(&key, &accept).await?;
+        }
+        self.cache.alarm.notify_one();
+        Ok(())
+    }
+
+    /// Remembers what could not be told to the server, and ends it here.
+    pub(super) fn hold(&self, selection: Selection, end: End, now: UnixMillis) {
+        let name = match selection {
+            Selection::OfUser(account) => self.accounts.name_of(account),
+            Selection::One(_) | Selection::IssuedBefore(_) | Selection::All => None,
+        };
+        {
+            let mut ends = self.ends.borrow_mut();
+            let waiting = ends.waiting();
+            match selection {
+                Selection::One(id) => {
+                    let before = None;
+                    waiting.token(Ending { id, end, before }, now.seconds());
+                    self.cache.live.note_end(id, end, now);
+                }
+                Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
+                Selection::IssuedBefore(moment) => waiting.issued_before(moment),
+                Selection::All => waiting.all = true,
+            }
+        }
+        loop {
+            let ids = self.cache.live.selected(&selection, STEP);
+            for id in &ids {
+                self.cache.changed(*id);
+                self.cache.live.end(*id, end, now);
+            }
+            if ids.len() < STEP {
+                return;
+            }
+        }
+    }
+
+    /// What the server counts. What the clocks differ by is known after it.
+    async fn tallies(self: &Rc<Self>, link: &Rc<Link>) -> Result<Tallies, LinkError> {
+        let asked = self.standing.moment();
+        let begun = tokio::time::Instant::now();
+        let ask = self.tags(link).into_iter().map(|tag| {
+            let (engine, link) = (Rc::clone(self), Rc::clone(link));
+            async move {
+                let key = engine.keys.tally(tag);
+                let mut tally = script(scripts::TALLY, std::slice::from_ref(&key));
+                tally.arg(&engine.own).arg(KEPT);
+                let answer = match link.run(&key, &tally).await {
+                    Err(error) if is_foreign(&error) => return Err(LinkError::Foreign(key)),
+                    answer => answer?,
+                };
+                let read = read(&answer).ok_or(LinkError::Answer("a tally"))?;
+                Ok((tag, read))
+            }
+        });
+        let answers: Vec<(Tag, (u64, Tally))> = all(ask).await?;
+        let took = begun.elapsed();
+        let mut tallies = Tallies {
+            list: Vec::new(),
+            second: 0,
+        };
+        let mut skew: Option<i64> = None;
+        for (tag, (millis, tally)) in answers {
+            tallies.second = tallies.second.max(millis / 1000);
+            tallies.list.push((tag, tally));
+            let one = asked.map(|asked| skew_of(millis, asked, took));
+            skew = [skew, one]
+                .into_iter()
+                .flatten()
+                .max_by_key(|it| it.unsigned_abs());
+        }
+        if let Some(skew) = skew {
+            self.note_skew(skew);
+        }
+        Ok(tallies)
+    }
+
+    /// Those of the nodes that there are, and those that anything is known of.
+    fn tags(&self, link: &Link) -> Vec<Tag> {
+        let mut tags: Vec<Tag> = link.tags().collect();
+        tags.extend(self.seen.borrow().tags());
+        tags.extend(self.ends.borrow().tags());
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+
+    fn judge(&self, tallies: Tallies) -> Option<Reason> {
+        let mut seen = self.seen.borrow_mut();
+        let missing = seen.missing(&tallies.list, &self.own, tallies.second);
+        if !missing.is_empty() {
+            return Some(Reason::RolledBack);
+        }
+        seen.learn(tallies.list);
+        let most = self.section.max_clock_skew;
+        let differs = self.standing.skew().is_some_and(|skew| skew > most);
+        (differs && !most.is_zero()).then_some(Reason::Clock)
+    }
+
+    /// Says once that the clocks differ, and once that they do not any more.
+    fn note_skew(&self, millis: i64) {
+        self.standing.set_skew(millis);
+        let differ = Duration::from_millis(millis.unsigned_abs()) > NOTABLE;
+        if self.clocks_differ.replace(differ) != differ {
+            match differ {
+                true => tracing::warn!(
+                    millis,
+                    "the clock of the token store's server differs from this gateway's by so much \
+                     (ahead of it, or behind where negative): set them (tokens.shared.max_clock_skew)"
+                ),
+                false => tracing::info!(millis, "the clocks agree again"),
+            }
+        }
+    }
+
+    /// Tells the server of what it has not got.
+    async fn tell(self: &Rc<Self>, link: &Rc<Link>, tallies: &Tallies) -> Result<(), LinkError> {
+        for (tag, tally) in &tallies.list {
+            // Of a server that lost everything, nothing is to be ended.
+            let count = match self.seen.borrow().is_new(*tag, tally) {
+                true => u64::MAX,
+                false => tally.of(&self.own),
+            };
+            self.tell_lost(link, *tag, count).await?;
+            let last = self.ends.borrow().last(*tag);
+            if tally.of(&self.own) < last {
+                self.note_ends(link, *tag, Some(last)).await?;
+            }
+        }
+        let waiting = self.ends.borrow_mut().take_waiting();
+        if waiting != Waiting::default()
+            && let Err((error, left)) = self.tell_waiting(link, waiting).await
+        {
+            self.ends.borrow_mut().waiting().give_back(left);
+            return Err(error);
+        }
+        self.tell_recent(link).await
+    }
+
+    async fn tell_lost(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        tag: Tag,
+        count: u64,
+    ) -> Result<(), LinkError> {
+        let (lost, beyond) = {
+            let ends = self.ends.borrow();
+            (ends.lost(tag, count), ends.lost_beyond(tag, count))
+        };
+        if !lost.is_empty() {
+            tracing::info!(revocations = lost.len(), "the token store is told again");
+        }
+        for step in lost.chunks(AT_ONCE) {
+            self.end_all_again(link, step.iter().map(|(_, ending)| *ending))
+                .await?;
+            let mut ends = self.ends.borrow_mut();
+            for (number, _) in step {
+                ends.keep(tag, *number);
+            }
+        }
+        if let Some(before) = beyond {
+            let ended = self
+                .end_of_all(link, End::Revoked, Some(before), self.now())
+                .await?;
+            tracing::warn!(
+                ended,
+                before = %before.timestamp(),
+                "the token store lost more revocations than are remembered one by one: all tokens \
+                 that were issued before are revoked"
+            );
+        }
+        Ok(())
+    }
+
+    /// What was asked for while no server could be told. Gives back what is left of it.
+    async fn tell_waiting(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        waiting: Waiting,
+    ) -> Result<(), (LinkError, Waiting)> {
+        let told = async {
+            let tokens: Vec<Ending> = waiting.tokens.iter().copied().collect();
+            for step in tokens.chunks(AT_ONCE) {
+                self.end_all_now(link, step.iter().copied()).await?;
+            }
+            for name in &waiting.users {
+                self.end_of_user(link, name, End::Revoked, None, self.now())
+                    .await?;
+            }
+            if waiting.all {
+                self.end_of_all(link, End::Revoked, None, self.now())
+                    .await?;
+            } else if waiting.before.is_some() {
+                self.end_of_all(link, End::Revoked, waiting.before, self.now())
+                    .await?;
+            }
+            Ok(())
+        };
+        told.await.map_err(|error: LinkError| (error, waiting))
+    }
+
+    /// What ended here lately for want of use or room: it is told again, whether it was lost or not.
+    async fn tell_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
+        let recent: Vec<Ending> = {
+            let mut recent = self.recent.borrow_mut();
+            recent.retain(|(_, _, at)| at.elapsed() < RECENTLY);
+            let ending = |(id, end, _): &(TokenId, End, _)| Ending {
+                id: *id,
+                end: *end,
+                before: None,
+            };
+            recent.iter().map(ending).collect()
+        };
+        for step in recent.chunks(AT_ONCE) {
+            self.end_all_again(link, step.iter().copied()).await?;
+        }
+        Ok(())
+    }
+
+    /// All of them under way at once, which is one round trip for each of the steps of one.
+    async fn end_all_again(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        endings: impl Iterator<Item = Ending>,
+    ) -> Result<(), LinkError> {
+        let again = endings.map(|ending| {
+            let (engine, link) = (Rc::clone(self), Rc::clone(link));
+            async move { engine.end_again(&link, ending).await }
+        });
+        all(again).await.map(drop)
+    }
+
+    async fn end_all_now(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        endings: impl Iterator<Item = Ending>,
+    ) -> Result<(), LinkError> {
+        let now = endings.map(|Ending { id, end, before }| {
+            let (engine, link) = (Rc::clone(self), Rc::clone(link));
+            async move { engine.end_one(&link, id, end, before, engine.now()).await }
+        });
+        all(now).await.map(drop)
+    }
+
+    /// Ends a token on the server that was ended there before.
+    async fn end_again(&self, link: &Link, ending: Ending) -> Result<(), LinkError> {
+        let (id, now) = (ending.id, self.now());
+        let was = match self.trace(link, ending).await {
+            Err(error) if is_foreign(&error) => return Ok(()),
+            was => was?,
+        };
+        self.cache.changed(id);
+        if self.cache.live.end(id, ending.end, now).is_none() {
+            self.cache.live.forget(id);
+        }
+        match was.as_deref().and_then(Record::parse) {
+            Some(Record::Live(live)) => {
+                let strike = self.strike(link, id, &live.name);
+                let give = self.give_place(link, live.expires, now);
+                let (struck, given) = tokio::join!(strike, give);
+                struck.and(given)
+            }
+            Some(Record::Ended(_)) | None => Ok(()),
+        }
+    }
+
+    /// Counts one more revocation; or so many, where the server has fewer.
+    pub(super) async fn note_ends(
+        &self,
+        link: &Link,
+        tag: Tag,
+        last: Option<u64>,
+    ) -> Result<(), LinkError> {
+        let key = self.keys.tally(tag);
+        let mut note = script(scripts::NOTE_ENDS, std::slice::from_ref(&key));
+        note.arg(&self.own);
+        note.arg(last.map_or(String::new(), |last| last.to_string()));
+        match link.run(&key, &note).await {
+            // A server without memory counts nothing: it is told again, and others miss nothing.
+            Err(error) if is_answer(&error) => Ok(()),
+            noted => noted.map(drop),
+        }
+    }
+}
+
+/// By how many milliseconds the server is ahead of a clock that was asked `took` before it answered.
+fn skew_of(server: u64, asked: UnixMillis, took: Duration) -> i64 {
+    let own = asked.plus(took / 2).as_u64();
+    let difference = i128::from(server) - i128::from(own);
+    i64::try_from(difference).unwrap_or(i64::MAX)
+}
+
+/// The server's time in milliseconds, and the fields of a tally with their values.
+fn read(answer: &Value) -> Option<(u64, Tally)> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let [Value::Int(millis), fields @ ..] = &parts[..] else {
+        return None;
+    };
+    let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
+        [field, value] => Some((text(field)?, text(value)?)),
+        _ => None,
+    });
+    Some((u64::try_from(*millis).ok()?, Tally::parse(pairs)))
+}
+
+/// Tokens that are ended at once.
+const AT_ONCE: usize = 512;
+/// Tokens that are looked for in the map at once.
+const STEP: usize = 4096;
+/// A difference of clocks that is worth a line in the log.
+const NOTABLE: Duration = Duration::from_secs(3);
