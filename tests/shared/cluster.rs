@@ -11,12 +11,12 @@ use crate::support::harness::password;
 use crate::support::{Ask, run};
 
 /// Three masters, and so many replicas for each.
-struct Cluster {
-    nodes: Vec<Redis>,
+pub struct Cluster {
+    pub nodes: Vec<Redis>,
 }
 
 impl Cluster {
-    async fn start(replicas: usize) -> Self {
+    pub async fn start(replicas: usize) -> Self {
         let settings = [
             "--cluster-enabled",
             "yes",
@@ -53,7 +53,7 @@ impl Cluster {
         cluster
     }
 
-    fn settings(&self) -> [(&'static str, Value); 3] {
+    pub fn settings(&self) -> [(&'static str, Value); 3] {
         let servers = [1, 0, 2].map(|node| self.nodes[node].address());
         [
             ("servers", Value::from(servers.to_vec())),

@@ -13,7 +13,9 @@
 mod support;
 
 mod cluster;
+mod failovers;
 mod failures;
+mod far;
 mod fleet;
 mod idle;
 mod lists;
