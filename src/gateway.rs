@@ -225,8 +225,7 @@ impl Gateway {
             Found::Ask => {
                 let head = request::size_of(&parts.headers);
                 let _held = call.hold(&self.shared.unauthenticated, head)?;
-                let asked = Box::pin(self.shared.tokens.ask(token.digest(), call.now));
-                asked.await.map_err(not_kept)?
+                Box::pin(self.ask(token.digest(), call.now)).await?
             }
         };
         let user = permit::authenticate(session, &self.shared.accounts, call.now);

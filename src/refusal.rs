@@ -661,6 +661,10 @@ fn told(end: End) -> &'static str {
         End::Revoked => "the token is revoked: log in again",
         End::GivenBack => "the token is revoked: its client gave it back, log in again",
         End::Displaced => "the token is revoked: its user has newer ones, as many as may be",
+        End::Replayed => "the token is revoked: one that was renewed was used again, log in again",
+        End::UserDisabled => "the token is revoked: its user was disabled",
+        End::UserRemoved => "the token is revoked: its user was removed",
+        End::PasswordChanged => "the token is revoked: the password was changed, log in again",
     }
 }
 
@@ -671,6 +675,8 @@ impl TokenFault {
         match absent {
             Absent::Unknown => Self::Unknown,
             Absent::Ended(end) => Self::Ended(end),
+            // What it says of the others of its lineage is not for whoever presents it.
+            Absent::Replaced(_) => Self::Ended(End::Expired),
         }
     }
 
@@ -682,11 +688,16 @@ impl TokenFault {
             Self::Repeated | Self::WholeObject | Self::Malformed(_) => "token_malformed",
             Self::Unknown => "token_unknown",
             Self::Ended(End::Expired | End::Unused) => "token_expired",
-            Self::Ended(End::Revoked | End::GivenBack | End::Displaced) | Self::PasswordChanged => {
-                "token_revoked"
-            }
-            Self::UserGone => "token_user_gone",
-            Self::UserDisabled => "token_user_disabled",
+            Self::Ended(
+                End::Revoked
+                | End::GivenBack
+                | End::Displaced
+                | End::Replayed
+                | End::PasswordChanged,
+            )
+            | Self::PasswordChanged => "token_revoked",
+            Self::UserGone | Self::Ended(End::UserRemoved) => "token_user_gone",
+            Self::UserDisabled | Self::Ended(End::UserDisabled) => "token_user_disabled",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::accounts::{AccountId, PasswordMark};
+use crate::accounts::{AccountId, Disowned, PasswordMark};
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
 
@@ -79,6 +79,15 @@ impl Session {
         session.is_live(now).then_some(session)
     }
 
+    /// The same, but over at `end` whether it was so before or not.
+    #[must_use]
+    pub fn lasting_until(self, end: UnixSeconds) -> Self {
+        Self {
+            expires: end,
+            ..self
+        }
+    }
+
     /// The same, but over at `end` unless it is so before.
     #[must_use]
     pub fn ending(self, end: UnixSeconds) -> Self {
@@ -138,6 +147,9 @@ pub enum Absent {
     Unknown,
     /// It is known that there was one.
     Ended(End),
+    /// One of this account's that was renewed, and whose overlap is over, while others of its lineage
+    /// may be live: whoever presents it may have stolen it.
+    Replaced(AccountId),
 }
 
 /// How a token ended.
@@ -153,6 +165,24 @@ pub enum End {
     GivenBack,
     /// Its user got a newer one than `tokens.per_user` allows beside it.
     Displaced,
+    /// One that it came of was presented after it had been replaced.
+    Replayed,
+    /// Its user was disabled.
+    UserDisabled,
+    /// Its user was removed.
+    UserRemoved,
+    /// Its user's password was changed.
+    PasswordChanged,
+}
+
+impl From<Disowned> for End {
+    fn from(why: Disowned) -> Self {
+        match why {
+            Disowned::Removed => Self::UserRemoved,
+            Disowned::Disabled => Self::UserDisabled,
+            Disowned::OtherPassword(_) => Self::PasswordChanged,
+        }
+    }
 }
 
 #[cfg(test)]

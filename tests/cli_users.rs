@@ -187,13 +187,13 @@ fn a_user_goes_through_its_whole_life() {
     for (arguments, expected) in [
         (
             &["user", "disable", "till"][..],
-            "can neither sign in nor use its tokens",
+            "it cannot sign in. No gateway could be asked",
         ),
         (
             &["user", "disable", "till"],
             "is disabled already. Nothing was changed.",
         ),
-        (&["user", "enable", "till"], "hold again"),
+        (&["user", "enable", "till"], "its tokens stay ended"),
         (
             &["user", "enable", "till"],
             "is enabled already. Nothing was changed.",

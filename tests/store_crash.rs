@@ -24,11 +24,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
 use syncgate::accounts::{Accounts, PasswordMark};
-use syncgate::clock::UnixMillis;
+use syncgate::clock::{UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
 use syncgate::session::{End, Login, Session};
 use syncgate::store::{Found, Prepared, Selection, StoreKind, TokenStore, TokensSection};
@@ -46,6 +47,10 @@ const WORKER: &str = "a_process_keeps_what_it_says_it_keeps";
 const TASKS: u64 = 8;
 /// Files that are worked on at once, each with a share of the kills.
 const PLACES: u64 = 3;
+/// Threads that log in at once, how often each does, and threads that revoke meanwhile.
+const LOGINS: usize = 12;
+const LOGINS_EACH: usize = 100;
+const REVOKERS: usize = 3;
 /// Tokens that are left for the next process.
 const LEFT: usize = 200;
 
@@ -318,6 +323,69 @@ fn killed(
     process.wait().unwrap();
     lines.for_each(&mut hear);
     heard
+}
+
+/// A login put its token where a revocation found it before its record was on its way to the file: the
+/// revocation could be written first, and the token was live again after a restart.
+#[test]
+fn nothing_that_was_revoked_while_users_logged_in_lives_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, accounts) = open(folder.path());
+    let session = session(&accounts, 0);
+    let (store, over) = (&store, &AtomicBool::new(false));
+    let issued: Vec<TokenDigest> = std::thread::scope(|scope| {
+        let logins: Vec<_> = (0..LOGINS)
+            .map(|_| scope.spawn(move || log_in(store, session)))
+            .collect();
+        for _ in 0..REVOKERS {
+            scope.spawn(move || {
+                block_on(async {
+                    while !over.load(Ordering::Relaxed) {
+                        let of_user = Selection::OfUser(session.account());
+                        let ended = store.end(&of_user, End::Revoked, UnixMillis::EPOCH);
+                        ended.await.unwrap();
+                    }
+                });
+            });
+        }
+        let issued = logins.into_iter().map(|thread| thread.join().unwrap());
+        let issued = issued.flatten().collect();
+        over.store(true, Ordering::Relaxed);
+        issued
+    });
+    block_on(async {
+        let of_user = Selection::OfUser(session.account());
+        let ended = store.end(&of_user, End::Revoked, UnixMillis::EPOCH);
+        ended.await.unwrap();
+    });
+    store.close();
+    let (again, _) = open(folder.path());
+    let lives = |digest: &&TokenDigest| {
+        matches!(again.find(**digest, UnixMillis::EPOCH), Found::Known(Ok(_)))
+    };
+    let back = issued.iter().filter(lives).count();
+    assert_eq!(back, 0, "of {} revoked tokens", issued.len());
+    assert_eq!(again.len(), 0);
+}
+
+/// Logs in and renews, many at once; returns every token that was told.
+fn log_in(store: &TokenStore, session: Session) -> Vec<TokenDigest> {
+    let mut issued = Vec::new();
+    block_on(async {
+        let system = SystemRandom::new();
+        let new = || IssuedToken::generate(&system).unwrap().digest();
+        for _ in 0..LOGINS_EACH {
+            let (first, second) = (new(), new());
+            let kept = store.issue(first, session, UnixMillis::EPOCH).await;
+            kept.unwrap();
+            issued.push(first);
+            let (at, now) = (UnixSeconds::new(1), UnixMillis::EPOCH);
+            // It may have been revoked in between.
+            let renewed = store.renew(first.id(), second, session, at, now).await;
+            issued.extend(renewed.ok().map(|()| second));
+        }
+    });
+    issued
 }
 
 fn sync() -> Ask {

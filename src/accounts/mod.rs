@@ -138,6 +138,13 @@ impl Accounts {
         &self.0
     }
 
+    /// Why the account does not stand behind a token any more that was obtained with this password of
+    /// it, if it does not.
+    #[must_use]
+    pub fn disowned(&self, id: AccountId, mark: PasswordMark) -> Option<Disowned> {
+        self.0.value().disowned(id, mark)
+    }
+
     /// The account of a name, compared byte for byte.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Account>> {
@@ -210,6 +217,17 @@ impl Accounts {
     }
 }
 
+/// Why an account does not stand behind its tokens any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disowned {
+    /// It is gone.
+    Removed,
+    /// It is switched off.
+    Disabled,
+    /// It has this other password now.
+    OtherPassword(PasswordMark),
+}
+
 /// One consistent state of all accounts.
 #[derive(Debug)]
 pub struct AccountTable {
@@ -256,6 +274,27 @@ impl AccountTable {
     /// Every account, in no order.
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.by_name.values()
+    }
+
+    fn disowned(&self, id: AccountId, mark: PasswordMark) -> Option<Disowned> {
+        match self.by_id(id) {
+            None => Some(Disowned::Removed),
+            Some(account) if account.is_disabled() => Some(Disowned::Disabled),
+            Some(account) => {
+                let now = account.password_mark();
+                (now != mark).then_some(Disowned::OtherPassword(now))
+            }
+        }
+    }
+
+    /// The accounts that were good before and do not stand behind the tokens of then any more.
+    pub(crate) fn disowned_since(&self, before: &Self) -> Vec<(AccountId, Disowned)> {
+        let good = before.accounts().filter(|account| !account.is_disabled());
+        let why = |account: &Arc<Account>| {
+            let why = self.disowned(account.id(), account.password_mark())?;
+            Some((account.id(), why))
+        };
+        good.filter_map(why).collect()
     }
 
     /// What is probably not as it was meant in the file that this state comes from.

@@ -5,8 +5,11 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use http::Method;
+use serde_json::json;
 
 use super::ConfigFile;
+use super::admin_client::{AdminAnswer, AdminClient};
 use super::failure::Failure;
 use crate::accounts::{AccountFile, ChangeError};
 use crate::config;
@@ -54,6 +57,30 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Has the running gateway end the tokens of a user, whose change it may not have read yet, and says in
+    /// a sentence what came of it.
+    pub(super) fn end_tokens(&self, name: &str) -> String {
+        let asked = match self.file {
+            // Which gateway has it, nobody said.
+            Some(_) => None,
+            None => AdminClient::of(&self.config).ok(),
+        };
+        let which = json!({ "user": name });
+        let answer = asked.map(|client| client.ask(&Method::POST, "/tokens/revoke", Some(&which)));
+        let revoked = match answer {
+            Some(Ok(AdminAnswer::Done(answer))) => answer["revoked"].as_u64(),
+            Some(Ok(AdminAnswer::NotFound) | Err(_)) | None => None,
+        };
+        match revoked {
+            Some(0) => "It had no live tokens.".to_owned(),
+            Some(1) => "1 token was ended.".to_owned(),
+            Some(count) => format!("{count} tokens were ended."),
+            None => NOT_ASKED.to_owned(),
+        }
+    }
+}
+
 impl Opened {
     pub(super) fn file(&self) -> AccountFile<'_> {
         AccountFile::new(&self.path, self.routes.as_deref())
@@ -78,3 +105,6 @@ pub(super) fn failure(error: ChangeError) -> Failure {
         | ChangeError::WouldBeWrong(_) => Failure::usage(error),
     }
 }
+
+const NOT_ASKED: &str = "No gateway could be asked to end its tokens: one that runs ends them when it \
+                         reads the file, within seconds, and one that does not, at its start.";

@@ -88,9 +88,10 @@ impl GivenId {
     }
 }
 
-/// Revoke tokens: one, those of a user, those issued before a time, or all
+/// Revoke tokens: one, those of a user, those of logins before a time, or all
 ///
-/// Holds from the next request on; requests under way finish. Whoever has the password can log in
+/// A token ends with all of its lineage: with the one it was renewed to, and the one it came of. Holds
+/// from the next request on; requests under way finish. Whoever has the password can log in
 /// again: `syncgate user disable` and `passwd` see to that. Exit status 1 if there is no token of the
 /// id; that a user has none, or that none is so old, is no failure.
 #[derive(Debug, Args)]
@@ -104,8 +105,8 @@ struct Revoke {
     /// All of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// All that were issued before this time, such as 2026-01-31T18:00:00Z. A renewed token was
-    /// issued when it was renewed
+    /// All whose password was given before this time, such as 2026-01-31T18:00:00Z, however often they
+    /// were renewed since
     #[arg(long, value_name = "TIME", value_parser = moment)]
     before: Option<Timestamp>,
     /// All there are: every client has to log in again

@@ -25,11 +25,11 @@ pub(super) struct UserCommand {
 enum Action {
     Add(Add),
     Passwd(Passwd),
-    /// Let a user neither sign in nor use its tokens, until enabled again
+    /// Let a user not sign in until enabled again, and end its tokens for good
     Disable(Named),
-    /// Undo `disable`
+    /// Let a user that was disabled sign in again
     Enable(Named),
-    /// Remove a user; its tokens are refused from then on
+    /// Remove a user, and end its tokens for good
     Remove(Named),
     List(List),
     /// Give a user a right: everything, a role, or a route with or without methods and forms
@@ -59,7 +59,7 @@ struct Add {
 /// Set a user's password
 ///
 /// Asks for it at the terminal, twice, unless told otherwise. Tokens that the old password obtained
-/// are refused from then on.
+/// are ended for good.
 #[derive(Debug, Args)]
 struct Passwd {
     #[command(flatten)]
@@ -148,9 +148,8 @@ impl Passwd {
         let new = self.password.obtain(Some(name)).map_err(Failure::usage)?;
         let hash = hash_password(&new.password).map_err(Failure::other)?;
         opened.file().set_password(name, &hash).map_err(failure)?;
-        say(&format!(
-            "Set the password of `{name}`. Tokens that the old one obtained are refused from now on."
-        ));
+        let ended = self.user.place.end_tokens(name);
+        say(&format!("Set the password of `{name}`. {ended}"));
         hand_over(name, new)
     }
 }
@@ -158,17 +157,22 @@ impl Passwd {
 impl Named {
     fn disable(&self) -> Result<(), Failure> {
         let Self { name, .. } = self;
-        let done = format!("Disabled `{name}`: it can neither sign in nor use its tokens.");
-        self.change(
-            |file| file.disable(name),
-            &done,
-            &format!("`{name}` is disabled already."),
-        )
+        let opened = self.place.open()?;
+        match opened.file().disable(name).map_err(failure)? {
+            Outcome::Changed => {
+                let ended = self.place.end_tokens(name);
+                say(&format!("Disabled `{name}`: it cannot sign in. {ended}"));
+            }
+            Outcome::AsBefore => say(&format!(
+                "`{name}` is disabled already. Nothing was changed."
+            )),
+        }
+        Ok(())
     }
 
     fn enable(&self) -> Result<(), Failure> {
         let Self { name, .. } = self;
-        let done = format!("Enabled `{name}`. Its tokens that have not expired hold again.");
+        let done = format!("Enabled `{name}`. It has to sign in again: its tokens stay ended.");
         self.change(
             |file| file.enable(name),
             &done,
@@ -178,8 +182,10 @@ impl Named {
 
     fn remove(&self) -> Result<(), Failure> {
         let Self { name, .. } = self;
-        let done = format!("Removed `{name}`. Its tokens are refused from now on.");
-        self.change(|file| file.remove(name), &done, "")
+        self.place.open()?.file().remove(name).map_err(failure)?;
+        let ended = self.place.end_tokens(name);
+        say(&format!("Removed `{name}`. {ended}"));
+        Ok(())
     }
 
     /// Makes the change and says which of the two it was.

@@ -2,11 +2,13 @@
 //! reads files.
 
 mod admin;
+mod disowned;
 pub(crate) mod memory;
 mod reload;
 mod watch;
 
 pub(crate) use admin::{Admin, AdminListeners, IntrospectionSecret};
 pub use admin::{AdminError, AdminHost, AdminSection, LoopbackAddress, SecretError};
+pub(crate) use disowned::end_kept as end_kept_disowned;
 pub use reload::Reload;
 pub(crate) use watch::Watcher;

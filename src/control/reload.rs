@@ -47,8 +47,11 @@ impl Reload {
 
     fn read_again(&self, when: When) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.shared.accounts.table();
         if is_new(self.shared.accounts.managed(), when) {
-            self.shared.logins.obey(&self.shared.accounts.table());
+            let accounts = self.shared.accounts.table();
+            self.shared.logins.obey(&accounts);
+            super::disowned::end_tokens(&self.shared, accounts.disowned_since(&before));
             self.shared.accounts.log_warnings();
         }
         for files in self.others() {

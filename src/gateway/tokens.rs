@@ -9,16 +9,17 @@ use http_body::Body as _;
 use super::Gateway;
 use super::call::Call;
 use crate::access::{bearer, permit};
-use crate::accounts::Account;
+use crate::accounts::{Account, Disowned};
+use crate::clock::UnixMillis;
 use crate::login::body::Credentials;
 use crate::origin::Source;
-use crate::refusal::{Refusal, TokenFault};
+use crate::refusal::{LoginFault, Refusal, TokenFault};
 use crate::reply::Reply;
 use crate::request;
 use crate::route::OwnPath;
-use crate::session::{End, Login, Session};
-use crate::store::{Selection, StoreError};
-use crate::token::IssuedToken;
+use crate::session::{Absent, End, Login, Session};
+use crate::store::{Found, Selection, StoreError};
+use crate::token::{IssuedToken, TokenDigest, TokenId};
 use crate::traffic::Held;
 
 impl Gateway {
@@ -87,7 +88,30 @@ impl Gateway {
         let expires = session.expires();
         let kept = self.shared.tokens.issue(token.digest(), session, now);
         kept.await.map_err(not_kept)?;
+        self.check_owned(token.digest().id(), session, now).await?;
         Ok(Reply::TokenIssued { token, expires })
+    }
+
+    /// Ends a token whose account was disabled, removed or given another password while it was being
+    /// issued: whoever ends the account's tokens may have looked before it was there.
+    async fn check_owned(
+        &self,
+        id: TokenId,
+        session: Session,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        let (account, mark) = (session.account(), session.password_mark());
+        let Some(why) = self.shared.accounts.disowned(account, mark) else {
+            return Ok(());
+        };
+        let selection = Selection::One(id);
+        let ended = self.shared.tokens.end(&selection, why.into(), now);
+        ended.await.map_err(not_kept)?;
+        Err(Refusal::LoginFailed(match why {
+            Disowned::Disabled => LoginFault::DisabledUser,
+            Disowned::Removed => LoginFault::UnknownUser,
+            Disowned::OtherPassword(_) => LoginFault::WrongPassword,
+        }))
     }
 
     /// A token to another that lives longer, for whom a request of the first would be looked at.
@@ -98,8 +122,7 @@ impl Gateway {
         drop(parts);
         let old = presented.digest();
         let held = self.begin_own_body(call)?;
-        let found = self.shared.tokens.find_or_ask(old, call.now).await;
-        let found = found.map_err(not_kept)?;
+        let found = self.find_or_ask(old, call.now).await?;
         let user = permit::authenticate(found, &self.shared.accounts, call.now);
         let user = user.map_err(Refusal::TokenRefused)?;
         call.active.record.account = Some(Arc::clone(user.account()));
@@ -143,15 +166,78 @@ impl Gateway {
             return Ok(Reply::TokenRevoked);
         };
         let found = self.shared.tokens.find_or_ask(digest, call.now).await;
-        if let Ok(session) = found.map_err(not_kept)? {
-            let account = self.shared.accounts.by_id(session.account());
-            call.active.record.account = account;
-            let selection = Selection::One(digest.id());
-            let now = self.shared.clock.now();
-            let ended = self.shared.tokens.end(&selection, End::GivenBack, now);
-            ended.await.map_err(not_revoked)?;
-        }
+        let account = match found.map_err(not_kept)? {
+            Ok(session) => Some(session.account()),
+            // The one that took its place ends with it.
+            Err(Absent::Replaced(account)) => Some(account),
+            // It may have been replaced; or an attempt before may not have been kept.
+            Err(Absent::Ended(_)) => None,
+            Err(Absent::Unknown) => return Ok(Reply::TokenRevoked),
+        };
+        let account = account.and_then(|account| self.shared.accounts.by_id(account));
+        call.active.record.account = account;
+        let selection = Selection::One(digest.id());
+        let now = self.shared.clock.now();
+        let ended = self.shared.tokens.end(&selection, End::GivenBack, now);
+        ended.await.map_err(not_revoked)?;
         Ok(Reply::TokenRevoked)
+    }
+
+    async fn find_or_ask(
+        &self,
+        digest: TokenDigest,
+        now: UnixMillis,
+    ) -> Result<Result<Session, Absent>, Refusal> {
+        match self.shared.tokens.find(digest, now) {
+            Found::Known(known) => Ok(known),
+            Found::Ask => self.ask(digest, now).await,
+        }
+    }
+
+    /// The session of a token that memory alone does not tell. One that was renewed and comes again after
+    /// its overlap is a sign that somebody else has it, or has the one that took its place: its whole
+    /// lineage ends (RFC 9700 section 4.14).
+    pub(super) async fn ask(
+        &self,
+        digest: TokenDigest,
+        now: UnixMillis,
+    ) -> Result<Result<Session, Absent>, Refusal> {
+        let tokens = &self.shared.tokens;
+        let found = tokens.ask(digest, now).await.map_err(not_kept)?;
+        let Err(Absent::Replaced(account)) = found else {
+            return Ok(found);
+        };
+        let token = digest.id();
+        let user = self.shared.accounts.name_of(account);
+        let user = user.as_deref().unwrap_or_default();
+        let lineage: Vec<String> = tokens
+            .lineage_of(token)
+            .iter()
+            .map(TokenId::to_string)
+            .collect();
+        let lineage = lineage.join(" ");
+        let selection = Selection::One(token);
+        let ended = tokens.end(&selection, End::Replayed, now);
+        match ended.await {
+            Ok(ended) => tracing::warn!(
+                user,
+                %token,
+                lineage,
+                ended,
+                "a token was used that had been renewed, after its overlap: a sign of theft; all \
+                 tokens of its lineage are ended"
+            ),
+            // What is in memory is ended; elsewhere it is tried again when the token is used again.
+            Err(error) => tracing::error!(
+                user,
+                %token,
+                lineage,
+                %error,
+                "a token was used that had been renewed, after its overlap: a sign of theft; the \
+                 tokens of its lineage could not be ended"
+            ),
+        }
+        Ok(Err(Absent::Ended(End::Replayed)))
     }
 
     /// Bounds the body of a request to the gateway itself, and counts it as held: nobody has shown yet

@@ -41,7 +41,8 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::{
-    Admin, AdminError, AdminListeners, IntrospectionSecret, Reload, SecretError, Watcher, memory,
+    Admin, AdminError, AdminListeners, IntrospectionSecret, Reload, SecretError, Watcher,
+    end_kept_disowned, memory,
 };
 use crate::gateway::Shared;
 use crate::identity::{Identities, IdentityError};
@@ -231,6 +232,7 @@ impl Server {
         server.threads.push(thread);
         let now = server.shared.clock.now();
         server.shared.tokens.load(now)?;
+        end_kept_disowned(&server.shared);
         let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
         server.watcher = Some(watcher);
         Ok(server)

@@ -1,12 +1,9 @@
-//! Issuing, renewing and ending tokens, in whatever store.
-//!
-//! What a backing keeps, it keeps before it is reported as done. The map in memory is changed first:
-//! a token that could not be kept is taken out of it again before anybody is told of it, and a
-//! revocation holds in memory from the moment it was asked for.
+//! Issuing, renewing and ending tokens, in whatever store. The order in which they happen is the one of
+//! the module above.
 
 use super::change::Change;
-use super::live::LiveTokens;
 use super::{Backing, Selection, StoreError, TokenStore};
+use crate::accounts::{AccountId, Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
@@ -26,27 +23,26 @@ impl TokenStore {
     ) -> Result<(), StoreError> {
         #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
-            let change = Change {
-                issued: Some((digest, session)),
-                ..Change::default()
-            };
-            return shared.commit(change, now).await;
+            return shared.commit(Change::issuing(digest, session), now).await;
         }
         self.can_keep()?;
-        let gone = self.live.issue(digest, session, now)?;
-        self.keep_issued(Change {
-            issued: Some((digest, session)),
-            shortened: None,
-            ended: gone.into_iter().map(|id| (id, End::Displaced)).collect(),
-        })
-        .await
+        let queue = |change| self.queue(change);
+        let queued = self.live.issue(digest, session, now, queue)?;
+        self.forget_faded();
+        let unkept = self.unkept(digest.id(), None);
+        point().await;
+        kept(queued).await?;
+        unkept.keep();
+        Ok(())
     }
 
     /// Keeps the session of a token that is about to take the place of `old`, which is good until
-    /// `until` at the longest, and not even so long where there is no room for both.
+    /// `until` at the longest, and not even so long where there is no room for both. The two are of one
+    /// lineage. When it fails, the old one is good as before where there was room for both.
     ///
     /// # Errors
-    /// [`StoreError::Gone`] when the old token has ended in the meantime;
+    /// [`StoreError::Gone`] when the old token has ended in the meantime, or its lineage is as long as
+    /// may be; [`StoreError::Full`] when too many tokens that were renewed are remembered;
     /// [`StoreError::Unavailable`] when the new one cannot be kept.
     pub async fn renew(
         &self,
@@ -59,28 +55,33 @@ impl TokenStore {
         #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             let change = Change {
-                issued: Some((digest, session)),
-                shortened: Some((old, until)),
-                ..Change::default()
+                replaced: Some((old, until)),
+                ..Change::issuing(digest, session)
             };
             return shared.commit(change, now).await;
         }
         self.can_keep()?;
-        let left = self.live.replace(old, digest, session, until, now)?;
-        let (shortened, ended) = match left {
-            Some(left) => (Some((old, left.expires())), Vec::new()),
-            None => (None, vec![(old, End::Expired)]),
-        };
-        self.keep_issued(Change {
-            issued: Some((digest, session)),
-            shortened,
-            ended,
-        })
-        .await
+        let queue = |change| self.queue(change);
+        let new = (digest, session);
+        let queued = self.live.replace(old, new, until, now, queue)?;
+        let unkept = self.unkept(digest.id(), Some(old));
+        point().await;
+        kept(queued).await?;
+        point().await;
+        self.live.settle(old, until, |until| {
+            // Nobody waits for it: the two differ by as much as the renewals were apart.
+            let _ = self.queue(Change {
+                replaced: Some((old, until)),
+                ..Change::default()
+            });
+        });
+        unkept.keep();
+        Ok(())
     }
 
-    /// Ends the selected tokens and returns how many they were. Once this has returned, none of them
-    /// is good; those issued in the meantime may be. A call that is cancelled may have ended some.
+    /// Ends the selected tokens, each with all of its lineage, and returns how many live ones they were.
+    /// Once this has returned, none of them is good; those issued in the meantime may be. A call that is
+    /// cancelled may have ended some.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be kept: the tokens are ended in this process, and
@@ -95,19 +96,55 @@ impl TokenStore {
         if let Backing::Shared(shared) = &self.backing {
             return shared.end(*selection, end, now).await;
         }
-        let (mut count, mut kept) = (0, Ok(()));
+        // Before the kept tokens were read, none of them is found.
+        let is_ready = self.is_ready();
+        let (mut count, mut all_kept) = (0, Ok(()));
         loop {
-            let mut ended = self.live.selected(selection, BATCH);
-            let found = ended.len();
-            ended.retain(|id| self.live.end(*id, end, now).is_some());
-            count += ended.len();
-            let change = Change {
-                ended: ended.into_iter().map(|id| (id, end)).collect(),
-                ..Change::default()
-            };
-            kept = kept.and(self.keep(change).await);
-            if found < BATCH {
-                return kept.map(|()| count);
+            let selected = self.live.selected(selection, BATCH);
+            point().await;
+            for id in &selected {
+                let ended = self.live.end(*id, end, now, |ids| self.queue_ended(ids));
+                count += ended.live;
+            }
+            point().await;
+            // Also when there was none: what another ended before may not be kept yet.
+            let queued = self.queue(Change::default());
+            self.forget_faded();
+            all_kept = all_kept.and(match queued {
+                Ok(queued) => kept(queued).await,
+                Err(error) => Err(error),
+            });
+            if selected.len() < BATCH {
+                break;
+            }
+        }
+        all_kept?;
+        match is_ready {
+            true => Ok(count),
+            false => Err(StoreError::Unavailable),
+        }
+    }
+
+    /// The tokens of a token's lineage, as far as this process knows them.
+    #[must_use]
+    pub fn lineage_of(&self, id: TokenId) -> Vec<TokenId> {
+        self.live.lineage_of(id)
+    }
+
+    /// The accounts that do not stand behind tokens of theirs which may be kept. Of those on a server, the
+    /// disabled ones.
+    pub fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
+        match &self.backing {
+            Backing::Memory => self.live.disowned(accounts),
+            #[cfg(feature = "durable")]
+            Backing::Durable(_) => self.live.disowned(accounts),
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => {
+                let table = accounts.table();
+                let disabled = table.accounts().filter(|account| account.is_disabled());
+                disabled
+                    .map(|account| (account.id(), Disowned::Disabled))
+                    .collect()
             }
         }
     }
@@ -123,50 +160,111 @@ impl TokenStore {
         }
     }
 
-    /// Keeps a change with a new token in it, which is taken out of the map again unless it is kept.
-    async fn keep_issued(&self, change: Change) -> Result<(), StoreError> {
-        let unkept = change.issued.map(|(digest, _)| Unkept {
-            live: &self.live,
-            id: digest.id(),
-        });
-        self.keep(change).await?;
-        // Kept: nothing is to be taken out.
-        std::mem::forget(unkept);
-        Ok(())
-    }
-
-    /// Returns once the change is kept, wholly. When it fails, what has ended is ended as soon as
-    /// anything can be kept again, and what was issued never becomes good.
-    async fn keep(&self, change: Change) -> Result<(), StoreError> {
+    /// Puts a change in the queue of what is to be kept. When that fails, what has ended is ended as soon
+    /// as anything can be kept again, and what was issued never becomes good.
+    fn queue(&self, change: Change) -> Result<Queued, StoreError> {
         match &self.backing {
             Backing::Memory => {
                 drop(change);
-                Ok(())
+                Ok(None)
             }
             #[cfg(feature = "durable")]
-            Backing::Durable(journal) => journal.commit(change).await,
+            Backing::Durable(journal) => {
+                let queued = journal.queue_up(change)?;
+                Ok(queued.map(|answer| journal.wait_for(answer)))
+            }
             // A server has its changes before the map does.
             #[cfg(feature = "shared")]
             Backing::Shared(_) => {
                 drop(change);
-                Ok(())
+                Ok(None)
             }
+        }
+    }
+
+    /// Puts the end of tokens in the queue; kept once what is queued after it is.
+    #[cfg_attr(
+        not(feature = "durable"),
+        expect(unused_variables, reason = "nothing is kept")
+    )]
+    fn queue_ended(&self, ids: &[TokenId]) {
+        match &self.backing {
+            Backing::Memory => {}
+            #[cfg(feature = "durable")]
+            Backing::Durable(journal) => journal.queue_ended(ids),
+            #[cfg(feature = "shared")]
+            Backing::Shared(_) => {}
+        }
+    }
+
+    fn unkept(&self, id: TokenId, old: Option<TokenId>) -> Unkept<'_> {
+        Unkept {
+            store: self,
+            id,
+            old,
+        }
+    }
+
+    /// Has those deleted that were replaced and whose lineage is over. In no hurry.
+    pub(super) fn forget_faded(&self) {
+        let faded = self.live.take_faded();
+        if !faded.is_empty() {
+            self.forget(&faded);
         }
     }
 }
 
+/// What is to be waited for until a change is kept; nothing where it need not be.
+#[cfg(feature = "durable")]
+type Queued = Option<super::durable::Waiting>;
+#[cfg(not(feature = "durable"))]
+type Queued = Option<std::convert::Infallible>;
+
+/// Returns once a change is kept, wholly.
+async fn kept(queued: Queued) -> Result<(), StoreError> {
+    match queued {
+        None => Ok(()),
+        #[cfg(feature = "durable")]
+        Some(waiting) => waiting.kept().await,
+        #[cfg(not(feature = "durable"))]
+        Some(never) => match never {},
+    }
+}
+
 /// A token in the map that is not kept yet. Taken out when it is dropped, also when whoever waited
-/// for it gave up.
+/// for it gave up; whatever of it is outside the process is taken back as well.
 struct Unkept<'a> {
-    live: &'a LiveTokens,
+    store: &'a TokenStore,
     id: TokenId,
+    old: Option<TokenId>,
+}
+
+impl Unkept<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Unkept<'_> {
     fn drop(&mut self) {
-        self.live.forget(self.id);
+        let Self { store, id, old } = self;
+        store.live.unsettle(*id, *old, |restored| {
+            // Nobody waits for it: where it is not taken, nothing was kept either.
+            let _ = store.queue(Change {
+                restored,
+                ended: vec![(*id, End::Revoked)],
+                ..Change::default()
+            });
+        });
+        store.forget_faded();
     }
 }
+
+/// Where others may come between two steps. Tests choose who does.
+#[cfg(not(test))]
+async fn point() {}
+#[cfg(test)]
+use super::explorer::point;
 
 /// Tokens that are ended at once.
 const BATCH: usize = 65_536;

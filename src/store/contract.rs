@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ring::rand::SystemRandom;
 
-use super::{Listing, OnLimit, Selection, StoreError, TokenStore, TokensSection};
+use super::{Found, Listing, OnLimit, Selection, StoreError, TokenStore, TokensSection};
 use crate::accounts::{AccountId, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::origin::Source;
-use crate::session::{Absent, End, Login, Session};
+use crate::session::{Absent, End, Lifetimes, Login, Session};
 use crate::token::{IssuedToken, TokenDigest};
 
 /// A kind of store.
@@ -29,6 +29,9 @@ macro_rules! store_contract {
             what_is_ended_is_told_from_what_is_unknown,
             a_selection_ends_what_it_names_and_nothing_else,
             a_renewed_token_takes_the_place_of_the_old_one,
+            revoking_any_token_of_a_lineage_ends_all_of_it,
+            a_replaced_token_is_noticed_after_its_overlap,
+            tokens_of_another_password_are_told_apart,
             the_oldest_of_a_user_makes_room,
             a_user_with_enough_is_refused_where_that_is_wanted,
             a_full_store_takes_no_more,
@@ -164,7 +167,7 @@ pub(super) fn a_selection_ends_what_it_names_and_nothing_else(kind: &impl Kind) 
     ];
     let live = || tokens.map(|token| find(&store, token, at(4)).is_ok());
     let end = |selection| wait(store.end(&selection, End::Revoked, at(4)));
-    assert_eq!(end(Selection::IssuedBefore(at(1).seconds())), Ok(1));
+    assert_eq!(end(Selection::AuthenticatedBefore(at(1).seconds())), Ok(1));
     assert_eq!(live(), [false, true, true, true]);
     assert_eq!(end(Selection::OfUser(two)), Ok(2));
     assert_eq!(live(), [false, true, false, false]);
@@ -192,6 +195,82 @@ pub(super) fn a_renewed_token_takes_the_place_of_the_old_one(kind: &impl Kind) {
     assert_eq!(renew(&alone, old, new), Ok(()));
     assert!(find(&alone, old, at(10)).is_err());
     assert!(find(&alone, new, at(10)).is_ok());
+}
+
+/// A token, the one it was renewed to at 10, and a second one of the first, at 11; both overlap until 20.
+fn lineage(store: &TokenStore, account: AccountId) -> [TokenDigest; 3] {
+    let tokens = [issued(store, account, at(0)), digest(), digest()];
+    for (token, from) in [(tokens[1], at(10)), (tokens[2], at(11))] {
+        let lifetimes = Lifetimes {
+            token: Duration::from_secs(100),
+            overlap: Duration::from_secs(10),
+            longest: Duration::from_secs(1000),
+        };
+        let session = session(account, at(0)).renewed(from.seconds(), lifetimes);
+        let until = at(20).seconds();
+        let renewed = store.renew(tokens[0].id(), token, session.unwrap(), until, from);
+        assert_eq!(wait(renewed), Ok(()));
+    }
+    tokens
+}
+
+pub(super) fn revoking_any_token_of_a_lineage_ends_all_of_it(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let account = kind.account("a");
+    let other = issued(&store, account, at(0));
+    for (revoked, now, live) in [(0, 15, 3), (1, 15, 3), (2, 15, 3), (0, 25, 2), (1, 25, 2)] {
+        let tokens = lineage(&store, account);
+        let one = Selection::One(tokens[revoked].id());
+        assert_eq!(wait(store.end(&one, End::Revoked, at(now))), Ok(live));
+        assert_eq!(wait(store.end(&one, End::Revoked, at(now))), Ok(0));
+        for token in tokens {
+            assert!(find(&store, token, at(now)).is_err(), "{revoked} at {now}");
+        }
+        let gone = store.renew(
+            tokens[2].id(),
+            digest(),
+            session(account, at(now)),
+            at(now + 1).seconds(),
+            at(now),
+        );
+        assert_eq!(wait(gone), Err(StoreError::Gone));
+    }
+    assert!(find(&store, other, at(25)).is_ok());
+    let tokens = lineage(&store, account);
+    let before = Selection::AuthenticatedBefore(at(5).seconds());
+    assert_eq!(wait(store.end(&before, End::Revoked, at(25))), Ok(3));
+    assert!(find(&store, tokens[1], at(25)).is_err());
+    assert!(find(&store, other, at(25)).is_err());
+}
+
+pub(super) fn a_replaced_token_is_noticed_after_its_overlap(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let tokens = lineage(&store, kind.account("a"));
+    assert!(find(&store, tokens[0], at(19)).is_ok());
+    let replaced = Err(Absent::Replaced(kind.account("a")));
+    assert_eq!(find(&store, tokens[0], at(20)), replaced);
+    store.sweep(at(20));
+    assert_eq!(store.find(tokens[0], at(20)), Found::Ask);
+    assert_eq!(find(&store, tokens[0], at(20)), replaced);
+    let one = Selection::One(tokens[0].id());
+    assert_eq!(wait(store.end(&one, End::Replayed, at(20))), Ok(2));
+    for token in tokens {
+        let ended = Err(Absent::Ended(End::Replayed));
+        assert_eq!(find(&store, token, at(20)), ended);
+    }
+}
+
+pub(super) fn tokens_of_another_password_are_told_apart(kind: &impl Kind) {
+    let store = kind.open(&section(|_| {}));
+    let account = kind.account("a");
+    let token = issued(&store, account, at(0));
+    let others = |mark| Selection::OfOtherPasswords(account, PasswordMark::from_bytes([mark; 8]));
+    let end = |mark| wait(store.end(&others(mark), End::PasswordChanged, at(1)));
+    assert_eq!(end(7), Ok(0));
+    assert!(find(&store, token, at(1)).is_ok());
+    assert_eq!(end(8), Ok(1));
+    let ended = Err(Absent::Ended(End::PasswordChanged));
+    assert_eq!(find(&store, token, at(1)), ended);
 }
 
 pub(super) fn the_oldest_of_a_user_makes_room(kind: &impl Kind) {

@@ -8,11 +8,13 @@
 #[cfg(feature = "shared")]
 mod cached;
 mod kept;
+mod lineage;
 
 #[cfg(feature = "shared")]
 pub(super) use cached::Use;
+pub(super) use kept::Kept;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,18 +22,26 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::change::{Change, Issued};
 use super::settings::{OnLimit, TokensSection};
 use super::{Selection, StoreError, TokenInfo};
-use crate::accounts::AccountId;
+use crate::accounts::{AccountId, Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::generations::Generations;
 use crate::session::{Absent, End, Session};
 use crate::token::{TokenDigest, TokenId};
+use lineage::{Both, Member};
 
 #[derive(Debug)]
 pub(super) struct LiveTokens {
     tokens: DashMap<TokenId, Token, BuildHasherDefault<IdHasher>>,
     users: DashMap<AccountId, UserTokens>,
+    /// Those of lineages of more than one token, the ones included that were replaced and are over.
+    members: DashMap<TokenId, Member, BuildHasherDefault<IdHasher>>,
+    /// How many of these were replaced.
+    replaced: AtomicUsize,
+    /// Those that were replaced and are no longer remembered, for whoever keeps them elsewhere.
+    faded: Mutex<Vec<TokenId>>,
     /// How tokens ended that are no longer there.
     ended: Mutex<Generations<TokenId, End>>,
     /// Counted apart, since asking the map locks every shard.
@@ -71,13 +81,27 @@ struct UserTokens {
     order: VecDeque<TokenId>,
     /// How many of them are in the map.
     live: usize,
+    /// Those of more than one token, by the first of them, in the order of their issue.
+    lineages: HashMap<TokenId, Vec<TokenId>>,
+    /// How many of these were replaced.
+    replaced: usize,
 }
 
 impl LiveTokens {
     pub(super) fn new(section: &TokensSection) -> Self {
+        Self::with_shards(section, SHARDS)
+    }
+
+    pub(super) fn with_shards(section: &TokensSection, shards: usize) -> Self {
         Self {
-            tokens: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
-            users: DashMap::new(),
+            tokens: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), shards),
+            users: DashMap::with_shard_amount(shards.min(USER_SHARDS)),
+            members: DashMap::with_hasher_and_shard_amount(
+                BuildHasherDefault::default(),
+                shards.min(USER_SHARDS),
+            ),
+            replaced: AtomicUsize::new(0),
+            faded: Mutex::default(),
             ended: Mutex::new(Generations::new(TRACES, super::EXPIRED_TRACE)),
             len: AtomicUsize::new(0),
             #[cfg(feature = "shared")]
@@ -92,16 +116,20 @@ impl LiveTokens {
         }
     }
 
-    /// Adds a token and tells which of its user's are gone, having ended or to make room.
+    /// Adds a token, after `queue` was told of it, and of those of its user's that are gone, having ended
+    /// or to make room. The user is locked meanwhile: whatever finds the token, and what it leads to,
+    /// comes after it in the queue.
     ///
     /// # Errors
-    /// When there is no room, or there is a token of that id already; nothing is changed then.
-    pub(super) fn issue(
+    /// When there is no room, or there is a token of that id already; nothing is changed then. What
+    /// `queue` fails with; those that made room are gone then.
+    pub(super) fn issue<K>(
         &self,
         digest: TokenDigest,
         session: Session,
         now: UnixMillis,
-    ) -> Result<Vec<TokenId>, StoreError> {
+        queue: impl FnOnce(Change) -> Result<K, StoreError>,
+    ) -> Result<K, StoreError> {
         if self.tokens.contains_key(&digest.id()) {
             return Err(StoreError::Taken);
         }
@@ -125,40 +153,69 @@ impl LiveTokens {
             // The new one has the place of the last.
             more => self.give_places(more - 1),
         }
+        // Who presents one that was replaced is noticed also when it had to make room.
+        let (remembered, gone): (Vec<_>, Vec<_>) =
+            gone.into_iter().partition(|id| self.is_remembered(*id));
+        let over = now.seconds();
+        let queued = queue(Change {
+            issued: Some(Issued::first(digest, session)),
+            shortened: remembered.into_iter().map(|id| (id, over)).collect(),
+            ended: gone.into_iter().map(|id| (id, End::Displaced)).collect(),
+            ..Change::default()
+        });
+        let queued = queued.inspect_err(|_| self.give_places(1))?;
         self.put(&mut user, digest, session);
-        Ok(gone)
+        Ok(queued)
     }
 
-    /// Adds the token that takes the place of `old`, which ends at `until`; at once where there is
-    /// no room for both. Returns what is left of the old one's session.
+    /// Adds the token that takes the place of `old`, after `queue` was told of it, as for
+    /// [`issue`](Self::issue). Where there is no room for both, the old one ends at once; else
+    /// [`settle`](Self::settle) ends it at `until`, once the new one is kept.
     ///
     /// # Errors
-    /// [`StoreError::Gone`] when the old one is not there any more, [`StoreError::Taken`] when there
-    /// is a token of the new one's id; nothing is changed then.
-    pub(super) fn replace(
+    /// [`StoreError::Gone`] when the old one has ended, or its lineage is as long as may be;
+    /// [`StoreError::Taken`] when there is a token of the new one's id; what `queue` fails with.
+    /// Nothing is changed then.
+    pub(super) fn replace<K>(
         &self,
         old: TokenId,
-        digest: TokenDigest,
-        session: Session,
+        (digest, session): (TokenDigest, Session),
         until: UnixSeconds,
         now: UnixMillis,
-    ) -> Result<Option<Session>, StoreError> {
+        queue: impl FnOnce(Change) -> Result<K, StoreError>,
+    ) -> Result<K, StoreError> {
         if self.tokens.contains_key(&digest.id()) {
             return Err(StoreError::Taken);
         }
-        let mut user = self.users.entry(session.account()).or_default();
-        if !self.tokens.contains_key(&old) {
+        let account = session.account();
+        let mut user = self.users.entry(account).or_default();
+        let is_live = |token: &Token| token.session.is_live(now.seconds());
+        if !self.tokens.get(&old).is_some_and(|token| is_live(&token)) {
             return Err(StoreError::Gone);
         }
+        self.may_go_on(&user, old)?;
         let both = user.live < self.bounds.per_user && self.take_place().is_ok();
-        let left = if both {
-            self.shorten(old, until)
-        } else {
-            self.take_out(&mut user, old, End::Expired, now);
-            None
-        };
+        let over = (!both).then_some((old, now.seconds()));
+        let queued = queue(Change {
+            issued: Some(Issued {
+                digest,
+                session,
+                first: self.first_of(old),
+            }),
+            replaced: Some((old, until)),
+            shortened: over.into_iter().collect(),
+            ..Change::default()
+        });
+        let queued = queued.inspect_err(|_| self.give_places(usize::from(both)))?;
+        let ids = (old, digest.id());
+        let room = if both { Both::Fit } else { Both::DoNot };
+        self.join(&mut user, account, ids, until, room);
         self.put(&mut user, digest, session);
-        Ok(left)
+        if !both {
+            // Its place is that of the new one.
+            self.take_out(&mut user, old, End::Expired, now);
+        }
+        Ok(queued)
     }
 
     /// Lets a token end at `until`, unless it ends before.
@@ -174,11 +231,15 @@ impl LiveTokens {
     /// Why there is none.
     pub(super) fn find(&self, digest: TokenDigest, now: UnixMillis) -> Result<Session, Absent> {
         if let Some(token) = self.tokens.get(&digest.id()) {
-            return if token.rest == digest.rest() {
-                token.take(now.seconds(), self.bounds.trusted)
-            } else {
-                Err(Absent::Unknown)
-            };
+            if token.rest != digest.rest() {
+                return Err(Absent::Unknown);
+            }
+            let found = token.take(now.seconds(), self.bounds.trusted);
+            drop(token);
+            return found.map_err(|absent| self.replayed(digest, now.seconds()).unwrap_or(absent));
+        }
+        if let Some(replayed) = self.replayed(digest, now.seconds()) {
+            return Err(replayed);
         }
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         Err(ended
@@ -186,31 +247,20 @@ impl LiveTokens {
             .map_or(Absent::Unknown, |end| Absent::Ended(*end)))
     }
 
-    /// Takes a token out. `None` when it is not there.
-    pub(super) fn end(&self, id: TokenId, end: End, now: UnixMillis) -> Option<Session> {
-        let account = self.tokens.get(&id)?.session.account();
-        let mut user = self.users.get_mut(&account)?;
-        self.remove(&mut user, id, end, now)
-    }
-
     /// The ids of at most `most` tokens that are selected.
     pub(super) fn selected(&self, selection: &Selection, most: usize) -> Vec<TokenId> {
         match selection {
-            Selection::One(id) => self
-                .tokens
-                .contains_key(id)
-                .then_some(*id)
-                .into_iter()
-                .collect(),
-            Selection::OfUser(account) => {
-                let Some(user) = self.users.get(account) else {
-                    return Vec::new();
-                };
-                let there = user.order.iter().filter(|id| self.tokens.contains_key(id));
-                there.take(most).copied().collect()
+            Selection::One(id) => {
+                let is_known = self.tokens.contains_key(id) || self.members.contains_key(id);
+                is_known.then_some(*id).into_iter().collect()
             }
-            Selection::IssuedBefore(moment) => {
-                self.ids(|token| token.session.issued() < *moment, most)
+            Selection::OfUser(account) => self.ids_of(*account, |_| true, most),
+            Selection::OfOtherPasswords(account, mark) => {
+                let is_other = |token: &Token| token.session.password_mark() != *mark;
+                self.ids_of(*account, is_other, most)
+            }
+            Selection::AuthenticatedBefore(moment) => {
+                self.ids(|token| token.session.authenticated() < *moment, most)
             }
             Selection::All => self.ids(|_| true, most),
         }
@@ -259,8 +309,9 @@ impl LiveTokens {
             let mut ids = self.ids(ended, BATCH);
             let found = ids.len();
             ids.retain(|id| self.end_if_over(*id, now));
-            gone(&ids);
             swept += ids.len();
+            ids.retain(|id| !self.is_remembered(*id));
+            gone(&ids);
             if found < BATCH {
                 return swept;
             }
@@ -273,6 +324,32 @@ impl LiveTokens {
         wanted.map(|entry| *entry.key()).take(most).collect()
     }
 
+    /// The accounts that do not stand behind a token of theirs. Looks at every token.
+    pub(super) fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
+        let mut found = HashMap::new();
+        for token in &self.tokens {
+            let (account, mark) = (token.session.account(), token.session.password_mark());
+            if let Some(why) = accounts.disowned(account, mark) {
+                found.insert(account, why);
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn ids_of(
+        &self,
+        account: AccountId,
+        wanted: impl Fn(&Token) -> bool,
+        most: usize,
+    ) -> Vec<TokenId> {
+        let Some(user) = self.users.get(&account) else {
+            return Vec::new();
+        };
+        let is_wanted = |id: &&TokenId| self.tokens.get(*id).is_some_and(|token| wanted(&token));
+        let there = user.order.iter().filter(is_wanted);
+        there.take(most).copied().collect()
+    }
+
     fn end_if_over(&self, id: TokenId, now: UnixMillis) -> bool {
         let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
             return false;
@@ -280,8 +357,17 @@ impl LiveTokens {
         let Some(mut user) = self.users.get_mut(&account) else {
             return false;
         };
-        let end = self.over(id, now);
-        end.is_some_and(|end| self.remove(&mut user, id, end, now).is_some())
+        let Some(end) = self.over(id, now) else {
+            return false;
+        };
+        let lineage = self.first_of(id);
+        if self.is_remembered(id) && !user.lineages.contains_key(&lineage) {
+            // A server remembers it: it is asked when somebody presents the token.
+            let is_there = self.detach(&mut user, id).is_some();
+            self.give_places(usize::from(is_there));
+            return is_there;
+        }
+        self.remove(&mut user, id, end, now).is_some()
     }
 
     fn over(&self, id: TokenId, now: UnixMillis) -> Option<End> {
@@ -372,6 +458,7 @@ impl LiveTokens {
     fn detach(&self, user: &mut UserTokens, id: TokenId) -> Option<Token> {
         let (_, token) = self.tokens.remove(&id)?;
         user.live -= 1;
+        self.left(user, id);
         if user.order.len() > 2 * user.live + SLACK {
             user.order.retain(|id| self.tokens.contains_key(id));
             user.order.shrink_to_fit();
@@ -453,6 +540,8 @@ impl Hasher for IdHasher {
 const SHARDS: usize = 1024;
 /// Ended tokens that are told from unknown ones.
 const TRACES: usize = 100_000;
+/// As many users' entries are locked apart.
+const USER_SHARDS: usize = 64;
 /// Tokens that are swept at once.
 const BATCH: usize = 65_536;
 /// Ended tokens that a user's order may hold beyond as many as there are live ones.

@@ -1,4 +1,27 @@
 //! Token stores. Memory is the truth of the request path; every store keeps digests only.
+//!
+//! **One order.** What becomes of a user's tokens happens in one order, whatever the store: issue, renew,
+//! revoke, evict and expire each take effect at one moment.
+//!
+//! - In memory and with a file that moment lies within the lock of the user. What is to be kept is put in
+//!   the file's queue under the same lock, a new token before any look-up finds it. So the file's order is
+//!   memory's: whoever revokes a token that he found is written after it, and never before.
+//! - With a server that moment is one script on one key. A token is ended before its lineage is read, and
+//!   a renewal enters its lineage before it replaces its token: either the renewal finds its token ended,
+//!   or the one who revokes finds the new token.
+//!
+//! From this follows:
+//!
+//! 1. A token whose end was acknowledged is never good again, in no process, nor is any of its lineage,
+//!    and none can be renewed from it. An end is acknowledged when it is kept, also where another began it.
+//! 2. An end holds in this process from the moment it is asked for, kept or not.
+//! 3. A token that was told to its client is good until it expires, is ended, or makes room for another.
+//! 4. A token that was not told to its client is taken back everywhere. One that was to be renewed is then
+//!    as good as before, where there was room for both.
+//! 5. There are never more tokens than the bounds allow.
+//! 6. A token that was replaced is noticed after its overlap for as long as one of its lineage is good.
+//!
+//! `explorer` holds it for memory and file.
 
 mod change;
 mod changing;
@@ -6,6 +29,8 @@ mod changing;
 mod contract;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(test)]
+mod explorer;
 mod listing;
 mod live;
 mod prepared;
@@ -18,7 +43,7 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::accounts::{AccountId, Accounts};
+use crate::accounts::{AccountId, Accounts, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
 #[cfg(feature = "shared")]
 use crate::session::End;
@@ -70,8 +95,18 @@ pub struct StoreHealth {
 pub enum Found {
     /// The session of a live token, or why there is none.
     Known(Result<Session, Absent>),
-    /// Only [`TokenStore::ask`] can tell.
+    /// Only [`TokenStore::ask`] can tell, or the token was replaced.
     Ask,
+}
+
+impl Found {
+    fn of(known: Result<Session, Absent>) -> Self {
+        match known {
+            // Rare, and more than a look.
+            Err(Absent::Replaced(_)) => Self::Ask,
+            known @ (Ok(_) | Err(Absent::Unknown | Absent::Ended(_))) => Self::Known(known),
+        }
+    }
 }
 
 impl TokenStore {
@@ -226,12 +261,14 @@ impl TokenStore {
     #[must_use]
     pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Found {
         match &self.backing {
-            Backing::Memory => Found::Known(self.live.find(digest, now)),
+            Backing::Memory => Found::of(self.live.find(digest, now)),
             #[cfg(feature = "durable")]
-            Backing::Durable(_) => Found::Known(self.live.find(digest, now)),
+            Backing::Durable(_) => Found::of(self.live.find(digest, now)),
             #[cfg(feature = "shared")]
             Backing::Shared(shared) if shared.trusts_map() => match self.live.find(digest, now) {
                 Err(Absent::Unknown) => Found::Ask,
+                // Whoever presents it is answered once its lineage is ended.
+                Err(Absent::Replaced(_)) => Found::Ask,
                 // It has not been used here for a while; but elsewhere?
                 Err(Absent::Ended(End::Unused)) if self.live.holds(digest.id()) => Found::Ask,
                 known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
@@ -378,23 +415,30 @@ impl TokenStore {
 
     /// Frees the memory of tokens that have ended and returns how many they were. Looks at every
     /// token; for a thread that serves no requests.
-    #[cfg_attr(
-        not(feature = "durable"),
-        expect(unused_variables, reason = "nothing is kept")
-    )]
     pub fn sweep(&self, now: UnixMillis) -> usize {
         #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             shared.sweep(now);
         }
-        self.live.sweep(now, |gone| match &self.backing {
+        let swept = self.live.sweep(now, |gone| self.forget(gone));
+        self.forget_faded();
+        swept
+    }
+
+    /// Has tokens deleted that are over, in no hurry.
+    #[cfg_attr(
+        not(feature = "durable"),
+        expect(unused_variables, reason = "nothing is kept")
+    )]
+    fn forget(&self, ids: &[TokenId]) {
+        match &self.backing {
             Backing::Memory => {}
             #[cfg(feature = "durable")]
-            Backing::Durable(journal) => journal.forget(gone),
+            Backing::Durable(journal) => journal.forget(ids),
             // Keys of the server end by themselves.
             #[cfg(feature = "shared")]
             Backing::Shared(_) => {}
-        })
+        }
     }
 }
 
@@ -405,8 +449,10 @@ pub enum Selection {
     One(TokenId),
     /// Those of a user.
     OfUser(AccountId),
-    /// Those issued before a moment.
-    IssuedBefore(UnixSeconds),
+    /// Those of a user that were obtained with another password than this one.
+    OfOtherPasswords(AccountId, PasswordMark),
+    /// Those whose password was given before a moment.
+    AuthenticatedBefore(UnixSeconds),
     /// All there are.
     All,
 }

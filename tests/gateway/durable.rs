@@ -111,8 +111,8 @@ fn what_changed_while_the_gateway_was_down_holds_for_kept_tokens() {
         harness.start_again().unwrap();
         let expected = [
             "the token is revoked: the password was changed, log in again",
-            "the token's user is disabled",
-            "the token's user is gone",
+            "the token is revoked: its user was disabled",
+            "the token is revoked: its user was removed",
         ];
         for (client, expected) in clients.iter().zip(expected) {
             let refused = again(&harness, client).send(sync()).await;
@@ -121,6 +121,18 @@ fn what_changed_while_the_gateway_was_down_holds_for_kept_tokens() {
         let same = again(&harness, &clients[3]);
         assert_eq!(same.send(sync()).await.status, 200);
         assert_eq!(users(&harness), ["same-05"]);
+        // They do not live again with the accounts as they were.
+        harness.files().users(&[
+            ("till-01", "allow = \"*\""),
+            ("shop-02", "allow = \"*\""),
+            ("gone-04", "allow = \"*\""),
+            ("same-05", "allow = \"*\""),
+        ]);
+        harness.restart();
+        for client in &clients[..3] {
+            let refused = again(&harness, client).send(sync()).await;
+            assert_eq!(refused.token_fault(), "the token is unknown");
+        }
     });
 }
 

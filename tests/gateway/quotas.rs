@@ -68,6 +68,7 @@ fn what_a_user_has_taken_outlives_a_reload_but_not_the_account() {
         assert_eq!(client.send(sync()).await.status, 401);
         harness.files().users(&all);
         harness.reload();
+        let client = harness.signed_in().await;
         assert_eq!(client.send(sync()).await.status, 200);
     });
 }

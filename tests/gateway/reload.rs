@@ -1,7 +1,7 @@
 //! Files read again while the gateway runs: the next request obeys, and nothing else is disturbed.
 
 use crate::support::tls::Identity;
-use crate::support::{Answer, Ask, Client, Harness, usually};
+use crate::support::{Answer, Ask, Client, Harness, run, usually};
 
 const EVERYTHING: &str = "allow = \"*\"";
 
@@ -42,17 +42,45 @@ fn the_tokens_of_a_user_who_is_disabled_are_refused_from_the_next_request_on() {
 }
 
 #[test]
-fn a_user_who_is_enabled_again_may_use_the_old_token() {
-    usually(async |harness: Harness| {
-        let client = harness.signed_in().await;
-        harness
-            .files()
-            .users(&[("till-01", &format!("{EVERYTHING}\ndisabled = true"))]);
-        harness.reload();
-        refused_because(&client, "disabled").await;
-        harness.files().users(&[("till-01", EVERYTHING)]);
-        harness.reload();
-        assert_eq!(client.send(sync()).await.status, 200);
+fn a_user_who_is_enabled_added_or_given_the_old_password_again_has_to_log_in() {
+    run(async {
+        for store in ["memory", "durable"] {
+            let mut harness = Harness::start(|files| files.set("tokens.store", store));
+            let disabled = format!("{EVERYTHING}\ndisabled = true");
+            let hash = crate::support::harness::cheap_hash("hunter2-another");
+            let other = format!("password = \"{hash}\"\n{EVERYTHING}");
+            for (users, why) in [
+                (
+                    [("till-01", &*disabled), ("shop-02", EVERYTHING)],
+                    "disabled",
+                ),
+                (
+                    [("till-03", EVERYTHING), ("shop-02", EVERYTHING)],
+                    "removed",
+                ),
+                ([("till-01", &*other), ("shop-02", EVERYTHING)], "changed"),
+            ] {
+                let client = harness.signed_in().await;
+                let bystander = harness.signed_in_as("shop-02").await;
+                harness.files().users(&users);
+                harness.reload();
+                refused_because(&client, why).await;
+                let as_before = [("till-01", EVERYTHING), ("shop-02", EVERYTHING)];
+                harness.files().users(&as_before);
+                harness.reload();
+                refused_because(&client, why).await;
+                if store == "durable" {
+                    harness.restart();
+                }
+                let again = |client: &Client| Client {
+                    token: client.token.clone(),
+                    ..harness.anonymous()
+                };
+                assert_eq!(again(&client).send(sync()).await.status, 401, "{why}");
+                assert_eq!(again(&bystander).send(sync()).await.status, 200, "{why}");
+                harness.signed_in().await;
+            }
+        }
     });
 }
 
@@ -77,7 +105,7 @@ fn the_tokens_of_a_user_who_is_gone_are_refused() {
         let client = harness.signed_in().await;
         harness.files().users(&[("shop-02", EVERYTHING)]);
         harness.reload();
-        refused_because(&client, "gone").await;
+        refused_because(&client, "removed").await;
         assert_eq!(harness.upstream.connections(), 0);
     });
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::harness::{LIFETIME, password};
-use crate::support::{Answer, Ask, Client, Harness, Token, run, usually};
+use crate::support::{Answer, Ask, Child, Client, Harness, Token, run, usually};
 
 fn renewal() -> Ask {
     Ask::post("/api/renewToken").sized("")
@@ -57,9 +57,115 @@ fn the_new_token_is_told_as_at_a_login_and_the_old_one_ends_a_little_later() {
         harness.clock.advance(Duration::from_secs(29));
         assert_eq!(old.send(sync()).await.status, 200);
         harness.clock.advance(Duration::from_secs(1));
+        assert_eq!(new.send(sync()).await.status, 200);
         assert_eq!(old.send(sync()).await.status, 401);
         assert_eq!(old.send(renewal()).await.status, 401);
-        assert_eq!(new.send(sync()).await.status, 200);
+    });
+}
+
+fn revocation() -> Ask {
+    Ask::post("/api/revokeToken").sized("")
+}
+
+/// A client, the same after its token was renewed, and after the new one was too; the second overlaps
+/// with the third.
+async fn lineage(harness: &Harness) -> [Client; 3] {
+    let first = harness.signed_in().await;
+    let second = with_token_in(&first, &first.send(renewal()).await);
+    harness.clock.advance(Duration::from_secs(60));
+    let third = with_token_in(&second, &second.send(renewal()).await);
+    [first, second, third]
+}
+
+async fn statuses(clients: &[Client]) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for client in clients {
+        statuses.push(client.send(sync()).await.status);
+    }
+    statuses
+}
+
+// A token that was renewed, and the one that came of it, outlived each other's revocation: whoever had
+// stolen the one went on with it.
+#[test]
+fn revoking_any_token_of_a_lineage_ends_all_of_it_and_nothing_else() {
+    run(async {
+        for store in ["memory", "durable"] {
+            let harness = Harness::start(|files| files.set("tokens.store", store));
+            for revoked in 0..3 {
+                let lineage = lineage(&harness).await;
+                let other = harness.signed_in().await;
+                assert_eq!(lineage[revoked].send(revocation()).await.status, 200);
+                assert_eq!(statuses(&lineage).await, [401; 3], "{store} {revoked}");
+                assert_eq!(lineage[2].send(renewal()).await.status, 401);
+                assert_eq!(other.send(sync()).await.status, 200);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_lineage_of_which_a_replaced_token_is_used_after_its_overlap_ends() {
+    run(async {
+        for ask in [sync(), renewal()] {
+            let child = Harness::start(|files| files.set("tokens.store", "durable"));
+            let mut harness = child;
+            let [first, second, third] = lineage(&harness).await;
+            let other = harness.signed_in().await;
+            // Where the gateway was restarted meanwhile too.
+            harness.restart();
+            let again = |client: &Client| Client {
+                token: client.token.clone(),
+                ..harness.anonymous()
+            };
+            let [first, second, third] = [first, second, third].map(|client| again(&client));
+            assert_eq!(statuses(&[second.clone(), third.clone()]).await, [200; 2]);
+            let refused = first.send(ask).await;
+            let told = "the token is revoked: one that was renewed was used again, log in again";
+            assert_eq!((refused.status, refused.token_fault()), (401, told));
+            for client in [&second, &third, &first] {
+                assert_eq!(client.send(sync()).await.token_fault(), told);
+            }
+            assert_eq!(again(&other).send(sync()).await.status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_replaced_token_that_is_used_within_its_overlap_is_no_theft_though_there_is_room_for_one() {
+    run(async {
+        let harness = Harness::start(|files| files.set("tokens.per_user", 1));
+        let first = harness.signed_in().await;
+        let second = with_token_in(&first, &first.send(renewal()).await);
+        assert_eq!(first.send(sync()).await.status, 401);
+        harness.clock.advance(Duration::from_secs(29));
+        assert_eq!(first.send(sync()).await.status, 401);
+        assert_eq!(second.send(sync()).await.status, 200);
+        harness.clock.advance(Duration::from_secs(1));
+        assert_eq!(first.send(sync()).await.status, 401);
+        assert_eq!(second.send(sync()).await.status, 401);
+    });
+}
+
+#[test]
+fn the_use_of_a_replaced_token_is_logged_as_a_sign_of_theft_with_ids_alone() {
+    run(async {
+        let child = Child::start(|files| files.set("tokens.renew_overlap", "0s")).await;
+        let first = child.signed_in().await;
+        let second = with_token_in(&first, &first.send(renewal()).await);
+        assert_eq!(first.send(sync()).await.status, 401);
+        assert_eq!(second.send(sync()).await.status, 401);
+        let line = child
+            .until("the sign of theft", |line| {
+                line.contains("a sign of theft").then(|| line.to_owned())
+            })
+            .await;
+        assert!(line.contains("till-01") && line.contains("token"), "{line}");
+        assert!(line.contains("WARN") || line.contains("warn"), "{line}");
+        for client in [&first, &second] {
+            let token = client.token.as_ref().unwrap();
+            assert!(!line.contains(token.secret()));
+        }
     });
 }
 

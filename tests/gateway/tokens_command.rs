@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::harness::Files;
-use crate::support::{Ask, Client, Harness, run};
+use crate::support::{Ask, Client, Harness, Token, run};
 
 fn sync() -> Ask {
     Ask::post("/api/SyncData").json("{}")
@@ -169,6 +169,62 @@ fn one_token_is_shown_and_revoked_by_its_id() {
             );
             assert_eq!(again.stdout, "");
         }
+    });
+}
+
+/// Runs a command of `syncgate user` on the account file of this gateway.
+async fn user(harness: &Harness, action: &str, name: &str) -> Said {
+    let config = harness.files().directory().join("config.toml");
+    tokio::task::block_in_place(|| {
+        let output = Command::new(env!("CARGO_BIN_EXE_syncgate"))
+            .args(["user", action, name, "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .output();
+        said(output.unwrap())
+    })
+}
+
+#[test]
+fn whoever_disables_a_user_is_told_how_many_tokens_ended_with_it() {
+    run(async {
+        let harness = harness();
+        let (first, second) = (harness.signed_in().await, harness.signed_in().await);
+        let shop = harness.signed_in_as("shop-02").await;
+        let disabled = user(&harness, "disable", "till-01").await;
+        assert!(
+            disabled.stderr.contains("2 tokens were ended."),
+            "{disabled:?}"
+        );
+        harness.reload();
+        let enabled = user(&harness, "enable", "till-01").await;
+        assert!(enabled.stderr.contains("stay ended"), "{enabled:?}");
+        harness.reload();
+        assert_eq!(statuses(&[&first, &second, &shop]).await, [401, 401, 200]);
+        let removed = user(&harness, "remove", "shop-02").await;
+        assert!(removed.stderr.contains("1 token was ended."), "{removed:?}");
+    });
+}
+
+#[test]
+fn passwords_that_were_given_before_a_moment_and_not_renewals_decide_what_is_revoked() {
+    run(async {
+        let harness = harness();
+        let old = harness.signed_in().await;
+        harness.clock.advance(Duration::from_secs(60));
+        let answer = old.send(Ask::post("/api/renewToken").sized("")).await;
+        let token = answer.json()["token"]["accesstoken"]
+            .as_str()
+            .map(Token::new);
+        let renewed = Client {
+            token,
+            ..harness.anonymous()
+        };
+        let fresh = harness.signed_in().await;
+        let before = ["revoke", "--before", "2025-04-23T10:03:42Z", "--json"];
+        let revoked = tokens(&harness, &before).await;
+        assert_eq!(revoked.json()["revoked"], 2);
+        assert_eq!(statuses(&[&old, &renewed, &fresh]).await, [401, 401, 200]);
     });
 }
 

@@ -109,7 +109,7 @@ fn a_server_that_was_set_back_is_refused_until_somebody_accepts_it() {
         }
         // A gateway that starts now has not seen what was there, but one that has takes the state.
         let moment = fleet.clock.now().seconds().plus(Duration::from_secs(1));
-        assert!(fleet.end(1, Selection::IssuedBefore(moment)).await >= 2);
+        assert!(fleet.end(1, Selection::AuthenticatedBefore(moment)).await >= 2);
         for gateway in 1..3 {
             fleet.logs_in(gateway, "shop-02").await;
             until_status(&fleet.bearer(gateway, &doomed), 401, &[503]).await;

@@ -110,7 +110,7 @@ fn tokens_of_a_user_of_a_time_and_all_end_by_a_gateway_that_never_saw_them() {
         fleet.clock.advance(Duration::from_secs(10));
         let moment = fleet.clock.now().seconds();
         let late = fleet.signed_in(0, "shop-02").await;
-        assert!(fleet.end(2, Selection::IssuedBefore(moment)).await >= 1);
+        assert!(fleet.end(2, Selection::AuthenticatedBefore(moment)).await >= 1);
         until_status(&fleet.bearer(0, &shop), 401, &[200]).await;
         assert_eq!(call(&fleet.bearer(1, &late)).await.status, 200);
 

@@ -56,7 +56,7 @@ impl Page {
 pub(super) enum Wanted {
     /// Those of a user.
     User(String),
-    /// Those issued before this moment.
+    /// Those whose password was given before this moment.
     Before(UnixSeconds),
     /// All.
     All,

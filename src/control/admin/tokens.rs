@@ -93,8 +93,8 @@ pub(super) async fn revoke_wanted(
             None => Ok(0),
         },
         Wanted::Before(moment) => {
-            let before = format!("those issued before {}", moment.timestamp());
-            revoke(shared, id, Selection::IssuedBefore(*moment), &before).await
+            let before = format!("those of passwords given before {}", moment.timestamp());
+            revoke(shared, id, Selection::AuthenticatedBefore(*moment), &before).await
         }
         Wanted::All => revoke(shared, id, Selection::All, "all").await,
     }
@@ -118,7 +118,13 @@ pub(super) async fn revoke(
             (Ok(revoked), Selection::One(token)) => {
                 tracing::info!(%id, which, %token, revoked, "tokens were revoked");
             }
-            (Ok(revoked), Selection::OfUser(_) | Selection::IssuedBefore(_) | Selection::All) => {
+            (
+                Ok(revoked),
+                Selection::OfUser(_)
+                | Selection::OfOtherPasswords(..)
+                | Selection::AuthenticatedBefore(_)
+                | Selection::All,
+            ) => {
                 tracing::info!(%id, which, revoked, "tokens were revoked");
             }
             (Err(error), _) => {
@@ -139,8 +145,8 @@ async fn end_all(
     now: UnixMillis,
 ) -> Result<usize, StoreError> {
     let looks = match selection {
-        Selection::One(_) | Selection::IssuedBefore(_) => 1,
-        Selection::OfUser(_) | Selection::All => LOOKS,
+        Selection::One(_) | Selection::AuthenticatedBefore(_) => 1,
+        Selection::OfUser(_) | Selection::OfOtherPasswords(..) | Selection::All => LOOKS,
     };
     let mut all = 0;
     for _ in 0..looks {

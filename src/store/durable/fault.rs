@@ -126,7 +126,7 @@ fn remedy_of(kind: io::ErrorKind) -> &'static str {
 }
 
 /// The newest format of the file that is known here.
-pub(super) const KNOWN: u32 = 1;
+pub(super) const KNOWN: u32 = 2;
 
 const DISCARD: &str = "start once with `syncgate run --discard-tokens`, which moves it aside: \
                        every client has to log in again";

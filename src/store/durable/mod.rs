@@ -18,11 +18,11 @@ use tokio::time::timeout;
 
 use super::StoreError;
 use super::change::Change;
-use super::live::LiveTokens;
+use super::live::{Kept, LiveTokens};
 use crate::accounts::{AccountId, Accounts};
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{Login, Session};
-use crate::token::{TokenDigest, TokenId};
+use crate::token::TokenId;
 
 pub use fault::FileFault;
 pub use file::TokenFile;
@@ -62,8 +62,9 @@ impl std::fmt::Debug for Stage {
 /// What was found in a file.
 #[derive(Default)]
 struct Found {
-    tokens: Vec<(TokenDigest, Session)>,
-    expired: Vec<TokenId>,
+    tokens: Vec<Kept>,
+    /// Those that are over, the first of their lineage, and until when they overlapped with another.
+    over: Vec<(TokenId, TokenId, Option<UnixSeconds>)>,
 }
 
 impl Journal {
@@ -112,9 +113,14 @@ impl Journal {
             self.find(&record, now, &mut ids, &mut found)
         });
         read.map_err(fault)?;
-        let Found { tokens, expired } = found;
+        table::migrate(&database).map_err(|error| {
+            let cause = table::cause(error);
+            FileFault::io("write", &self.path)(cause)
+        })?;
+        let Found { tokens, over } = found;
         let count = tokens.len();
-        let left_out = live.restore(tokens, now.seconds());
+        let left_out = live.restore(tokens, over, now.seconds());
+        let expired = live.take_faded();
         let path = self.path.display();
         if !left_out.is_empty() {
             tracing::warn!(
@@ -168,9 +174,16 @@ impl Journal {
             at: record.authenticated,
         };
         let session = Session::restored(login, record.issued, record.expires);
-        match session.is_live(now.seconds()) {
-            true => found.tokens.push((record.digest, session)),
-            false => found.expired.push(record.digest.id()),
+        let (id, first) = (record.digest.id(), record.first);
+        if session.is_live(now.seconds()) {
+            found.tokens.push(Kept {
+                digest: record.digest,
+                session,
+                first,
+                replaced: record.replaced,
+            });
+        } else {
+            found.over.push((id, first, record.replaced));
         }
     }
 
@@ -188,25 +201,18 @@ impl Journal {
         }
     }
 
-    /// Returns once the change is on the disk. It is queued by the call itself, so that it is tried
-    /// also when nobody waits for it to the end; a token that nobody waited for is taken back.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] when the disk fails or takes too long.
-    pub(super) fn commit(
-        &self,
-        change: Change,
-    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        let queued = self.queue_up(change);
-        let wait = self.wait;
-        async move {
-            let Some(told) = queued? else {
-                return Ok(());
-            };
-            let told = timeout(wait, told).await;
-            told.map_or(Err(StoreError::Unavailable), |told| {
-                told.unwrap_or(Err(StoreError::Unavailable))
-            })
+    /// For [`Waiting::kept`].
+    pub(super) fn wait_for(&self, told: Told) -> Waiting {
+        Waiting {
+            told,
+            wait: self.wait,
+        }
+    }
+
+    /// Queues the end of tokens. Kept once what is queued after it is.
+    pub(super) fn queue_ended(&self, ids: &[TokenId]) {
+        if !ids.is_empty() && self.is_open() {
+            self.queue.push_ended(ids);
         }
     }
 
@@ -226,32 +232,38 @@ impl Journal {
         }
     }
 
-    /// None when there is nothing to write.
-    fn queue_up(
-        &self,
-        change: Change,
-    ) -> Result<Option<oneshot::Receiver<Result<(), StoreError>>>, StoreError> {
+    /// Queues a change, so that it is tried also when nobody waits for it to the end; a token that nobody
+    /// waited for is taken back. Never waits. None when there is nothing to write, and nothing of before
+    /// is still to be written: who ends a token that has ended is told so once that is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it is known that it cannot be kept.
+    pub(super) fn queue_up(&self, change: Change) -> Result<Option<Told>, StoreError> {
+        if change.is_empty() && self.queue.is_settled() {
+            return Ok(None);
+        }
         let Change {
             issued,
+            replaced,
+            restored,
             shortened,
             ended,
         } = change;
-        if issued.is_none() && shortened.is_none() && ended.is_empty() {
-            return Ok(None);
-        }
-        let named = issued.map(|(digest, session)| {
-            let user = self.accounts.name_of(session.account());
+        let named = issued.map(|issued| {
+            let user = self.accounts.name_of(issued.session.account());
             // There is no session of an account without a name.
             let user = user.ok_or(StoreError::Unavailable)?;
-            let record = Record::new(digest, session, &user);
+            let record = Record::new(issued, &user);
             Ok((record.key(), record.value()))
         });
         let (told, heard) = oneshot::channel();
         self.queue.push(Entry {
             issued: named.transpose()?,
+            replaced,
+            restored,
             shortened,
             ended: ended.into_iter().map(|(id, _)| id).collect(),
-            told,
+            told: Some(told),
         })?;
         Ok(Some(heard))
     }
@@ -263,7 +275,33 @@ impl Drop for Journal {
     }
 }
 
+/// Tells whether a change is on the disk.
+pub(super) type Told = oneshot::Receiver<Result<(), StoreError>>;
+
+/// A change that is queued.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    told: Told,
+    wait: Duration,
+}
+
+impl Waiting {
+    /// Returns once the change is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the disk fails or takes too long.
+    pub(super) async fn kept(self) -> Result<(), StoreError> {
+        let told = timeout(self.wait, self.told).await;
+        told.map_or(Err(StoreError::Unavailable), |told| {
+            told.unwrap_or(Err(StoreError::Unavailable))
+        })
+    }
+}
+
 const RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+pub(super) use writer::stepped;
 
 #[cfg(test)]
 mod disk;

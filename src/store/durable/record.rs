@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::accounts::PasswordMark;
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
-use crate::session::Session;
+use crate::store::change::Issued;
 use crate::token::{TokenDigest, TokenId};
 
 /// A token's key in the file.
@@ -25,6 +25,10 @@ pub(super) struct Record<'a> {
     pub(super) authenticated: UnixSeconds,
     pub(super) issued: UnixSeconds,
     pub(super) expires: UnixSeconds,
+    /// The first of its lineage: itself, unless it took the place of another.
+    pub(super) first: TokenId,
+    /// Until when it overlaps with the one that took its place, if any did.
+    pub(super) replaced: Option<UnixSeconds>,
 }
 
 /// A value that is no token.
@@ -41,8 +45,15 @@ pub(super) enum BadRecord {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(digest: TokenDigest, session: Session, user: &'a str) -> Self {
+    pub(super) fn new(issued: Issued, user: &'a str) -> Self {
+        let Issued {
+            digest,
+            session,
+            first,
+        } = issued;
         Self {
+            first,
+            replaced: None,
             digest,
             user,
             mark: session.password_mark(),
@@ -71,19 +82,24 @@ impl<'a> Record<'a> {
         for moment in [self.authenticated, self.issued, self.expires] {
             bytes.extend_from_slice(&moment.as_u32().to_be_bytes());
         }
+        let replaced = self.replaced.map_or(0, UnixSeconds::as_u32);
+        bytes.extend_from_slice(&replaced.to_be_bytes());
+        bytes.extend_from_slice(&self.first.to_bytes());
         bytes.extend_from_slice(self.user.as_bytes());
         bytes
     }
 
     pub(super) fn read(key: Key, value: &'a [u8]) -> Result<Self, BadRecord> {
-        match value.first() {
-            Some(&LAYOUT) => {}
+        let lineage = match value.first() {
+            Some(&LAYOUT) => LINEAGE,
+            Some(&WITHOUT_LINEAGE) => 0,
             Some(&other) => return Err(BadRecord::Layout(other)),
             None => return Err(BadRecord::Length),
-        }
-        let (fixed, user) = value
-            .split_first_chunk::<FIXED>()
+        };
+        let (fixed, rest) = value
+            .split_first_chunk::<{ FIXED - LINEAGE }>()
             .ok_or(BadRecord::Length)?;
+        let (lineage, user) = rest.split_at_checked(lineage).ok_or(BadRecord::Length)?;
         let mut digest = [0; 32];
         digest[..TokenId::LENGTH].copy_from_slice(&key);
         digest[TokenId::LENGTH..].copy_from_slice(&fixed[REST]);
@@ -95,8 +111,18 @@ impl<'a> Record<'a> {
             UnixSeconds::new(u32::from_be_bytes([a, b, c, d]))
         };
         let [a, b, c, d, ..] = network;
+        let digest = TokenDigest::from_bytes(digest);
+        let (replaced, first) = match lineage.split_first_chunk::<4>() {
+            Some((replaced, first)) => (
+                Some(u32::from_be_bytes(*replaced)).filter(|second| *second != 0),
+                first.try_into().map_err(|_| BadRecord::Length)?,
+            ),
+            None => (None, key),
+        };
         Ok(Self {
-            digest: TokenDigest::from_bytes(digest),
+            digest,
+            first: TokenId::from_bytes(first),
+            replaced: replaced.map(UnixSeconds::new),
             user: match std::str::from_utf8(user) {
                 Ok(user) if !user.is_empty() => user,
                 Ok(_) | Err(_) => return Err(BadRecord::User),
@@ -114,7 +140,9 @@ impl<'a> Record<'a> {
     }
 }
 
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+/// The layout of the first version, which knew of no lineages.
+const WITHOUT_LINEAGE: u8 = 1;
 const V4: u8 = 4;
 const V6: u8 = 6;
 const REST: Range<usize> = 1..23;
@@ -124,7 +152,8 @@ const NETWORK: Range<usize> = 32..40;
 const AUTHENTICATED: usize = 40;
 const ISSUED: usize = 44;
 const EXPIRES: usize = 48;
-const FIXED: usize = 52;
+const LINEAGE: usize = 4 + TokenId::LENGTH;
+const FIXED: usize = 52 + LINEAGE;
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +172,8 @@ mod tests {
             authenticated: UnixSeconds::new(0x0102_0304),
             issued: UnixSeconds::new(0x0506_0708),
             expires: UnixSeconds::new(u32::MAX),
+            first: TokenId::from_bytes([0xf1; 10]),
+            replaced: Some(UnixSeconds::new(0x0a0b_0c0d)),
         }
     }
 
@@ -155,15 +186,37 @@ mod tests {
             let record = record(source);
             let value = record.value();
             assert_eq!(Record::read(record.key(), &value), Ok(record));
+            let alone = Record {
+                replaced: None,
+                ..record
+            };
+            assert_eq!(Record::read(alone.key(), &alone.value()), Ok(alone));
         }
         let value = record(Source::V4([192, 0, 2, 1])).value();
-        let mut expected = vec![1];
+        let mut expected = vec![2];
         expected.extend(10..32);
         expected.extend([7; 8]);
         expected.extend([4, 192, 0, 2, 1, 0, 0, 0, 0]);
         expected.extend([1, 2, 3, 4, 5, 6, 7, 8, 255, 255, 255, 255]);
+        expected.extend([10, 11, 12, 13]);
+        expected.extend([0xf1; 10]);
         expected.extend("käse".as_bytes());
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_is_read_as_a_lineage_of_its_own() {
+        let record = record(Source::V4([192, 0, 2, 1]));
+        let mut old = record.value();
+        old[0] = 1;
+        old.drain(52..FIXED);
+        let read = Record::read(record.key(), &old).unwrap();
+        let expected = Record {
+            first: record.digest.id(),
+            replaced: None,
+            ..record
+        };
+        assert_eq!(read, expected);
     }
 
     #[test]
@@ -178,10 +231,11 @@ mod tests {
         let cases = [
             ("empty", Vec::new(), BadRecord::Length),
             ("cut off", value[..51].to_vec(), BadRecord::Length),
-            ("another layout", changed(0, 2), BadRecord::Layout(2)),
+            ("its lineage too", value[..65].to_vec(), BadRecord::Length),
+            ("another layout", changed(0, 3), BadRecord::Layout(3)),
             ("no source", changed(KIND, 5), BadRecord::Source),
-            ("no user", value[..52].to_vec(), BadRecord::User),
-            ("no text", changed(52, 0xff), BadRecord::User),
+            ("no user", value[..FIXED].to_vec(), BadRecord::User),
+            ("no text", changed(FIXED, 0xff), BadRecord::User),
         ];
         for (name, value, expected) in cases {
             assert_eq!(Record::read(key, &value), Err(expected), "{name}");

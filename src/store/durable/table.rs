@@ -14,7 +14,7 @@ use redb::{
 use rustix::fs::{Advice, fadvise};
 
 use super::fault::{KNOWN, What};
-use super::record::{Key, Record};
+use super::record::{BadRecord, Key, Record};
 use crate::clock::UnixSeconds;
 use crate::token::TokenId;
 
@@ -22,9 +22,13 @@ use crate::token::TokenId;
 pub(super) type Opener = Box<dyn Fn() -> Result<Database, Error> + Send>;
 
 /// One step of a change.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Step<'a> {
     Put(&'a Key, &'a [u8]),
+    /// Another has taken its place; both are good until then.
+    Replace(TokenId, UnixSeconds),
+    /// None has after all, and it is good until then.
+    Restore(TokenId, UnixSeconds),
     Shorten(TokenId, UnixSeconds),
     Remove(TokenId),
 }
@@ -118,18 +122,56 @@ fn take(tokens: &mut Table<'_, &'static Key, &'static [u8]>, step: Step<'_>) -> 
     match step {
         Step::Put(key, value) => drop(tokens.insert(key, value)?),
         Step::Remove(id) => drop(tokens.remove(&id.to_bytes())?),
-        Step::Shorten(id, until) => {
+        Step::Replace(id, _) | Step::Restore(id, _) | Step::Shorten(id, _) => {
             let key = id.to_bytes();
             let Some(value) = tokens.get(&key)?.map(|value| value.value().to_vec()) else {
                 return Ok(());
             };
-            let record = Record::read(key, &value);
-            let mut record = record.map_err(|bad| Error::Corrupted(bad.to_string()))?;
-            record.expires = record.expires.min(until);
-            tokens.insert(&key, record.value().as_slice())?;
+            let changed = step.changed(key, &value);
+            let changed = changed.map_err(|bad| Error::Corrupted(bad.to_string()))?;
+            tokens.insert(&key, changed.as_slice())?;
         }
     }
     Ok(())
+}
+
+impl Step<'_> {
+    /// What becomes of a token's value.
+    pub(super) fn changed(&self, key: Key, value: &[u8]) -> Result<Vec<u8>, BadRecord> {
+        let mut record = Record::read(key, value)?;
+        match *self {
+            Self::Replace(_, until) => {
+                record.expires = record.expires.min(until);
+                record.replaced = Some(record.replaced.map_or(until, |is| is.min(until)));
+            }
+            Self::Restore(_, until) => {
+                record.expires = until;
+                record.replaced = None;
+            }
+            Self::Shorten(_, until) => record.expires = record.expires.min(until),
+            Self::Put(..) | Self::Remove(_) => {}
+        }
+        Ok(record.value())
+    }
+}
+
+/// Lets no older version open a file with what it does not know in it.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn migrate(database: &Database) -> Result<(), Error> {
+    contained(|| {
+        let transaction = database.begin_write()?;
+        let is_old = {
+            let mut mark = transaction.open_table(MARK)?;
+            let was = mark.insert(FORMAT, KNOWN)?.map(|was| was.value());
+            was != Some(KNOWN)
+        };
+        match is_old {
+            true => Ok(transaction.commit()?),
+            false => Ok(transaction.abort()?),
+        }
+    })
 }
 
 /// What is wrong with a file that redb cannot open or read.

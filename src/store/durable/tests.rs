@@ -10,6 +10,7 @@ use crate::store::contract::{
     Kind, at, digest, find, issued, nonzero, section, session, store_contract, wait,
 };
 use crate::store::{Backing, Selection, TokenStore, TokensSection};
+use crate::token::TokenDigest;
 
 /// Accounts and a place for a file.
 struct Place {

@@ -35,15 +35,20 @@ struct Waiting {
     /// Of tokens that are over, in no hurry.
     stale: VecDeque<TokenId>,
     stopping: bool,
+    /// Whether the thread has anything that is not on the disk yet.
+    unsettled: bool,
 }
 
 /// A change that somebody waits for.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) issued: Option<(Key, Vec<u8>)>,
-    pub(super) shortened: Option<(TokenId, UnixSeconds)>,
+    pub(super) replaced: Option<(TokenId, UnixSeconds)>,
+    pub(super) restored: Option<(TokenId, UnixSeconds)>,
+    pub(super) shortened: Vec<(TokenId, UnixSeconds)>,
     pub(super) ended: Vec<TokenId>,
-    pub(super) told: oneshot::Sender<Result<(), StoreError>>,
+    /// None when somebody waits for what comes after it.
+    pub(super) told: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 impl Queue {
@@ -74,6 +79,7 @@ impl Queue {
         if entry.issued.is_some() && (!self.can_keep() || waiting.entries.len() >= LONGEST) {
             waiting.entries.push_back(Entry {
                 issued: None,
+                replaced: None,
                 ..entry
             });
             self.awake.notify_one();
@@ -82,6 +88,30 @@ impl Queue {
         waiting.entries.push_back(entry);
         self.awake.notify_one();
         Ok(())
+    }
+
+    /// Queues the end of tokens, for which somebody waits with what he queues after it.
+    pub(super) fn push_ended(&self, ids: &[TokenId]) {
+        let mut waiting = self.waiting();
+        let last = waiting.entries.back_mut();
+        match last.filter(|last| last.told.is_none() && last.ended.len() < MOST_ENDED) {
+            Some(last) => last.ended.extend(ids),
+            None => waiting.entries.push_back(Entry {
+                issued: None,
+                replaced: None,
+                restored: None,
+                shortened: Vec::new(),
+                ended: ids.to_vec(),
+                told: None,
+            }),
+        }
+        self.awake.notify_one();
+    }
+
+    /// Whether all that was queued is on the disk.
+    pub(super) fn is_settled(&self) -> bool {
+        let waiting = self.waiting();
+        self.is_open() && waiting.entries.is_empty() && !waiting.unsettled
     }
 
     /// Queues what may go at any time. Beyond a bound it is left to the next start.
@@ -117,26 +147,31 @@ impl Queue {
                 waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
         } else {
-            while waiting.is_empty() && !waiting.stopping {
+            // A token that is to be taken back waits for nothing.
+            while waiting.is_empty() && left.is_empty() && !waiting.stopping {
                 let woken = self.awake.wait(waiting);
                 waiting = woken.unwrap_or_else(PoisonError::into_inner);
             }
         }
-        let last = waiting.stopping;
-        if last && waiting.is_empty() && left.is_empty() {
+        if waiting.stopping && waiting.is_empty() && left.is_empty() {
             return Next::End;
         }
-        let entries = waiting.entries.len().min(GROUP);
-        let stale = waiting.stale.len().min(GROUP);
-        Next::Group(Group {
-            entries: waiting.entries.drain(..entries).collect(),
-            stale: waiting.stale.drain(..stale).collect(),
-            last,
-        })
+        Next::Group(waiting.take_group())
     }
 }
 
 impl Waiting {
+    fn take_group(&mut self) -> Group {
+        let entries = self.entries.len().min(GROUP);
+        let stale = self.stale.len().min(GROUP);
+        self.unsettled = true;
+        Group {
+            entries: self.entries.drain(..entries).collect(),
+            stale: self.stale.drain(..stale).collect(),
+            last: self.stopping,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.stale.is_empty()
     }
@@ -155,18 +190,8 @@ struct Group {
     last: bool,
 }
 
-/// What earlier commits should have done.
-#[derive(Default)]
-struct Left {
-    shortened: Vec<(TokenId, UnixSeconds)>,
-    ended: Vec<TokenId>,
-}
-
-impl Left {
-    fn is_empty(&self) -> bool {
-        self.shortened.is_empty() && self.ended.is_empty()
-    }
-}
+/// What earlier commits should have done, in the order in which it was asked for.
+pub(super) type Left = Vec<Step<'static>>;
 
 /// What the thread has.
 pub(super) struct Writer {
@@ -185,16 +210,12 @@ impl Writer {
         let mut left = Left::default();
         while let Next::Group(group) = self.queue.next(&left, self.retry) {
             let written = self.write(&left, &group);
+            let failed = written.is_err();
             let last = group.last;
-            match written {
-                Ok(()) => self.wrote(group, &mut left),
-                Err(error) => {
-                    self.failed(group, &mut left, &error);
-                    if last {
-                        self.give_up(&left);
-                        break;
-                    }
-                }
+            self.tell(group, &mut left, written);
+            if failed && last {
+                self.give_up(&left);
+                break;
             }
         }
         self.queue.open.store(false, Ordering::Release);
@@ -209,6 +230,11 @@ impl Writer {
     }
 
     fn write(&mut self, left: &Left, group: &Group) -> Result<(), Error> {
+        let is_failing = self.queue.failing.load(Ordering::Acquire);
+        if !is_failing && steps(left, group).next().is_none() {
+            // Somebody only waits for what was there before.
+            return Ok(());
+        }
         let database = match self.database.take() {
             Some(database) => database,
             None => (self.opener)()?,
@@ -218,17 +244,25 @@ impl Writer {
         Ok(())
     }
 
+    fn tell(&self, group: Group, left: &mut Left, written: Result<(), Error>) {
+        match written {
+            Ok(()) => self.wrote(group, left),
+            Err(error) => self.failed(group, left, &error),
+        }
+        self.queue.waiting().unsettled = !left.is_empty();
+    }
+
     fn wrote(&self, group: Group, left: &mut Left) {
-        *left = Left::default();
+        left.clear();
         if self.queue.failing.swap(false, Ordering::AcqRel) {
             let path = self.path.display();
             tracing::info!(%path, "the token file can be written again");
         }
         for entry in group.entries {
-            let unheard = entry.told.send(Ok(())).is_err();
+            let unheard = entry.told.is_some_and(|told| told.send(Ok(())).is_err());
             if let (true, Some((key, _))) = (unheard, entry.issued) {
                 // Nobody waited for it any more, so that nobody knows it.
-                left.ended.push(TokenId::from_bytes(key));
+                left.push(Step::Remove(TokenId::from_bytes(key)));
             }
         }
     }
@@ -243,17 +277,26 @@ impl Writer {
             );
         }
         for entry in group.entries {
-            left.ended.extend(entry.ended);
-            left.shortened.extend(entry.shortened);
-            left.ended
-                .extend(entry.issued.map(|(key, _)| TokenId::from_bytes(key)));
+            // Who issued a token says what becomes of the one that it was to replace.
+            let replaced = entry.replaced.filter(|_| entry.issued.is_none());
+            left.extend(replaced.map(|(id, until)| Step::Replace(id, until)));
+            let issued = entry.issued.map(|(key, _)| TokenId::from_bytes(key));
+            let restored = entry.restored.into_iter();
+            left.extend(restored.map(|(id, until)| Step::Restore(id, until)));
+            let shortened = entry.shortened.into_iter();
+            left.extend(shortened.map(|(id, until)| Step::Shorten(id, until)));
+            let ended = entry.ended.into_iter().chain(issued);
+            left.extend(ended.map(Step::Remove));
             // Who does not wait any more need not be told.
-            let _ = entry.told.send(Err(StoreError::Unavailable));
+            if let Some(told) = entry.told {
+                let _ = told.send(Err(StoreError::Unavailable));
+            }
         }
     }
 
     fn give_up(&self, left: &Left) {
-        let (path, ended) = (self.path.display(), left.ended.len());
+        let ended = left.iter().filter(|step| matches!(step, Step::Remove(_)));
+        let (path, ended) = (self.path.display(), ended.count());
         tracing::error!(
             %path,
             ended,
@@ -265,25 +308,35 @@ impl Writer {
 
 /// In the order in which they were asked for.
 fn steps<'a>(left: &'a Left, group: &'a Group) -> impl Iterator<Item = Step<'a>> {
-    let shorten = |&(id, until): &(TokenId, UnixSeconds)| Step::Shorten(id, until);
-    let remove = |id: &TokenId| Step::Remove(*id);
-    let of_entry = move |entry: &'a Entry| {
-        let put = entry.issued.as_ref();
-        put.map(|(key, value)| Step::Put(key, value))
-            .into_iter()
-            .chain(entry.shortened.iter().map(shorten))
-            .chain(entry.ended.iter().map(remove))
-    };
-    let before = left.shortened.iter().map(shorten);
+    let before = left.iter().copied();
     before
-        .chain(left.ended.iter().map(remove))
-        .chain(group.stale.iter().map(remove))
-        .chain(group.entries.iter().flat_map(of_entry))
+        .chain(group.stale.iter().copied().map(Step::Remove))
+        .chain(group.entries.iter().flat_map(Entry::steps))
+}
+
+impl Entry {
+    fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        let put = self.issued.as_ref();
+        let put = put.map(|(key, value)| Step::Put(key, value));
+        let replaced = self.replaced.map(|(id, until)| Step::Replace(id, until));
+        let restored = self.restored.map(|(id, until)| Step::Restore(id, until));
+        let shortened = self.shortened.iter();
+        put.into_iter()
+            .chain(replaced)
+            .chain(restored)
+            .chain(shortened.map(|&(id, until)| Step::Shorten(id, until)))
+            .chain(self.ended.iter().copied().map(Step::Remove))
+    }
 }
 
 /// Changes with a token in them that may wait.
 const LONGEST: usize = 4096;
 /// Changes that are written at once, and as many tokens that are over.
 const GROUP: usize = 1024;
+/// Tokens that are ended in one entry.
+const MOST_ENDED: usize = 65_536;
 /// Tokens that are over and wait to be deleted.
 const MOST_STALE: usize = 4_000_000;
+
+#[cfg(test)]
+pub(in crate::store) mod stepped;

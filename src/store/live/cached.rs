@@ -6,6 +6,7 @@ use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
+use super::lineage::Replaced;
 use super::{BATCH, LiveTokens, Token, TokensSection};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -85,7 +86,7 @@ impl LiveTokens {
 
     /// Keeps what the server says of a live token, in the place of any other where there is no room.
     /// Counts as no use of it.
-    pub(in crate::store) fn keep(&self, digest: TokenDigest, session: Session) {
+    pub(in crate::store) fn keep(&self, digest: TokenDigest, session: Session, replaced: Replaced) {
         while self.len() >= self.bounds.capacity {
             let Some(other) = self.ids(|_| true, 1).pop() else {
                 break;
@@ -97,10 +98,25 @@ impl LiveTokens {
         if let Some(mut token) = self.tokens.get_mut(&digest.id()) {
             token.rest = digest.rest();
             token.session = session;
+        } else if self.take_place().is_ok() {
+            self.put(&mut user, digest, session);
+        } else {
             return;
         }
-        if self.take_place().is_ok() {
-            self.put(&mut user, digest, session);
+        if let Some(until) = replaced {
+            self.note_replaced(&mut user, digest.id(), session.account(), until);
+        }
+    }
+
+    /// Lets a token end at `until`, unless it ends before, since another has taken its place.
+    pub(in crate::store) fn replaced(&self, id: TokenId, until: UnixSeconds) {
+        let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
+            return;
+        };
+        if let Some(mut user) = self.users.get_mut(&account)
+            && self.shorten(id, until).is_some()
+        {
+            self.note_replaced(&mut user, id, account, until);
         }
     }
 

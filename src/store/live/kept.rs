@@ -2,8 +2,10 @@
 //! go of one that could not be kept.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use super::lineage::Replaced;
 use super::{LiveTokens, Token};
 use crate::clock::UnixSeconds;
 use crate::session::Session;
@@ -30,23 +32,49 @@ impl LiveTokens {
     )]
     pub(in crate::store) fn restore(
         &self,
-        mut tokens: Vec<(TokenDigest, Session)>,
+        mut tokens: Vec<Kept>,
+        over: Vec<(TokenId, TokenId, Replaced)>,
         now: UnixSeconds,
     ) -> Vec<TokenId> {
-        tokens.sort_unstable_by_key(|(_, session)| Reverse(session.issued()));
+        tokens.sort_unstable_by_key(|kept| Reverse(kept.session.issued()));
         let mut left_out = Vec::new();
-        for (digest, session) in tokens {
-            let mut user = self.users.entry(session.account()).or_default();
-            if user.live >= self.bounds.per_user || self.take_place().is_err() {
-                left_out.push(digest.id());
+        // A token that was never renewed is a lineage of its own, of which nothing need be known.
+        let others = |kept: &Kept| kept.first != kept.digest.id() || kept.replaced.is_some();
+        let mut members = over;
+        let of_several: HashSet<TokenId> = tokens
+            .iter()
+            .filter(|kept| others(kept))
+            .map(|kept| kept.first)
+            .chain(members.iter().map(|(_, first, _)| *first))
+            .collect();
+        for kept in tokens {
+            let id = kept.digest.id();
+            let mut user = self.users.entry(kept.session.account()).or_default();
+            let fits = user.live < self.bounds.per_user && self.take_place().is_ok();
+            if !fits {
+                left_out.push(id);
                 continue;
             }
-            let token = Token::new(digest, session);
+            let token = Token::new(kept.digest, kept.session);
             token.last_used.fetch_max(now.as_u32(), Ordering::Relaxed);
-            self.tokens.insert(digest.id(), token);
-            user.order.push_front(digest.id());
+            self.tokens.insert(id, token);
+            user.order.push_front(id);
             user.live += 1;
+            if of_several.contains(&kept.first) {
+                members.push((id, kept.first, kept.replaced));
+            }
         }
+        self.restore_lineages(members);
         left_out
     }
+}
+
+/// A token that was kept elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Kept {
+    pub(in crate::store) digest: TokenDigest,
+    pub(in crate::store) session: Session,
+    /// The first of its lineage.
+    pub(in crate::store) first: TokenId,
+    pub(in crate::store) replaced: Replaced,
 }

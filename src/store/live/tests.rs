@@ -40,10 +40,44 @@ fn nonzero(number: usize) -> std::num::NonZeroUsize {
     number.try_into().unwrap()
 }
 
+/// Issues a token, and returns those that are gone for it.
+fn issue(
+    store: &LiveTokens,
+    digest: TokenDigest,
+    session: Session,
+    now: UnixMillis,
+) -> Result<Vec<TokenId>, StoreError> {
+    let gone = |change: Change| Ok(change.ended.into_iter().map(|(id, _)| id).collect());
+    store.issue(digest, session, now, gone)
+}
+
+/// As a store outside the process has it.
+fn kept(digest: TokenDigest, session: Session) -> Kept {
+    Kept {
+        digest,
+        session,
+        first: digest.id(),
+        replaced: None,
+    }
+}
+
+/// Renews a token.
+fn renew(
+    store: &LiveTokens,
+    old: TokenDigest,
+    (new, session): (TokenDigest, Session),
+    until: UnixSeconds,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    store.replace(old.id(), (new, session), until, now, |_| Ok(()))?;
+    store.settle(old.id(), until, |_| ());
+    Ok(())
+}
+
 /// A token of a user, issued at a moment.
 fn issued(store: &LiveTokens, user: u32, now: UnixMillis) -> TokenDigest {
     let digest = digest();
-    store.issue(digest, session(user, now), now).unwrap();
+    issue(store, digest, session(user, now), now).unwrap();
     digest
 }
 
@@ -52,7 +86,7 @@ fn both_bounds_are_exact_under_concurrency() {
     let kept_of = |section: &dyn Fn(&mut TokensSection)| {
         let store = store(section);
         let kept = std::thread::scope(|scope| {
-            let issue = |_| store.issue(digest(), session(0, at(0)), at(0)).is_ok();
+            let issue = |_| issue(&store, digest(), session(0, at(0)), at(0)).is_ok();
             let threads: Vec<_> = (0..4)
                 .map(|_| scope.spawn(move || (0..50).filter(|number| issue(*number)).count()))
                 .collect();
@@ -79,7 +113,7 @@ fn the_oldest_makes_room_and_what_has_ended_goes_first() {
     let middle = issued(&store, 1, at(1));
     let other = issued(&store, 2, at(2));
     let newest = digest();
-    let displaced = store.issue(newest, session(1, at(3)), at(3)).unwrap();
+    let displaced = issue(&store, newest, session(1, at(3)), at(3)).unwrap();
     assert_eq!(displaced, [oldest.id()]);
     assert_eq!(
         store.find(oldest, at(3)),
@@ -89,7 +123,7 @@ fn the_oldest_makes_room_and_what_has_ended_goes_first() {
     assert!(store.find(other, at(3)).is_ok());
     // The middle one is over: nobody has to make room.
     let next = digest();
-    let gone = store.issue(next, session(1, at(101)), at(101)).unwrap();
+    let gone = issue(&store, next, session(1, at(101)), at(101)).unwrap();
     assert_eq!(gone, [middle.id()]);
     assert!(store.find(newest, at(101)).is_ok());
     assert_eq!(
@@ -105,10 +139,10 @@ fn a_user_with_enough_tokens_is_refused_where_that_is_wanted() {
         section.on_limit = OnLimit::Refuse;
     });
     let first = issued(&store, 1, at(0));
-    let refused = store.issue(digest(), session(1, at(1)), at(1));
+    let refused = issue(&store, digest(), session(1, at(1)), at(1));
     assert_eq!(refused, Err(StoreError::UserFull { limit: 1 }));
     issued(&store, 2, at(1));
-    store.end(first.id(), End::GivenBack, at(2)).unwrap();
+    assert_eq!(store.end(first.id(), End::GivenBack, at(2), |_| ()).live, 1);
     issued(&store, 1, at(2));
     assert_eq!(store.len(), 2);
 }
@@ -117,7 +151,7 @@ fn a_user_with_enough_tokens_is_refused_where_that_is_wanted() {
 fn no_token_is_issued_twice() {
     let store = store(|_| ());
     let digest = issued(&store, 1, at(0));
-    let again = store.issue(digest, session(2, at(0)), at(0));
+    let again = issue(&store, digest, session(2, at(0)), at(0));
     assert_eq!(again, Err(StoreError::Taken));
     assert_eq!(store.find(digest, at(0)), Ok(session(1, at(0))));
     assert_eq!(store.len(), 1);
@@ -151,10 +185,13 @@ fn a_renewed_token_overlaps_with_its_follower_only_where_there_is_room() {
     let end = |seconds| at(seconds).seconds();
     let room = store(|_| ());
     let (old, new) = (issued(&room, 1, at(0)), digest());
-    let left = room.replace(old.id(), new, session(1, at(5)), end(15), at(5));
-    assert_eq!(left.unwrap().map(Session::expires), Some(end(15)));
+    assert_eq!(
+        renew(&room, old, (new, session(1, at(5))), end(15), at(5)),
+        Ok(())
+    );
     assert!(room.find(old, at(14)).is_ok());
-    assert_eq!(room.find(old, at(15)), Err(Absent::Ended(End::Expired)));
+    let replaced = Err(Absent::Replaced(AccountId::new(1)));
+    assert_eq!(room.find(old, at(15)), replaced);
     assert!(room.find(new, at(15)).is_ok());
 
     for full in [
@@ -162,12 +199,16 @@ fn a_renewed_token_overlaps_with_its_follower_only_where_there_is_room() {
         store(|section| section.capacity = nonzero(1)),
     ] {
         let (old, new) = (issued(&full, 1, at(0)), digest());
-        let left = full.replace(old.id(), new, session(1, at(5)), end(15), at(5));
-        assert_eq!(left, Ok(None));
-        assert_eq!(full.find(old, at(5)), Err(Absent::Ended(End::Expired)));
+        assert_eq!(
+            renew(&full, old, (new, session(1, at(5))), end(15), at(5)),
+            Ok(())
+        );
+        // What is under way with it is no sign of theft yet.
+        assert_eq!(full.find(old, at(14)), Err(Absent::Ended(End::Expired)));
+        assert_eq!(full.find(old, at(15)), replaced);
         assert!(full.find(new, at(5)).is_ok());
         assert_eq!(full.len(), 1);
-        let gone = full.replace(old.id(), digest(), session(1, at(6)), end(16), at(6));
+        let gone = renew(&full, old, (digest(), session(1, at(6))), end(16), at(6));
         assert_eq!(gone, Err(StoreError::Gone));
     }
 }
@@ -291,17 +332,15 @@ proptest! {
                 Step::EndOne(number) => {
                     if let Some(digest) = digests.get(number) {
                         let there = model.end(|token| token.0 == digest.id(), End::Revoked);
-                        let ended = store.end(digest.id(), End::Revoked, at(now));
-                        prop_assert_eq!(usize::from(ended.is_some()), there);
+                        let ended = store.end(digest.id(), End::Revoked, at(now), |_| ());
+                        prop_assert_eq!(ended.ids.len(), there);
                     }
                 }
                 Step::EndUser(user) => {
                     let ids = store.selected(&Selection::OfUser(AccountId::new(user)), 100);
-                    let ended = ids.iter().filter(|id| {
-                        store.end(**id, End::Revoked, at(now)).is_some()
-                    });
+                    let ended = ids.iter().map(|id| store.end(*id, End::Revoked, at(now), |_| ()).ids.len());
                     let gone = model.end(|token| token.1 == user, End::Revoked);
-                    prop_assert_eq!(ended.count(), gone);
+                    prop_assert_eq!(ended.sum::<usize>(), gone);
                 }
                 Step::Sweep => {
                     let over = model.end(|token| token.2 + 100 <= now, End::Expired);
@@ -334,14 +373,13 @@ proptest! {
                         let (user, now) = ((seed + number * thread) % 3, at(u64::from(number) * 4));
                         let digest = issued(store, user, now);
                         match (seed + number + thread) % 5 {
-                            0 => drop(store.end(digest.id(), End::Revoked, now)),
+                            0 => drop(store.end(digest.id(), End::Revoked, now, |_| ())),
                             1 => drop(store.sweep(now, |_| {})),
                             2 => {
                                 let until = now.seconds();
                                 let follower = (self::digest(), session(user, now));
-                                let (id, (new, session)) = (digest.id(), follower);
                                 // Another thread may have displaced it.
-                                let _ = store.replace(id, new, session, until, now);
+                                let _ = renew(store, digest, follower, until, now);
                             }
                             _ => {}
                         }
@@ -357,6 +395,11 @@ proptest! {
             live += there;
         }
         prop_assert_eq!((store.len(), store.tokens.len()), (live, live));
+        let remembered: usize = store.users.iter().map(|user| user.replaced).sum();
+        prop_assert_eq!(store.replaced.load(Ordering::Relaxed), remembered);
+        let of_lineages = |user: &UserTokens| user.lineages.values().map(Vec::len).sum::<usize>();
+        let members: usize = store.users.iter().map(|user| of_lineages(&user)).sum();
+        prop_assert_eq!(store.members.len(), members);
     }
 }
 
@@ -368,29 +411,68 @@ fn what_is_restored_keeps_the_bounds_and_the_order_and_starts_its_idle_time_anew
         section.idle = Duration::from_secs(10);
     });
     let kept: Vec<_> = [(1, 3), (1, 1), (2, 0), (1, 2), (3, 2), (4, 4)]
-        .map(|(user, from)| (digest(), session(user, at(from))))
+        .map(|(user, from)| kept(digest(), session(user, at(from))))
         .to_vec();
-    let left_out = store.restore(kept.clone(), at(50).seconds());
+    let left_out = store.restore(kept.clone(), Vec::new(), at(50).seconds());
     // One of the first user's three, and beyond the capacity what is oldest.
     let ids = |indices: &[usize]| -> Vec<TokenId> {
-        indices.iter().map(|&index| kept[index].0.id()).collect()
+        indices
+            .iter()
+            .map(|&index| kept[index].digest.id())
+            .collect()
     };
     assert_eq!(left_out.len(), 3);
     assert!(ids(&[1, 2]).iter().all(|id| left_out.contains(id)));
     assert_eq!(store.len(), 3);
-    assert!(store.find(kept[0].0, at(59)).is_ok());
+    assert!(store.find(kept[0].digest, at(59)).is_ok());
     assert_eq!(
         store
-            .info(kept[5].0.id(), at(59).seconds())
+            .info(kept[5].digest.id(), at(59).seconds())
             .unwrap()
             .requests,
         0
     );
     assert_eq!(
-        store.find(kept[5].0, at(60)),
+        store.find(kept[5].digest, at(60)),
         Err(Absent::Ended(End::Unused))
     );
-    assert_eq!(store.find(kept[1].0, at(50)), Err(Absent::Unknown));
+    assert_eq!(store.find(kept[1].digest, at(50)), Err(Absent::Unknown));
+}
+
+#[test]
+fn a_lineage_ends_as_one_and_is_forgotten_with_its_last_token() {
+    let store = store(|_| ());
+    let end = |seconds| at(seconds).seconds();
+    let [first, second, third] = [issued(&store, 1, at(0)), digest(), digest()];
+    let other = issued(&store, 1, at(0));
+    renew(&store, first, (second, session(1, at(5))), end(15), at(5)).unwrap();
+    renew(&store, second, (third, session(1, at(20))), end(30), at(20)).unwrap();
+    assert_eq!(store.sweep(at(21), |_| {}), 1);
+    // The first is over, not yet forgotten, and ends the others.
+    let ended = store.end(first.id(), End::Replayed, at(21), |_| ());
+    assert_eq!((ended.ids.len(), ended.live), (2, 2));
+    assert_eq!(store.take_faded(), [first.id()]);
+    for token in [first, second, third] {
+        assert_eq!(store.find(token, at(31)), Err(Absent::Ended(End::Replayed)));
+    }
+    assert!(store.find(other, at(31)).is_ok());
+    assert_eq!(
+        (store.members.len(), store.replaced.load(Ordering::Relaxed)),
+        (0, 0)
+    );
+
+    let [first, second] = [issued(&store, 2, at(40)), digest()];
+    renew(&store, first, (second, session(2, at(45))), end(55), at(45)).unwrap();
+    assert_eq!(store.sweep(at(140), |_| {}), 2);
+    assert!(matches!(
+        store.find(first, at(141)),
+        Err(Absent::Replaced(_))
+    ));
+    assert_eq!(store.take_faded(), []);
+    assert_eq!(store.sweep(at(145), |_| {}), 1);
+    assert_eq!(store.find(first, at(145)), Err(Absent::Ended(End::Expired)));
+    assert_eq!(store.take_faded().len(), 2);
+    assert_eq!(store.members.len(), 0);
 }
 
 #[test]
@@ -416,9 +498,9 @@ fn uses_of_what_was_forgotten_are_kept_until_they_are_told() {
     };
     let cache = LiveTokens::cache(&section);
     let (first, second) = (digest(), digest());
-    cache.keep(first, session(1, at(0)));
+    cache.keep(first, session(1, at(0)), None);
     cache.find(first, at(7)).unwrap();
-    cache.keep(second, session(2, at(0)));
+    cache.keep(second, session(2, at(0)), None);
     let uses = cache.take_uses_of_forgotten();
     assert_eq!(uses, [(first.id(), AccountId::new(1), at(7).seconds())]);
     assert!(cache.take_uses_of_forgotten().is_empty());

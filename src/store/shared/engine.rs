@@ -40,6 +40,8 @@ pub(super) struct Engine {
     pub(super) per_user: usize,
     pub(super) idle: Option<Duration>,
     pub(super) on_limit: OnLimit,
+    /// How long after its password a lineage ends.
+    pub(super) longest: Duration,
     pub(super) keys: Arc<Keys>,
     pub(super) cache: Arc<Cache>,
     pub(super) accounts: Arc<Accounts>,
@@ -95,6 +97,7 @@ impl Engine {
             per_user: section.per_user.get(),
             idle: section.idle(),
             on_limit: section.on_limit,
+            longest: section.longest,
             keys: Arc::new(Keys::new(section.shared.prefix.as_str())),
             cache: Arc::new(Cache::new(live)),
             accounts,

@@ -12,7 +12,7 @@ use super::connect::LinkError;
 use super::engine::Engine;
 use super::link::Link;
 use super::operations::{left, script};
-use super::record::{EXPIRES_AT, Live, Record};
+use super::record::{Live, Record};
 use super::scripts;
 use super::uses::to_end;
 use crate::clock::{UnixMillis, UnixSeconds};
@@ -36,7 +36,16 @@ impl Engine {
         let id = digest.id();
         let name = self.accounts.name_of(session.account());
         let name = name.ok_or(StoreError::Unavailable)?;
+        let first = match replaced {
+            None => id,
+            Some((old, _)) => match self.read(link, old).await.map_err(failed)? {
+                Some(Record::Live(old)) => old.first,
+                Some(Record::Ended(..)) | None => return Err(StoreError::Gone),
+            },
+        };
         let live = Live {
+            replaced: None,
+            first,
             rest: digest.rest(),
             name: name.to_string(),
             mark: session.password_mark(),
@@ -64,22 +73,54 @@ impl Engine {
             .take_place(link, session.expires(), now)
             .await
             .map_err(failed)?;
+        if let Some((old, _)) = replaced {
+            self.join(link, first, (old, id), session, now).await?;
+        }
         match replaced {
             None if *placed => {}
             None => return Err(StoreError::Full),
-            Some((old, until)) if *placed => self.shorten(link, old, until, now).await?,
+            Some((old, until)) if *placed => {
+                self.replace(link, old, until, session, &name, now).await?;
+            }
             Some((old, _)) => {
                 let ended = self.end_with_place(link, old, End::Expired, None, now);
-                let until = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
-                let moved = self.move_place(link, until, session.expires(), now);
+                let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
+                let moved = self.move_place(link, was.expires, session.expires(), now);
                 moved.await.map_err(failed)?;
                 *placed = true;
             }
         }
         if flight.is_current() {
-            self.cache.live.keep(digest, session);
+            self.cache.live.keep(digest, session, None);
         }
         Ok(())
+    }
+
+    /// Enters a token in the lineage of the one that it is to replace.
+    async fn join(
+        &self,
+        link: &Link,
+        first: TokenId,
+        (old, new): (TokenId, TokenId),
+        session: Session,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let failed = |error: LinkError| self.failed(&error);
+        let lineage = self.keys.lineage(first);
+        let mut join = script(scripts::JOIN, std::slice::from_ref(&lineage));
+        join.arg(old.to_string()).arg(new.to_string());
+        join.arg(self.lineage_left(session, now))
+            .arg(LONGEST_LINEAGE);
+        match link.run(&lineage, &join).await.map_err(failed)? {
+            Value::Int(1) => Ok(()),
+            _ => Err(StoreError::Gone),
+        }
+    }
+
+    /// For how long a lineage is remembered, in milliseconds.
+    fn lineage_left(&self, session: Session, now: UnixMillis) -> u64 {
+        let over = session.authenticated().plus(self.longest);
+        left(over.max(session.expires()), now)
     }
 
     /// Puts a token among its user's, of which others end until there is room.
@@ -132,39 +173,55 @@ impl Engine {
         Err(StoreError::Unavailable)
     }
 
-    async fn shorten(
+    /// Notes that another takes a token's place from `until` on. The last step of a renewal: as long as
+    /// it was not taken, the old token is as good as before.
+    async fn replace(
         &self,
         link: &Link,
         id: TokenId,
         until: UnixSeconds,
+        session: Session,
+        name: &str,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let key = self.keys.token(id);
-        let mut shorten = script(scripts::SHORTEN, std::slice::from_ref(&key));
-        shorten
-            .arg(EXPIRES_AT)
-            .arg(&until.as_u32().to_be_bytes()[..]);
-        shorten.arg(left(until, now));
-        let answer = link.run(&key, &shorten).await;
+        let mut replace = script(scripts::REPLACE, std::slice::from_ref(&key));
+        for moment in [until, now.seconds()] {
+            replace.arg(&moment.as_u32().to_be_bytes()[..]);
+        }
+        replace.arg(self.lineage_left(session, now));
+        let answer = link.run(&key, &replace).await;
         self.cache.changed(id);
         let failed = |error: LinkError| self.failed(&error);
         match answer.map_err(failed)? {
             Value::Int(1) => {
-                self.cache.live.shorten(id, until);
+                self.cache.live.replaced(id, until);
                 Ok(())
             }
             Value::BulkString(was) => {
-                self.cache.live.shorten(id, until);
+                self.cache.live.replaced(id, until);
                 let was = <[u8; 4]>::try_from(was);
                 let was = was.map_err(|_| failed(LinkError::Answer("the end of a token")))?;
                 let was = UnixSeconds::new(u32::from_be_bytes(was));
+                let [_, expires, _] = self.keys.user(name);
+                let mut note = cmd("ZADD");
+                note.arg(&expires)
+                    .arg("XX")
+                    .arg(until.as_u32())
+                    .arg(id.to_string());
+                // Where either fails, a place stays taken until the old token would have ended.
                 let moved = self.move_place(link, was, until, now);
-                moved.await.map_err(failed)
+                for done in [moved.await, link.run(&expires, &note).await.map(drop)] {
+                    if let Err(error) = done {
+                        let _ = self.failed(&error);
+                    }
+                }
+                Ok(())
             }
             // It was ended in the meantime, perhaps to make room for the one that replaces it.
             _ if matches!(
                 self.read(link, id).await,
-                Ok(Some(Record::Ended(End::Expired)))
+                Ok(Some(Record::Ended(End::Expired, _)))
             ) =>
             {
                 Ok(())
@@ -204,3 +261,5 @@ impl Engine {
 
 /// How often other logins of the user may take the place that was made.
 const MOST_LOGINS: usize = 100;
+/// Tokens of one lineage, those included that are over.
+const LONGEST_LINEAGE: usize = 4096;

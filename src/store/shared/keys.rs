@@ -38,6 +38,11 @@ impl Keys {
         ["issued", "expires", "used"].map(|what| format!("{}:user:{{{name}}}:{what}", self.prefix))
     }
 
+    /// The tokens of a lineage of more than one, by the first of them.
+    pub(super) fn lineage(&self, first: TokenId) -> String {
+        format!("{}:lineage:{first}", self.prefix)
+    }
+
     /// The names of all users that ever had a token.
     pub(super) fn users(&self) -> String {
         format!("{}:users", self.prefix)

@@ -18,9 +18,10 @@ use super::engine::Engine;
 use super::link::{Link, is_foreign};
 use super::record::{Live, Record};
 use super::scripts;
+use crate::accounts::PasswordMark;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{Absent, End, Login, Session};
-use crate::store::change::Change;
+use crate::store::change::{Change, Issued};
 use crate::store::{EXPIRED_TRACE, Selection, StoreError};
 use crate::token::{TokenDigest, TokenId};
 
@@ -43,7 +44,8 @@ impl Engine {
                 .await
                 .map_err(|error| self.failed(&error))?;
             let is_used = match &found {
-                Some(Record::Live(live)) if live.is_of(digest) => {
+                // One that was replaced and is over is remembered: no use undoes that.
+                Some(Record::Live(live)) if live.is_of(digest) && now.seconds() < live.expires => {
                     let used = self.use_now(&link, id, &live.name, now).await;
                     used.map_err(|error| self.failed(&error))?
                 }
@@ -62,7 +64,7 @@ impl Engine {
                     self.cache.note_unknown(id);
                     Err(Absent::Unknown)
                 }
-                Some(Record::Ended(end)) => {
+                Some(Record::Ended(end, _)) => {
                     self.cache.live.note_end(id, end, now);
                     Err(Absent::Ended(end))
                 }
@@ -70,9 +72,13 @@ impl Engine {
                 Some(Record::Live(live)) => {
                     let session = self.session(&live);
                     if !session.is_live(now.seconds()) {
-                        return Ok(Err(Absent::Ended(End::Expired)));
+                        let over = live.replaced.is_some_and(|until| until <= now.seconds());
+                        return Ok(Err(match over {
+                            true => Absent::Replaced(session.account()),
+                            false => Absent::Ended(End::Expired),
+                        }));
                     }
-                    self.cache.live.keep(digest, session);
+                    self.cache.live.keep(digest, session, live.replaced);
                     self.cache.live.count_use(id, now);
                     Ok(session)
                 }
@@ -84,10 +90,13 @@ impl Engine {
     /// Makes a change.
     pub(super) async fn commit(&self, change: Change, now: UnixMillis) -> Result<(), StoreError> {
         let link = self.link()?;
-        if let Some((digest, session)) = change.issued {
+        if let Some(Issued {
+            digest, session, ..
+        }) = change.issued
+        {
             let mut placed = false;
             let issued = self
-                .issue(&link, digest, session, change.shortened, now, &mut placed)
+                .issue(&link, digest, session, change.replaced, now, &mut placed)
                 .await;
             if let Err(error) = issued {
                 // Its client was never told of it; one that was there before is another's.
@@ -133,15 +142,16 @@ impl Engine {
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
         match selection {
-            Selection::One(id) => self
-                .end_one(link, id, end, None, now)
-                .await
-                .map(usize::from),
+            Selection::One(id) => self.end_lineage(link, id, end, None, now).await,
             Selection::OfUser(account) => match self.accounts.name_of(account) {
                 Some(name) => self.end_of_user(link, &name, end, None, now).await,
                 None => Ok(0),
             },
-            Selection::IssuedBefore(moment) => {
+            Selection::OfOtherPasswords(account, mark) => match self.accounts.name_of(account) {
+                Some(name) => self.end_of_passwords(link, &name, mark, end, now).await,
+                None => Ok(0),
+            },
+            Selection::AuthenticatedBefore(moment) => {
                 let ended = self.end_of_all(link, end, Some(moment), now).await?;
                 if self.is_rolled_back() {
                     self.accept(link).await?;
@@ -195,12 +205,13 @@ impl Engine {
             let mut under_way = JoinSet::new();
             for id in step.iter().copied() {
                 let (engine, link) = (Rc::clone(self), Rc::clone(link));
-                under_way
-                    .spawn_local(async move { engine.end_one(&link, id, end, before, now).await });
+                under_way.spawn_local(async move {
+                    engine.end_lineage(&link, id, end, before, now).await
+                });
             }
             while let Some(one) = under_way.join_next().await {
                 let one = one.map_err(|_| LinkError::Answer("a step that panicked"))?;
-                ended += usize::from(one?);
+                ended += one?;
             }
         }
         Ok(ended)
@@ -223,7 +234,87 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    /// Ends a token, unless it was issued at `before` or later. Says whether it was live.
+    /// Ends the tokens of a user that were obtained with another password than this one.
+    async fn end_of_passwords(
+        &self,
+        link: &Link,
+        name: &str,
+        mark: PasswordMark,
+        end: End,
+        now: UnixMillis,
+    ) -> Result<usize, LinkError> {
+        let mut ended = 0;
+        for id in self.ids_of_user(link, name).await? {
+            match self.read(link, id).await? {
+                Some(Record::Live(live)) if live.mark != mark => {
+                    ended += self.end_lineage(link, id, end, None, now).await?;
+                }
+                Some(Record::Live(_) | Record::Ended(..)) | None => {}
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Ends a token with all of its lineage, unless its password was given at `before` or later. Returns
+    /// how many live ones they were.
+    ///
+    /// A token is ended before its lineage is read, and a renewal enters the lineage before it replaces
+    /// its token: either the renewal finds its token ended, or the new one is found in the lineage.
+    pub(super) async fn end_lineage(
+        &self,
+        link: &Link,
+        id: TokenId,
+        end: End,
+        before: Option<UnixSeconds>,
+        now: UnixMillis,
+    ) -> Result<usize, LinkError> {
+        let was = self.end_with_place(link, id, end, before, now).await?;
+        let (first, mut ended) = match was {
+            Some(was) => {
+                let is_live = now.seconds() < was.expires;
+                self.give_place_back(link, was.expires, now).await?;
+                // Nothing can enter any more: what would, finds the token ended.
+                if was.first == id && was.replaced.is_none() {
+                    return Ok(usize::from(is_live));
+                }
+                (was.first, usize::from(is_live))
+            }
+            // Perhaps an attempt before got no further than this.
+            None => match self.read(link, id).await? {
+                Some(Record::Ended(_, first)) => (first, 0),
+                Some(Record::Live(_)) | None => return Ok(0),
+            },
+        };
+        let lineage = self.keys.lineage(first);
+        let sever = script(scripts::SEVER, std::slice::from_ref(&lineage));
+        let Value::Array(others) = link.run(&lineage, &sever).await? else {
+            return Err(LinkError::Answer("a lineage"));
+        };
+        for other in others.iter().filter_map(id_of).filter(|other| *other != id) {
+            let was = self.end_with_place(link, other, end, None, now).await?;
+            if let Some(was) = was {
+                self.give_place_back(link, was.expires, now).await?;
+                ended += usize::from(now.seconds() < was.expires);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Gives the place of an ended token back, where it can be.
+    async fn give_place_back(
+        &self,
+        link: &Link,
+        until: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<(), LinkError> {
+        match self.give_place(link, until, now).await {
+            Err(error) if is_foreign(&error) => skip(&self.keys.places()[0]),
+            given => given?,
+        }
+        Ok(())
+    }
+
+    /// Ends a token alone, unless its password was given at `before` or later. Says whether it was live.
     pub(super) async fn end_one(
         &self,
         link: &Link,
@@ -232,17 +323,14 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<bool, LinkError> {
-        let Some(until) = self.end_with_place(link, id, end, before, now).await? else {
+        let Some(was) = self.end_with_place(link, id, end, before, now).await? else {
             return Ok(false);
         };
-        match self.give_place(link, until, now).await {
-            Err(error) if is_foreign(&error) => skip(&self.keys.places()[0]),
-            given => given?,
-        }
+        self.give_place_back(link, was.expires, now).await?;
         Ok(true)
     }
 
-    /// As `end_one`, but its place stays taken. Says until when it would have been good.
+    /// As `end_one`, but its place stays taken. Says what it was.
     pub(super) async fn end_with_place(
         &self,
         link: &Link,
@@ -250,7 +338,7 @@ impl Engine {
         end: End,
         before: Option<UnixSeconds>,
         now: UnixMillis,
-    ) -> Result<Option<UnixSeconds>, LinkError> {
+    ) -> Result<Option<Live>, LinkError> {
         let was = self.end_on_server(link, Ending { id, end, before }).await;
         self.cache.changed(id);
         let was = match was {
@@ -268,7 +356,7 @@ impl Engine {
         if !is_counted(end) {
             self.remember_end(id, end);
         }
-        if self.cache.live.end(id, end, now).is_none() {
+        if self.cache.live.end(id, end, now, |_| ()).ids.is_empty() {
             self.cache.live.note_end(id, end, now);
         }
         let Some(Record::Live(live)) = Record::parse(&was) else {
@@ -276,7 +364,7 @@ impl Engine {
             return Ok(None);
         };
         self.strike(link, id, &live.name).await?;
-        Ok(Some(live.expires))
+        Ok(Some(live))
     }
 
     /// Lets a trace take the place of a token on the server. Returns what was there. A revocation is
@@ -318,7 +406,7 @@ impl Engine {
         let Ending { id, end, before } = ending;
         let key = self.keys.token(id);
         let mut over = script(scripts::END, std::slice::from_ref(&key));
-        over.arg(Record::Ended(end).to_bytes());
+        over.arg(&Record::trace(end)[..]);
         over.arg(millis(EXPIRED_TRACE));
         over.arg(before.map_or(Vec::new(), |moment| moment.as_u32().to_be_bytes().to_vec()));
         match link.run(&key, &over).await? {
@@ -400,7 +488,12 @@ where
 /// or room does no harm if it comes back.
 fn is_counted(end: End) -> bool {
     match end {
-        End::Revoked | End::GivenBack => true,
+        End::Revoked
+        | End::GivenBack
+        | End::Replayed
+        | End::UserDisabled
+        | End::UserRemoved
+        | End::PasswordChanged => true,
         End::Expired | End::Unused | End::Displaced => false,
     }
 }

@@ -4,18 +4,18 @@ use crate::accounts::{PasswordMark, check_name};
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
 use crate::session::End;
-use crate::token::TokenDigest;
+use crate::token::{TokenDigest, TokenId};
 
 /// The layout of everything that is kept, and the first byte of each value.
-pub(super) const VERSION: u8 = 2;
-/// Where the end of a token stands in its value, for the script that brings it forward.
-pub(super) const EXPIRES_AT: usize = 2;
+pub(super) const VERSION: u8 = 3;
 
 /// What stands under a token's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
+    /// One that has not been ended, though it may be over.
     Live(Live),
-    Ended(End),
+    /// How it ended, and the first of its lineage.
+    Ended(End, TokenId),
 }
 
 /// A token that was issued.
@@ -28,23 +28,37 @@ pub(super) struct Live {
     pub(super) authenticated: UnixSeconds,
     pub(super) issued: UnixSeconds,
     pub(super) expires: UnixSeconds,
+    /// Until when it overlaps with the one that took its place, if any did.
+    pub(super) replaced: Option<UnixSeconds>,
+    /// The first of its lineage: itself, unless it took the place of another.
+    pub(super) first: TokenId,
 }
 
 impl Record {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Live(live) => live.to_bytes(),
-            Self::Ended(end) => vec![VERSION, ENDED, code(*end)],
+            Self::Ended(end, first) => {
+                let mut bytes = Self::trace(*end).to_vec();
+                bytes.extend(first.to_bytes());
+                bytes
+            }
         }
+    }
+
+    /// How a token ended, without the first of its lineage, which the server adds.
+    pub(super) fn trace(end: End) -> [u8; 3] {
+        [VERSION, ENDED, code(end)]
     }
 
     /// `None` for what no gateway of this version wrote.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         match *bytes {
-            [VERSION, ENDED, end] => ENDS
-                .iter()
-                .find(|known| code(**known) == end)
-                .map(|end| Self::Ended(*end)),
+            [VERSION, ENDED, end, ref first @ ..] => {
+                let end = ENDS.iter().find(|known| code(**known) == end)?;
+                let first = TokenId::from_bytes(first.try_into().ok()?);
+                Some(Self::Ended(*end, first))
+            }
             [VERSION, LIVE, ref fields @ ..] => Live::parse(fields).map(Self::Live),
             _ => None,
         }
@@ -61,6 +75,9 @@ impl Live {
         for moment in [self.expires, self.issued, self.authenticated] {
             bytes.extend(moment.as_u32().to_be_bytes());
         }
+        let replaced = self.replaced.map_or(0, UnixSeconds::as_u32);
+        bytes.extend(replaced.to_be_bytes());
+        bytes.extend(self.first.to_bytes());
         bytes.extend(self.mark.to_bytes());
         bytes.extend(self.rest);
         match self.source {
@@ -82,6 +99,8 @@ impl Live {
         let (expires, fields) = fields.split_first_chunk()?;
         let (issued, fields) = fields.split_first_chunk()?;
         let (authenticated, fields) = fields.split_first_chunk()?;
+        let (replaced, fields) = fields.split_first_chunk()?;
+        let (first, fields) = fields.split_first_chunk()?;
         let (mark, fields) = fields.split_first_chunk()?;
         let (rest, fields) = fields.split_first_chunk()?;
         let (kind, fields) = fields.split_first()?;
@@ -102,6 +121,8 @@ impl Live {
             authenticated: moment(authenticated),
             issued: moment(issued),
             expires: moment(expires),
+            replaced: Some(moment(replaced)).filter(|until| until.as_u32() != 0),
+            first: TokenId::from_bytes(*first),
         })
     }
 }
@@ -113,17 +134,25 @@ fn code(end: End) -> u8 {
         End::Revoked => 3,
         End::GivenBack => 4,
         End::Displaced => 5,
+        End::Replayed => 6,
+        End::UserDisabled => 7,
+        End::UserRemoved => 8,
+        End::PasswordChanged => 9,
     }
 }
 
 const LIVE: u8 = b'T';
 const ENDED: u8 = b'E';
-const ENDS: [End; 5] = [
+const ENDS: [End; 9] = [
     End::Expired,
     End::Unused,
     End::Revoked,
     End::GivenBack,
     End::Displaced,
+    End::Replayed,
+    End::UserDisabled,
+    End::UserRemoved,
+    End::PasswordChanged,
 ];
 
 #[cfg(test)]
@@ -139,6 +168,8 @@ mod tests {
             authenticated: UnixSeconds::new(1),
             issued: UnixSeconds::new(2),
             expires: UnixSeconds::new(0x0102_0304),
+            replaced: Some(UnixSeconds::new(0x0506_0708)),
+            first: TokenId::from_bytes([0xf1; 10]),
         }
     }
 
@@ -147,7 +178,10 @@ mod tests {
         for source in [Source::V4([192, 0, 2, 1]), Source::V6([1; 8])] {
             let record = Record::Live(live(source));
             let bytes = record.to_bytes();
-            assert_eq!(bytes[EXPIRES_AT..][..4], [1, 2, 3, 4]);
+            // Where the scripts look for its end, for when it was replaced, and for its lineage.
+            assert_eq!(bytes[2..6], [1, 2, 3, 4]);
+            assert_eq!(bytes[14..18], [5, 6, 7, 8]);
+            assert_eq!(bytes[18..28], [0xf1; 10]);
             assert_eq!(Record::parse(&bytes).as_ref(), Some(&record));
             for length in 0..=bytes.len() - "till-01".len() {
                 assert_eq!(Record::parse(&bytes[..length]), None, "{length} bytes");
@@ -157,8 +191,11 @@ mod tests {
             assert_eq!(Record::parse(&foreign), None);
         }
         for end in ENDS {
-            let record = Record::Ended(end);
-            assert_eq!(Record::parse(&record.to_bytes()), Some(record));
+            let record = Record::Ended(end, TokenId::from_bytes([3; 10]));
+            let bytes = record.to_bytes();
+            assert!(bytes.starts_with(&Record::trace(end)));
+            assert_eq!(Record::parse(&bytes), Some(record));
+            assert_eq!(Record::parse(&Record::trace(end)), None);
         }
         assert_eq!(Record::parse(&[VERSION, ENDED, 99]), None);
     }

@@ -257,7 +257,10 @@ impl SharedTokens {
     ) -> Result<usize, StoreError> {
         let patience = match selection {
             Selection::One(_) => self.patience,
-            Selection::OfUser(_) | Selection::IssuedBefore(_) | Selection::All => LONG_WALK,
+            Selection::OfUser(_)
+            | Selection::OfOtherPasswords(..)
+            | Selection::AuthenticatedBefore(_)
+            | Selection::All => LONG_WALK,
         };
         let request = |reply| Request::End {
             selection,

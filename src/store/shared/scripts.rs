@@ -4,35 +4,62 @@
 //! reached is still to come. So a gateway whose clock is ahead makes nothing over that others hold live.
 
 /// Ends a token: a trace takes its place, unless there is no memory for one. Answers what was there,
-/// or nothing when it is over already or was issued too late. Keys: the token. Arguments: the trace, how long it is kept in
-/// milliseconds, the first moment (4 bytes) that is too late, or nothing.
+/// or nothing when it is over already or its password was given too late. Keys: the token. Arguments: the
+/// trace, to which its lineage is added, how long it is kept in milliseconds, the first moment (4 bytes)
+/// that is too late, or nothing.
 pub(super) const END: &str = "\
 local value = redis.call('GET', KEYS[1])
 if not value or string.sub(value, 2, 2) ~= 'T' then return false end
 if ARGV[3] ~= '' then
   for place = 1, 4 do
-    local issued, limit = string.byte(value, 6 + place), string.byte(ARGV[3], place)
-    if issued < limit then break end
-    if issued > limit or place == 4 then return false end
+    local given, limit = string.byte(value, 10 + place), string.byte(ARGV[3], place)
+    if given < limit then break end
+    if given > limit or place == 4 then return false end
   end
 end
-local kept = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local trace = ARGV[1] .. string.sub(value, 19, 28)
+local kept = redis.pcall('SET', KEYS[1], trace, 'PX', ARGV[2])
 if kept.err then redis.call('DEL', KEYS[1]) end
 return value";
 
-/// Lets a token end sooner. Answers its end until then (4 bytes), 1 when that was not later, and 0
-/// when there is none. Keys: the token. Arguments: where its end
-/// stands, the new end (4 bytes), how far off that is in milliseconds.
-pub(super) const SHORTEN: &str = "\
-local kind = redis.call('GETRANGE', KEYS[1], 1, 1)
-if kind ~= 'T' then return 0 end
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
-  local was = redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + 3)
-  redis.call('SETRANGE', KEYS[1], ARGV[1], ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return was
+/// Notes that another took a token's place, and lets it end sooner; it is remembered for longer. Answers
+/// its end until then (4 bytes), 1 when that was not later, and 0 when there is none or it is over. Keys:
+/// the token. Arguments: the new end, now (4 bytes each), how long it is remembered in milliseconds.
+pub(super) const REPLACE: &str = "\
+local value = redis.call('GET', KEYS[1])
+if not value or string.sub(value, 2, 2) ~= 'T' then return 0 end
+local was = string.sub(value, 3, 6)
+local function later(one, other)
+  for place = 1, 4 do
+    local a, b = string.byte(one, place), string.byte(other, place)
+    if a ~= b then return a > b end
+  end
+  return false
 end
+if not later(was, ARGV[2]) then return 0 end
+local a, b, c, d = string.byte(value, 15, 18)
+if a + b + c + d == 0 then redis.call('SETRANGE', KEYS[1], 14, ARGV[1]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if not later(was, ARGV[1]) then return 1 end
+redis.call('SETRANGE', KEYS[1], 2, ARGV[1])
+return was";
+
+/// Enters a token in the lineage of the one that it is to replace. Answers 1, or 0 when the lineage is
+/// over or as long as may be. Keys: the lineage. Arguments: the old token, the new one, how long the
+/// lineage is kept in milliseconds, how many tokens it may have.
+pub(super) const JOIN: &str = "\
+if redis.call('ZSCORE', KEYS[1], 'ended') then return 0 end
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 0 end
+redis.call('ZADD', KEYS[1], 0, ARGV[1], 0, ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1";
+
+/// Lets nothing enter a lineage any more, and answers which tokens did. Where there is no memory to note
+/// that, there is none to enter one either. Keys: the lineage.
+pub(super) const SEVER: &str = "\
+local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
+if #ids > 0 then redis.pcall('ZADD', KEYS[1], 0, 'ended') end
+return ids";
 
 /// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
 /// have to end first; a list with an empty text where none has to. Keys: the user's tokens by issue,

@@ -74,7 +74,11 @@ impl Engine {
     pub(super) fn hold(&self, selection: Selection, end: End, now: UnixMillis) {
         let name = match selection {
             Selection::OfUser(account) => self.accounts.name_of(account),
-            Selection::One(_) | Selection::IssuedBefore(_) | Selection::All => None,
+            // Whoever ends those for their account tries again by itself.
+            Selection::OfOtherPasswords(..)
+            | Selection::One(_)
+            | Selection::AuthenticatedBefore(_)
+            | Selection::All => None,
         };
         {
             let mut ends = self.ends.borrow_mut();
@@ -86,7 +90,8 @@ impl Engine {
                     self.cache.live.note_end(id, end, now);
                 }
                 Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
-                Selection::IssuedBefore(moment) => waiting.issued_before(moment),
+                Selection::OfOtherPasswords(..) => {}
+                Selection::AuthenticatedBefore(moment) => waiting.issued_before(moment),
                 Selection::All => waiting.all = true,
             }
         }
@@ -94,7 +99,7 @@ impl Engine {
             let ids = self.cache.live.selected(&selection, STEP);
             for id in &ids {
                 self.cache.changed(*id);
-                self.cache.live.end(*id, end, now);
+                self.cache.live.end(*id, end, now, |_| ());
             }
             if ids.len() < STEP {
                 return;
@@ -304,7 +309,10 @@ impl Engine {
     ) -> Result<(), LinkError> {
         let now = endings.map(|Ending { id, end, before }| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
-            async move { engine.end_one(&link, id, end, before, engine.now()).await }
+            async move {
+                let now = engine.now();
+                engine.end_lineage(&link, id, end, before, now).await
+            }
         });
         all(now).await.map(drop)
     }
@@ -317,7 +325,8 @@ impl Engine {
             was => was?,
         };
         self.cache.changed(id);
-        if self.cache.live.end(id, ending.end, now).is_none() {
+        let ended = self.cache.live.end(id, ending.end, now, |_| ());
+        if ended.ids.is_empty() {
             self.cache.live.forget(id);
         }
         match was.as_deref().and_then(Record::parse) {
@@ -327,7 +336,7 @@ impl Engine {
                 let (struck, given) = tokio::join!(strike, give);
                 struck.and(given)
             }
-            Some(Record::Ended(_)) | None => Ok(()),
+            Some(Record::Ended(..)) | None => Ok(()),
         }
     }
 

@@ -111,9 +111,9 @@ fn the_database_of_another_program_and_of_a_newer_syncgate_are_refused() {
     assert!(foreign.contains("is not a token file"), "{foreign}");
     let newer = made(&|transaction| {
         let mut mark = transaction.open_table(mark).unwrap();
-        mark.insert("format", 2).unwrap();
+        mark.insert("format", 3).unwrap();
     });
-    assert!(newer.contains("has the format 2"), "{newer}");
+    assert!(newer.contains("has the format 3"), "{newer}");
     assert!(newer.contains("run the newer syncgate"), "{newer}");
 }
 
