@@ -142,7 +142,7 @@ async fn a_password_from_standard_input_is_one_line() {
     let run = place.run_with(&passwd, "battery staple");
     assert!(
         run.said()
-            .contains("Tokens that the old one obtained are refused")
+            .contains("No gateway could be asked to end its tokens")
     );
     assert!(verifies(stored_hash(&place.users()), "battery staple").await);
     let before = place.users();

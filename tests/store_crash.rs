@@ -49,7 +49,7 @@ const TASKS: u64 = 8;
 const PLACES: u64 = 3;
 /// Threads that log in at once, how often each does, and threads that revoke meanwhile.
 const LOGINS: usize = 12;
-const LOGINS_EACH: usize = 100;
+const LOGINS_EACH: usize = 400;
 const REVOKERS: usize = 3;
 /// Tokens that are left for the next process.
 const LEFT: usize = 200;

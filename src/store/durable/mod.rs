@@ -253,7 +253,7 @@ impl Journal {
             let user = self.accounts.name_of(issued.session.account());
             // There is no session of an account without a name.
             let user = user.ok_or(StoreError::Unavailable)?;
-            let record = Record::new(issued, &user);
+            let record = Record::new(issued.digest, issued.session, issued.first, &user);
             Ok((record.key(), record.value()))
         });
         let (told, heard) = oneshot::channel();

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::accounts::PasswordMark;
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
-use crate::store::change::Issued;
+use crate::session::Session;
 use crate::token::{TokenDigest, TokenId};
 
 /// A token's key in the file.
@@ -45,12 +45,12 @@ pub(super) enum BadRecord {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(issued: Issued, user: &'a str) -> Self {
-        let Issued {
-            digest,
-            session,
-            first,
-        } = issued;
+    pub(super) fn new(
+        digest: TokenDigest,
+        session: Session,
+        first: TokenId,
+        user: &'a str,
+    ) -> Self {
         Self {
             first,
             replaced: None,
