@@ -133,7 +133,7 @@ fn the_server_can_demand_tls_and_a_password() {
         assert_eq!(call(&fleet.bearer(1, &client)).await.status, 200);
         assert_eq!(fleet.end(2, Selection::One(id(&client))).await, 1);
         until_status(&fleet.bearer(1, &client), 401, &[200]).await;
-        assert!(redis.tell(&["GET", "gate:version"]).contains('2'));
+        assert!(redis.tell(&["GET", "gate:version"]).contains('3'));
         // Quotas in common need no other rights either.
         let quotas = || redis.tell(&["KEYS", "gate:quota:*:user:till-01"]);
         until("a user told of", async || quotas().lines().count() == 3).await;
