@@ -5,8 +5,8 @@ use std::path::Path;
 
 const PAGE: &str = include_str!("../SECURITY.md");
 
-/// Up to which number every attack has a row; further rows have the numbers of their attacks.
-const ATTACKS: usize = 44;
+/// How many attacks there are.
+const ATTACKS: usize = 70;
 
 /// The rows of the table: number, behavior, names of tests.
 fn rows() -> Vec<(usize, &'static str, Vec<&'static str>)> {
@@ -23,8 +23,7 @@ fn rows() -> Vec<(usize, &'static str, Vec<&'static str>)> {
 #[test]
 fn every_attack_has_a_row_with_tests_or_says_why_not() {
     let numbers: Vec<usize> = rows().iter().map(|(number, ..)| *number).collect();
-    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
-    assert_eq!(numbers[..ATTACKS], (1..=ATTACKS).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=ATTACKS).collect::<Vec<_>>());
     for (number, behavior, tests) in rows() {
         let excused = behavior.starts_with("does not apply");
         assert!(excused || !tests.is_empty(), "row {number} has no test");
