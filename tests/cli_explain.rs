@@ -246,9 +246,9 @@ fn every_answer_before_the_rights_is_told_with_what_to_do() {
                 "--path",
                 "/api/GetData",
             ],
-            400,
-            "malformed_request",
-            "",
+            405,
+            "method_not_allowed",
+            "GET, POST",
         ),
         (
             &[
