@@ -49,6 +49,7 @@ fn signing(algorithm: Algorithm, adjust: impl FnOnce(&mut Files)) -> Harness {
         write_key(files.directory(), "identity.key", algorithm);
         files.set("identity.key", "identity.key");
         files.set("admin.listen", "127.0.0.1:0");
+        files.set("admin.hosts", &["admin", "a"][..]);
         adjust(files);
     })
 }
@@ -301,6 +302,7 @@ fn the_admin_interface_answers_in_the_envelope_and_only_what_it_has() {
     run(async {
         let harness = Harness::start(|files| {
             files.set("admin.listen", "127.0.0.1:0");
+            files.set("admin.hosts", &["admin", "a"][..]);
             files.set("admin.socket", "admin.sock");
         });
         let socket = harness.files().directory().join("admin.sock");
@@ -339,7 +341,10 @@ fn the_admin_interface_answers_in_the_envelope_and_only_what_it_has() {
 #[test]
 fn more_admin_connections_than_there_are_places_wait_for_one() {
     run(async {
-        let harness = Harness::start(|files| files.set("admin.listen", "127.0.0.1:0"));
+        let harness = Harness::start(|files| {
+            files.set("admin.listen", "127.0.0.1:0");
+            files.set("admin.hosts", &["admin", "a"][..]);
+        });
         let address = harness.admin().unwrap();
         let mut idle = Vec::new();
         for _ in 0..40 {
