@@ -239,6 +239,11 @@ fn checks() -> Vec<Check> {
     checks.extend([
         plain("reading", "{get}\r\n", PlainExpect::Redirected),
         plain(
+            "reading for a host that no certificate names",
+            "GET / HTTP/1.1\r\nHost: other.invalid\r\n\r\n",
+            PlainExpect::Refused(403),
+        ),
+        plain(
             "sending",
             "{post}Content-Length: 0\r\n\r\n",
             PlainExpect::Refused(403),
