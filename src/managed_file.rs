@@ -196,6 +196,10 @@ impl<L: Load> fmt::Debug for Managed<L> {
     }
 }
 
+/// What one reading came to, and what was known before: of a value, whether it was refused; of what is
+/// wrong, whether it was told.
+type Reading<L> = Result<(Arc<<L as Load>::Value>, bool), (<L as Load>::Error, bool)>;
+
 impl<L: Load> Managed<L> {
     /// Reads the files for the first time.
     ///
@@ -241,7 +245,7 @@ impl<L: Load> Managed<L> {
     }
 
     /// The value and whether it was refused before, or why it is refused now and whether that was known.
-    fn read(&self, state: &mut State) -> Result<(Arc<L::Value>, bool), (L::Error, bool)> {
+    fn read(&self, state: &mut State) -> Reading<L> {
         let mut reader = Reader::default();
         let before = self.value.load_full();
         match self.loader.load(&mut reader, Some(&before)) {

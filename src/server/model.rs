@@ -128,53 +128,72 @@ struct Backend {
 
 type SharedBackend = Rc<RefCell<Backend>>;
 
-/// Reads requests strictly and answers when it is allowed to.
-async fn backend(mut stream: TcpStream, state: SharedBackend) {
-    let (mut read, mut write) = stream.split();
-    let mut bytes = Vec::new();
-    let mut present: Option<(usize, Vec<u8>, bool)> = None;
-    loop {
-        // Parse what there is.
-        while present.is_none()
-            && let Some(end) = find(&bytes, b"\r\n\r\n")
-        {
-            let head = String::from_utf8(bytes.drain(..end + 4).collect()).expect("a head");
-            let number = state.borrow().seen.len();
-            state.borrow_mut().seen.push(Seen {
+/// One connection to the backend: what was read and is nobody's yet, and the request under way.
+#[derive(Default)]
+struct Exchange {
+    bytes: Vec<u8>,
+    present: Option<Present>,
+}
+
+struct Present {
+    number: usize,
+    head: String,
+    answered: bool,
+}
+
+impl Exchange {
+    /// Takes in what there is, strictly. Returns an answer that may be given now.
+    fn step(&mut self, state: &mut Backend) -> Option<String> {
+        if self.present.is_none() {
+            let end = find(&self.bytes, b"\r\n\r\n")?;
+            let head = self.bytes.drain(..end + 4).collect();
+            let head = String::from_utf8(head).expect("a head");
+            state.seen.push(Seen {
                 mark: field(&head, "x-mark").unwrap_or_default(),
                 ..Seen::default()
             });
-            present = Some((number, head.into_bytes(), false));
+            self.present = Some(Present {
+                number: state.seen.len() - 1,
+                head,
+                answered: false,
+            });
         }
-        let mut respond = None;
-        if let Some((number, head, answered)) = &mut present {
-            let head = String::from_utf8_lossy(head).into_owned();
-            let mut state = state.borrow_mut();
-            let seen = &mut state.seen[*number];
-            if !seen.over {
-                take_body(&head, &mut bytes, seen);
-            }
-            let mark = seen.mark.clone();
-            if !*answered && let Some(chunked) = state.allowed.pop_front() {
-                *answered = true;
-                state.answered += 1;
-                respond = Some(match chunked {
-                    true => format!(
-                        "HTTP/1.1 200 OK\r\nX-Mark: {mark}\r\nTransfer-Encoding: chunked\r\n\r\n\
-                         2\r\n{{}}\r\n0\r\n\r\n"
-                    ),
-                    false => format!(
-                        "HTTP/1.1 200 OK\r\nX-Mark: {mark}\r\nContent-Length: 2\r\n\r\n{{}}"
-                    ),
-                });
-            }
-            if *answered && state.seen[*number].over {
-                present = None;
-                continue_after(&mut write, respond.take()).await;
-                continue;
-            }
+        let present = self.present.as_mut()?;
+        let seen = &mut state.seen[present.number];
+        if !seen.over {
+            take_body(&present.head, &mut self.bytes, seen);
         }
-        continue_after(&mut write, respond).await;
+        let (mark, over) = (seen.mark.clone(), seen.over);
+        let mut answer = None;
+        if !present.answered
+            && let Some(chunked) = state.allowed.pop_front()
+        {
+            present.answered = true;
+            state.answered += 1;
+            let (framing, body) = match chunked {
+                true => ("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
+                false => ("Content-Length: 2", "{}"),
+            };
+            answer = Some(format!(
+                "HTTP/1.1 200 OK\r\nX-Mark: {mark}\r\n{framing}\r\n\r\n{body}"
+            ));
+        }
+        if present.answered && over {
+            self.present = None;
+        }
+        answer
+    }
+}
+
+/// Reads requests and answers when it is allowed to.
+async fn backend(mut stream: TcpStream, state: SharedBackend) {
+    let (mut read, mut write) = stream.split();
+    let mut exchange = Exchange::default();
+    loop {
+        let answer = exchange.step(&mut state.borrow_mut());
+        if let Some(answer) = answer {
+            let _ = write.write_all(answer.as_bytes()).await;
+        }
         if state.borrow().gone {
             return;
         }
@@ -183,16 +202,10 @@ async fn backend(mut stream: TcpStream, state: SharedBackend) {
             biased;
             read = read.read(&mut some) => match read {
                 Ok(0) | Err(_) => return,
-                Ok(length) => bytes.extend_from_slice(&some[..length]),
+                Ok(length) => exchange.bytes.extend_from_slice(&some[..length]),
             },
             () = yield_now() => {}
         }
-    }
-}
-
-async fn continue_after(write: &mut (impl tokio::io::AsyncWrite + Unpin), answer: Option<String>) {
-    if let Some(answer) = answer {
-        let _ = write.write_all(answer.as_bytes()).await;
     }
 }
 

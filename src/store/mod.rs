@@ -23,6 +23,17 @@
 //!
 //! `explorer` holds it for memory and file.
 
+#![cfg_attr(
+    not(all(feature = "durable", feature = "shared")),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_mut,
+        unused_variables,
+        reason = "what the stores that were left out need stands beside what all need"
+    )
+)]
+
 mod change;
 mod changing;
 #[cfg(test)]
