@@ -38,7 +38,7 @@ fuzz_target!(|lines: &[u8]| {
         }
     }
     let (parts, ()) = request.into_parts();
-    let location = request::https_location(&parts, 443);
+    let location = request::https_location(&parts, 443, |_| true);
     if request::check(&parts, &Limits::default()).is_err() {
         return;
     }
