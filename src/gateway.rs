@@ -339,9 +339,13 @@ impl Gateway {
             // Reading on would make the client send a body that nobody wants.
             && !waits
             && let Some(body) = call.body.take()
-            && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0)
         {
-            body.discard().await;
+            let mut discarding = pin!(body.discard());
+            // What is there already is read without ado; only waiting for more holds anything.
+            let here = poll_fn(|cx| Poll::Ready(discarding.as_mut().poll(cx).is_ready())).await;
+            if !here && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0) {
+                discarding.await;
+            }
         }
         let client = Rc::clone(call.client);
         let response = own(response, call.active);

@@ -211,6 +211,19 @@ impl Child {
         self.process.id()
     }
 
+    /// Lets the process write no file beyond so many bytes from now on, wherever in it.
+    #[allow(dead_code, reason = "not every test binary fills a disk")]
+    pub fn limit_file_size(&self, bytes: u64) {
+        let pid = i32::try_from(self.process.id()).ok();
+        let pid = pid.and_then(Pid::from_raw);
+        let limit = rustix::process::Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit)
+            .expect("a process of ours");
+    }
+
     /// The files that it reads.
     pub fn files(&self) -> &Files {
         &self.files
