@@ -169,7 +169,7 @@ fn another_version_is_noticed_while_connected() {
         redis.tell(&["SET", "syncgate:version", "9"]);
         until_status(&client, 503, &[200]).await;
         fleet.until_store_is(0, "connecting").await;
-        redis.tell(&["SET", "syncgate:version", "2"]);
+        redis.tell(&["SET", "syncgate:version", "3"]);
         until_status(&client, 200, &[503]).await;
     });
 }

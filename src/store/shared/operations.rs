@@ -245,11 +245,13 @@ impl Engine {
     ) -> Result<usize, LinkError> {
         let mut ended = 0;
         for id in self.ids_of_user(link, name).await? {
-            match self.read(link, id).await? {
-                Some(Record::Live(live)) if live.mark != mark => {
+            match self.read(link, id).await {
+                Ok(Some(Record::Live(live))) if live.mark != mark => {
                     ended += self.end_lineage(link, id, end, None, now).await?;
                 }
-                Some(Record::Live(_) | Record::Ended(..)) | None => {}
+                Ok(Some(Record::Live(_) | Record::Ended(..)) | None) => {}
+                Err(error) if is_foreign(&error) => skip(&self.keys.token(id)),
+                Err(error) => return Err(error),
             }
         }
         Ok(ended)
@@ -280,15 +282,23 @@ impl Engine {
                 (was.first, usize::from(is_live))
             }
             // Perhaps an attempt before got no further than this.
-            None => match self.read(link, id).await? {
-                Some(Record::Ended(_, first)) => (first, 0),
-                Some(Record::Live(_)) | None => return Ok(0),
+            None => match self.read(link, id).await {
+                Ok(Some(Record::Ended(_, first))) => (first, 0),
+                Ok(Some(Record::Live(_)) | None) => return Ok(0),
+                Err(error) if is_foreign(&error) => return Ok(0),
+                Err(error) => return Err(error),
             },
         };
         let lineage = self.keys.lineage(first);
         let sever = script(scripts::SEVER, std::slice::from_ref(&lineage));
-        let Value::Array(others) = link.run(&lineage, &sever).await? else {
-            return Err(LinkError::Answer("a lineage"));
+        let others = match link.run(&lineage, &sever).await {
+            Ok(Value::Array(others)) => others,
+            Ok(_) => return Err(LinkError::Answer("a lineage")),
+            Err(error) if is_foreign(&error) => {
+                skip(&lineage);
+                return Ok(ended);
+            }
+            Err(error) => return Err(error),
         };
         for other in others.iter().filter_map(id_of).filter(|other| *other != id) {
             let was = self.end_with_place(link, other, end, None, now).await?;

@@ -1,10 +1,12 @@
 //! Pure: what the connections to the server are good for.
 //!
-//!     Connecting -> Telling -> Serving
-//!          ^           |  ^       |
-//!          |           v  |       |
-//!          |         Refused <----+
-//!          +--- from each of them, when the connection is lost
+//! ```text
+//! Connecting -> Telling -> Serving
+//!      ^           |  ^       |
+//!      |           v  |       |
+//!      |         Refused <----+
+//!      +--- from each of them, when the connection is lost
+//! ```
 //!
 //! The order that makes a revocation hold whatever becomes of the server: a server is asked for nothing
 //! (Serving) before it has everything that was revoked here (Telling), before every other gateway's
