@@ -57,12 +57,6 @@ impl MinRate {
         Some(wait.since + self.left + self.time_for(wait.pending))
     }
 
-    /// Whether the peer is being waited for.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.wait.is_some()
-    }
-
     /// The peer took or gave so many bytes at `now`, which ends the wait.
     pub fn progress(&mut self, bytes: u64, now: Instant) {
         let Some(wait) = self.wait.take() else {
@@ -103,7 +97,7 @@ mod tests {
         // The second look at the same wait.
         assert_eq!(rate.wait(0, start + seconds(3)), start + GRACE);
         rate.progress(200, start + seconds(4));
-        assert!(!rate.is_waiting());
+        assert_eq!(rate.deadline(), None);
         // Four seconds were used and two earned.
         let now = start + seconds(60);
         assert_eq!(rate.wait(0, now), now + seconds(8));

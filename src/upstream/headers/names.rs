@@ -135,8 +135,9 @@ pub(super) static GATEWAYS: [HeaderName; 9] = [
     EXPECT,
 ];
 
-/// What a right may have been decided by, here or by the cookies at the backend: it must read the
-/// request as the gateway did, so that naming these in `Connection` removes nothing (nor may it, by RFC 9110 section 7.6.1).
+/// What a decision may rest on, here or, with cookies, at the backend, which has to read the request as
+/// the gateway did. Naming these in `Connection` removes nothing: RFC 9110 section 7.6.1 forbids
+/// it for fields that are meant for all recipients.
 static JUDGED: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, COOKIE];
 
 /// What backends read for other purposes, besides all that never passes.
