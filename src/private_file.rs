@@ -194,7 +194,6 @@ impl ReadBy {
 ///
 /// # Errors
 /// When it is no file of the gateway's user or of root's, or others have access to it.
-#[cfg(any(test, feature = "shared"))]
 pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     let snapshot = Snapshot::take(path).map_err(failed("read", path))?;
     snapshot.into_private_text(path, ReadBy::Gateway)

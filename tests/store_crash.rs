@@ -2,7 +2,6 @@
 //! issued works, and none that was ended comes back.
 //!
 //! `SYNCGATE_KILLS` says how often the process is killed.
-#![cfg(feature = "durable")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/mod.rs"]

@@ -46,10 +46,6 @@ pub(crate) struct Known {
 
 /// What is heard of the failures of a user or a network from where all gateways count them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "shared"),
-    allow(dead_code, reason = "only a shared store has others to hear from")
-)]
 pub(crate) enum Heard {
     /// There were none, or they are forgiven.
     None,
@@ -61,10 +57,6 @@ pub(crate) enum Heard {
 
 /// Who knows of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "shared"),
-    allow(dead_code, reason = "only a shared store has others to hear from")
-)]
 pub(crate) enum CountedBy {
     /// All who count together.
     All,

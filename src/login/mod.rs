@@ -11,7 +11,6 @@ mod settings;
 pub mod verified;
 
 pub use check::{Logins, LoginsError, Passed, admit};
-#[cfg(feature = "shared")]
 pub(crate) use guard::Known;
 pub(crate) use guard::{CountedBy, Heard};
 pub use settings::LoginSection;

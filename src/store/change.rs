@@ -6,10 +6,6 @@ use crate::token::{TokenDigest, TokenId};
 
 /// What becomes of tokens at one moment. Taken in the order of its fields.
 #[derive(Debug, Default)]
-#[cfg_attr(
-    not(any(feature = "durable", feature = "shared")),
-    expect(dead_code, reason = "memory alone keeps no changes")
-)]
 pub(super) struct Change {
     /// The new one.
     pub(super) issued: Option<Issued>,
@@ -45,7 +41,6 @@ impl Issued {
 
 impl Change {
     /// That a token was issued, and nothing else.
-    #[cfg(feature = "shared")]
     pub(super) fn issuing(digest: TokenDigest, session: Session) -> Self {
         Self {
             issued: Some(Issued::first(digest, session)),
@@ -54,7 +49,6 @@ impl Change {
     }
 
     /// Whether there is nothing to do.
-    #[cfg(feature = "durable")]
     pub(super) fn is_empty(&self) -> bool {
         let Self {
             issued,

@@ -21,7 +21,6 @@ impl TokenStore {
         session: Session,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             return shared.commit(Change::issuing(digest, session), now).await;
         }
@@ -52,7 +51,6 @@ impl TokenStore {
         until: UnixSeconds,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             let change = Change {
                 replaced: Some((old, until)),
@@ -92,7 +90,6 @@ impl TokenStore {
         end: End,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             return shared.end(*selection, end, now).await;
         }
@@ -136,9 +133,7 @@ impl TokenStore {
     pub fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
         match &self.backing {
             Backing::Memory => self.live.disowned(accounts),
-            #[cfg(feature = "durable")]
             Backing::Durable(_) => self.live.disowned(accounts),
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => {
                 let table = accounts.table();
                 let disabled = table.accounts().filter(|account| account.is_disabled());
@@ -153,9 +148,7 @@ impl TokenStore {
     pub(super) fn can_keep(&self) -> Result<(), StoreError> {
         match &self.backing {
             Backing::Memory => Ok(()),
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.can_keep(),
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => Ok(()),
         }
     }
@@ -168,13 +161,11 @@ impl TokenStore {
                 drop(change);
                 Ok(None)
             }
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => {
                 let queued = journal.queue_up(change)?;
                 Ok(queued.map(|answer| journal.wait_for(answer)))
             }
             // A server has its changes before the map does.
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => {
                 drop(change);
                 Ok(None)
@@ -183,16 +174,10 @@ impl TokenStore {
     }
 
     /// Puts the end of tokens in the queue; kept once what is queued after it is.
-    #[cfg_attr(
-        not(feature = "durable"),
-        expect(unused_variables, reason = "nothing is kept")
-    )]
     fn queue_ended(&self, ids: &[TokenId]) {
         match &self.backing {
             Backing::Memory => {}
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.queue_ended(ids),
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => {}
         }
     }
@@ -215,19 +200,13 @@ impl TokenStore {
 }
 
 /// What is to be waited for until a change is kept; nothing where it need not be.
-#[cfg(feature = "durable")]
 type Queued = Option<super::durable::Waiting>;
-#[cfg(not(feature = "durable"))]
-type Queued = Option<std::convert::Infallible>;
 
 /// Returns once a change is kept, wholly.
 async fn kept(queued: Queued) -> Result<(), StoreError> {
     match queued {
         None => Ok(()),
-        #[cfg(feature = "durable")]
         Some(waiting) => waiting.kept().await,
-        #[cfg(not(feature = "durable"))]
-        Some(never) => match never {},
     }
 }
 

@@ -52,7 +52,6 @@ macro_rules! store_contract {
         )+
     };
 }
-#[cfg(any(feature = "durable", feature = "shared"))]
 pub(super) use store_contract;
 
 mod memory {

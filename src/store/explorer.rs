@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::contract::{at, nonzero, section};
-#[cfg(feature = "durable")]
 use super::durable::stepped::{Commit, File, Stepped};
 use super::live::LiveTokens;
 use super::{Backing, Found, OnLimit, Selection, StoreError, TokenStore, TokensSection};
@@ -171,7 +170,6 @@ struct Explorer {
     random: Random,
     accounts: Arc<Accounts>,
     users: [AccountId; USERS],
-    #[cfg(feature = "durable")]
     file: Option<Stepped>,
 }
 
@@ -209,11 +207,9 @@ impl Explorer {
             random,
             accounts: Arc::clone(accounts),
             users: ["a", "b"].map(|name| accounts.id_of(name)),
-            #[cfg(feature = "durable")]
             file: None,
         };
         explorer.world.borrow_mut().bounded = bounded;
-        #[cfg(feature = "durable")]
         if durable {
             explorer.open(File::new());
         }
@@ -224,7 +220,6 @@ impl Explorer {
         at(self.world.borrow().now)
     }
 
-    #[cfg(feature = "durable")]
     fn open(&mut self, file: File) {
         let live = Arc::new(LiveTokens::with_shards(&self.section, SHARDS));
         let (file, journal) = Stepped::start(file, &live, &self.accounts, self.now());
@@ -236,7 +231,6 @@ impl Explorer {
     }
 
     /// The process is killed, and started again on what is in the file.
-    #[cfg(feature = "durable")]
     fn crash(&mut self) {
         let Some(file) = self.file.take() else { return };
         let left = file.file.clone();
@@ -266,9 +260,7 @@ impl Explorer {
                 }
                 18 => self.world.borrow_mut().now += [1, 5, 40][self.random.below(3)],
                 19 => drop(self.store.sweep(self.now())),
-                #[cfg(feature = "durable")]
                 20 if self.random.below(6) == 0 => self.crash(),
-                #[cfg(feature = "durable")]
                 21..=23 => self.commit(),
                 _ => {}
             }
@@ -279,7 +271,6 @@ impl Explorer {
 
     /// Lets all end that is under way; what is in the file then is what is in memory.
     fn finish(&mut self) {
-        #[cfg(feature = "durable")]
         for _ in 0..1000 {
             while !self.tasks.is_empty() && self.step_of_a_task() {}
             let wrote = self
@@ -290,7 +281,6 @@ impl Explorer {
                 break;
             }
         }
-        #[cfg(feature = "durable")]
         if self.file.is_some() {
             let found = |explorer: &Self| -> Vec<Option<Session>> {
                 let (world, now) = (explorer.world.borrow(), explorer.now());
@@ -313,7 +303,6 @@ impl Explorer {
         }
     }
 
-    #[cfg(feature = "durable")]
     fn commit(&mut self) {
         let commit = match self.random.below(8) {
             0 => Commit::Failed,
@@ -579,7 +568,6 @@ fn every_history_of_a_store_in_memory_keeps_its_order() {
     histories(count() / 2, false);
 }
 
-#[cfg(feature = "durable")]
 #[test]
 fn every_history_of_a_store_with_a_file_that_fails_keeps_its_order() {
     histories(count() / 2, true);

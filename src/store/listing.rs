@@ -36,7 +36,6 @@ pub enum Position {
     /// In the order of ids.
     Id(TokenId),
     /// In the order of names, and of a user's in the order of their issue.
-    #[cfg(feature = "shared")]
     Issue {
         /// Whose.
         user: String,
@@ -50,7 +49,6 @@ impl Position {
         text.parse().ok().map(Self::Id)
     }
 
-    #[cfg(feature = "shared")]
     pub(super) fn of_issue(text: &str) -> Option<Self> {
         let (number, user) = text.split_once('~')?;
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
@@ -65,7 +63,6 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => id.fmt(f),
-            #[cfg(feature = "shared")]
             Self::Issue { user, number } => write!(f, "{number}~{user}"),
         }
     }
@@ -82,7 +79,6 @@ mod tests {
         assert_eq!(Position::of_id("7~till-01"), None);
     }
 
-    #[cfg(feature = "shared")]
     #[test]
     fn so_is_one_among_the_tokens_of_users() {
         let text = "1745402562000~till-01";

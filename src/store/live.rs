@@ -5,12 +5,10 @@
 //! locked, so that both bounds are exact. The lock of a user is taken before that of a shard, never
 //! after it; lookups take a shard's alone, and return owned values.
 
-#[cfg(feature = "shared")]
 mod cached;
 mod kept;
 mod lineage;
 
-#[cfg(feature = "shared")]
 pub(super) use cached::Use;
 pub(super) use kept::Kept;
 
@@ -48,7 +46,6 @@ pub(super) struct LiveTokens {
     len: AtomicUsize,
     bounds: Bounds,
     /// Uses of tokens that were forgotten to make room.
-    #[cfg(feature = "shared")]
     forgotten: Mutex<Vec<Use>>,
 }
 
@@ -104,7 +101,6 @@ impl LiveTokens {
             faded: Mutex::default(),
             ended: Mutex::new(Generations::new(TRACES, super::EXPIRED_TRACE)),
             len: AtomicUsize::new(0),
-            #[cfg(feature = "shared")]
             forgotten: Mutex::default(),
             bounds: Bounds {
                 capacity: section.capacity.get(),

@@ -23,22 +23,10 @@
 //!
 //! `explorer` holds it for memory and file.
 
-#![cfg_attr(
-    not(all(feature = "durable", feature = "shared")),
-    allow(
-        dead_code,
-        unused_imports,
-        unused_mut,
-        unused_variables,
-        reason = "what the stores that were left out need stands beside what all need"
-    )
-)]
-
 mod change;
 mod changing;
 #[cfg(test)]
 mod contract;
-#[cfg(feature = "durable")]
 mod durable;
 #[cfg(test)]
 mod explorer;
@@ -56,13 +44,11 @@ use thiserror::Error;
 
 use crate::accounts::{AccountId, Accounts, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
-#[cfg(feature = "shared")]
 use crate::session::End;
 use crate::session::{Absent, Session};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{Peer, Report};
 
-#[cfg(feature = "durable")]
 pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
@@ -85,10 +71,8 @@ enum Backing {
     /// Nothing does.
     Memory,
     /// A file.
-    #[cfg(feature = "durable")]
     Durable(durable::Journal),
     /// A server, which is the authority: the map is a cache in front of it.
-    #[cfg(feature = "shared")]
     Shared(Box<shared::SharedTokens>),
 }
 
@@ -153,10 +137,7 @@ impl TokenStore {
             ..section.clone()
         };
         let live = Arc::new(match section.store {
-            #[cfg(feature = "shared")]
             StoreKind::Shared => LiveTokens::cache(&cache),
-            #[cfg(not(feature = "shared"))]
-            StoreKind::Shared => LiveTokens::new(&cache),
             StoreKind::Memory | StoreKind::Durable => LiveTokens::new(&cache),
         });
         let backing = prepared.into_backing(section, &live, accounts)?;
@@ -167,10 +148,7 @@ impl TokenStore {
     #[must_use]
     pub fn shared_failures(&self) -> Option<SharedFailures> {
         match &self.backing {
-            Backing::Memory => None,
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => None,
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => None,
             Backing::Shared(shared) => Some(shared.failures().clone()),
         }
     }
@@ -180,10 +158,6 @@ impl TokenStore {
     ///
     /// # Errors
     /// When they cannot be told, or there are none.
-    #[cfg_attr(
-        not(feature = "shared"),
-        expect(unused_variables, reason = "nothing is shared")
-    )]
     pub async fn exchange(
         &self,
         gateway: u64,
@@ -191,10 +165,7 @@ impl TokenStore {
         now: UnixMillis,
     ) -> Result<Vec<Vec<Peer>>, StoreError> {
         match &self.backing {
-            Backing::Memory => Err(StoreError::Unavailable),
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => Err(StoreError::Unavailable),
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => Err(StoreError::Unavailable),
             Backing::Shared(shared) => shared.exchange(gateway, reports, now).await,
         }
     }
@@ -203,10 +174,7 @@ impl TokenStore {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         match &self.backing {
-            Backing::Memory => false,
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => false,
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => false,
             Backing::Shared(_) => true,
         }
     }
@@ -215,16 +183,10 @@ impl TokenStore {
     ///
     /// # Errors
     /// When it cannot be read.
-    #[cfg_attr(
-        not(any(feature = "durable", feature = "shared")),
-        expect(unused_variables, reason = "nothing is kept")
-    )]
     pub fn load(&self, now: UnixMillis) -> Result<(), StoreOpenError> {
         match &self.backing {
             Backing::Memory => Ok(()),
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.load(&self.live, now).map_err(Into::into),
-            #[cfg(feature = "shared")]
             Backing::Shared(shared) => {
                 shared.note(now);
                 Ok(())
@@ -236,10 +198,7 @@ impl TokenStore {
     #[must_use]
     pub fn health(&self) -> Option<StoreHealth> {
         match &self.backing {
-            Backing::Memory => None,
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => None,
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => None,
             Backing::Shared(shared) => Some(shared.health()),
         }
     }
@@ -249,10 +208,8 @@ impl TokenStore {
     pub fn is_ready(&self) -> bool {
         match &self.backing {
             Backing::Memory => true,
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.is_open(),
             // Without its server each request is refused for itself.
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => true,
         }
     }
@@ -261,9 +218,7 @@ impl TokenStore {
     pub fn close(&self) {
         match &self.backing {
             Backing::Memory => {}
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.close(),
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => {}
         }
     }
@@ -272,10 +227,7 @@ impl TokenStore {
     #[must_use]
     pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Found {
         match &self.backing {
-            Backing::Memory => Found::of(self.live.find(digest, now)),
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => Found::of(self.live.find(digest, now)),
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => Found::of(self.live.find(digest, now)),
             Backing::Shared(shared) if shared.trusts_map() => match self.live.find(digest, now) {
                 Err(Absent::Unknown) => Found::Ask,
                 // Whoever presents it is answered once its lineage is ended.
@@ -284,7 +236,6 @@ impl TokenStore {
                 Err(Absent::Ended(End::Unused)) if self.live.holds(digest.id()) => Found::Ask,
                 known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
             },
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => Found::Ask,
         }
     }
@@ -299,10 +250,7 @@ impl TokenStore {
         now: UnixMillis,
     ) -> Result<Result<Session, Absent>, StoreError> {
         match &self.backing {
-            Backing::Memory => Ok(self.live.find(digest, now)),
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => Ok(self.live.find(digest, now)),
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => Ok(self.live.find(digest, now)),
             Backing::Shared(shared) => match shared.ask(digest, now).await {
                 // Its use here is not too long ago for the token, only for not asking.
                 Err(StoreError::Unavailable | StoreError::RolledBack) if shared.trusts_map() => {
@@ -336,16 +284,11 @@ impl TokenStore {
     ///
     /// # Errors
     /// What issuing one would fail with, whoever it is for.
-    #[cfg_attr(
-        not(feature = "shared"),
-        expect(unused_variables, reason = "room is the same for everybody")
-    )]
     pub async fn rehearse(
         &self,
         account: Option<AccountId>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             return shared.rehearse(account, now).await;
         }
@@ -362,7 +305,6 @@ impl TokenStore {
         id: TokenId,
         now: UnixSeconds,
     ) -> Result<Option<TokenInfo>, StoreError> {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             return shared.info(id, now).await;
         }
@@ -381,13 +323,11 @@ impl TokenStore {
         most: usize,
         now: UnixSeconds,
     ) -> Result<Listing, StoreError> {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             return shared.list(account, after, most, now).await;
         }
         let after = match after {
             Some(Position::Id(id)) => Some(id),
-            #[cfg(feature = "shared")]
             Some(Position::Issue { .. }) => None,
             None => None,
         };
@@ -404,10 +344,7 @@ impl TokenStore {
     #[must_use]
     pub fn position(&self, text: &str) -> Option<Position> {
         match &self.backing {
-            Backing::Memory => Position::of_id(text),
-            #[cfg(feature = "durable")]
-            Backing::Durable(_) => Position::of_id(text),
-            #[cfg(feature = "shared")]
+            Backing::Memory | Backing::Durable(_) => Position::of_id(text),
             Backing::Shared(_) => Position::of_issue(text),
         }
     }
@@ -427,7 +364,6 @@ impl TokenStore {
     /// Frees the memory of tokens that have ended and returns how many they were. Looks at every
     /// token; for a thread that serves no requests.
     pub fn sweep(&self, now: UnixMillis) -> usize {
-        #[cfg(feature = "shared")]
         if let Backing::Shared(shared) = &self.backing {
             shared.sweep(now);
         }
@@ -437,17 +373,11 @@ impl TokenStore {
     }
 
     /// Has tokens deleted that are over, in no hurry.
-    #[cfg_attr(
-        not(feature = "durable"),
-        expect(unused_variables, reason = "nothing is kept")
-    )]
     fn forget(&self, ids: &[TokenId]) {
         match &self.backing {
             Backing::Memory => {}
-            #[cfg(feature = "durable")]
             Backing::Durable(journal) => journal.forget(ids),
             // Keys of the server end by themselves.
-            #[cfg(feature = "shared")]
             Backing::Shared(_) => {}
         }
     }

@@ -1,19 +1,15 @@
 //! What a store opens while the process still has the rights of its start: it may become another
 //! user after that, and be confined to its files.
 
-#[cfg(feature = "durable")]
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::Backing;
-#[cfg(feature = "durable")]
 use super::durable::{FileFault, Journal, TokenFile};
 use super::live::LiveTokens;
 use super::settings::{StoreKind, TokensSection};
-#[cfg(feature = "shared")]
 use super::shared::{SharedTokens, connect::ConnectError};
 use crate::accounts::Accounts;
 use crate::clock::UnixMillis;
@@ -25,28 +21,20 @@ pub struct Prepared(Kind);
 #[derive(Debug)]
 enum Kind {
     Memory,
-    #[cfg(feature = "durable")]
     Durable(TokenFile),
-    #[cfg(feature = "shared")]
     Shared,
 }
 
 /// Why a store cannot be opened.
 #[derive(Debug, Error)]
 pub enum StoreOpenError {
-    /// The program was built without it.
-    #[error("this syncgate was built without that store (tokens.store)")]
-    NotBuilt,
     /// The file of the durable store.
-    #[cfg(feature = "durable")]
     #[error(transparent)]
     File(#[from] FileFault),
     /// The settings of the server.
-    #[cfg(feature = "shared")]
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// No thread for the server.
-    #[cfg(feature = "shared")]
     #[error("the operating system gives no threads")]
     Thread(#[source] std::io::Error),
 }
@@ -63,11 +51,11 @@ impl Prepared {
     ) -> Result<Self, StoreOpenError> {
         match section.store {
             StoreKind::Memory => Ok(Self(Kind::Memory)),
-            StoreKind::Durable => durable(section, owner).map(Self),
-            #[cfg(feature = "shared")]
+            StoreKind::Durable => {
+                let file = TokenFile::open(&section.durable.path, owner)?;
+                Ok(Self(Kind::Durable(file)))
+            }
             StoreKind::Shared => Ok(Self(Kind::Shared)),
-            #[cfg(not(feature = "shared"))]
-            StoreKind::Shared => Err(StoreOpenError::NotBuilt),
         }
     }
 
@@ -79,16 +67,11 @@ impl Prepared {
         accounts: &Arc<Accounts>,
     ) -> Result<Backing, StoreOpenError> {
         match self.0 {
-            Kind::Memory => {
-                let _ = (section, live, accounts);
-                Ok(Backing::Memory)
-            }
-            #[cfg(feature = "durable")]
+            Kind::Memory => Ok(Backing::Memory),
             Kind::Durable(file) => {
                 let (wait, accounts) = (section.durable.wait, Arc::clone(accounts));
                 Ok(Backing::Durable(Journal::new(file, wait, accounts)))
             }
-            #[cfg(feature = "shared")]
             Kind::Shared => {
                 let (live, accounts) = (Arc::clone(live), Arc::clone(accounts));
                 let shared = SharedTokens::start(section, live, accounts)?;
@@ -96,17 +79,6 @@ impl Prepared {
             }
         }
     }
-}
-
-#[cfg(feature = "durable")]
-fn durable(section: &TokensSection, owner: Option<(u32, u32)>) -> Result<Kind, StoreOpenError> {
-    let file = TokenFile::open(&section.durable.path, owner)?;
-    Ok(Kind::Durable(file))
-}
-
-#[cfg(not(feature = "durable"))]
-fn durable(_: &TokensSection, _: Option<(u32, u32)>) -> Result<Kind, StoreOpenError> {
-    Err(StoreOpenError::NotBuilt)
 }
 
 /// Moves what was kept out of the way, so that the next opening begins without any token. Returns
@@ -120,13 +92,7 @@ pub fn discard(
 ) -> Result<Option<PathBuf>, StoreOpenError> {
     match section.store {
         StoreKind::Memory | StoreKind::Shared => Ok(None),
-        #[cfg(feature = "durable")]
         StoreKind::Durable => Ok(TokenFile::move_aside(&section.durable.path, now)?),
-        #[cfg(not(feature = "durable"))]
-        StoreKind::Durable => {
-            let _ = now;
-            Err(StoreOpenError::NotBuilt)
-        }
     }
 }
 
@@ -141,15 +107,6 @@ pub fn look(
 ) -> Result<Option<String>, StoreOpenError> {
     match section.store {
         StoreKind::Memory | StoreKind::Shared => Ok(None),
-        #[cfg(feature = "durable")]
-        StoreKind::Durable => {
-            let path: &Path = &section.durable.path;
-            Ok(Some(TokenFile::look(path, owner)?))
-        }
-        #[cfg(not(feature = "durable"))]
-        StoreKind::Durable => {
-            let _ = owner;
-            Err(StoreOpenError::NotBuilt)
-        }
+        StoreKind::Durable => Ok(Some(TokenFile::look(&section.durable.path, owner)?)),
     }
 }

@@ -331,7 +331,6 @@ async fn capacities(gallery: &mut Gallery) {
     first.exchange(&Ask::get("/")).await;
     gallery.show("Overloaded", &harness.anonymous().send(sync()).await);
 
-    #[cfg(feature = "durable")]
     {
         let (refused, _) = crate::durable::while_it_starts().await;
         gallery.show("Starting", &refused);

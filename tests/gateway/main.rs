@@ -13,7 +13,6 @@ mod bodies;
 mod bounds;
 mod brute_force;
 mod described;
-#[cfg(feature = "durable")]
 mod durable;
 mod early_answers;
 mod example_configs;

@@ -177,7 +177,6 @@ fn nothing_of_its_memory_is_left_behind_and_no_program_can_give_it_rights() {
     });
 }
 
-#[cfg(feature = "durable")]
 #[test]
 fn it_keeps_tokens_in_a_file_whose_folder_is_closed_to_it() {
     run(async {

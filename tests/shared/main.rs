@@ -1,6 +1,5 @@
 //! Several gateways on one server, through the front door: whatever becomes of the server, no
 //! gateway lets a revoked or expired token through.
-#![cfg(feature = "shared")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the support module serves any test binary")]
 

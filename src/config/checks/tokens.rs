@@ -9,11 +9,6 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     if tokens.store != StoreKind::Shared {
         return;
     }
-    if cfg!(not(feature = "shared")) {
-        let problem = Problem::error("this syncgate was built without the shared token store")
-            .remedy("write store = \"memory\", or build it with the feature `shared`");
-        report(document, &["tokens", "store"].map(Step::Key), problem);
-    }
     if tokens.idle().is_some_and(|idle| idle / 4 < shared.stale) {
         let problem =
             Problem::error("tokens in use would end while gateways do not hear of each other")
@@ -48,14 +43,6 @@ pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
 }
 
 fn kept_and_renewed(config: &Config, document: &mut Document<'_>) {
-    match config.tokens.store {
-        StoreKind::Durable if cfg!(not(feature = "durable")) => {
-            let problem = Problem::error("this syncgate was built without the durable store")
-                .remedy("write \"memory\", or build it with the feature `durable`");
-            report(document, &["tokens", "store"].map(Step::Key), problem);
-        }
-        StoreKind::Memory | StoreKind::Durable | StoreKind::Shared => {}
-    }
     let tokens = &config.tokens;
     if tokens.renew && tokens.longest < tokens.lifetime {
         let problem = Problem::error("no renewed token may live as long as a first one (longest)")

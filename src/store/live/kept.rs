@@ -26,10 +26,6 @@ impl LiveTokens {
 
     /// Puts in what was kept elsewhere, and tells for which there was no room: the oldest. Each may
     /// stay unused from now on for as long as a new one, since nobody knows when it was used last.
-    #[cfg_attr(
-        not(any(test, feature = "durable")),
-        expect(dead_code, reason = "memory alone has nothing to restore")
-    )]
     pub(in crate::store) fn restore(
         &self,
         mut tokens: Vec<Kept>,

@@ -115,7 +115,6 @@ impl LiveTokens {
     }
 
     /// Notes of a token whose lineage a server knows that it was replaced.
-    #[cfg(feature = "shared")]
     pub(super) fn note_replaced(
         &self,
         user: &mut UserTokens,

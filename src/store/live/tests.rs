@@ -488,7 +488,6 @@ fn a_forgotten_token_leaves_its_place_and_no_trace() {
     issued(&store, 1, at(0));
 }
 
-#[cfg(feature = "shared")]
 #[test]
 fn uses_of_what_was_forgotten_are_kept_until_they_are_told() {
     let section = TokensSection {

@@ -16,95 +16,34 @@
 //! - A failed login does on the server what a successful one does (`rehearsal`), and is counted here where
 //!   it is not counted there (`counts`).
 
-#[cfg(feature = "shared")]
 mod asking;
-#[cfg(feature = "shared")]
 mod cache;
-#[cfg(feature = "shared")]
 pub(super) mod connect;
-#[cfg(feature = "shared")]
 mod counts;
-#[cfg(feature = "shared")]
 mod ends;
-#[cfg(feature = "shared")]
 mod engine;
-#[cfg(feature = "shared")]
 mod failures;
-#[cfg(feature = "shared")]
 mod issue;
-#[cfg(feature = "shared")]
 mod keys;
-#[cfg(feature = "shared")]
 mod link;
-#[cfg(feature = "shared")]
 mod lists;
-#[cfg(feature = "shared")]
 mod operations;
-#[cfg(feature = "shared")]
 mod phase;
-#[cfg(feature = "shared")]
 mod places;
-#[cfg(feature = "shared")]
 mod quotas;
-#[cfg(feature = "shared")]
 mod record;
-#[cfg(feature = "shared")]
 mod rehearsal;
-#[cfg(feature = "shared")]
 mod requests;
-#[cfg(feature = "shared")]
 mod scripts;
 pub(super) mod settings;
-#[cfg(feature = "shared")]
 mod standing;
-#[cfg(feature = "shared")]
 mod supervise;
-#[cfg(feature = "shared")]
 mod tally;
-#[cfg(feature = "shared")]
 mod telling;
-#[cfg(feature = "shared")]
 mod uses;
 
-#[cfg(feature = "shared")]
 pub use failures::SharedFailures;
-#[cfg(feature = "shared")]
 pub(super) use requests::SharedTokens;
 
-/// Failed logins that several gateways count together.
-#[cfg(not(feature = "shared"))]
-#[derive(Debug, Clone)]
-pub enum SharedFailures {}
-
-#[cfg(not(feature = "shared"))]
-impl SharedFailures {
-    pub(crate) fn origins(
-        &self,
-        _name: Option<&str>,
-        _network: crate::origin::Source,
-    ) -> [String; 2] {
-        match *self {}
-    }
-
-    pub(crate) async fn of(
-        &self,
-        _origins: &[String; 2],
-    ) -> Result<[crate::login::Heard; 2], super::StoreError> {
-        match *self {}
-    }
-
-    pub(crate) async fn failed(
-        &self,
-        _origins: Vec<(String, u32)>,
-        _forget: std::time::Duration,
-    ) -> [crate::login::CountedBy; 2] {
-        match *self {}
-    }
-
-    pub(crate) async fn forgive(&self, _origin: &str, _forget: std::time::Duration) {
-        match *self {}
-    }
-}
-
-#[cfg(all(test, feature = "shared"))]
+#[cfg(test)]
 mod tests;
