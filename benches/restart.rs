@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
-use syncgate::accounts::{Accounts, PasswordMark};
+use syncgate::accounts::Accounts;
 use syncgate::clock::{UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
+use syncgate::session::PasswordMark;
 use syncgate::session::{Login, Session};
 use syncgate::store::{Prepared, StoreKind, TokenStore, TokensSection};
 use syncgate::token::IssuedToken;

@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
-use syncgate::login::body::Password;
-use syncgate::login::hashing::hash_password;
+use syncgate::password::Password;
+use syncgate::password::hash_password;
 use syncgate::server::{Server, development};
 
 /// Ends the connection if what came before ended where a request can begin.

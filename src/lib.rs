@@ -28,17 +28,19 @@ pub mod traffic;
 pub mod access;
 pub mod body;
 pub mod identity;
+pub mod password;
+pub mod policy;
 pub mod upstream;
 pub mod wake;
 
 pub mod refusal;
 pub mod reply;
 
+mod aging_map;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
-mod generations;
 pub mod limits;
 mod managed_file;
 mod new_file;
@@ -46,3 +48,4 @@ pub mod observe;
 mod private_file;
 pub mod process;
 pub mod sample_backend;
+pub mod settings;

@@ -10,9 +10,9 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::access::form::FormLimits;
 use crate::body::MinRate;
-use crate::config::units::{duration, positive_duration, positive_size, size};
+use crate::policy::form::FormLimits;
+use crate::settings::units::{duration, positive_duration, positive_size, size};
 
 pub use memory::{MemoryLimit, Percent};
 

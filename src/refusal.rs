@@ -13,10 +13,10 @@ use std::time::Duration;
 use http::StatusCode;
 use thiserror::Error;
 
-use crate::access::form::FormViolation;
-use crate::access::rights::MissingRight;
-use crate::accounts::NotAdmitted;
 use crate::login::body::CredentialsError;
+use crate::policy::admission::NotAdmitted;
+use crate::policy::form::FormViolation;
+use crate::policy::rights::MissingRight;
 use crate::session::{Absent, End};
 use crate::token::MalformedToken;
 use crate::traffic::Exceeded;

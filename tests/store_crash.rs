@@ -27,9 +27,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
-use syncgate::accounts::{Accounts, PasswordMark};
+use syncgate::accounts::Accounts;
 use syncgate::clock::{UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
+use syncgate::session::PasswordMark;
 use syncgate::session::{End, Login, Session};
 use syncgate::store::{Found, Prepared, Selection, StoreKind, TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::request::Parts;
 
-use crate::access::rights::{Decision, Mode};
 use crate::accounts::{Account, Accounts};
 use crate::clock::UnixMillis;
 use crate::origin::ClientAddress;
+use crate::policy::rights::{Decision, Mode};
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{AuthorizationHeader, Route};
 use crate::session::{Absent, End, Session};
@@ -230,11 +230,11 @@ mod tests {
     use http::{Method, Request};
 
     use super::*;
-    use crate::accounts::{AccountId, PasswordMark};
     use crate::clock::{Clock, UnixSeconds};
     use crate::origin::Source;
     use crate::route::{Destination, RouteSection, Routes};
     use crate::session::Login;
+    use crate::session::{AccountId, PasswordMark};
 
     const USERS: &str = r#"
 [users.till]

@@ -9,9 +9,9 @@ use super::account::{NameError, check_name};
 use super::edit::{Draft, EditError};
 use super::grants::{self, Grant};
 use super::{AccountTable, Names, file};
-use crate::config::Problems;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
+use crate::settings::Problems;
 
 /// The account file, to be changed.
 #[derive(Debug, Clone, Copy)]

@@ -11,18 +11,19 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::account::{PasswordMark, check_name};
-use super::admission::{Hours, Moment};
+use super::account::check_name;
 use super::judge::{Content, Judge};
 use super::mask::mask_secrets;
-use crate::access::rights::{Allow, Mode};
-use crate::config::document::{Document, Source};
-use crate::config::units::refuse;
-use crate::config::{Problem, Problems};
-use crate::login::hashing::{PasswordHash, PasswordHashError};
 use crate::origin::Network;
+use crate::password::{PasswordHash, PasswordHashError};
+use crate::policy::admission::{Hours, Moment};
+use crate::policy::rights::{Allow, Mode};
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
+use crate::session::PasswordMark;
+use crate::settings::document::{Document, Source};
+use crate::settings::units::refuse;
+use crate::settings::{Problem, Problems};
 
 /// As [`parse`], of a file that held something before: one that holds nothing now is refused.
 pub(super) fn parse_filled(
@@ -253,7 +254,7 @@ impl<'de> Deserialize<'de> for Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::rights::Decision;
+    use crate::policy::rights::Decision;
 
     const HASH: &str = "\"$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ\
                         $CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"";

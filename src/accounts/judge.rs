@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::account::PasswordMark;
-use super::admission::Admission;
 use super::file::{Name, Role, StoredPassword, User};
-use crate::access::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
-use crate::config::document::{Document, Step};
-use crate::config::{Problem, Problems, suggest};
-use crate::login::hashing::PasswordHash;
+use crate::password::PasswordHash;
+use crate::policy::admission::Admission;
+use crate::policy::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
 use crate::route::RouteSection;
+use crate::session::PasswordMark;
+use crate::settings::document::{Document, Step};
+use crate::settings::{Problem, Problems, suggest};
 
 /// Everything in the file, and what is only worth a warning.
 #[derive(Debug)]

@@ -16,17 +16,18 @@ use jiff::Timestamp;
 use super::explain_report::{Answer, Explanation};
 use super::failure::{Failure, USAGE};
 use super::{ConfigFile, print};
-use crate::access::form::{FormLimits, FormReader, FormViolation};
 use crate::access::permit::{self, Verdict};
-use crate::access::rights::Mode;
-use crate::accounts::{AccountId, Accounts, PasswordMark};
+use crate::accounts::Accounts;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::{self, Config};
 use crate::login;
 use crate::origin::Source;
+use crate::policy::form::{FormLimits, FormReader, FormViolation};
+use crate::policy::rights::Mode;
 use crate::refusal::Refusal;
 use crate::request;
 use crate::route::{Destination, OwnPath, Route, Routes};
+use crate::session::{AccountId, PasswordMark};
 use crate::session::{Login, Session};
 
 /// Say what a user's request would get, and which entry of the account file decides

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::access::rights::{AllowEntry, Decision, MissingRight, Mode};
 use crate::accounts::{Account, Accounts, Origin};
 use crate::clock::UnixMillis;
-use crate::config::{Config, suggest};
+use crate::config::Config;
+use crate::policy::rights::{AllowEntry, Decision, MissingRight, Mode};
 use crate::refusal::{LoginFault, Refusal, TokenFault};
 use crate::route::Route;
+use crate::settings::suggest;
 
 /// What the gateway would do.
 #[derive(Debug)]

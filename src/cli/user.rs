@@ -8,8 +8,8 @@ use super::password::{NewPassword, PasswordSource};
 use super::user_rights::Rights;
 use super::{print, user_list};
 use crate::accounts::{AccountFile, ChangeError, EditError, NewRights, Outcome, check_name};
-use crate::config::suggest;
-use crate::login::hashing::hash_password;
+use crate::password::hash_password;
+use crate::settings::suggest;
 
 /// Add, change and list the users who may sign in
 ///

@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::document::{Document, Source};
-use super::report::{Problem, Problems};
 use super::{Config, checks};
 use crate::route::Routes;
+use crate::settings::document::{Document, Source};
+use crate::settings::{Problem, Problems};
 use crate::upstream::UpstreamUrl;
 
 /// A configuration that can be used.

@@ -2,18 +2,10 @@
 //! that uses it.
 
 mod checks;
-pub(crate) mod document;
-mod explain;
 mod load;
-mod report;
-mod source;
-pub(crate) mod suggest;
-pub mod units;
 
 pub use load::{Loaded, load, load_alone, parse};
-pub use report::{Problem, Problems, Severity};
 
-use document::Document;
 use serde::Serialize;
 
 use crate::accounts::AccountsSection;
@@ -26,6 +18,7 @@ use crate::process::ProcessSection;
 use crate::reply::AnswersSection;
 use crate::route::RouteSection;
 use crate::server::{ListenSection, TlsSection};
+use crate::settings::document::Document;
 use crate::store::TokensSection;
 use crate::traffic::QuotasSection;
 use crate::upstream::UpstreamSection;

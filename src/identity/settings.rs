@@ -44,7 +44,7 @@ impl Default for IdentitySection {
 fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     if text.is_empty() {
-        return Err(crate::config::units::refuse(
+        return Err(crate::settings::units::refuse(
             "this cannot be empty",
             "write a name that gateway and backend agree on",
         ));
@@ -56,7 +56,7 @@ mod header {
     use http::HeaderName;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::config::units::refuse;
+    use crate::settings::units::refuse;
     use crate::upstream::headers;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderName, D::Error> {
@@ -87,7 +87,7 @@ mod lifetime {
 
     use serde::{Deserializer, Serializer};
 
-    use crate::config::units::{positive_duration, refuse};
+    use crate::settings::units::{positive_duration, refuse};
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let lifetime = positive_duration::deserialize(from)?;

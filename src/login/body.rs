@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::accounts::MAX_USERNAME;
+use crate::password::Password;
+
 /// What a client sent to sign in.
 #[derive(Debug)]
 pub struct Credentials {
@@ -59,31 +62,6 @@ impl Credentials {
     #[must_use]
     pub fn into_password(self) -> Password {
         self.password
-    }
-}
-
-/// A password in clear text: never printed, wiped from memory when dropped.
-///
-/// The buffer that it was read from is the caller's to drop.
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Takes over a password; the string is wiped when the value is dropped.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The bytes to hash. The one way to the clear text.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
     }
 }
 
@@ -176,7 +154,7 @@ impl Root {
         let password = text_of(self.password, PASSWORD)?;
         Ok(Credentials {
             username: std::mem::take(&mut username),
-            password: Password(password),
+            password: Password::from(password),
         })
     }
 }
@@ -263,8 +241,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const OPTIONAL_WHITESPACE: [char; 2] = [' ', '\t'];
 /// Objects and arrays within each other, the root included.
 const MAX_DEPTH: usize = 32;
-/// The longest name that an account can have, in bytes.
-pub const MAX_USERNAME: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -12,12 +12,13 @@ use tokio::time::timeout;
 
 use super::LoginSection;
 use super::attempts::{Attempts, NotNow};
-use super::body::{Credentials, Password};
+use super::body::Credentials;
 use super::hashing::{Caller, HashingPool, Saturated};
 use super::verified::VerifiedPasswords;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::ClientAddress;
+use crate::password::Password;
 use crate::refusal::{LoginFault, Refusal};
 use crate::store::{SharedFailures, StoreError};
 

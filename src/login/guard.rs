@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use super::LoginSection;
 use super::queue::Caller;
+use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
-use crate::generations::Generations;
 use crate::origin::Source;
 
 /// Failed logins, and successful ones as far as they matter for those.
 #[derive(Debug)]
 pub(super) struct Failures {
     limits: Limits,
-    users: Generations<u64, Count>,
-    networks: Generations<Source, Count>,
-    successes: Generations<u64, Success>,
+    users: AgingMap<u64, Count>,
+    networks: AgingMap<Source, Count>,
+    successes: AgingMap<u64, Success>,
     /// Keyed, so that nobody outside can make names that collide.
     hasher: RandomState,
 }
@@ -111,9 +111,9 @@ impl Failures {
                 longest_delay: section.longest_delay,
                 forget: section.forget_failures,
             },
-            users: Generations::new(capacity, section.forget_failures),
-            networks: Generations::new(capacity, section.forget_failures),
-            successes: Generations::new(capacity, LATELY),
+            users: AgingMap::new(capacity, section.forget_failures),
+            networks: AgingMap::new(capacity, section.forget_failures),
+            successes: AgingMap::new(capacity, LATELY),
             hasher: RandomState::new(),
         }
     }
@@ -238,7 +238,7 @@ impl Failures {
 
 /// Sets a count to what all gateways know. Attempts under way here are counted beside it.
 fn adopt<K: Copy + Eq + std::hash::Hash>(
-    counts: &mut Generations<K, Count>,
+    counts: &mut AgingMap<K, Count>,
     key: K,
     heard: Heard,
     now: UnixMillis,
@@ -262,7 +262,7 @@ fn adopt<K: Copy + Eq + std::hash::Hash>(
     }
 }
 
-fn end<K: Copy + Eq + std::hash::Hash>(counts: &mut Generations<K, Count>, key: &K) {
+fn end<K: Copy + Eq + std::hash::Hash>(counts: &mut AgingMap<K, Count>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         count.ends();
         if (count.under_way, count.failures()) == (0, 0) {

@@ -5,7 +5,6 @@ pub mod body;
 mod check;
 mod guard;
 pub mod hashing;
-mod password_hash;
 mod queue;
 mod settings;
 pub mod verified;

@@ -6,7 +6,7 @@ use http::HeaderName;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::refuse;
+use crate::settings::units::refuse;
 use crate::upstream::headers;
 
 /// The headers of clients that a route sends on although their names are those by which proxies speak

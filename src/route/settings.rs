@@ -11,7 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::KeptHeaders;
-use crate::config::units::{refuse, size};
+use crate::settings::units::{refuse, size};
 use crate::traffic::Rate;
 
 /// One entry of `[[routes]]`: a path that is forwarded, and how.
@@ -228,7 +228,7 @@ fn parse_method<E: Error>(text: &str) -> Result<Method, E> {
     if matches!(upper.as_str(), "CONNECT" | "TRACE") {
         return Err(refuse(format_args!("{upper} is never forwarded"), allowed));
     }
-    let near = crate::config::suggest::nearest(&upper, &known);
+    let near = crate::settings::suggest::nearest(&upper, &known);
     let remedy = match near {
         Some(near) if near == upper => format!("methods are upper case: write \"{near}\""),
         Some(near) => format!("did you mean \"{near}\"? {allowed}"),

@@ -39,7 +39,7 @@ use tokio::time::interval;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control::{
     Admin, AdminError, AdminListeners, IntrospectionSecret, Reload, SecretError, Watcher,
     end_kept_disowned, memory,
@@ -49,6 +49,7 @@ use crate::identity::{Identities, IdentityError};
 use crate::login::{Logins, LoginsError};
 use crate::observe::AccessSink;
 use crate::process::{self, RunAs};
+use crate::settings::Problems;
 use crate::store::{Prepared, StoreKind, StoreOpenError, TokenStore};
 use crate::traffic::{ConnectionsBySource, Noted, Quotas, Unauthenticated};
 use crate::upstream::{BackendCredentials, CredentialError};
@@ -116,7 +117,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// The account file.
     #[error(transparent)]
-    Accounts(#[from] config::Problems),
+    Accounts(#[from] Problems),
     /// The keys that sign identities.
     #[error(transparent)]
     Identity(#[from] IdentityError),

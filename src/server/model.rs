@@ -39,8 +39,8 @@ use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::login::body::Password;
 use crate::observe::AccessLog;
+use crate::password::Password;
 use crate::session::{Login, Session};
 use crate::store::Prepared;
 use crate::token::IssuedToken;
@@ -304,7 +304,7 @@ impl World {
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = upstream.local_addr().expect("an address");
         let users = directory.path().join("users.toml");
-        let hash = crate::login::hashing::hash_password(&Password::new("x".to_owned()));
+        let hash = crate::password::hash_password(&Password::new("x".to_owned()));
         let hash = hash.expect("a hash");
         let text = format!("[users.model]\nallow = \"*\"\npassword = \"{hash}\"\n");
         std::fs::write(&users, text).expect("written");

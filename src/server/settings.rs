@@ -9,8 +9,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::refuse;
 use crate::origin::TrustedProxies;
+use crate::settings::units::refuse;
 
 /// `[listen]`: where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,7 +191,7 @@ mod hsts {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::config::units::refuse;
+    use crate::settings::units::refuse;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,

@@ -3,8 +3,9 @@
 
 use super::change::Change;
 use super::{Backing, Selection, StoreError, TokenStore};
-use crate::accounts::{AccountId, Accounts, Disowned};
+use crate::accounts::{Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 

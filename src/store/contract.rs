@@ -6,10 +6,10 @@ use std::time::Duration;
 use ring::rand::SystemRandom;
 
 use super::{Found, Listing, OnLimit, Selection, StoreError, TokenStore, TokensSection};
-use crate::accounts::{AccountId, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::origin::Source;
 use crate::session::{Absent, End, Lifetimes, Login, Session};
+use crate::session::{AccountId, PasswordMark};
 use crate::token::{IssuedToken, TokenDigest};
 
 /// A kind of store.

@@ -23,9 +23,10 @@ use dashmap::DashMap;
 use super::change::{Change, Issued};
 use super::settings::{OnLimit, TokensSection};
 use super::{Selection, StoreError, TokenInfo};
-use crate::accounts::{AccountId, Accounts, Disowned};
+use crate::accounts::{Accounts, Disowned};
+use crate::aging_map::AgingMap;
 use crate::clock::{UnixMillis, UnixSeconds};
-use crate::generations::Generations;
+use crate::session::AccountId;
 use crate::session::{Absent, End, Session};
 use crate::token::{TokenDigest, TokenId};
 use lineage::{Both, Member};
@@ -41,7 +42,7 @@ pub(super) struct LiveTokens {
     /// Those that were replaced and are no longer remembered, for whoever keeps them elsewhere.
     faded: Mutex<Vec<TokenId>>,
     /// How tokens ended that are no longer there.
-    ended: Mutex<Generations<TokenId, End>>,
+    ended: Mutex<AgingMap<TokenId, End>>,
     /// Counted apart, since asking the map locks every shard.
     len: AtomicUsize,
     bounds: Bounds,
@@ -99,7 +100,7 @@ impl LiveTokens {
             ),
             replaced: AtomicUsize::new(0),
             faded: Mutex::default(),
-            ended: Mutex::new(Generations::new(TRACES, super::EXPIRED_TRACE)),
+            ended: Mutex::new(AgingMap::new(TRACES, super::EXPIRED_TRACE)),
             len: AtomicUsize::new(0),
             forgotten: Mutex::default(),
             bounds: Bounds {

@@ -42,10 +42,11 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::accounts::{AccountId, Accounts, PasswordMark};
+use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::session::{Absent, Session};
+use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{Peer, Report};
 

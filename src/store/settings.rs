@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::shared::settings::{ServerAddress, SharedSection};
-use crate::config::units::{duration, positive_duration};
 use crate::session::Lifetimes;
+use crate::settings::units::{duration, positive_duration};
 
 /// `[tokens]`: how long tokens live and how many there may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

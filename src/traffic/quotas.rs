@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{
     BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotasSection, Usage,
 };
+use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
-use crate::generations::Generations;
 use crate::origin::Source;
 use crate::refusal::{Paced, Refusal};
 use crate::route::RouteSection;
@@ -148,7 +148,7 @@ impl Quotas {
 #[derive(Debug)]
 struct Sources {
     pace: Pace,
-    shards: Vec<Mutex<Generations<Source, Bucket>>>,
+    shards: Vec<Mutex<AgingMap<Source, Bucket>>>,
     /// Keyed, so that nobody can choose sources of one shard.
     hasher: RandomState,
 }
@@ -156,7 +156,7 @@ struct Sources {
 impl Sources {
     fn new(pace: Pace) -> Self {
         let period = pace.forgets_after().max(Duration::from_secs(1));
-        let shard = || Mutex::new(Generations::new(CAPACITY / SHARDS, period));
+        let shard = || Mutex::new(AgingMap::new(CAPACITY / SHARDS, period));
         Self {
             pace,
             shards: (0..SHARDS).map(|_| shard()).collect(),

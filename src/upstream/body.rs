@@ -14,10 +14,10 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::form_watch::FormWatch;
-use crate::access::form::FormLimits;
-use crate::access::rights::Mode;
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
+use crate::policy::form::FormLimits;
+use crate::policy::rights::Mode;
 use crate::refusal::Refusal;
 use crate::traffic::BodyInFlight;
 use crate::wake;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::access::form::{FormLimits, FormReader, FormViolation};
-use crate::access::rights::Mode;
+use crate::policy::form::{FormLimits, FormReader, FormViolation};
+use crate::policy::rights::Mode;
 
 /// A body under watch, or one that is let through after it was held back.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::{positive_duration, refuse};
+use crate::settings::units::{positive_duration, refuse};
 
 /// `[upstream]`: the backend that calls are forwarded to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +194,7 @@ mod host {
     use http::uri::Authority;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::config::units::refuse;
+    use crate::settings::units::refuse;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,

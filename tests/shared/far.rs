@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use syncgate::accounts::PasswordMark;
 use syncgate::clock::Clock;
 use syncgate::origin::Source;
+use syncgate::session::PasswordMark;
 use syncgate::session::{Login, Session};
 use syncgate::store::{Selection, StoreError};
 use syncgate::token::IssuedToken;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::{report, tokens};
 use crate::config::Config;
-use crate::config::document::{Document, Step};
-use crate::config::report::Problem;
 use crate::process::RunAs;
+use crate::settings::Problem;
+use crate::settings::document::{Document, Step};
 use crate::upstream::UpstreamUrl;
 
 /// Checks that the files are there, and the user of the process.

@@ -8,7 +8,7 @@ use http::uri::Authority;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::units::refuse;
+use crate::settings::units::refuse;
 
 /// `[admin]`: where operators and the backend ask the gateway about itself. Off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

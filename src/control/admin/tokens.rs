@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::question::{Page, Wanted};
-use crate::accounts::{AccountId, check_name};
+use crate::accounts::check_name;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::gateway::{Shared, not_kept, not_revoked};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request_id::RequestId;
+use crate::session::AccountId;
 use crate::session::End;
 use crate::store::{Selection, StoreError, TokenInfo, TokenStore};
 use crate::token::TokenId;

@@ -1,8 +1,8 @@
 //! The map as a cache in front of a server that is the authority: what it holds can be forgotten at
 //! any time, without a trace, and neither bound is its to keep.
 
-use crate::accounts::AccountId;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 

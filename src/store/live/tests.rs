@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use ring::rand::SystemRandom;
 
 use super::*;
-use crate::accounts::PasswordMark;
 use crate::origin::Source;
 use crate::session::Login;
+use crate::session::PasswordMark;
 use crate::token::IssuedToken;
 
 fn digest() -> TokenDigest {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::accounts::{AccountId, Accounts};
+use crate::accounts::Accounts;
+use crate::session::AccountId;
 use crate::store::contract::{Kind, at, digest, store_contract, wait};
 use crate::store::{Prepared, StoreKind, TokenStore, TokensSection};
 

@@ -204,7 +204,7 @@ impl Numbers {
 
 #[cfg(test)]
 mod tests {
-    use crate::access::form::{FormLimits, FormReader, FormViolation};
+    use crate::policy::form::{FormLimits, FormReader, FormViolation};
 
     fn verdict(body: &str) -> Result<String, FormViolation> {
         let mut reader = FormReader::new(FormLimits::default());

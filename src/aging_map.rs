@@ -13,7 +13,7 @@ use crate::clock::UnixMillis;
 /// A map of at most `capacity` entries. One that is not touched is forgotten after `period` to twice
 /// that, or sooner when there is no room.
 #[derive(Debug)]
-pub(crate) struct Generations<K, V> {
+pub(crate) struct AgingMap<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     half: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Generations<K, V> {
     young_since: UnixMillis,
 }
 
-impl<K: Copy + Eq + Hash, V> Generations<K, V> {
+impl<K: Copy + Eq + Hash, V> AgingMap<K, V> {
     pub(crate) fn new(capacity: usize, period: Duration) -> Self {
         Self {
             young: HashMap::new(),
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_touched_stays_and_the_rest_goes() {
-        let mut map = Generations::new(100, PERIOD);
+        let mut map = AgingMap::new(100, PERIOD);
         map.insert("kept", 1, at(100));
         map.insert("left", 2, at(100));
         for seconds in [109, 118, 127] {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_forgets_early_and_not_late() {
-        let mut map = Generations::new(100, PERIOD);
+        let mut map = AgingMap::new(100, PERIOD);
         map.insert("x", 1, at(1_000_000));
         map.age(at(100));
         map.age(at(110));
@@ -135,7 +135,7 @@ mod tests {
         fn never_more_than_the_capacity_and_the_last_half_is_there(
             writes in prop::collection::vec((0..50_u8, any::<bool>()), 1..200),
         ) {
-            let mut map: Generations<u8, u32> = Generations::new(20, PERIOD);
+            let mut map: AgingMap<u8, u32> = AgingMap::new(20, PERIOD);
             for (key, insert) in &writes {
                 if *insert {
                     map.insert(*key, 7, at(100));

@@ -108,7 +108,7 @@ fn prefix_xor(mut bits: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::access::form::{FormLimits, FormReader, FormViolation};
+    use crate::policy::form::{FormLimits, FormReader, FormViolation};
 
     #[test]
     fn an_escape_that_a_block_leaves_open_is_closed_in_the_next_and_no_later() {

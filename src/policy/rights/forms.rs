@@ -118,7 +118,7 @@ fn begins(name: &str, beginning: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::FormSet;
-    use crate::access::rights::RightsError;
+    use crate::policy::rights::RightsError;
 
     fn set(forms: &[&str]) -> Result<FormSet, RightsError> {
         let forms: Vec<String> = forms.iter().map(ToString::to_string).collect();

@@ -1,11 +1,16 @@
 //! Pure: what a token store knows of a live token. Rights are not in it: the session names its
 //! account, and the account's present rights decide, so that a change holds from the next request.
 
+mod account_id;
+mod password_mark;
+
 use std::time::Duration;
 
-use crate::accounts::{AccountId, Disowned, PasswordMark};
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
+
+pub use account_id::AccountId;
+pub use password_mark::PasswordMark;
 
 /// Whose a token is, since when and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,16 +178,6 @@ pub enum End {
     UserRemoved,
     /// Its user's password was changed.
     PasswordChanged,
-}
-
-impl From<Disowned> for End {
-    fn from(why: Disowned) -> Self {
-        match why {
-            Disowned::Removed => Self::UserRemoved,
-            Disowned::Disabled => Self::UserDisabled,
-            Disowned::OtherPassword(_) => Self::PasswordChanged,
-        }
-    }
 }
 
 #[cfg(test)]

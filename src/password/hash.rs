@@ -7,7 +7,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 
-use super::body::Password;
+use super::Password;
 
 /// A password hash that is safe to verify: argon2id, and its cost within the caps.
 ///
@@ -63,7 +63,7 @@ impl PasswordHash {
     }
 
     /// How many times the work of a standard hash it takes to verify, rounded up: memory times passes.
-    pub(super) fn relative_cost(&self) -> u32 {
+    pub(crate) fn relative_cost(&self) -> u32 {
         let work = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
         let times = work(&self.params).div_ceil(work(&standard_params()));
         u32::try_from(times).unwrap_or(u32::MAX)
@@ -72,7 +72,7 @@ impl PasswordHash {
     /// Verifies in the memory given, which grows to what this hash needs and is left as it is:
     /// its next use overwrites it, and nothing in it leads back to the password more easily than
     /// the stored hash does.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &self,
         password: &Password,
         memory: &mut Vec<Block>,
@@ -96,7 +96,7 @@ impl PasswordHash {
 
     /// The hash that unknown users are verified against. No password is known to match it, and
     /// the answer does not depend on it.
-    pub(super) fn decoy() -> Self {
+    pub(crate) fn decoy() -> Self {
         let salt = phc::Salt::new(&[0x5a; SALT_LENGTH]).expect("16 bytes are a salt");
         let tag = phc::Output::new(&[0xa5; TAG_LENGTH]).expect("32 bytes are a tag");
         let params = standard_params();

@@ -9,20 +9,20 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::refuse;
 use crate::origin::{ClientAddress, Network};
+use crate::settings::units::refuse;
 
 /// From where and when an account may be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Admission {
     /// The networks to come from; none named means from anywhere.
-    pub(super) networks: Vec<Network>,
+    pub(crate) networks: Vec<Network>,
     /// From this moment on.
-    pub(super) valid_from: Option<Moment>,
+    pub(crate) valid_from: Option<Moment>,
     /// Up to this moment, itself not included.
-    pub(super) valid_until: Option<Moment>,
+    pub(crate) valid_until: Option<Moment>,
     /// Only within these hours of every day.
-    pub(super) hours: Option<Hours>,
+    pub(crate) hours: Option<Hours>,
 }
 
 /// Why an account may not be used here and now.
@@ -102,7 +102,7 @@ impl fmt::Display for Admission {
 
 /// A moment in time, as RFC 3339 writes it: `2026-01-31T18:00:00Z`, with or without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(pub(super) Timestamp);
+pub(crate) struct Moment(pub(super) Timestamp);
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Moment {
 /// saving time, since the gateway carries no time zones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "HoursText", into = "HoursShown")]
-pub(super) struct Hours {
+pub(crate) struct Hours {
     /// Seconds of the day.
     from: i64,
     until: i64,
