@@ -12,7 +12,8 @@ use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::password::Password;
 use syncgate::password::hash_password;
-use syncgate::server::{Server, development};
+use syncgate::server::Server;
+use syncgate::tls::development;
 
 /// Ends the connection if what came before ended where a request can begin.
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
+use crate::message::headers::Forwarded;
 use crate::origin::{ClientAddress, Origin, PeerRole, TrustedProxies, forwarded};
 use crate::traffic::OfConnection;
-use crate::upstream::headers::Forwarded;
 
 /// One client connection.
 #[derive(Debug)]

@@ -3,6 +3,10 @@
 
 mod call;
 mod contain;
+pub mod record;
+pub mod refusal;
+pub mod reply;
+pub mod response_body;
 mod shared;
 mod tokens;
 
@@ -24,23 +28,24 @@ use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::BodyState;
+use crate::body::request::RequestBody;
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
+use crate::gateway::record::{AccessLog, AccessRecord};
+use crate::gateway::refusal::Refusal;
+use crate::gateway::response_body::{ActiveRequest, ResponseBody};
 use crate::identity::Facts;
-use crate::observe::{AccessLog, AccessRecord};
-use crate::refusal::Refusal;
-use crate::reply::{self, Reply};
-use crate::request::{self, BodyEnd};
+use crate::message::headers::AuthorizationHeader;
+use crate::message::headers::Identity;
+use crate::message::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
-use crate::response_body::{ActiveRequest, ResponseBody};
-use crate::route::{AuthorizationHeader, Destination, Route};
+use crate::route::{Destination, Route};
 use crate::store::Found;
-use crate::upstream::body::RequestBody;
-use crate::upstream::headers::Identity;
 use crate::upstream::{self, Answered, BackendCredential, Upstream};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
+use reply::Reply;
 pub use shared::Shared;
 pub(crate) use tokens::{not_kept, not_revoked};
 

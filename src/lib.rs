@@ -12,9 +12,7 @@ pub mod server;
 pub mod client;
 pub mod gateway;
 pub mod origin;
-pub mod request;
 pub mod request_id;
-pub mod response_body;
 pub mod route;
 
 pub mod accounts;
@@ -28,13 +26,11 @@ pub mod traffic;
 pub mod access;
 pub mod body;
 pub mod identity;
+pub mod message;
 pub mod password;
 pub mod policy;
 pub mod upstream;
 pub mod wake;
-
-pub mod refusal;
-pub mod reply;
 
 mod aging_map;
 pub mod cli;
@@ -49,3 +45,4 @@ mod private_file;
 pub mod process;
 pub mod sample_backend;
 pub mod settings;
+pub mod tls;

@@ -24,7 +24,7 @@ use support::harness::Files;
 use support::latency::honest;
 use support::{Child, Client, redact, run, within};
 use syncgate::clock::Clock;
-use syncgate::server::development;
+use syncgate::tls::development;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 

@@ -3,7 +3,7 @@
 //!
 //! ```compile_fail,E0451
 //! use syncgate::access::permit::Authorized;
-//! use syncgate::upstream::RequestHead;
+//! use syncgate::message::request_head::RequestHead;
 //! fn forge(head: RequestHead) -> Authorized {
 //!     Authorized { head, authorization: Default::default(), reported: None }
 //! }
@@ -16,12 +16,13 @@ use http::request::Parts;
 
 use crate::accounts::{Account, Accounts};
 use crate::clock::UnixMillis;
+use crate::gateway::refusal::{Refusal, TokenFault};
+use crate::message::headers::AuthorizationHeader;
+use crate::message::request_head::RequestHead;
 use crate::origin::ClientAddress;
 use crate::policy::rights::{Decision, Mode};
-use crate::refusal::{Refusal, TokenFault};
-use crate::route::{AuthorizationHeader, Route};
+use crate::route::Route;
 use crate::session::{Absent, End, Session};
-use crate::upstream::RequestHead;
 
 /// A user who holds a live token at this moment; made here alone.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio::time::Instant;
 
-use crate::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 
 /// A request body on its way from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

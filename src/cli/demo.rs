@@ -22,7 +22,7 @@ use crate::password::Password;
 use crate::password::hash_password;
 use crate::sample_backend::SampleBackend;
 use crate::server::Server;
-use crate::server::development::{Written, write_certificate};
+use crate::tls::development::{Written, write_certificate};
 
 /// Show the gateway at work: with a sample backend, a development certificate and a user
 ///

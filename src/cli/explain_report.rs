@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::accounts::{Account, Accounts, Origin};
 use crate::clock::UnixMillis;
 use crate::config::Config;
+use crate::gateway::refusal::{LoginFault, Refusal, TokenFault};
 use crate::policy::rights::{AllowEntry, Decision, MissingRight, Mode};
-use crate::refusal::{LoginFault, Refusal, TokenFault};
 use crate::route::Route;
 use crate::settings::suggest;
 

@@ -16,7 +16,7 @@ use crate::config;
 use crate::new_file::{make_directory, make_parents, write_new};
 use crate::password::hash_password;
 use crate::process;
-use crate::server::development::{Written, write_certificate};
+use crate::tls::development::{Written, write_certificate};
 use crate::upstream::{UpstreamSection, UpstreamUrl};
 
 /// Write a first configuration, a first user and a development certificate

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Config;
-use crate::route::{AuthorizationHeader, OwnPath, RouteSection};
+use crate::message::headers::AuthorizationHeader;
+use crate::route::{OwnPath, RouteSection};
 use crate::server::ListenAddress;
 use crate::settings::Problem;
 use crate::settings::document::{Document, Step};

@@ -10,16 +10,17 @@ use serde::Serialize;
 
 use crate::accounts::AccountsSection;
 use crate::control::AdminSection;
+use crate::gateway::reply::AnswersSection;
 use crate::identity::IdentitySection;
 use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
 use crate::process::ProcessSection;
-use crate::reply::AnswersSection;
 use crate::route::RouteSection;
-use crate::server::{ListenSection, TlsSection};
+use crate::server::ListenSection;
 use crate::settings::document::Document;
 use crate::store::TokensSection;
+use crate::tls::TlsSection;
 use crate::traffic::QuotasSection;
 use crate::upstream::UpstreamSection;
 

@@ -56,8 +56,8 @@ mod header {
     use http::HeaderName;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    use crate::message::headers;
     use crate::settings::units::refuse;
-    use crate::upstream::headers;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderName, D::Error> {
         let text = String::deserialize(from)?;

@@ -17,9 +17,9 @@ use super::hashing::{Caller, HashingPool, Saturated};
 use super::verified::VerifiedPasswords;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
+use crate::gateway::refusal::{LoginFault, Refusal};
 use crate::origin::ClientAddress;
 use crate::password::Password;
-use crate::refusal::{LoginFault, Refusal};
 use crate::store::{SharedFailures, StoreError};
 
 /// Checks logins, for all workers.

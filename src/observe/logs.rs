@@ -104,12 +104,12 @@ impl AccessSink {
         Self { writer, style }
     }
 
-    pub(super) fn style(&self) -> Style {
+    pub(crate) fn style(&self) -> Style {
         self.style
     }
 
     /// Queues whole lines; never waits.
-    pub(super) fn write(&self, lines: &[u8]) {
+    pub(crate) fn write(&self, lines: &[u8]) {
         // A full queue is counted by the writer, there is nobody else to tell.
         let _ = self.writer.clone().write_all(lines);
     }

@@ -1,7 +1,6 @@
 //! Pure: which paths and methods there are. A path matches by its bytes, ignoring ASCII case and
 //! nothing else: nothing is decoded or normalized.
 
-mod kept;
 mod settings;
 
 use std::cmp::Ordering;
@@ -10,10 +9,10 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
-use crate::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
+use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 
-pub use kept::KeptHeaders;
-pub use settings::{AuthorizationHeader, RoutePath, RoutePathError, RouteSection};
+pub use settings::{RoutePath, RoutePathError, RouteSection};
 
 /// What is to be done with a request.
 #[derive(Debug, PartialEq, Eq)]

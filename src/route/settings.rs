@@ -10,7 +10,7 @@ use http::Method;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::KeptHeaders;
+use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 use crate::settings::units::{refuse, size};
 use crate::traffic::Rate;
 
@@ -82,19 +82,6 @@ fn signed() -> bool {
 
 fn ten_mebibytes() -> ByteSize {
     ByteSize::mib(10)
-}
-
-/// What becomes of the client's `Authorization` header on its way to the backend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthorizationHeader {
-    /// The backend does not see it.
-    #[default]
-    Strip,
-    /// The backend is sent it as it came.
-    Keep,
-    /// The backend is sent a credential of its own in its place.
-    Replace,
 }
 
 /// A path that can be matched byte for byte: nothing in it is ever decoded or normalized.

@@ -23,9 +23,9 @@ use super::stream::ClientStream;
 use super::turns::Rota;
 use crate::client::{ClientConnection, Phase};
 use crate::gateway::Gateway;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply;
 use crate::limits::Limits;
-use crate::refusal::Refusal;
-use crate::reply;
 use crate::wake::ConnectionWaker;
 
 /// Serves a connection until it ends.

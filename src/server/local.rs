@@ -17,7 +17,7 @@ use super::turns::Rota;
 use crate::client::Standing;
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::observe::AccessLog;
+use crate::gateway::record::AccessLog;
 use crate::upstream::Upstream;
 
 /// One more worker of a server, as it were, on the present thread.

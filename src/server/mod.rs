@@ -3,7 +3,6 @@
 
 mod connection;
 mod descriptors;
-pub mod development;
 mod drain;
 mod frame_budget;
 mod http1;
@@ -19,7 +18,6 @@ mod quotas;
 mod settings;
 mod socket;
 mod stream;
-pub mod tls;
 mod turns;
 mod worker;
 
@@ -54,12 +52,12 @@ use crate::store::{Prepared, StoreKind, StoreOpenError, TokenStore};
 use crate::traffic::{ConnectionsBySource, Noted, Quotas, Unauthenticated};
 use crate::upstream::{BackendCredentials, CredentialError};
 
+use crate::tls::{self, Certificates, TlsError};
 use connection::{Protocol, Service};
 use load::Load;
 pub use local::LocalGateway;
 use places::Places;
-pub use settings::{CertificateSection, ListenAddress, ListenSection, TlsSection};
-use tls::{Certificates, TlsError};
+pub use settings::{ListenAddress, ListenSection};
 use worker::Worker;
 
 /// A running gateway. Dropping it drains it.

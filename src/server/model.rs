@@ -34,15 +34,16 @@ use super::drain::Drain;
 use super::load::Load;
 use super::stream::{ClientStream, Wire};
 use super::turns::{Rota, Turns};
-use super::{Composed, development, http1, http2};
+use super::{Composed, http1, http2};
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::observe::AccessLog;
+use crate::gateway::record::AccessLog;
 use crate::password::Password;
 use crate::session::{Login, Session};
 use crate::store::Prepared;
+use crate::tls::development;
 use crate::token::IssuedToken;
 use crate::upstream::Upstream;
 

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
+use crate::gateway::refusal::{Paced, Refusal};
 use crate::origin::Source;
-use crate::refusal::{Paced, Refusal};
 use crate::route::RouteSection;
 
 /// What users, routes and sources may take, and what they have taken of it. Users' own counts hang

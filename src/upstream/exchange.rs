@@ -8,12 +8,12 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
-use super::body::BodyFault;
 use super::connection::{Connection, HeadProgress, NoHead, UpstreamBreak};
-use super::response_head::ResponseHead;
 use super::sending::{SendError, Sending};
 use crate::body::Transfer;
-use crate::refusal::Refusal;
+use crate::body::request::BodyFault;
+use crate::gateway::refusal::Refusal;
+use crate::message::response_head::ResponseHead;
 
 /// What an exchange knows of its request.
 #[derive(Debug)]

@@ -1,16 +1,10 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
-pub mod body;
 mod connection;
 mod credential;
 mod exchange;
-mod form_watch;
-pub mod framing;
-pub mod headers;
 mod pool;
 mod relayed;
-mod request_head;
-pub mod response_head;
 mod sending;
 mod settings;
 mod stream;
@@ -26,22 +20,21 @@ use tokio::time::Instant;
 
 use crate::access::permit::Authorized;
 use crate::body::Transfer;
-use crate::refusal::Refusal;
-use body::RequestBody;
+use crate::body::request::RequestBody;
+use crate::gateway::refusal::Refusal;
+use crate::message::headers::{self, Identity};
+use crate::message::request_head::{self, BodyFraming, RequestHead};
+use crate::message::response_head::ResponseHead;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
-use headers::Identity;
 use pool::Pool;
 use relayed::AfterAnswer;
-use request_head::BodyFraming;
-use response_head::ResponseHead;
 use sending::Sending;
 use upload::Upload;
 
 pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use relayed::RelayedBody;
-pub use request_head::RequestHead;
 pub use settings::{UpstreamSection, UpstreamUrl, UpstreamUrlError};
 
 /// One worker's access to the backend.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::Connection;
 use super::settings::{UpstreamSection, UpstreamUrl};
 use super::stream::{Open, UpstreamStream};
-use crate::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 
 /// Connections to one upstream.
 #[derive(Debug)]

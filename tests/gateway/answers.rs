@@ -480,7 +480,7 @@ async fn full_backlog() -> FullBacklog {
 
 /// The names of the variants of `Refusal`, from its source.
 fn variants() -> BTreeSet<&'static str> {
-    let source = include_str!("../../src/refusal.rs");
+    let source = include_str!("../../src/gateway/refusal.rs");
     let (_, rest) = source.split_once("pub enum Refusal {").unwrap();
     let (body, _) = rest.split_once("\n}").unwrap();
     body.lines()

@@ -28,13 +28,13 @@ use super::resource::Resource;
 use super::secret::IntrospectionSecret;
 use super::tally::{self, Tally};
 use super::{introspection, tokens};
+use crate::body::request::BodyFault;
 use crate::gateway::Shared;
-use crate::refusal::Refusal;
-use crate::reply::{Detail, Reply};
-use crate::request;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::{Detail, Reply};
+use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::Selection;
-use crate::upstream::body::BodyFault;
 
 /// Where a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::access::permit;
 use crate::clock::UnixMillis;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::Reply;
 use crate::gateway::{Shared, not_kept};
-use crate::refusal::Refusal;
-use crate::reply::Reply;
 use crate::session::{Absent, Session};
 use crate::token::{PresentedToken, TokenDigest, TokenId};
 

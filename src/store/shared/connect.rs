@@ -215,7 +215,7 @@ fn tls(path: &Path) -> Result<TlsConnector, ConnectError> {
 }
 
 fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
-    let config = ClientConfig::builder_with_provider(crate::server::tls::provider());
+    let config = ClientConfig::builder_with_provider(crate::tls::provider());
     let config = config.with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

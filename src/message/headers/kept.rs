@@ -6,8 +6,8 @@ use http::HeaderName;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::names::{are_alike, can_be_kept};
 use crate::settings::units::refuse;
-use crate::upstream::headers;
 
 /// The headers of clients that a route sends on although their names are those by which proxies speak
 /// to other stacks, or are not plain letters, digits and `-`.
@@ -26,7 +26,7 @@ impl KeptHeaders {
     #[must_use]
     pub fn position_like(&self, name: &HeaderName) -> Option<usize> {
         let mut names = self.0.iter();
-        names.position(|kept| headers::are_alike(&kept.0, name))
+        names.position(|kept| are_alike(&kept.0, name))
     }
 }
 
@@ -62,7 +62,7 @@ impl Visitor<'_> for KeptHeaderVisitor {
                 "write for example \"X-Client-IP\"",
             ));
         };
-        match headers::can_be_kept(&name) {
+        match can_be_kept(&name) {
             true => Ok(KeptHeader(name)),
             false => Err(refuse(
                 format_args!("`{text}` cannot be kept: the gateway sets, removes or checks it"),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::StatusCode;
 use thiserror::Error;
 
+use crate::body::request::BodyFault;
 use crate::login::body::CredentialsError;
 use crate::policy::admission::NotAdmitted;
 use crate::policy::form::FormViolation;
@@ -21,7 +22,6 @@ use crate::session::{Absent, End};
 use crate::token::MalformedToken;
 use crate::traffic::Exceeded;
 use crate::upstream::UpstreamBreak;
-use crate::upstream::body::BodyFault;
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -767,7 +767,7 @@ mod tests {
 
     #[test]
     fn the_readme_lists_every_refusal_with_its_status_and_text() {
-        let readme = include_str!("../README.md");
+        let readme = include_str!("../../README.md");
         for refusal in refusals() {
             let row = format!(
                 "| {} | {} |",

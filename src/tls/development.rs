@@ -100,8 +100,8 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::server::tls::{Certificates, TlsError};
-    use crate::server::{CertificateSection, TlsSection};
+    use crate::tls::{CertificateSection, TlsSection};
+    use crate::tls::{Certificates, TlsError};
 
     fn start() -> Timestamp {
         "2026-02-28T13:00:00Z".parse().unwrap()

@@ -1,6 +1,9 @@
 //! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
 //! provider stands here.
 
+pub mod development;
+mod settings;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
@@ -17,10 +20,10 @@ use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::settings::{CertificateSection, TlsSection};
 use crate::clock::{Clock, UnixMillis};
 use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::{PrivateFileError, Snapshot};
+pub use settings::{CertificateSection, TlsSection};
 
 /// Why TLS cannot be served as configured.
 #[derive(Debug, Error)]

@@ -13,9 +13,9 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::{MinRate, Transfer};
 use crate::client::{AnsweredRequest, ClientConnection};
+use crate::gateway::record::{AccessLog, AccessRecord};
+use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;
-use crate::observe::{AccessLog, AccessRecord};
-use crate::refusal::Refusal;
 use crate::traffic::InFlight;
 use crate::upstream::RelayedBody;
 

@@ -1,6 +1,8 @@
 //! The access record: one line per request, formatted into a buffer of the worker's own and handed
 //! to the log's writer in blocks, so that a request neither locks nor waits for it.
 
+mod line;
+
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,11 +12,10 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::line;
-use super::logs::{AccessSink, Style};
 use crate::accounts::Account;
 use crate::client::ClientConnection;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
 
 /// What is recorded of a request. Holds names from the configuration and numbers only, nothing that

@@ -1,7 +1,7 @@
 //! Pure: an access record as a line of text or JSON. Written by hand into the worker's buffer, since
 //! this is done for every request: a general serializer took an eighth of a request's instructions.
 
-use super::access::AccessRecord;
+use super::AccessRecord;
 use crate::clock::UnixMillis;
 
 /// A key with what stands around it, put together when this is compiled.

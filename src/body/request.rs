@@ -15,10 +15,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::form_watch::FormWatch;
 use crate::body::{BodyState, MinRate, Transfer};
+use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;
 use crate::policy::form::FormLimits;
 use crate::policy::rights::Mode;
-use crate::refusal::Refusal;
 use crate::traffic::BodyInFlight;
 use crate::wake;
 

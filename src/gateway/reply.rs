@@ -5,14 +5,15 @@ mod refused;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
+use crate::message::headers::X_REQUEST_ID;
+use crate::message::response_head::ResponseHead;
 use crate::request_id::RequestId;
 use crate::store::StoreHealth;
 use crate::token::IssuedToken;
-use crate::upstream::response_head::ResponseHead;
 
 /// `[answers]`: what the gateway's own answers tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,9 +177,6 @@ pub fn secure<B>(response: &mut Response<B>, hsts: &HeaderValue) {
         .entry(STRICT_TRANSPORT_SECURITY)
         .or_insert_with(|| hsts.clone());
 }
-
-/// The name under which a request is found in the logs of gateway and backend.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

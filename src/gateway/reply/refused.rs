@@ -8,9 +8,10 @@ use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::{Detail, X_REQUEST_ID, closing, envelope, own};
+use super::{Detail, closing, envelope, own};
 use crate::clock::UnixMillis;
-use crate::refusal::{Refusal, TokenFault};
+use crate::gateway::refusal::{Refusal, TokenFault};
+use crate::message::headers::X_REQUEST_ID;
 use crate::request_id::RequestId;
 
 impl Refusal {

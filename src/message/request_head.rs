@@ -18,7 +18,7 @@ pub struct RequestHead {
 
 /// How the upstream is told where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyFraming {
+pub(crate) enum BodyFraming {
     /// There is none, and nothing is said of it.
     None,
     /// It has this many bytes.
@@ -29,7 +29,7 @@ pub(super) enum BodyFraming {
 
 impl BodyFraming {
     /// Whether anything follows the head.
-    pub(super) fn has_body(self) -> bool {
+    pub(crate) fn has_body(self) -> bool {
         match self {
             Self::None | Self::Length(0) => false,
             Self::Length(_) | Self::Chunked => true,
@@ -38,7 +38,7 @@ impl BodyFraming {
 }
 
 /// Appends the request line.
-pub(super) fn begin(into: &mut Vec<u8>, method: &Method, target: &PathAndQuery) {
+pub(crate) fn begin(into: &mut Vec<u8>, method: &Method, target: &PathAndQuery) {
     into.extend_from_slice(method.as_str().as_bytes());
     into.push(b' ');
     into.extend_from_slice(target.as_str().as_bytes());
@@ -46,7 +46,7 @@ pub(super) fn begin(into: &mut Vec<u8>, method: &Method, target: &PathAndQuery) 
 }
 
 /// Appends a header field, which says nothing of the body's end.
-pub(super) fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub(crate) fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     into.extend_from_slice(name.as_str().as_bytes());
     into.extend_from_slice(b": ");
     into.extend_from_slice(value.as_bytes());
@@ -54,7 +54,7 @@ pub(super) fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) 
 }
 
 /// Appends what tells the body's end, and the end of the head.
-pub(super) fn end(into: &mut Vec<u8>, framing: BodyFraming) {
+pub(crate) fn end(into: &mut Vec<u8>, framing: BodyFraming) {
     match framing {
         BodyFraming::None => {}
         BodyFraming::Length(length) => {

@@ -10,9 +10,9 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
+use super::media_type::is_json;
+use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;
-use crate::login::body::is_json;
-use crate::refusal::Refusal;
 
 /// Checks the head of a request against RFC 9110 and 9112 and the bounds of its size.
 ///

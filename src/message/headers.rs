@@ -5,6 +5,7 @@
 //! there, and the client's order stays.
 
 mod families;
+mod kept;
 mod names;
 mod trace;
 
@@ -16,15 +17,28 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use names::{Named, Rule, rule};
 use trace::{TRACEPARENT, traceparent};
 
+pub use kept::KeptHeaders;
 pub use names::{are_alike, can_be_kept, is_free};
 
 use crate::origin::forwarded::X_FORWARDED_FOR;
-use crate::reply::X_REQUEST_ID;
-use crate::route::{AuthorizationHeader, KeptHeaders};
+
+/// What becomes of the client's `Authorization` header on its way to the backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorizationHeader {
+    /// The backend does not see it.
+    #[default]
+    Strip,
+    /// The backend is sent it as it came.
+    Keep,
+    /// The backend is sent a credential of its own in its place.
+    Replace,
+}
 
 /// What the gateway itself knows of a request, to be told to the backend.
 #[derive(Debug)]
@@ -206,6 +220,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const X_AUTH_USER: HeaderName = HeaderName::from_static("x-auth-user");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The name under which a request is found in the logs of gateway and backend.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[cfg(test)]
 mod tests {
