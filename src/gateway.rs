@@ -28,18 +28,19 @@ use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::BodyState;
-use crate::body::request::RequestBody;
+use crate::body::request::{BodyError, RequestBody};
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::response_body::{ActiveRequest, ResponseBody};
 use crate::identity::Facts;
+use crate::limits::Limits;
 use crate::message::headers::AuthorizationHeader;
 use crate::message::headers::Identity;
 use crate::message::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
-use crate::route::{Destination, Route};
+use crate::route::{Destination, Route, Routes};
 use crate::store::Found;
 use crate::upstream::{self, Answered, BackendCredential, Upstream};
 
@@ -197,11 +198,12 @@ impl Gateway {
         }
         let source = call.address().accountable();
         self.shared.quotas.admit_source(source, call.now)?;
-        let body_end = request::check(&parts, &self.shared.limits)?;
-        request::check_server_name(&parts, server_name)?;
-        let destination = self.shared.routes.find(&parts.method, parts.uri.path())?;
-        body_end.required()?;
-        match destination {
+        match destination(
+            &parts,
+            server_name,
+            &self.shared.routes,
+            &self.shared.limits,
+        )? {
             Destination::Own(own) => {
                 let name = self.shared.routes.name_of(own);
                 call.active.record.route = Some(Arc::clone(name));
@@ -223,7 +225,7 @@ impl Gateway {
         route: &Route,
         parts: Parts,
     ) -> Result<Answered, Refusal> {
-        let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
+        let token = bearer::presented(&parts.headers)?;
         let session = match self.shared.tokens.find(token.digest(), call.now) {
             Found::Known(known) => known,
             // Rare: on the heap, so that every other request is small.
@@ -233,8 +235,7 @@ impl Gateway {
                 Box::pin(self.ask(token.digest(), call.now)).await?
             }
         };
-        let user = permit::authenticate(session, &self.shared.accounts, call.now);
-        let user = user.map_err(Refusal::TokenRefused)?;
+        let user = permit::authenticate(session, &self.shared.accounts, call.now)?;
         call.active.record.account = Some(Arc::clone(user.account()));
         let user = permit::admit(user, call.address(), call.now)?;
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
@@ -249,22 +250,19 @@ impl Gateway {
         let mut form = None;
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) if !request::is_plain_json(undecided.headers()) => {
-                undecided.decide_unread(Refusal::UnsupportedMediaType)?
-            }
             Verdict::DependsOnForm(undecided) => {
                 let (limits, mode) = (self.shared.limits.form(), undecided.mode());
                 match Box::pin(call.body().read_form(limits, mode)).await {
-                    Ok(read) => undecided.decide(form.insert(read))?,
-                    Err(refusal @ Refusal::FormRefused(_)) => undecided.decide_unread(refusal)?,
-                    Err(refusal) => return Err(refusal),
+                    Ok(read) => undecided.decide(Ok(form.insert(read)))?,
+                    Err(BodyError::Form(violation)) => undecided.decide(Err(violation))?,
+                    Err(error) => return Err(error.into()),
                 }
             }
         };
         if must_end {
             Box::pin(call.body().read_out()).await?;
         }
-        call.active.record.would_refuse = permit.reported().map(Refusal::code);
+        call.active.record.would_refuse = permit.reported().map(Refusal::from).map(|it| it.code());
         let request_id = call.active.record.id.to_header();
         let signed = self.sign(user.account(), route, form.as_deref(), &request_id)?;
         let credential = match route.authorization() {
@@ -285,9 +283,9 @@ impl Gateway {
         let body = call.take_body();
         let answered = self.upstream.forward(permit, &identity, body).await;
         call.active.record.upstream = Some(sent.elapsed());
-        answered.map_err(|unanswered| {
-            call.body = unanswered.unsent;
-            unanswered.refusal
+        answered.map_err(|failed| {
+            call.body = failed.unsent;
+            failed.error.into()
         })
     }
 
@@ -382,6 +380,24 @@ impl Gateway {
             complete: false,
         }
     }
+}
+
+/// What a request over TLS asks for, by its head alone; `server_name` is the one that it must be for.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn destination<'a>(
+    parts: &Parts,
+    server_name: Option<&str>,
+    routes: &'a Routes,
+    limits: &Limits,
+) -> Result<Destination<'a>, Refusal> {
+    let body_end = request::check(parts, limits)?;
+    request::check_server_name(parts, server_name)?;
+    let destination = routes.find(&parts.method, parts.uri.path())?;
+    // Only a method that the path takes is told that its length is missing.
+    body_end.required()?;
+    Ok(destination)
 }
 
 fn own(response: Response<Bytes>, mut request: Box<ActiveRequest>) -> Response<ResponseBody> {

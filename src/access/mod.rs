@@ -2,3 +2,4 @@
 
 pub mod bearer;
 pub mod permit;
+pub mod token_fault;

@@ -15,9 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::form_watch::FormWatch;
 use crate::body::{BodyState, MinRate, Transfer};
-use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;
-use crate::policy::form::FormLimits;
+use crate::policy::form::{FormLimits, FormViolation};
 use crate::policy::rights::Mode;
 use crate::traffic::BodyInFlight;
 use crate::wake;
@@ -87,9 +86,9 @@ impl RequestBody {
     ///
     /// # Errors
     /// At once when the client has announced more.
-    pub fn limit_to(&mut self, limit: u64) -> Result<(), Refusal> {
+    pub fn limit_to(&mut self, limit: u64) -> Result<(), BodyError> {
         if self.incoming.size_hint().lower() > limit {
-            return Err(Refusal::BodyTooLarge { limit });
+            return Err(BodyError::TooLarge { limit });
         }
         self.limit = limit;
         Ok(())
@@ -106,11 +105,11 @@ impl RequestBody {
     ///
     /// # Errors
     /// At once when the client has announced more than there is room for; later the body is given up.
-    pub fn count_in(&mut self, mut counted: BodyInFlight) -> Result<(), Refusal> {
+    pub fn count_in(&mut self, mut counted: BodyInFlight) -> Result<(), BodyError> {
         if !self.incoming.is_end_stream() {
             let announced = self.incoming.size_hint().lower();
             let limit = counted.most();
-            (counted.grow_to(announced)).map_err(|_| Refusal::TooMuchAtOnce { limit })?;
+            (counted.grow_to(announced)).map_err(|_| BodyError::OverQuota { limit })?;
             self.counted = Some(counted);
         }
         Ok(())
@@ -120,7 +119,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// When the body breaks off, is too long or too slow.
-    pub async fn collect(mut self) -> Result<BytesMut, Refusal> {
+    pub async fn collect(mut self) -> Result<BytesMut, BodyError> {
         let mut whole = BytesMut::new();
         while let Some(data) = self.next_chunk().await? {
             whole.extend_from_slice(&data);
@@ -143,7 +142,7 @@ impl RequestBody {
     /// # Errors
     /// When the body breaks off, is too slow, longer than `limits.refused_body`, or there although
     /// its announced length is zero.
-    pub async fn read_out(&mut self) -> Result<(), Refusal> {
+    pub async fn read_out(&mut self) -> Result<(), BodyError> {
         let limit = match self.size_hint().exact() {
             Some(0) => 0,
             Some(_) | None => self.discarded,
@@ -153,10 +152,10 @@ impl RequestBody {
             let data = frame.map_err(|BodyGivenUp| self.fault())?.into_data();
             length += data.map_or(0, |data| data.len() as u64);
             if length > 0 && limit == 0 {
-                return Err(Refusal::MalformedBody(BodyFault::Length));
+                return Err(BodyError::Malformed(BodyFault::Length));
             }
             if length > limit {
-                return Err(Refusal::BodyTooLarge { limit });
+                return Err(BodyError::TooLarge { limit });
             }
         }
         Ok(())
@@ -169,7 +168,7 @@ impl RequestBody {
     /// # Errors
     /// When the body is refused, breaks off, or does not hold a form early enough. The body can
     /// still be sent then, unwatched, with what was held back first.
-    pub async fn read_form(&mut self, limits: FormLimits, mode: Mode) -> Result<String, Refusal> {
+    pub async fn read_form(&mut self, limits: FormLimits, mode: Mode) -> Result<String, BodyError> {
         let form = self.form.insert(Box::new(FormWatch::new(limits, mode)));
         // Apart from `self`, so that reading can go on while it is filled.
         let mut watch = std::mem::replace(form, Box::new(FormWatch::unwatched()));
@@ -181,14 +180,14 @@ impl RequestBody {
         found
     }
 
-    async fn find_form(&mut self, watch: &mut FormWatch) -> Result<String, Refusal> {
+    async fn find_form(&mut self, watch: &mut FormWatch) -> Result<String, BodyError> {
         loop {
             match self.next_chunk().await? {
-                Some(data) => watch.take(data).map_err(Refusal::FormRefused)?,
-                None => watch.finish().map_err(Refusal::FormRefused)?,
+                Some(data) => watch.take(data).map_err(BodyError::Form)?,
+                None => watch.finish().map_err(BodyError::Form)?,
             }
             if self.incoming.is_end_stream() {
-                watch.finish().map_err(Refusal::FormRefused)?;
+                watch.finish().map_err(BodyError::Form)?;
             }
             if let Some(form) = watch.form() {
                 return Ok(form.to_owned());
@@ -196,7 +195,7 @@ impl RequestBody {
         }
     }
 
-    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         match poll_fn(|cx| self.poll_data(cx)).await {
             None => Ok(None),
             Some(Ok(data)) => Ok(Some(data)),
@@ -205,8 +204,8 @@ impl RequestBody {
     }
 
     /// What the body was given up for.
-    fn fault(&self) -> Refusal {
-        self.transfer.take_fault().unwrap_or(Refusal::BodyTooSlow)
+    fn fault(&self) -> BodyError {
+        self.transfer.take_fault().unwrap_or(BodyError::TooSlow)
     }
 
     /// The next bytes from the client, within all bounds.
@@ -224,7 +223,7 @@ impl RequestBody {
             let Some(frame) = frame else {
                 self.transfer.arrived(0, now);
                 if self.end == EndMark::EndStream && !self.incoming.is_end_stream() {
-                    return self.give_up(Refusal::MalformedBody(BodyFault::Abandoned));
+                    return self.give_up(BodyError::Malformed(BodyFault::Abandoned));
                 }
                 self.transfer.end();
                 return Poll::Ready(None);
@@ -232,7 +231,7 @@ impl RequestBody {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    return self.give_up(Refusal::MalformedBody(BodyFault::Broken(error)));
+                    return self.give_up(BodyError::Malformed(BodyFault::Broken(error)));
                 }
             };
             // Trailers are dropped: a backend may merge them into the headers that were checked.
@@ -244,17 +243,17 @@ impl RequestBody {
                 self.rate.progress(data.len() as u64, now);
             }
             if self.deadline.is_some_and(|deadline| deadline <= now) {
-                return self.give_up(Refusal::RequestTooLong);
+                return self.give_up(BodyError::RequestTooLong);
             }
             if received > self.limit {
                 let limit = self.limit;
-                return self.give_up(Refusal::BodyTooLarge { limit });
+                return self.give_up(BodyError::TooLarge { limit });
             }
             if let Some(counted) = &mut self.counted
                 && counted.grow_to(received).is_err()
             {
                 let limit = counted.most();
-                return self.give_up(Refusal::TooMuchAtOnce { limit });
+                return self.give_up(BodyError::OverQuota { limit });
             }
             if self.incoming.is_end_stream() {
                 self.transfer.end();
@@ -264,19 +263,19 @@ impl RequestBody {
     }
 
     /// Ready when the client has been waited for too long.
-    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let too_slow = self.rate.wait(0, Instant::now());
         let until = self.deadline.map_or(too_slow, |end| end.min(too_slow));
         let sleep = self
             .waiting
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
         sleep.as_mut().poll(cx).map(|()| match until < too_slow {
-            true => Refusal::RequestTooLong,
-            false => Refusal::BodyTooSlow,
+            true => BodyError::RequestTooLong,
+            false => BodyError::TooSlow,
         })
     }
 
-    fn give_up<T>(&self, fault: Refusal) -> Poll<Option<Result<T, BodyGivenUp>>> {
+    fn give_up<T>(&self, fault: BodyError) -> Poll<Option<Result<T, BodyGivenUp>>> {
         self.transfer.give_up(fault);
         Poll::Ready(Some(Err(BodyGivenUp)))
     }
@@ -314,10 +313,9 @@ impl Body for RequestBody {
                 held = held.and_then(|()| watch.finish());
             }
             if let Err(violation) = held {
-                let refusal = Refusal::FormRefused(violation);
                 match watch.mode() {
-                    Mode::Enforce => return this.give_up(refusal),
-                    Mode::Report => this.transfer.report(refusal.code()),
+                    Mode::Enforce => return this.give_up(BodyError::Form(violation)),
+                    Mode::Report => this.transfer.report(violation),
                 }
                 watch.stop_watching();
             }
@@ -348,6 +346,35 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         self.transfer.release();
     }
+}
+
+/// Why the rest of a body is not read.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// It broke off or its framing was wrong.
+    #[error("the client's body is malformed or was cut off")]
+    Malformed(#[source] BodyFault),
+    /// It is longer than allowed.
+    #[error("the body is longer than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// It comes below the minimum rate.
+    #[error("the client was too slow to send its body")]
+    TooSlow,
+    /// The request as a whole took too long.
+    #[error("the request took longer than it may")]
+    RequestTooLong,
+    /// Its user's bodies are as large as they may be, all together.
+    #[error("{limit} bytes of the user's bodies may be in flight")]
+    OverQuota {
+        /// How many bytes may be.
+        limit: u64,
+    },
+    /// A right depends on its form, which cannot be read beyond doubt.
+    #[error("the body is refused: {0}")]
+    Form(FormViolation),
 }
 
 /// Why a body is malformed.

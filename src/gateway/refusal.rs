@@ -7,20 +7,22 @@
 //! Neither text ever holds a token, a password or a part of a body. All methods match every variant
 //! by name, so that a new one does not compile before both audiences have their text.
 
+mod from;
+
 use std::io;
 use std::time::Duration;
 
 use http::StatusCode;
 use thiserror::Error;
 
+use crate::access::token_fault::TokenFault;
 use crate::body::request::BodyFault;
+use crate::login::LoginFault;
 use crate::login::body::CredentialsError;
 use crate::policy::admission::NotAdmitted;
 use crate::policy::form::FormViolation;
 use crate::policy::rights::MissingRight;
-use crate::session::{Absent, End};
-use crate::token::MalformedToken;
-use crate::traffic::Exceeded;
+use crate::traffic::{Exceeded, RateScope};
 use crate::upstream::UpstreamBreak;
 
 /// Why a request was not answered by the upstream.
@@ -47,7 +49,7 @@ pub enum Refusal {
     /// More requests in a time than a user, a route or a source may make.
     #[error("too many requests: the limit for {} is {} ({}), {:?} to wait",
             .0.whose(), .1.rate, .0.setting(), .1.wait)]
-    TooManyRequests(Paced, Exceeded),
+    TooManyRequests(RateScope, Exceeded),
     /// As many requests of the user are under way as may be.
     #[error("{limit} requests of the user are under way (quotas.user_requests)")]
     TooManyAtOnce {
@@ -191,94 +193,6 @@ pub enum Refusal {
     /// A bug: the gateway's own code panicked at this request.
     #[error("the gateway's code panicked at this request; the line of the panic says where")]
     Panicked,
-}
-
-/// Whose requests in a time are too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paced {
-    /// The user's.
-    User,
-    /// Those that take the route, of all users.
-    Route,
-    /// Those from one address of IPv4 or one /64 of IPv6.
-    Source,
-}
-
-impl Paced {
-    /// The name of the policy, as the `RateLimit` fields have it.
-    #[must_use]
-    pub fn policy(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Route => "route",
-            Self::Source => "source",
-        }
-    }
-
-    fn whose(self) -> &'static str {
-        match self {
-            Self::User => "the user",
-            Self::Route => "the route",
-            Self::Source => "the source",
-        }
-    }
-
-    fn setting(self) -> &'static str {
-        match self {
-            Self::User => "quotas.user_rate",
-            Self::Route => "the route's rate",
-            Self::Source => "quotas.source_rate",
-        }
-    }
-}
-
-/// Why a login failed; never told to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum LoginFault {
-    /// No account of that name.
-    #[error("unknown user")]
-    UnknownUser,
-    /// The account is switched off.
-    #[error("disabled user")]
-    DisabledUser,
-    /// The account may not be used from there, or then.
-    #[error("{0}")]
-    NotAdmitted(NotAdmitted),
-    /// The password is not the account's.
-    #[error("wrong password")]
-    WrongPassword,
-}
-
-/// Why a token is refused; each text is told to the client as `error_description` (RFC 6750).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TokenFault {
-    /// No `Authorization` header.
-    #[error("no token was sent: send Authorization: Bearer <token>")]
-    Missing,
-    /// More than one `Authorization` header.
-    #[error("the token is malformed: send exactly one Authorization header")]
-    Repeated,
-    /// The text that JavaScript makes of the whole token object.
-    #[error("the token is malformed: it is [object Object]; send token.accesstoken, not token")]
-    WholeObject,
-    /// Not of a token's form.
-    #[error("{0}")]
-    Malformed(MalformedToken),
-    /// Of a token's form, but not one that this gateway knows.
-    #[error("the token is unknown")]
-    Unknown,
-    /// It has ended.
-    #[error("{}", told(*.0))]
-    Ended(End),
-    /// Its account's password has been changed since.
-    #[error("the token is revoked: the password was changed, log in again")]
-    PasswordChanged,
-    /// The account that it was issued to is gone.
-    #[error("the token's user is gone")]
-    UserGone,
-    /// The account that it was issued to is switched off.
-    #[error("the token's user is disabled")]
-    UserDisabled,
 }
 
 impl Refusal {
@@ -528,9 +442,9 @@ impl Refusal {
             Self::LoginFailed(LoginFault::NotAdmitted(_)) => "login_not_admitted",
             Self::LoginFailed(LoginFault::WrongPassword) => "login_wrong_password",
             Self::TooManyAttempts { .. } => "too_many_attempts",
-            Self::TooManyRequests(Paced::User, _) => "user_rate",
-            Self::TooManyRequests(Paced::Route, _) => "route_rate",
-            Self::TooManyRequests(Paced::Source, _) => "source_rate",
+            Self::TooManyRequests(RateScope::User, _) => "user_rate",
+            Self::TooManyRequests(RateScope::Route, _) => "route_rate",
+            Self::TooManyRequests(RateScope::Source, _) => "source_rate",
             Self::TooManyAtOnce { .. } => "user_requests",
             Self::TooMuchAtOnce { .. } => "user_bodies",
             Self::TooMuchUnauthenticated => "unauthenticated_memory",
@@ -653,55 +567,6 @@ impl Refusal {
     }
 }
 
-/// What its client is told of a token's end.
-fn told(end: End) -> &'static str {
-    match end {
-        End::Expired => "the token is expired: log in again",
-        End::Unused => "the token is expired: it was not used for too long, log in again",
-        End::Revoked => "the token is revoked: log in again",
-        End::GivenBack => "the token is revoked: its client gave it back, log in again",
-        End::Displaced => "the token is revoked: its user has newer ones, as many as may be",
-        End::Replayed => "the token is revoked: one that was renewed was used again, log in again",
-        End::UserDisabled => "the token is revoked: its user was disabled",
-        End::UserRemoved => "the token is revoked: its user was removed",
-        End::PasswordChanged => "the token is revoked: the password was changed, log in again",
-    }
-}
-
-impl TokenFault {
-    /// That a token is not, or no longer, good.
-    #[must_use]
-    pub fn of(absent: Absent) -> Self {
-        match absent {
-            Absent::Unknown => Self::Unknown,
-            Absent::Ended(end) => Self::Ended(end),
-            // What it says of the others of its lineage is not for whoever presents it.
-            Absent::Replaced(_) => Self::Ended(End::Expired),
-        }
-    }
-
-    /// A word for the log and for the metrics.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Missing => "token_missing",
-            Self::Repeated | Self::WholeObject | Self::Malformed(_) => "token_malformed",
-            Self::Unknown => "token_unknown",
-            Self::Ended(End::Expired | End::Unused) => "token_expired",
-            Self::Ended(
-                End::Revoked
-                | End::GivenBack
-                | End::Displaced
-                | End::Replayed
-                | End::PasswordChanged,
-            )
-            | Self::PasswordChanged => "token_revoked",
-            Self::UserGone | Self::Ended(End::UserRemoved) => "token_user_gone",
-            Self::UserDisabled | Self::Ended(End::UserDisabled) => "token_user_disabled",
-        }
-    }
-}
-
 const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 
 #[cfg(test)]
@@ -723,7 +588,7 @@ mod tests {
                 wait: Duration::from_millis(1),
             },
             R::TooManyRequests(
-                Paced::Source,
+                RateScope::Source,
                 Exceeded {
                     rate: "100/1s".parse().unwrap(),
                     wait: Duration::from_millis(1),

@@ -220,10 +220,13 @@ impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let record = &mut self.record;
         record.bytes_in = self.transfer.received();
-        record.would_refuse = record.would_refuse.or(self.transfer.would_refuse());
+        record.would_refuse = record.would_refuse.or_else(|| {
+            let found = self.transfer.would_refuse();
+            found.map(|violation| Refusal::FormRefused(violation).code())
+        });
         if let Some(fault) = self.transfer.take_fault() {
             // Found after the answer had begun.
-            record.reason.get_or_insert(fault.code());
+            record.reason.get_or_insert(Refusal::from(fault).code());
         }
         if self.transfer.is_answer_too_slow() {
             record.reason.get_or_insert("response_too_slow");

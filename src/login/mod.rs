@@ -9,7 +9,7 @@ mod queue;
 mod settings;
 pub mod verified;
 
-pub use check::{Logins, LoginsError, Passed, admit};
+pub use check::{LoginError, LoginFault, Logins, LoginsError, Passed, admit};
 pub(crate) use guard::Known;
 pub(crate) use guard::{CountedBy, Heard};
 pub use settings::LoginSection;

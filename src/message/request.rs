@@ -9,24 +9,24 @@ use http::header::{
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
+use thiserror::Error;
 
 use super::media_type::is_json;
-use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;
 
 /// Checks the head of a request against RFC 9110 and 9112 and the bounds of its size.
 ///
 /// # Errors
-/// The refusal to answer with; nothing of the request may be used then.
-pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, Refusal> {
+/// What is wrong; nothing of the request may be used then.
+pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
     check_uri_size(parts, limits)?;
     let told = Told::by(&parts.headers);
     if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
-        return Err(Refusal::HeadersTooLarge);
+        return Err(RequestError::HeadersTooLarge);
     }
     if told.untrimmed {
         // RFC 9113 section 8.2.1.
-        return Err(Refusal::MalformedRequest(
+        return Err(RequestError::Malformed(
             "a field value begins or ends with a blank",
         ));
     }
@@ -35,8 +35,31 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, Refusal> {
     let end = check_framing(parts, &told)?;
     match told.expects_more {
         false => Ok(end),
-        true => Err(Refusal::ExpectationFailed),
+        true => Err(RequestError::ExpectationFailed),
     }
+}
+
+/// Why a request is refused by its head alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// It breaks a rule of HTTP that matters behind the gateway.
+    #[error("malformed request: {0}")]
+    Malformed(&'static str),
+    /// The header section is too long or has too many fields.
+    #[error("the header section is too large")]
+    HeadersTooLarge,
+    /// The request target is too long.
+    #[error("the request target is too long")]
+    UriTooLong,
+    /// A body without a length.
+    #[error("neither Content-Length nor Transfer-Encoding")]
+    LengthRequired,
+    /// An `Expect` other than `100-continue`.
+    #[error("an expectation other than 100-continue")]
+    ExpectationFailed,
+    /// The TLS server name and the Host differ.
+    #[error("Host differs from the TLS server name")]
+    Misdirected,
 }
 
 /// The size of a header section as HTTP/2 counts it (RFC 9113 section 6.5.2), in bytes.
@@ -62,11 +85,11 @@ impl BodyEnd {
     /// any other the client is told that first.
     ///
     /// # Errors
-    /// [`Refusal::LengthRequired`].
-    pub fn required(self) -> Result<(), Refusal> {
+    /// [`RequestError::LengthRequired`].
+    pub fn required(self) -> Result<(), RequestError> {
         match self {
             Self::Stated => Ok(()),
-            Self::Unstated => Err(Refusal::LengthRequired),
+            Self::Unstated => Err(RequestError::LengthRequired),
         }
     }
 }
@@ -100,14 +123,14 @@ pub fn host(parts: &Parts) -> Option<&str> {
 /// certificates make it matter (RFC 9110 section 15.5.20).
 ///
 /// # Errors
-/// [`Refusal::Misdirected`].
-pub fn check_server_name(parts: &Parts, server_name: Option<&str>) -> Result<(), Refusal> {
+/// [`RequestError::Misdirected`].
+pub fn check_server_name(parts: &Parts, server_name: Option<&str>) -> Result<(), RequestError> {
     let Some(name) = server_name else {
         return Ok(());
     };
     match host(parts).map(without_port) {
         Some(host) if host.eq_ignore_ascii_case(name) => Ok(()),
-        Some(_) | None => Err(Refusal::Misdirected),
+        Some(_) | None => Err(RequestError::Misdirected),
     }
 }
 
@@ -192,27 +215,25 @@ impl<'a> Field<'a> {
     }
 }
 
-fn check_uri_size(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
+fn check_uri_size(parts: &Parts, limits: &Limits) -> Result<(), RequestError> {
     let query = parts.uri.query().map_or(0, |query| query.len() + 1);
     if (parts.uri.path().len() + query) as u64 > limits.uri_size.as_u64() {
-        return Err(Refusal::UriTooLong);
+        return Err(RequestError::UriTooLong);
     }
     Ok(())
 }
 
-fn check_target(parts: &Parts) -> Result<(), Refusal> {
+fn check_target(parts: &Parts) -> Result<(), RequestError> {
     let path = parts.uri.path();
     if parts.method == Method::CONNECT {
-        return Err(Refusal::MalformedRequest("CONNECT is for forward proxies"));
+        return Err(RequestError::Malformed("CONNECT is for forward proxies"));
     }
     if !path.starts_with('/') {
-        return Err(Refusal::MalformedRequest(
-            "the request target must be a path",
-        ));
+        return Err(RequestError::Malformed("the request target must be a path"));
     }
     let query = parts.uri.query().unwrap_or_default();
     if !path.is_ascii() || !query.is_ascii() {
-        return Err(Refusal::MalformedRequest(
+        return Err(RequestError::Malformed(
             "the request target holds a byte outside ASCII",
         ));
     }
@@ -221,7 +242,7 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
         .authority()
         .is_some_and(|authority| authority.as_str().contains('@'))
     {
-        return Err(Refusal::MalformedRequest(
+        return Err(RequestError::Malformed(
             "the request target holds user information",
         ));
     }
@@ -229,19 +250,17 @@ fn check_target(parts: &Parts) -> Result<(), Refusal> {
 }
 
 /// Exactly one host, and the same one everywhere (RFC 9112 section 3.2).
-fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), Refusal> {
+fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), RequestError> {
     let header = host.first;
     if host.again {
-        return Err(Refusal::MalformedRequest("more than one Host header"));
+        return Err(RequestError::Malformed("more than one Host header"));
     }
     if header.is_some_and(|host| !is_host(host.as_bytes())) {
-        return Err(Refusal::MalformedRequest("the Host header is not a host"));
+        return Err(RequestError::Malformed("the Host header is not a host"));
     }
     let authority = parts.uri.authority();
     if authority.is_some_and(|authority| !is_host(authority.as_str().as_bytes())) {
-        return Err(Refusal::MalformedRequest(
-            "the request target names no host",
-        ));
+        return Err(RequestError::Malformed("the request target names no host"));
     }
     match (parts.uri.authority(), header) {
         (Some(authority), Some(host))
@@ -250,12 +269,12 @@ fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), Refusal> {
                 .as_bytes()
                 .eq_ignore_ascii_case(host.as_bytes()) =>
         {
-            Err(Refusal::MalformedRequest(
+            Err(RequestError::Malformed(
                 "Host differs from the request target",
             ))
         }
         (None, None) if parts.version != Version::HTTP_10 => {
-            Err(Refusal::MalformedRequest("no Host header"))
+            Err(RequestError::Malformed("no Host header"))
         }
         _ => Ok(()),
     }
@@ -285,17 +304,17 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// One way only to tell where the body ends (RFC 9112 section 6).
-fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<BodyEnd, Refusal> {
+fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<BodyEnd, RequestError> {
     let encoding = told.encoding.first;
     if told.encoding.again
         || encoding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
-        return Err(Refusal::MalformedRequest(
+        return Err(RequestError::Malformed(
             "the only transfer coding supported is chunked",
         ));
     }
     if encoding.is_some() && told.length.is_some() {
-        return Err(Refusal::MalformedRequest(
+        return Err(RequestError::Malformed(
             "both Content-Length and Transfer-Encoding",
         ));
     }

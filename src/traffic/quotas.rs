@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotasSection, Usage,
+    BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotaExceeded, QuotasSection,
+    RateScope, Usage,
 };
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
-use crate::gateway::refusal::{Paced, Refusal};
 use crate::origin::Source;
 use crate::route::RouteSection;
 
@@ -73,7 +73,7 @@ impl Quotas {
     ///
     /// # Errors
     /// When its source makes too many.
-    pub fn admit_source(&self, address: IpAddr, now: UnixMillis) -> Result<(), Refusal> {
+    pub fn admit_source(&self, address: IpAddr, now: UnixMillis) -> Result<(), QuotaExceeded> {
         match &self.sources {
             Some(sources) => sources.take(Source::of(address), now),
             None => Ok(()),
@@ -89,16 +89,16 @@ impl Quotas {
         name: &str,
         usage: &Arc<Usage>,
         now: UnixMillis,
-    ) -> Result<InFlight, Refusal> {
+    ) -> Result<InFlight, QuotaExceeded> {
         if let Some(noted) = &self.noted {
             noted.note(usage, self.user.as_ref(), "user", name);
         }
         let limit = self.user_requests;
         let begun = usage.begin(limit);
-        let begun = begun.map_err(|_| Refusal::TooManyAtOnce { limit })?;
+        let begun = begun.map_err(|_| QuotaExceeded::InFlight { limit })?;
         if let Some(pace) = &self.user {
             let taken = self.take(pace, usage, now);
-            taken.map_err(|exceeded| Refusal::TooManyRequests(Paced::User, exceeded))?;
+            taken.map_err(|exceeded| QuotaExceeded::Rate(RateScope::User, exceeded))?;
         }
         Ok(begun)
     }
@@ -114,14 +114,14 @@ impl Quotas {
     ///
     /// # Errors
     /// When the route has too many.
-    pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), Refusal> {
+    pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), QuotaExceeded> {
         match self.routes.get(index) {
             Some(Some(OfRoute { path, pace, usage })) => {
                 if let Some(noted) = &self.noted {
                     noted.note(usage, Some(pace), "route", path);
                 }
                 self.take(pace, usage, now)
-                    .map_err(|exceeded| Refusal::TooManyRequests(Paced::Route, exceeded))
+                    .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Route, exceeded))
             }
             Some(None) | None => Ok(()),
         }
@@ -164,12 +164,12 @@ impl Sources {
         }
     }
 
-    fn take(&self, source: Source, now: UnixMillis) -> Result<(), Refusal> {
+    fn take(&self, source: Source, now: UnixMillis) -> Result<(), QuotaExceeded> {
         let shard = self.hasher.hash_one(source) as usize % SHARDS;
         let mut buckets = locked(&self.shards[shard]);
         self.pace
             .take(buckets.touch(source, now), now)
-            .map_err(|exceeded| Refusal::TooManyRequests(Paced::Source, exceeded))
+            .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Source, exceeded))
     }
 }
 

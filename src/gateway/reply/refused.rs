@@ -9,8 +9,9 @@ use http::header::{ALLOW, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICA
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::{Detail, closing, envelope, own};
+use crate::access::token_fault::TokenFault;
 use crate::clock::UnixMillis;
-use crate::gateway::refusal::{Refusal, TokenFault};
+use crate::gateway::refusal::Refusal;
 use crate::message::headers::X_REQUEST_ID;
 use crate::request_id::RequestId;
 
