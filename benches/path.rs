@@ -228,9 +228,9 @@ fn decide_rights(c: &mut Criterion) {
                     let user = permit::admit(user, PEER.into(), now).expect("no networks");
                     match permit::authorize(&user, route, parts).expect("a right") {
                         Verdict::Permitted(permit) => permit,
-                        Verdict::DependsOnForm(undecided) => {
-                            undecided.decide(Ok(black_box("setInvoice"))).expect("a right")
-                        }
+                        Verdict::DependsOnForm(undecided) => undecided
+                            .decide(Ok(black_box("setInvoice")))
+                            .expect("a right"),
                     }
                 },
                 BatchSize::SmallInput,

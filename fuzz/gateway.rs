@@ -12,7 +12,7 @@ use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::password::Password;
 use syncgate::password::hash_password;
-use syncgate::server::Server;
+use syncgate::app::Server;
 use syncgate::tls::development;
 
 /// Ends the connection if what came before ended where a request can begin.

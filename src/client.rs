@@ -205,7 +205,7 @@ impl ClientConnection {
             written: Cell::new(0),
             unflushed: Cell::new(0),
             blocked: Cell::new(false),
-            rate: RefCell::new(limits.response_rate()),
+            rate: RefCell::new(MinRate::of_responses(limits)),
             offered: Cell::new(0),
             taken: Cell::new(0),
         }

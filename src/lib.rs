@@ -33,6 +33,7 @@ pub mod upstream;
 pub mod wake;
 
 mod aging_map;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

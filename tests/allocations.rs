@@ -26,10 +26,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use support::harness::{Files, NAME, password};
 use support::{Ask, Client, run, tls};
+use syncgate::app::Server;
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::observe::{AccessSink, Style};
-use syncgate::server::Server;
 use syncgate::token::IssuedToken;
 use tracing_appender::non_blocking::NonBlockingBuilder;
 

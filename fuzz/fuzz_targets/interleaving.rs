@@ -69,7 +69,7 @@ impl World {
         let listener = bind().expect("a free port");
         let at = backend.local_addr().expect("an address");
         let (gateway, local) = Gateway::start(at, |server, config| {
-            LocalGateway::new(server, config).expect("a gateway on this thread")
+            server.local(config).expect("a gateway on this thread")
         });
         runtime.spawn_local(serve_backend(backend));
         Self {

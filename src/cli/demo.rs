@@ -15,13 +15,13 @@ use super::demo_client::Client;
 use super::failure::Failure;
 use super::print;
 use super::signals::Signals;
+use crate::app::Server;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::Logs;
 use crate::password::Password;
 use crate::password::hash_password;
 use crate::sample_backend::SampleBackend;
-use crate::server::Server;
 use crate::tls::development::{Written, write_certificate};
 
 /// Show the gateway at work: with a sample backend, a development certificate and a user

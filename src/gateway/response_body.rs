@@ -65,7 +65,8 @@ impl ResponseBody {
             content: Content::Relayed(body),
             offered: None,
             deadline,
-            rate: (request.record.version >= Version::HTTP_2).then(|| limits.response_rate()),
+            rate: (request.record.version >= Version::HTTP_2)
+                .then(|| MinRate::of_responses(limits)),
             request: Some(request),
         }
     }

@@ -411,7 +411,7 @@ mod tests {
             (h1, "post", "/a", &[host], ok),
             (h1, "GET", "/é", &[host], "malformed request: the request target holds a byte outside ASCII"),
             (h1, "GET", "/a?é", &[host], "malformed request: the request target holds a byte outside ASCII"),
-            (h1, "GET", &long, &[host], "the request target is too long (limits.uri_size)"),
+            (h1, "GET", &long, &[host], "the request target is too long"),
         ];
         for (version, method, target, headers, expected) in cases {
             let found = verdict(*version, method, target, headers);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 use crate::settings::units::{refuse, size};
-use crate::traffic::Rate;
+use crate::traffic::{Rate, RouteLimit};
 
 /// One entry of `[[routes]]`: a path that is forwarded, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,16 @@ pub struct RouteSection {
 }
 
 impl RouteSection {
+    /// What all its requests together may be.
+    #[must_use]
+    pub fn limit(&self) -> RouteLimit {
+        RouteLimit {
+            path: self.path.to_string(),
+            rate: self.rate,
+            burst: self.burst,
+        }
+    }
+
     /// A route with every setting but its path at its default.
     #[must_use]
     pub fn new(path: RoutePath) -> Self {

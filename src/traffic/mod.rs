@@ -17,7 +17,7 @@ pub use connections::{ConnectionsBySource, OfSource};
 pub use ledger::{Ledger, Noted, Report};
 pub use pace::{Bucket, Exceeded, Pace, Rate};
 pub use pressure::Pressure;
-pub use quotas::Quotas;
+pub use quotas::{Quotas, RouteLimit};
 pub use scope::{QuotaExceeded, RateScope};
 pub use settings::QuotasSection;
 pub use shares::{Counts, EXCHANGE, Peer};

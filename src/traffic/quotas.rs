@@ -2,17 +2,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
     BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotaExceeded, QuotasSection,
-    RateScope, Usage,
+    Rate, RateScope, Usage,
 };
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
 use crate::origin::Source;
-use crate::route::RouteSection;
 
 /// What users, routes and sources may take, and what they have taken of it. Users' own counts hang
 /// on their accounts.
@@ -28,6 +28,17 @@ pub struct Quotas {
     noted: Option<Noted>,
 }
 
+/// What all requests to one route may be, as it is configured.
+#[derive(Debug, Clone)]
+pub struct RouteLimit {
+    /// The path, by which gateways name the route to each other.
+    pub path: String,
+    /// Requests in a time; none means any number.
+    pub rate: Option<Rate>,
+    /// How many of them may come at once.
+    pub burst: Option<NonZeroU32>,
+}
+
 #[derive(Debug)]
 struct OfRoute {
     path: String,
@@ -39,15 +50,19 @@ impl Quotas {
     /// The quotas of a configuration; `in_common` when those of users and routes are shared with other
     /// gateways, which a [`Ledger`](super::Ledger) sees to then.
     #[must_use]
-    pub fn new(section: &QuotasSection, routes: &[RouteSection], in_common: bool) -> Self {
+    pub fn new(
+        section: &QuotasSection,
+        routes: impl IntoIterator<Item = RouteLimit>,
+        in_common: bool,
+    ) -> Self {
         let pace = |rate, burst| match Pace::new(rate, burst) {
             pace if in_common => pace.charged_every(EXCHANGE),
             pace => pace,
         };
-        let routes = routes.iter().map(|route| {
+        let routes = routes.into_iter().map(|route| {
             Some(OfRoute {
                 pace: pace(route.rate?, route.burst),
-                path: route.path.to_string(),
+                path: route.path,
                 usage: Arc::default(),
             })
         });
@@ -192,7 +207,7 @@ mod tests {
             source_rate: Some("1/1s".parse().unwrap()),
             ..QuotasSection::default()
         };
-        let quotas = Quotas::new(&section, &[], false);
+        let quotas = Quotas::new(&section, [], false);
         for number in 0..300_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
             assert!(quotas.admit_source(address, UnixMillis::EPOCH).is_ok());

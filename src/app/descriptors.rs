@@ -2,12 +2,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::places::SURPLUS;
 use crate::config::Config;
+use crate::server::SURPLUS;
 
 /// Raises the limit of open files as far as the process may, and says so in the log when that is too
 /// little for what the configuration allows.
-pub(crate) fn prepare(config: &Config, workers: usize) {
+pub(super) fn prepare(config: &Config, workers: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
