@@ -15,6 +15,7 @@ use super::queue::Caller;
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
 use crate::origin::Source;
+use crate::traffic::{CountedBy, Heard, Known};
 
 /// Failed logins, and successful ones as far as they matter for those.
 #[derive(Debug)]
@@ -33,35 +34,6 @@ pub(super) struct Origin {
     /// Stands for the user name and the network.
     user: u64,
     network: Source,
-}
-
-/// What all gateways together know of the failures of a user or a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// How many there were.
-    pub(crate) failures: u32,
-    /// How long ago the last was.
-    pub(crate) ago: Duration,
-}
-
-/// What is heard of the failures of a user or a network from where all gateways count them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// There were none, or they are forgiven.
-    None,
-    /// There were some.
-    Some(Known),
-    /// It cannot be told at present: what was heard before holds.
-    Nothing,
-}
-
-/// Who knows of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CountedBy {
-    /// All who count together.
-    All,
-    /// This process alone: the others could not be told.
-    Here,
 }
 
 /// Whether a login may be tried now.

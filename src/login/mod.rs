@@ -10,6 +10,4 @@ mod settings;
 pub mod verified;
 
 pub use check::{LoginError, LoginFault, Logins, LoginsError, Passed, admit};
-pub(crate) use guard::Known;
-pub(crate) use guard::{CountedBy, Heard};
 pub use settings::LoginSection;

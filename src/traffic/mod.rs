@@ -3,6 +3,7 @@
 //! whether there is memory for any.
 
 mod connections;
+mod failures;
 mod ledger;
 pub mod pace;
 mod pressure;
@@ -14,6 +15,7 @@ mod unauthenticated;
 mod usage;
 
 pub use connections::{ConnectionsBySource, OfSource};
+pub(crate) use failures::{CountedBy, Heard, Known};
 pub use ledger::{Ledger, Noted, Report};
 pub use pace::{Bucket, Exceeded, Pace, Rate};
 pub use pressure::Pressure;

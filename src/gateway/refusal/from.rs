@@ -1,4 +1,4 @@
-//! Pure: which refusal the error of a lower layer becomes.
+//! Which refusal the error of a lower layer becomes.
 
 use super::Refusal;
 use crate::access::permit::Denied;

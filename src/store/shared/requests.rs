@@ -15,7 +15,6 @@ use super::failures::SharedFailures;
 use super::standing::Standing;
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
-use crate::login::{CountedBy, Heard};
 use crate::session::AccountId;
 use crate::session::{Absent, End, Session};
 use crate::store::change::Change;
@@ -25,6 +24,7 @@ use crate::store::{
     Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
 };
 use crate::token::{TokenDigest, TokenId};
+use crate::traffic::{CountedBy, Heard};
 use crate::traffic::{Peer, Report};
 
 /// The server, as the request path sees it. Dropping it ends the connections.
