@@ -114,8 +114,11 @@ pub enum Transport {
     },
 }
 
-/// What an HTTP/1 connection is at. A request is over when its answer was flushed and its body has
-/// ended, whichever comes last, and only then is the connection idle again:
+/// What an HTTP/1 connection is at: the state machine of a connection, and all that anybody outside of this
+/// module sees of it. It is not stored. [`ClientConnection::phase`] derives it from the two things that move
+/// independently: how far the answer is (`Stage`, private) and how far the request's body is
+/// ([`BodyState`], in the request's [`Transfer`]). A request is over when its answer was flushed and its
+/// body has ended, whichever comes last, and only then is the connection idle again:
 ///
 /// | from | what happens | to |
 /// |---|---|---|
@@ -127,6 +130,11 @@ pub enum Transport {
 /// | `Uploading` | the body ends | `Idle` |
 /// | `Uploading` | the body is given up | `Closing` |
 /// | `Uploading`, `Closing` | a head is complete: hyper had all of the body, or found its end | `Answering` |
+///
+/// An HTTP/2 connection has no phase: its requests do not take turns, so that none can be read as part of
+/// another. A stream has the [`BodyState`] of its request and whether a part of its answer waits for the
+/// client ([`part_offered`](ClientConnection::part_offered)); its request is over when its answer was given
+/// to the connection and nobody holds its body any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Between requests.
@@ -162,7 +170,8 @@ impl Phase {
     }
 }
 
-/// How far the answer of the present HTTP/1 request is; its body's state is the transfer's.
+/// One half of [`Phase`], which is the state machine: how far the answer of the present HTTP/1 request is. The
+/// other half, its body's state, is the transfer's.
 #[derive(Debug)]
 enum Stage {
     Idle,

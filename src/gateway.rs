@@ -238,6 +238,7 @@ impl Gateway {
         let user = permit::authenticate(session, &self.shared.accounts, call.now)?;
         call.active.record.account = Some(Arc::clone(user.account()));
         let user = permit::admit(user, call.address(), call.now)?;
+        self.shared.tokens.count_use(token.digest().id(), call.now);
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);

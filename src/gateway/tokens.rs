@@ -128,6 +128,7 @@ impl Gateway {
         let user = permit::authenticate(found, &self.shared.accounts, call.now)?;
         call.active.record.account = Some(Arc::clone(user.account()));
         let user = permit::admit(user, call.address(), call.now)?;
+        self.shared.tokens.count_use(old.id(), call.now);
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);

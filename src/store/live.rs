@@ -222,7 +222,7 @@ impl LiveTokens {
         Some(token.session)
     }
 
-    /// The session of a token that is live, which counts as one use of it.
+    /// The session of a token that is live. Counts as no use of it.
     ///
     /// # Errors
     /// Why there is none.
@@ -231,7 +231,7 @@ impl LiveTokens {
             if token.rest != digest.rest() {
                 return Err(Absent::Unknown);
             }
-            let found = token.take(now.seconds(), self.bounds.trusted);
+            let found = token.session(now.seconds(), self.bounds.trusted);
             drop(token);
             return found.map_err(|absent| self.replayed(digest, now.seconds()).unwrap_or(absent));
         }
@@ -242,6 +242,16 @@ impl LiveTokens {
         Err(ended
             .get(&digest.id())
             .map_or(Absent::Unknown, |end| Absent::Ended(*end)))
+    }
+
+    /// Counts a use of a token, if it is there. Returns whose it is and when it was used before.
+    pub(super) fn count_use(
+        &self,
+        id: TokenId,
+        now: UnixSeconds,
+    ) -> Option<(AccountId, UnixSeconds)> {
+        let token = self.tokens.get(&id)?;
+        Some((token.session.account(), token.count_use(now)))
     }
 
     /// The ids of at most `most` tokens that are selected.
@@ -474,19 +484,24 @@ impl Token {
         }
     }
 
-    /// Notes a use, unless the token has ended.
-    fn take(&self, now: UnixSeconds, idle: Option<Duration>) -> Result<Session, Absent> {
-        if let Some(end) = self.end(now, idle) {
-            return Err(Absent::Ended(end));
+    fn session(&self, now: UnixSeconds, idle: Option<Duration>) -> Result<Session, Absent> {
+        match self.end(now, idle) {
+            Some(end) => Err(Absent::Ended(end)),
+            None => Ok(self.session),
         }
-        if self.last_used.load(Ordering::Relaxed) != now.as_u32() {
+    }
+
+    /// Counts a use, and returns when the one before was.
+    fn count_use(&self, now: UnixSeconds) -> UnixSeconds {
+        let before = self.last_used();
+        if before != now {
             self.last_used.store(now.as_u32(), Ordering::Relaxed);
         }
         // Two requests at once may count for one only at the very end of the range.
         if self.requests.load(Ordering::Relaxed) != u32::MAX {
             self.requests.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(self.session)
+        before
     }
 
     fn end(&self, now: UnixSeconds, idle: Option<Duration>) -> Option<End> {

@@ -224,7 +224,8 @@ impl TokenStore {
         }
     }
 
-    /// The session of a live token, as far as memory tells; finding one counts as one use of it.
+    /// The session of a live token, as far as memory tells. That it is used is for
+    /// [`count_use`](Self::count_use) to say.
     #[must_use]
     pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Found {
         match &self.backing {
@@ -238,6 +239,18 @@ impl TokenStore {
                 known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
             },
             Backing::Shared(_) => Found::Ask,
+        }
+    }
+
+    /// Counts one use of a token that was found, when it is known that its user may use it from there: what
+    /// refuses a token for where it comes from must not keep it from ending unused. Nothing is counted of one
+    /// that ended meanwhile.
+    pub fn count_use(&self, id: TokenId, now: UnixMillis) {
+        let counted = self.live.count_use(id, now.seconds());
+        if let (Backing::Shared(shared), Some((account, before))) = (&self.backing, counted)
+            && self.live.is_long_since(before, now.seconds())
+        {
+            shared.tell_use(id, account, now);
         }
     }
 

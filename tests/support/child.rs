@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -62,6 +62,17 @@ impl Child {
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
             .arg(GATEWAY);
         Self::launch(shell, &[], adjust).await
+    }
+
+    /// The same with these environment variables.
+    #[allow(dead_code, reason = "another test binary asks for it")]
+    pub async fn start_in(
+        environment: &[(&str, &std::ffi::OsStr)],
+        adjust: impl FnOnce(&mut Files),
+    ) -> Self {
+        let mut command = Command::new(GATEWAY);
+        command.envs(environment.iter().copied());
+        Self::launch(command, &[], adjust).await
     }
 
     /// Kills the process as a power failure would, and starts another one on its files.
@@ -234,6 +245,17 @@ impl Child {
             .ok()
             .and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("a process to signal");
+    }
+
+    /// Stops all threads of the process, until it is sent `CONT`.
+    #[allow(dead_code, reason = "not every test binary stops a process")]
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        let stopped = waitpid(pid, WaitOptions::UNTRACED).expect("a process to wait for");
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()));
     }
 
     /// Waits for the process to end; its status and everything it has written. Fails the test

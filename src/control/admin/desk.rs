@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
 use zeroize::Zeroizing;
 
@@ -84,9 +85,9 @@ impl Desk {
         }
     }
 
-    /// Accepts connections for ever. Those without a request are closed for newer ones; while as many
-    /// requests are answered as allowed, further connections wait. Those of one door do not take the
-    /// places of the other.
+    /// Accepts connections for ever. Those that were looked at and had no request are closed for newer
+    /// ones; while as many requests are answered as allowed, further connections wait. Those of one door do
+    /// not take the places of the other.
     pub(super) async fn accept<S>(
         self: &Rc<Self>,
         door: Door,
@@ -106,10 +107,14 @@ impl Desk {
                         self.note(Tally::close);
                     }
                     tokio::task::spawn_local(async move {
+                        // Until the runtime has asked the kernel what has arrived.
+                        yield_now().await;
                         desk.serve(door, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
                         drop(place);
                     });
+                    // However many wait to be accepted, those that were are looked at in between.
+                    yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an admin connection cannot be accepted");
@@ -148,12 +153,15 @@ impl Desk {
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         let closed_for_another = async {
+            // Polled after the connection: a request that had arrived was read.
+            idle.borrow_mut().looked_at(id);
             let _ = closed.await;
             if answering.get() {
                 std::future::pending::<()>().await;
             }
         };
         let ended = tokio::select! {
+            biased;
             ended = timeout(door.deadline(), serving) => ended,
             () = closed_for_another => {
                 tracing::debug!("an admin connection was closed for another");

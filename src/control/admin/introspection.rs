@@ -44,6 +44,7 @@ fn live(
     // Where its client is, only the backend knows; the account's times hold from anywhere.
     let peer = user.account().admission().some_peer();
     let user = permit::admit(user, peer.into(), now).ok()?;
+    shared.tokens.count_use(digest.id(), now);
     Some(Active::of(digest.id(), found.ok()?, user.account().name()))
 }
 

@@ -9,7 +9,6 @@ use crate::token::{TokenDigest, TokenId};
 use super::lineage::Replaced;
 use super::{BATCH, LiveTokens, Token, TokensSection};
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 /// A token, whose it is, and when it was used last.
 pub(in crate::store) type Use = (TokenId, AccountId, UnixSeconds);
@@ -27,8 +26,7 @@ impl LiveTokens {
         self.tokens.contains_key(&id)
     }
 
-    /// The session of a token whose last use here is not as long ago as it takes to end it. Counts as
-    /// a use.
+    /// The session of a token whose last use here is not as long ago as it takes to end it.
     pub(in crate::store) fn find_within_idle(
         &self,
         digest: TokenDigest,
@@ -37,7 +35,7 @@ impl LiveTokens {
         let token = self.tokens.get(&digest.id())?;
         let idle = self.bounds.trusted? * 2;
         let is_it = token.rest == digest.rest();
-        is_it.then(|| token.take(now.seconds(), Some(idle)).ok())?
+        is_it.then(|| token.session(now.seconds(), Some(idle)).ok())?
     }
 
     /// The tokens that were used at this moment or later. Looks at every token.
@@ -137,13 +135,9 @@ impl LiveTokens {
         }
     }
 
-    /// Counts a use that was not a look-up here.
-    pub(in crate::store) fn count_use(&self, id: TokenId, now: UnixMillis) {
-        if let Some(token) = self.tokens.get(&id) {
-            token
-                .last_used
-                .store(now.seconds().as_u32(), Ordering::Relaxed);
-            token.requests.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Whether a server has to be told at once of a use, so long was the one before ago.
+    pub(in crate::store) fn is_long_since(&self, before: UnixSeconds, now: UnixSeconds) -> bool {
+        let trusted = self.bounds.trusted;
+        trusted.is_some_and(|trusted| now.since(before) >= trusted)
     }
 }

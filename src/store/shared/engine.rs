@@ -192,6 +192,7 @@ impl Engine {
         // Whoever is gone needs no reply.
         match request {
             Request::Ask { digest, now, reply } => self.ask(digest, now, reply).await,
+            Request::Used { id, account, now } => self.tell_use(id, account, now).await,
             Request::Commit { change, now, reply } => {
                 let _ = reply.send(self.commit(change, now).await);
             }

@@ -43,18 +43,18 @@ impl Engine {
                 .read(&link, id)
                 .await
                 .map_err(|error| self.failed(&error))?;
-            let is_used = match &found {
+            let is_in_use = match &found {
                 // One that was replaced and is over is remembered: no use undoes that.
                 Some(Record::Live(live)) if live.is_of(digest) && now.seconds() < live.expires => {
-                    let used = self.use_now(&link, id, &live.name, now).await;
-                    used.map_err(|error| self.failed(&error))?
+                    let in_use = self.is_in_use(&link, id, &live.name, now).await;
+                    in_use.map_err(|error| self.failed(&error))?
                 }
                 _ => true,
             };
             if !flight.is_current() {
                 continue;
             }
-            if !is_used {
+            if !is_in_use {
                 let ended = self.end_one(&link, id, End::Unused, None, now).await;
                 ended.map_err(|error| self.failed(&error))?;
                 return Ok(Err(Absent::Ended(End::Unused)));
@@ -79,7 +79,6 @@ impl Engine {
                         }));
                     }
                     self.cache.live.keep(digest, session, live.replaced);
-                    self.cache.live.count_use(id, now);
                     Ok(session)
                 }
             });

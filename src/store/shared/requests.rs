@@ -45,6 +45,11 @@ pub(super) enum Request {
         now: UnixMillis,
         reply: Reply<Result<Session, Absent>>,
     },
+    Used {
+        id: TokenId,
+        account: AccountId,
+        now: UnixMillis,
+    },
     Commit {
         change: Change,
         now: UnixMillis,
@@ -105,6 +110,7 @@ impl Request {
     pub(super) fn moment(&self) -> Option<UnixMillis> {
         match self {
             Self::Ask { now, .. }
+            | Self::Used { now, .. }
             | Self::Commit { now, .. }
             | Self::Rehearse { now, .. }
             | Self::End { now, .. }
@@ -201,7 +207,12 @@ impl SharedTokens {
         send(&self.requests, self.patience, request).await
     }
 
-    /// Asks the server for a token that is not in the map, and keeps it there. Counts as a use.
+    /// Has the server told of a use, if it can be; else it is told with the others.
+    pub(in crate::store) fn tell_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
+        let _ = self.requests.try_send(Request::Used { id, account, now });
+    }
+
+    /// Asks the server for a token that is not in the map, and keeps it there. Counts as no use.
     ///
     /// # Errors
     /// When the server cannot be asked.

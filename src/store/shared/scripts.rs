@@ -103,20 +103,15 @@ redis.call('PEXPIRE', KEYS[2], left)
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], left) end
 return {}";
 
-/// Notes a use of a token, unless it has ended for want of use. Answers whether it has not; a server
-/// without memory notes nothing. Keys: its user's tokens by end, and by last use. Arguments: now in
-/// seconds, after how many without a use it ends, the token.
-pub(super) const USE: &str = "\
+/// Whether a token has not ended for want of use. That one has is noted, as far as the server has memory.
+/// Key: its user's tokens by last use. Arguments: now in seconds, after how many without a use it ends, the
+/// token.
+pub(super) const IN_USE: &str = "\
 local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
-local last = redis.call('ZSCORE', KEYS[2], ARGV[3])
+local last = redis.call('ZSCORE', KEYS[1], ARGV[3])
 if last and tonumber(last) + tonumber(ARGV[2]) <= reached then
-  redis.pcall('ZADD', KEYS[2], 0, ARGV[3])
+  redis.pcall('ZADD', KEYS[1], 0, ARGV[3])
   return 0
-end
-if last and tonumber(last) >= reached then return 1 end
-if redis.call('ZSCORE', KEYS[1], ARGV[3]) then
-  redis.pcall('ZADD', KEYS[2], reached, ARGV[3])
-  if not last then redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1])) end
 end
 return 1";
 
