@@ -239,9 +239,9 @@ impl AsyncRead for ClientStream {
         let this = &mut *self;
         if !this.ahead.is_empty() {
             let length = this.ahead.len().min(buf.remaining());
+            this.client.bytes_arrived(&this.ahead[..length]);
             buf.put_slice(&this.ahead[..length]);
             this.ahead.advance(length);
-            this.client.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         if this.is_parting() {
@@ -256,7 +256,7 @@ impl AsyncRead for ClientStream {
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         })?;
         if buf.filled().len() > before {
-            this.client.bytes_arrived();
+            this.client.bytes_arrived(&buf.filled()[before..]);
             if this.floods(&buf.filled()[before..]) {
                 buf.set_filled(before);
                 return this.poll_part(cx);
