@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "upstream/request_head",
     "upstream/response_head",
     "server/frame_budget",
+    "server/trailers",
     "origin",
     "traffic/pace",
     "traffic/shares",

@@ -20,6 +20,7 @@ mod settings;
 mod socket;
 mod stream;
 pub mod tls;
+mod trailers;
 mod turns;
 mod worker;
 
