@@ -154,6 +154,11 @@ impl Scene {
             self.bytes.extend_from_slice(b"0\r\n\r\n");
         }
         marks.push(self.bytes.len());
+        if shape & 8 != 0 {
+            // An empty line, which belongs to no request.
+            self.bytes.extend_from_slice(b"\r\n");
+            marks.push(self.bytes.len());
+        }
         marks.dedup();
         let answering = Answering {
             after: match after % 3 {

@@ -122,7 +122,7 @@ pub enum Transport {
 ///
 /// | from | what happens | to |
 /// |---|---|---|
-/// | `Idle` | bytes arrive | `Head` |
+/// | `Idle` | bytes arrive, other than empty lines | `Head` |
 /// | `Idle`, `Head` | a head is complete | `Answering` |
 /// | `Answering` | the answer is flushed, the body had ended | `Idle` |
 /// | `Answering` | the answer is flushed, the body still arrives | `Uploading` |
@@ -170,6 +170,14 @@ impl Phase {
     }
 }
 
+/// Whether these are empty lines, or a part of one, which a server ignores before a request line
+/// (RFC 9112, section 2.2).
+#[must_use]
+pub fn are_empty_lines(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
+/// How far the answer of the present HTTP/1 request is; its body's state is the transfer's.
 /// One half of [`Phase`], which is the state machine: how far the answer of the present HTTP/1 request is. The
 /// other half, its body's state, is the transfer's.
 #[derive(Debug)]
@@ -292,9 +300,9 @@ impl ClientConnection {
         self.in_flight.get()
     }
 
-    /// Bytes arrived: between requests they begin a head.
-    pub fn bytes_arrived(&self) {
-        if self.phase() == Phase::Idle {
+    /// These bytes arrived: between requests they begin a head, unless they are empty lines.
+    pub fn bytes_arrived(&self, bytes: &[u8]) {
+        if self.phase() == Phase::Idle && !are_empty_lines(bytes) {
             self.head_begins();
         }
     }
@@ -400,7 +408,8 @@ impl ClientConnection {
         self.blocked.get().then_some(self.written.get())
     }
 
-    /// A part of an answer was given to the connection, and there is more of it.
+    /// A part of an answer was given to the connection. Over HTTP/2 it may have to wait there for the
+    /// client; over HTTP/1 it is the last that is not counted.
     pub fn part_offered(&self) {
         self.offered.set(self.offered.get() + 1);
     }

@@ -172,7 +172,7 @@ impl Gateway {
                     response
                 }
             }
-            Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.active),
+            Ok(Answer::Own(reply)) => self.own(reply.into_response(&id), call.active),
             Err(refusal) => self.refuse(call, &refusal, version, waits).await,
         };
         if let Transport::Tls { .. } = client.transport
@@ -352,12 +352,23 @@ impl Gateway {
             }
         }
         let client = Rc::clone(call.client);
-        let response = own(response, call.active);
+        let response = self.own(response, call.active);
         if version < Version::HTTP_2 && (refusal.closes() || !transfer.is_ended()) {
             client.will_linger();
             return reply::closing(response);
         }
         response
+    }
+
+    fn own(
+        &self,
+        response: Response<Bytes>,
+        mut request: Box<ActiveRequest>,
+    ) -> Response<ResponseBody> {
+        let (parts, bytes) = response.into_parts();
+        request.answered(parts.status, false);
+        let body = ResponseBody::own(bytes, &self.shared.limits, request);
+        reply::relay(parts, body)
     }
 
     fn record(&self, at: UnixMillis, started: Instant) -> AccessRecord {
@@ -399,12 +410,6 @@ pub fn destination<'a>(
     // Only a method that the path takes is told that its length is missing.
     body_end.required()?;
     Ok(destination)
-}
-
-fn own(response: Response<Bytes>, mut request: Box<ActiveRequest>) -> Response<ResponseBody> {
-    let (parts, bytes) = response.into_parts();
-    request.answered(parts.status, false);
-    reply::relay(parts, ResponseBody::own(bytes, request))
 }
 
 /// An error and all its causes on one line.

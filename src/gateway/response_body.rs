@@ -4,7 +4,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{StatusCode, Version};
@@ -23,6 +23,8 @@ use crate::upstream::RelayedBody;
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
+    /// What is left of a part of which the connection has a piece: over HTTP/2 only.
+    rest: Bytes,
     /// How long the part is that the connection has, until it is back for the next one.
     offered: Option<u64>,
     /// When a relayed answer is given up, if ever.
@@ -42,15 +44,9 @@ enum Content {
 impl ResponseBody {
     /// The body of an answer of the gateway's own.
     #[must_use]
-    pub fn own(bytes: Bytes, request: Box<ActiveRequest>) -> Self {
+    pub fn own(bytes: Bytes, limits: &Limits, request: Box<ActiveRequest>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        Self {
-            content: Content::Own(bytes),
-            offered: None,
-            deadline: None,
-            rate: None,
-            request: Some(request),
-        }
+        Self::new(Content::Own(bytes), limits, None, request)
     }
 
     /// The upstream's body, broken off at the deadline.
@@ -61,14 +57,68 @@ impl ResponseBody {
         deadline: Option<Pin<Box<Sleep>>>,
         request: Box<ActiveRequest>,
     ) -> Self {
+        Self::new(Content::Relayed(body), limits, deadline, request)
+    }
+
+    fn new(
+        content: Content,
+        limits: &Limits,
+        deadline: Option<Pin<Box<Sleep>>>,
+        request: Box<ActiveRequest>,
+    ) -> Self {
         Self {
-            content: Content::Relayed(body),
+            content,
+            rest: Bytes::new(),
             offered: None,
             deadline,
             rate: (request.record.version >= Version::HTTP_2)
                 .then(|| MinRate::of_responses(limits)),
             request: Some(request),
         }
+    }
+
+    /// The next part. Over HTTP/2 it is a piece of at most [`PIECE`], in memory of its own: h2 keeps
+    /// all of what it was given once the client has made room for one byte of it, also after the
+    /// request is over.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let part = match self.rest.is_empty() {
+            true => match ready!(self.content.poll_part(cx)) {
+                Some(Ok(part)) => part,
+                end @ (Some(Err(_)) | None) => return Poll::Ready(end),
+            },
+            false => std::mem::take(&mut self.rest),
+        };
+        if self.rate.is_none() {
+            return Poll::Ready(Some(Ok(part)));
+        }
+        let mut piece = part;
+        if piece.len() > PIECE {
+            self.rest = piece.split_off(PIECE);
+        }
+        Poll::Ready(Some(Ok(match &self.content {
+            Content::Own(_) => piece,
+            Content::Relayed(_) => Bytes::copy_from_slice(&piece),
+        })))
+    }
+
+    /// The connection was given a part. Over HTTP/2 it keeps that until the client makes room for it,
+    /// however little is missing to the end of the answer.
+    fn offer(&mut self, length: u64) {
+        let is_last = self.is_end_stream();
+        let Some(request) = &mut self.request else {
+            return;
+        };
+        request.record.bytes_out += length;
+        if let Some(rate) = &mut self.rate {
+            let due = rate.wait(length, Instant::now());
+            let ends = self.deadline.as_ref().map(|deadline| deadline.deadline());
+            let due = ends.map_or(due, |ends| ends.min(due));
+            request.transfer.set_answer_due(Some(due));
+        } else if is_last {
+            return;
+        }
+        self.offered = Some(length);
+        request.client.part_offered();
     }
 
     fn offer_taken(&mut self) {
@@ -101,42 +151,33 @@ impl Body for ResponseBody {
             }
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
-        let frame = match &mut this.content {
-            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Relayed(body) => Pin::new(body).poll_frame(cx),
-        };
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let ends = this.is_end_stream();
-            if let Some(request) = &mut this.request {
-                request.record.bytes_out += data.len() as u64;
-                if !ends {
-                    this.offered = Some(data.len() as u64);
-                    request.client.part_offered();
-                    if let Some(rate) = &mut this.rate {
-                        let due = rate.wait(data.len() as u64, Instant::now());
-                        request.transfer.set_answer_due(Some(due));
-                    }
-                }
-            }
+        let part = ready!(this.poll_part(cx));
+        if let Some(Ok(data)) = &part {
+            this.offer(data.len() as u64);
         }
-        frame
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Own(bytes) => bytes.is_none(),
-            Content::Relayed(body) => body.is_end_stream(),
-        }
+        self.rest.is_empty()
+            && match &self.content {
+                Content::Own(bytes) => bytes.is_none(),
+                Content::Relayed(body) => body.is_end_stream(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
         match &self.content {
             Content::Own(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+                SizeHint::with_exact(rest + bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Content::Relayed(body) => body.size_hint(),
+            Content::Relayed(body) => match body.size_hint().exact() {
+                Some(length) if length.checked_add(rest).is_some() => {
+                    SizeHint::with_exact(length + rest)
+                }
+                Some(_) | None => SizeHint::default(),
+            },
         }
     }
 }
@@ -145,14 +186,36 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.offer_taken();
         if let Some(mut request) = self.request.take() {
-            request.record.complete = match &self.content {
-                Content::Own(bytes) => bytes.is_none(),
-                Content::Relayed(body) => body.is_complete(),
-            };
+            let given_up = request.transfer.is_answer_too_slow();
+            request.record.complete = !given_up
+                && self.rest.is_empty()
+                && match &self.content {
+                    Content::Own(bytes) => bytes.is_none(),
+                    Content::Relayed(body) => body.is_complete(),
+                };
+            let ends = self.deadline.as_ref().map(|deadline| deadline.deadline());
+            if given_up && ends.is_some_and(|ends| ends <= Instant::now()) {
+                request.record.reason = Some(Refusal::RequestTooLong.code());
+            }
             request.answer_given();
         }
     }
 }
+
+impl Content {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let frame = match self {
+            Self::Own(bytes) => return Poll::Ready(bytes.take().map(Ok)),
+            Self::Relayed(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        // Trailers of the upstream's are not handed on by its body.
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default())))
+    }
+}
+
+/// The most of an answer that is given to an HTTP/2 connection at once, in bytes: the largest frame
+/// that a client takes unless it says otherwise (RFC 9113, section 6.5.2).
+const PIECE: usize = 16 * 1024;
 
 /// A request from the moment when its head is complete until it is over: its answer was given away
 /// (over HTTP/1: flushed) and nobody holds its body any more, whichever comes last, or its client was

@@ -16,6 +16,7 @@ mod proxied;
 mod settings;
 mod socket;
 mod stream;
+mod trailers;
 mod turns;
 mod worker;
 

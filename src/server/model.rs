@@ -5,6 +5,8 @@
 //! The real connection code runs over real sockets, on one thread with the client and the backend,
 //! by a clock that stands still but when a step says so.
 
+mod windows;
+
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -58,6 +60,8 @@ enum Step {
     Piece,
     /// It sends the rest of the body.
     End,
+    /// It sends an empty line between two requests, where HTTP/1.1 allows that.
+    EmptyLine,
     /// The backend answers the oldest request that it has not answered, whether it has all of it or
     /// not.
     Answer { chunked: bool },
@@ -77,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(chunked, with_piece)| Step::Head { chunked, with_piece }),
         4 => Just(Step::Piece),
         4 => Just(Step::End),
+        2 => Just(Step::EmptyLine),
         5 => any::<bool>().prop_map(|chunked| Step::Answer { chunked }),
         1 => Just(Step::BackendGone),
         // Over the time after which a connection rests, that of a head, and that of a rest.
@@ -125,6 +130,8 @@ struct Backend {
     /// Answers that may be given, each to the next request of its connection.
     allowed: VecDeque<bool>,
     answered: usize,
+    /// How many bytes longer than two the bodies of answers are.
+    padding: usize,
     gone: bool,
 }
 
@@ -172,9 +179,14 @@ impl Exchange {
         {
             present.answered = true;
             state.answered += 1;
+            let body = format!("{{}}{}", " ".repeat(state.padding));
+            let length = body.len();
             let (framing, body) = match chunked {
-                true => ("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
-                false => ("Content-Length: 2", "{}"),
+                true => (
+                    "Transfer-Encoding: chunked".to_owned(),
+                    format!("{length:x}\r\n{body}\r\n0\r\n\r\n"),
+                ),
+                false => (format!("Content-Length: {length}"), body),
             };
             answer = Some(format!(
                 "HTTP/1.1 200 OK\r\nX-Mark: {mark}\r\n{framing}\r\n\r\n{body}"
@@ -298,6 +310,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// One with these lines among its limits.
+    async fn with(limits: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = Clock::manual("2026-01-31T18:00:00Z".parse().expect("a moment"));
         let certificate =
@@ -316,7 +333,7 @@ impl World {
             "[tls]\ncertificates = [{{ certificate = \"server.pem\", key = \"server.key\" }}]\n\
              [upstream]\nurl = \"http://{address}\"\nresponse_timeout = \"{BODY_GRACE}s\"\n\
              idle_timeout = \"1000s\"\n[limits]\nheader_read = \"{HEADER_READ}s\"\n\
-             keep_alive = \"{KEEP_ALIVE}s\"\nbody_grace = \"{BODY_GRACE}s\"\nbody_min_rate = \"1B\"\n"
+             keep_alive = \"{KEEP_ALIVE}s\"\nbody_grace = \"{BODY_GRACE}s\"\nbody_min_rate = \"1B\"\n{limits}"
         );
         std::fs::write(&config, text).expect("written");
         let config = Config::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
@@ -459,6 +476,7 @@ async fn play(steps: &[Step]) {
                     send_piece(&mut client, &mut text);
                 }
             }
+            Step::EmptyLine if !client.has_open_body() => text = b"\r\n".to_vec(),
             Step::Piece if client.has_open_body() => send_piece(&mut client, &mut text),
             Step::End if client.has_open_body() => {
                 for _ in 0..PIECES {
@@ -496,7 +514,7 @@ async fn play(steps: &[Step]) {
                 client.disturbed = true;
                 break;
             }
-            Step::Head { .. } | Step::Piece | Step::End => {}
+            Step::Head { .. } | Step::Piece | Step::End | Step::EmptyLine => {}
         }
         if let Some(write) = &mut write {
             // The gateway may have gone.
@@ -748,7 +766,12 @@ async fn play_http2(steps: &[Step]) {
                     world.settle().await;
                 }
             }
-            Step::Head { .. } | Step::Piece | Step::End | Step::Goodbye | Step::ClientGone => {}
+            Step::Head { .. }
+            | Step::Piece
+            | Step::End
+            | Step::EmptyLine
+            | Step::Goodbye
+            | Step::ClientGone => {}
         }
         let undisturbed = !disturbed && streams.iter().all(|stream| !stream.reset);
         let is_quiet = || {

@@ -50,3 +50,4 @@ mod tokens_command;
 mod unauthenticated;
 mod upstream;
 mod watch;
+mod windows;

@@ -63,6 +63,11 @@ pub(super) enum Expect2 {
     Survived,
     /// An answer on any stream that there are too many at once.
     Bounded,
+    /// The end of the connection, though only after a deadline of the gateway's.
+    EndsLate,
+    /// An error of the stream or the end of the connection in the middle of an answer, though only
+    /// after a deadline of the gateway's.
+    GivenUpLate,
 }
 
 /// What the plain port must do.
@@ -186,11 +191,21 @@ impl Expect2 {
             }
             (Self::Refused, Outcome::Reset(code) | Outcome::GoAway(code))
             | (Self::Ends, Outcome::GoAway(code)) => code != 0,
-            (Self::Refused | Self::Ends, Outcome::Closed) => true,
+            (Self::Refused | Self::Ends | Self::EndsLate | Self::GivenUpLate, Outcome::Closed)
+            | (Self::EndsLate | Self::GivenUpLate, Outcome::GoAway(_)) => true,
+            (Self::GivenUpLate, Outcome::Reset(code)) => code != 0,
             (Self::Answered(expected), Outcome::Answered(status)) => status == expected,
             (Self::Survived, Outcome::Silent) => false,
             (Self::Survived, _) => true,
-            (Self::Refused | Self::Ends | Self::Answered(_) | Self::Bounded, _) => false,
+            (
+                Self::Refused
+                | Self::Ends
+                | Self::Answered(_)
+                | Self::Bounded
+                | Self::EndsLate
+                | Self::GivenUpLate,
+                _,
+            ) => false,
         };
         Verdict::new(passes, outcome.in_words())
     }
@@ -202,6 +217,8 @@ impl Expect2 {
             Self::Answered(status) => status.to_string(),
             Self::Survived => "an end, and service goes on".to_owned(),
             Self::Bounded => "429 for some of them".to_owned(),
+            Self::EndsLate => "closed, in time".to_owned(),
+            Self::GivenUpLate => "a stream error or the end, in time".to_owned(),
         }
     }
 }
@@ -310,6 +327,15 @@ mod tests {
             (Expect2::Survived, Outcome::Answered(404), true),
             (Expect2::Survived, Outcome::Silent, false),
             (Expect2::Refused, Outcome::Answered(429), false),
+            (Expect2::EndsLate, Outcome::GoAway(0), true),
+            (Expect2::EndsLate, Outcome::Closed, true),
+            (Expect2::EndsLate, Outcome::Silent, false),
+            (Expect2::EndsLate, Outcome::Reset(8), false),
+            (Expect2::GivenUpLate, Outcome::Reset(8), true),
+            (Expect2::GivenUpLate, Outcome::Closed, true),
+            (Expect2::GivenUpLate, Outcome::Reset(0), false),
+            (Expect2::GivenUpLate, Outcome::Answered(404), false),
+            (Expect2::GivenUpLate, Outcome::Silent, false),
         ];
         for (expect, outcome, passes) in cases {
             let mark = expect.judge(outcome).mark;

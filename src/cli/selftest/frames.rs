@@ -1,5 +1,7 @@
 //! Pure: HTTP/2 by hand, so that frames can be wrong; and what becomes of a stream.
 
+use super::check::TOO_MANY;
+
 /// Frames in the making, from the client's preface on.
 pub(super) struct Frames {
     bytes: Vec<u8>,
@@ -185,22 +187,44 @@ impl Frames {
 }
 
 /// What became of stream 1 in what has come so far; `None` as long as that is open.
-pub(super) fn outcome(mut bytes: &[u8]) -> Option<Outcome> {
+pub(super) fn outcome(bytes: &[u8]) -> Option<Outcome> {
+    first_of(bytes, |kind, payload| match kind {
+        HEADERS => Some(Outcome::Answered(status(payload).unwrap_or(0))),
+        RST_STREAM => Some(Outcome::Reset(number(payload))),
+        _ => None,
+    })
+}
+
+/// What became of the answer on stream 1 in what has come so far; its status is only the beginning of
+/// it, unless there is an error in that. `None` as long as that is open.
+pub(super) fn end_of_answer(bytes: &[u8]) -> Option<Outcome> {
+    first_of(bytes, |kind, payload| match kind {
+        HEADERS => match status(payload) {
+            Some(TOO_MANY) => Some(Outcome::Answered(TOO_MANY)),
+            Some(_) | None => None,
+        },
+        RST_STREAM => Some(Outcome::Reset(number(payload))),
+        _ => None,
+    })
+}
+
+/// What the first frame on stream 1 says that says something, or that the connection is given up.
+fn first_of(mut bytes: &[u8], says: impl Fn(u8, &[u8]) -> Option<Outcome>) -> Option<Outcome> {
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
         let [a, b, c, kind, _, stream @ ..] = *head;
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?;
         let (payload, rest) = rest.split_at_checked(length)?;
         bytes = rest;
         let first = u32::from_be_bytes(stream) & 0x7fff_ffff == 1;
-        match kind {
-            HEADERS if first => return Some(Outcome::Answered(status(payload).unwrap_or(0))),
-            RST_STREAM if first => return Some(Outcome::Reset(number(payload))),
-            GOAWAY => {
-                return Some(Outcome::GoAway(number(
-                    payload.get(4..).unwrap_or_default(),
-                )));
-            }
-            _ => {}
+        let said = match kind {
+            GOAWAY => Some(Outcome::GoAway(number(
+                payload.get(4..).unwrap_or_default(),
+            ))),
+            _ if first => says(kind, payload),
+            _ => None,
+        };
+        if said.is_some() {
+            return said;
         }
     }
     None
@@ -329,6 +353,13 @@ mod tests {
         frames.frame(SETTINGS, 0, 0, &[]);
         frames.frame(HEADERS, 4, 3, &[0x88]);
         assert_eq!(outcome(frames.bytes()), None);
+        let before = frames.bytes.len();
+        frames.frame(HEADERS, 4, 1, &[0x8d]);
+        assert_eq!(outcome(frames.bytes()), Some(Outcome::Answered(404)));
+        assert_eq!(end_of_answer(frames.bytes()), None);
+        frames.frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
+        assert_eq!(end_of_answer(frames.bytes()), Some(Outcome::Reset(8)));
+        frames.bytes.truncate(before);
         assert!(any_answered(frames.bytes(), 200) && !any_answered(frames.bytes(), 404));
         frames.frame(RST_STREAM, 0, 1, &[0, 0, 0, 1]);
         assert_eq!(outcome(frames.bytes()), Some(Outcome::Reset(1)));

@@ -106,6 +106,7 @@ pub(super) fn checks() -> Vec<Check> {
     area("login", &[
         ("another media type", "{login as}text/plain\r\nContent-Length: 2\r\n\r\n{}", Answered(&[415])),
         ("a form", "{login as}application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\nusername={user}&password=x", Answered(&[415])),
+        ("two media types", "{login}Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", Answered(&[415])),
         ("compressed", "{login}Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", Answered(&[415])),
         ("an array", "{login}Content-Length: 2\r\n\r\n[]", Answered(&[400])),
         ("half of it", "{login}Content-Length: 1\r\n\r\n{", Answered(&[400])),

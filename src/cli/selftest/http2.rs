@@ -2,7 +2,9 @@
 //! budget, far from what would hurt.
 
 use super::check::Check;
-use super::check::Expect2::{self, Answered, Bounded, Ends, Refused, Survived};
+use super::check::Expect2::{
+    self, Answered, Bounded, Ends, EndsLate, GivenUpLate, Refused, Survived,
+};
 use super::check::Probe::Http2;
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, SETTINGS,
@@ -15,7 +17,7 @@ type Row = (&'static str, fn(&mut Frames), Expect2);
 /// All of them, in the order in which they are tried.
 #[rustfmt::skip]
 pub(super) fn checks() -> Vec<Check> {
-    let rows: [Row; 35] = [
+    let rows: [Row; 38] = [
         ("a good request", |f| f.get(1), Answered(404)),
         ("a good request without a token", |f| f.post(&[], &[]), Answered(401)),
         ("a line break in a value", |f| f.post(&[], &[("x-a", "b\r\nx-auth-user: admin")]), Refused),
@@ -41,11 +43,14 @@ pub(super) fn checks() -> Vec<Check> {
         ("data beyond the length", |f| f.login("2", &[b"{}", b"{}"]), Refused),
         ("data short of the length", |f| f.login("3", &[b"{}"]), Refused),
         ("data where the length is 0", |f| f.login("0", &[b"{}"]), Refused),
+        ("a :method among trailers", pseudo_trailers, Ends),
         ("101 fields", |f| f.post(&[], &[("x-a", "1"); 101]), Refused),
         ("data on the connection's own stream", |f| f.frame(DATA, 0, 0, b"x"), Ends),
         ("data on a stream that is not open", |f| f.frame(DATA, 0, 1, b"x"), Ends),
         ("a frame of 20 KB", |f| f.frame(HEADERS, END_HEADERS, 1, &[0; 20_000]), Ends),
         ("a window over its maximum", |f| f.frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), Ends),
+        ("a connection without a request", |_| {}, EndsLate),
+        ("an answer that finds no flow-control window", without_window, GivenUpLate),
         ("a header block that grows a thousandfold", bomb, Refused),
         ("100 logins that do not end", logins_without_end, Bounded),
         ("200 requests, each taken back", rapid_reset, Ends),
@@ -63,6 +68,19 @@ fn bomb(frames: &mut Frames) {
     block.extend_from_slice(&[b'y'; 4000]);
     block.extend_from_slice(&[0xbe; 1000]);
     frames.post_encoded(&[], &[], &block);
+}
+
+/// RFC 9113, section 8.1. A login, whose body is read before anything else is said of it.
+fn pseudo_trailers(frames: &mut Frames) {
+    frames.login("2", &[]);
+    frames.frame(DATA, 0, 1, b"{}");
+    frames.frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x83]);
+}
+
+/// SETTINGS_INITIAL_WINDOW_SIZE of 0, and no WINDOW_UPDATE.
+fn without_window(frames: &mut Frames) {
+    frames.frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    frames.get(1);
 }
 
 /// Each of them says that 8,000 bytes of a body are to come.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, End, answers};
 use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TOO_MANY, TlsProbe, Verdict};
 use super::fill::{Filling, shown};
-use super::frames::{Frames, Outcome, any_answered, outcome};
+use super::frames::{Frames, Outcome, any_answered, end_of_answer, outcome};
 use super::tls::hello;
 use super::wire::{Instance, Line, PATIENCE};
 
@@ -88,7 +88,7 @@ pub(super) fn cost(probe: &Probe, filling: &Filling) -> Cost {
             let mut frames = Frames::new(&filling.host, &filling.route);
             make(&mut frames);
             let after = usize::from(matches!(expect, Expect2::Survived));
-            (1 + after, frames.requests() + after, PATIENCE)
+            (1 + after, frames.requests() + after, patience(*expect))
         }
         Probe::Tls(TlsProbe::NoEarlyData) => (1, 1, PATIENCE),
         Probe::Tls(_) => (1, 0, PATIENCE),
@@ -159,7 +159,16 @@ impl Tester {
                 if bounded { "429" } else { "no 429" },
             ));
         }
-        let (bytes, end) = connection.read(PATIENCE, |bytes| outcome(bytes).is_some());
+        let outcome = match expect {
+            Expect2::GivenUpLate => end_of_answer,
+            Expect2::Refused
+            | Expect2::Ends
+            | Expect2::Answered(_)
+            | Expect2::Survived
+            | Expect2::Bounded
+            | Expect2::EndsLate => outcome,
+        };
+        let (bytes, end) = connection.read(patience(expect), |bytes| outcome(bytes).is_some());
         let came = outcome(&bytes).unwrap_or(match end {
             End::Closed => Outcome::Closed,
             End::Open | End::Silent => Outcome::Silent,
@@ -344,6 +353,19 @@ impl Tester {
     }
 }
 
+/// How long what frames lead to may take.
+fn patience(expect: Expect2) -> Duration {
+    match expect {
+        Expect2::EndsLate => LATE,
+        Expect2::GivenUpLate => UNREAD,
+        Expect2::Refused
+        | Expect2::Ends
+        | Expect2::Answered(_)
+        | Expect2::Survived
+        | Expect2::Bounded => PATIENCE,
+    }
+}
+
 /// Lets a rate limit recover: nothing announces that it has.
 fn pause() {
     std::thread::park_timeout(PAUSE);
@@ -361,6 +383,8 @@ fn alike(answer: &Answer) -> Answer {
 
 /// How long a deadline of the gateway's is waited for.
 pub(super) const LATE: Duration = Duration::from_secs(20);
+/// How long an answer may be left that its client does not take: 30 s and a little by default.
+pub(super) const UNREAD: Duration = Duration::from_secs(40);
 /// How many checks may be tried once more, since a rate limit came first.
 pub(super) const RETRIES: usize = 30;
 /// The most requests of a check that is tried once more.
