@@ -24,8 +24,8 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, Refusal> {
     if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
         return Err(Refusal::HeadersTooLarge);
     }
-    if told.untrimmed {
-        // RFC 9113 section 8.2.1.
+    if parts.version >= Version::HTTP_2 && parts.headers.values().any(is_untrimmed) {
+        // RFC 9113 section 8.2.1. Over HTTP/1 blanks round a value are none of it (RFC 9112 section 5.1).
         return Err(Refusal::MalformedRequest(
             "a field value begins or ends with a blank",
         ));
@@ -152,8 +152,6 @@ struct Told<'a> {
     length: Option<&'a HeaderValue>,
     /// Whether anything but 100-continue is expected.
     expects_more: bool,
-    /// Whether a value begins or ends with a blank, which HTTP/1 takes away.
-    untrimmed: bool,
 }
 
 /// A header that must not occur twice.
@@ -168,9 +166,6 @@ impl<'a> Told<'a> {
         let mut told = Self::default();
         for (name, value) in headers {
             told.size += name.as_str().len() + value.len() + 32;
-            let (first, last) = (value.as_bytes().first(), value.as_bytes().last());
-            told.untrimmed |=
-                matches!(first, Some(b' ' | b'\t')) || matches!(last, Some(b' ' | b'\t'));
             if *name == HOST {
                 told.host.take(value);
             } else if *name == TRANSFER_ENCODING {
@@ -190,6 +185,12 @@ impl<'a> Field<'a> {
         self.again = self.first.is_some();
         self.first.get_or_insert(value);
     }
+}
+
+/// Whether a value begins or ends with a blank.
+fn is_untrimmed(value: &HeaderValue) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    blank(value.as_bytes().first()) || blank(value.as_bytes().last())
 }
 
 fn check_uri_size(parts: &Parts, limits: &Limits) -> Result<(), Refusal> {
