@@ -12,8 +12,8 @@ mod tokens;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -346,8 +346,9 @@ impl Gateway {
         {
             let mut discarding = pin!(body.discard());
             // What is there already is read without ado; only waiting for more holds anything.
-            let here = poll_fn(|cx| Poll::Ready(discarding.as_mut().poll(cx).is_ready())).await;
-            if !here && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0) {
+            if !is_here(discarding.as_mut(), version).await
+                && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0)
+            {
                 discarding.await;
             }
         }
@@ -410,6 +411,25 @@ pub fn destination<'a>(
     // Only a method that the path takes is told that its length is missing.
     body_end.required()?;
     Ok(destination)
+}
+
+/// Polls a future that reads a request's body as far as that goes without waiting for the client, and
+/// says whether it is done.
+///
+/// Cancel safe: the future is the caller's.
+async fn is_here(mut reading: Pin<&mut impl Future<Output = ()>>, version: Version) -> bool {
+    // hyper hands on what has arrived of an HTTP/1 body only once it was asked for any, so the first look
+    // never finds it; the second follows at once, whatever the client does.
+    let mut last = version >= Version::HTTP_2;
+    poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending if std::mem::replace(&mut last, true) => Poll::Ready(false),
+        Poll::Pending => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// An error and all its causes on one line.

@@ -24,8 +24,8 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
     if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
         return Err(RequestError::HeadersTooLarge);
     }
-    if told.untrimmed {
-        // RFC 9113 section 8.2.1.
+    if parts.version >= Version::HTTP_2 && parts.headers.values().any(is_untrimmed) {
+        // RFC 9113 section 8.2.1. Over HTTP/1 blanks round a value are none of it (RFC 9112 section 5.1).
         return Err(RequestError::Malformed(
             "a field value begins or ends with a blank",
         ));
@@ -175,8 +175,6 @@ struct Told<'a> {
     length: Option<&'a HeaderValue>,
     /// Whether anything but 100-continue is expected.
     expects_more: bool,
-    /// Whether a value begins or ends with a blank, which HTTP/1 takes away.
-    untrimmed: bool,
 }
 
 /// A header that must not occur twice.
@@ -191,9 +189,6 @@ impl<'a> Told<'a> {
         let mut told = Self::default();
         for (name, value) in headers {
             told.size += name.as_str().len() + value.len() + 32;
-            let (first, last) = (value.as_bytes().first(), value.as_bytes().last());
-            told.untrimmed |=
-                matches!(first, Some(b' ' | b'\t')) || matches!(last, Some(b' ' | b'\t'));
             if *name == HOST {
                 told.host.take(value);
             } else if *name == TRANSFER_ENCODING {
@@ -213,6 +208,12 @@ impl<'a> Field<'a> {
         self.again = self.first.is_some();
         self.first.get_or_insert(value);
     }
+}
+
+/// Whether a value begins or ends with a blank.
+fn is_untrimmed(value: &HeaderValue) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    blank(value.as_bytes().first()) || blank(value.as_bytes().last())
 }
 
 fn check_uri_size(parts: &Parts, limits: &Limits) -> Result<(), RequestError> {
@@ -393,6 +394,9 @@ mod tests {
             (h1, "GET", "/a", &[("host", "[1::2::3]:1")], "malformed request: the Host header is not a host"),
             (h1, "GET", "/a", &[("host", "[]:1")], "malformed request: the Host header is not a host"),
             (h1, "GET", "/a", &[("host", "a]:1")], "malformed request: the Host header is not a host"),
+            (Version::HTTP_2, "GET", "https://a.example/a", &[("x-a", " 1")], "malformed request: a field value begins or ends with a blank"),
+            (Version::HTTP_2, "GET", "https://a.example/a", &[("x-a", "1\t")], "malformed request: a field value begins or ends with a blank"),
+            (Version::HTTP_2, "GET", "https://a.example/a", &[("x-a", "1 2"), ("x-b", "")], ok),
             (Version::HTTP_2, "GET", "https://a~b/a", &[], "malformed request: the request target names no host"),
             (h1, "POST", "/a", &[host], "neither Content-Length nor Transfer-Encoding"),
             (h1, "POST", "/a", &[host, ("transfer-encoding", "Chunked")], ok),
