@@ -346,8 +346,8 @@ methods = [\"POST\"]
 /// For whoever tries it as root, as in a container.
 const AS_ROOT: &str = "
 [process]
-# This file was written by root. Better than to stay root is to become a user that owns these files and
-# nothing else: write user = \"syncgate\" instead (README: Check and run).
+# This file was written by root. It is safer to switch to a user that owns these files and nothing
+# else: write user = \"syncgate\" instead (docs/hardening.md).
 allow_root = true
 ";
 
