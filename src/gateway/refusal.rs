@@ -631,15 +631,15 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_refusal_with_its_status_and_text() {
-        let readme = include_str!("../../README.md");
+    fn the_docs_list_every_refusal_with_its_status_and_text() {
+        let page = include_str!("../../docs/answers.md");
         for refusal in refusals() {
             let row = format!(
                 "| {} | {} |",
                 refusal.status().as_u16(),
                 refusal.client_text()
             );
-            assert!(readme.contains(&row), "{row}");
+            assert!(page.contains(&row), "{row}");
         }
     }
 
