@@ -21,7 +21,7 @@ use syncgate::limits::Limits;
 use syncgate::login::body::Password;
 use syncgate::login::hashing::hash_password;
 use syncgate::login::verified::VerifiedPasswords;
-use syncgate::observe::{AccessLog, AccessRecord, AccessSink, Style};
+use syncgate::observe::{AccessLog, AccessRecord, AccessSink, LogWriter, Style};
 use syncgate::origin::Source;
 use syncgate::request_id::RequestIds;
 use syncgate::route::{AuthorizationHeader, Destination, KeptHeaders, RouteSection, Routes};
@@ -31,7 +31,6 @@ use syncgate::token::{IssuedToken, TokenDigest};
 use syncgate::upstream::headers::{Identity, for_upstream};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use tracing_appender::non_blocking::NonBlockingBuilder;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -264,7 +263,7 @@ fn write_access_record(c: &mut Criterion) {
     let client = client();
     let mut group = c.benchmark_group("access_record");
     for (name, style) in [("json", Style::Json), ("text", Style::Text)] {
-        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
+        let (writer, _thread) = LogWriter::start(std::io::sink()).expect("a thread");
         let log = AccessLog::new(Some(AccessSink::new(writer, style)));
         group.bench_function(name, |b| b.iter(|| log.record(black_box(&record), &client)));
     }

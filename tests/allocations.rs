@@ -28,10 +28,9 @@ use support::harness::{Files, NAME, password};
 use support::{Ask, Client, run, tls};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
-use syncgate::observe::{AccessSink, Style};
+use syncgate::observe::{AccessSink, LogWriter, Style};
 use syncgate::server::Server;
 use syncgate::token::IssuedToken;
-use tracing_appender::non_blocking::NonBlockingBuilder;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -51,7 +50,7 @@ fn a_request_costs_no_more_allocations_than_it_did() {
     // Nothing regular may fall into what is counted.
     files.set("listen.workers", 1);
     let config = Config::load(&files.write()).unwrap();
-    let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
+    let (writer, _thread) = LogWriter::start(std::io::sink()).expect("a thread");
     let sink = AccessSink::new(writer, Style::Json);
     let server = Server::start(&config, Clock::system(), Some(sink)).unwrap();
     let client = Client {

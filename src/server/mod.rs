@@ -2,6 +2,7 @@
 //! [`Gateway::handle`](crate::gateway::Gateway::handle).
 
 mod connection;
+mod der;
 mod descriptors;
 pub mod development;
 mod drain;
@@ -22,6 +23,7 @@ mod stream;
 pub mod tls;
 mod turns;
 mod worker;
+mod x509;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
