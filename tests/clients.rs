@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
+#[path = "support/lib.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

@@ -4,7 +4,7 @@
 //! `SYNCGATE_KILLS` says how often the process is killed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
+#[path = "support/lib.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

@@ -42,7 +42,7 @@ mod rights_bodies;
 mod rights_matrix;
 mod selftest;
 mod shutdown;
-#[path = "../support/mod.rs"]
+#[path = "../support/lib.rs"]
 mod support;
 mod tls;
 mod tokens;

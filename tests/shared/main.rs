@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the support module serves any test binary")]
 
-#[path = "../support/mod.rs"]
+#[path = "../support/lib.rs"]
 #[allow(
     dead_code,
     unused_imports,
