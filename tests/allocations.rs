@@ -5,15 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/lib.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -24,13 +15,13 @@ use std::thread;
 use ring::rand::SystemRandom;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use support::harness::{Files, NAME, password};
-use support::{Ask, Client, run, tls};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::observe::{AccessSink, LogWriter, Style};
 use syncgate::server::Server;
 use syncgate::token::IssuedToken;
+use syncgate_test_support::harness::{Files, NAME, password};
+use syncgate_test_support::{Ask, Client, run, tls};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
