@@ -14,7 +14,6 @@ mod init;
 mod man;
 mod password;
 mod run;
-#[path = "../../selftest/src/lib.rs"]
 mod selftest;
 mod signals;
 mod token_list;
