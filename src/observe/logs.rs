@@ -46,8 +46,8 @@ impl Logs {
             LogFormat::Auto => Style::Json,
         };
         let (writer, thread) = LogWriter::start(io::stderr())?;
-        let (filter, ignored) =
-            filter(&env::var("SYNCGATE_LOG").unwrap_or_default(), section.level);
+        let directives = env::var("SYNCGATE_LOG").unwrap_or_default();
+        let (filter, ignored) = filter(&directives, section.level);
         for directive in ignored {
             eprintln!(
                 "ignoring `{directive}` in SYNCGATE_LOG: it is neither a level nor a target and its level"
