@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "private_file",
     "managed_file",
     "aging_map",
+    "pem",
     "wake",
     "sample_backend",
     // Pure rules, and what they are about.
@@ -225,7 +226,8 @@ fn only_the_reply_makes_answers() {
 fn only_in(homes: &[&str], calls: &[&str]) {
     let root = source();
     let (mut faults, mut at_home) = (Vec::new(), false);
-    for file in rust_files(&root) {
+    let selftest = rust_files(&root.join("../selftest/src"));
+    for file in rust_files(&root).into_iter().chain(selftest) {
         let paths = mentions(&code_of(&file));
         let Some(call) = calls
             .iter()

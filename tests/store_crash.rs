@@ -4,15 +4,6 @@
 //! `SYNCGATE_KILLS` says how often the process is killed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -36,8 +27,8 @@ use syncgate::store::{Found, Prepared, Selection, StoreKind, TokenStore, TokensS
 use syncgate::token::{IssuedToken, TokenDigest};
 use tokio::task::{JoinSet, LocalSet};
 
-use support::harness::password;
-use support::{Ask, Child, Client, Connection, Token, hex, run};
+use syncgate_test_support::harness::password;
+use syncgate_test_support::{Ask, Child, Client, Connection, Token, hex, run};
 
 /// The folder of the process that is to be killed, and what it draws its numbers from.
 const FOLDER: &str = "SYNCGATE_CRASH_FOLDER";

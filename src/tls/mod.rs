@@ -1,8 +1,10 @@
 //! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
 //! provider stands here.
 
+mod der;
 pub mod development;
 mod settings;
+mod x509;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -18,12 +20,14 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use x509::Facts;
+
+pub use settings::{CertificateSection, TlsSection};
 
 use crate::clock::{Clock, UnixMillis};
 use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::{PrivateFileError, Snapshot};
-pub use settings::{CertificateSection, TlsSection};
 
 /// Why TLS cannot be served as configured.
 #[derive(Debug, Error)]
@@ -115,13 +119,6 @@ struct CertificateSet {
     addresses: HashSet<IpAddr>,
 }
 
-/// What a certificate is for.
-#[derive(Debug, Default)]
-struct Subjects {
-    names: Vec<String>,
-    addresses: Vec<IpAddr>,
-}
-
 impl Certificates {
     /// Reads the configured certificates and keys and checks that they match and are in date.
     /// Connections get what is in force when they begin.
@@ -178,11 +175,11 @@ impl Load for CertificateLoader {
         let mut addresses = HashSet::new();
         let mut first = None;
         for section in &self.sections {
-            let (key, subjects) = read_one(reader, section, &provider, &self.clock)?;
+            let (key, facts) = read_one(reader, section, &provider, &self.clock)?;
             let key = Arc::new(key);
             first.get_or_insert_with(|| Arc::clone(&key));
-            addresses.extend(subjects.addresses);
-            for name in subjects.names {
+            addresses.extend(facts.addresses);
+            for name in facts.names {
                 // Of two certificates for a name, the one configured first is served.
                 by_name
                     .entry(name.to_ascii_lowercase())
@@ -302,13 +299,13 @@ fn read_one(
     section: &CertificateSection,
     provider: &CryptoProvider,
     clock: &Clock,
-) -> Result<(CertifiedKey, Subjects), TlsError> {
+) -> Result<(CertifiedKey, Facts), TlsError> {
     let path = &section.certificate;
     let chain = read_chain(reader, path)?;
     let leaf = chain
         .first()
         .ok_or_else(|| TlsError::NoCertificate { path: path.clone() })?;
-    let subjects = check_leaf(leaf, path, clock.now())?;
+    let facts = check_leaf(leaf, path, clock.now())?;
     let pem = reader.read_private(&section.key)?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|cause| TlsError::Read {
         path: section.key.clone(),
@@ -325,7 +322,7 @@ fn read_one(
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-            Ok((certified, subjects))
+            Ok((certified, facts))
         }
         Err(_) => Err(TlsError::Mismatch {
             key: section.key.clone(),
@@ -352,48 +349,21 @@ fn read_file(reader: &mut Reader, path: &Path) -> Result<Snapshot, PemError> {
 }
 
 /// Checks the dates of a certificate and returns what it is for.
-fn check_leaf(
-    leaf: &CertificateDer<'_>,
-    path: &Path,
-    now: UnixMillis,
-) -> Result<Subjects, TlsError> {
-    let malformed = || TlsError::Malformed {
+fn check_leaf(leaf: &CertificateDer<'_>, path: &Path, now: UnixMillis) -> Result<Facts, TlsError> {
+    let facts = Facts::read(leaf).ok_or_else(|| TlsError::Malformed {
         path: path.to_owned(),
-    };
-    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| malformed())?;
-    let validity = certificate.validity();
-    let (from, until) = (
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-    );
+    })?;
     let seconds = now.timestamp().as_second();
-    if seconds < from || until < seconds {
+    if seconds < facts.not_before || facts.not_after < seconds {
         let show = |seconds| {
             jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |t| t.to_string())
         };
         return Err(TlsError::OutOfDate {
             path: path.to_owned(),
-            from: show(from),
-            until: show(until),
+            from: show(facts.not_before),
+            until: show(facts.not_after),
             now: show(seconds),
         });
     }
-    let extension = certificate
-        .subject_alternative_name()
-        .map_err(|_| malformed())?;
-    let names = extension
-        .into_iter()
-        .flat_map(|names| &names.value.general_names);
-    let mut subjects = Subjects::default();
-    for name in names {
-        // Names of other kinds are for other protocols.
-        if let GeneralName::DNSName(name) = name {
-            subjects.names.push((*name).to_owned());
-        } else if let GeneralName::IPAddress(bytes) = name {
-            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let sixteen = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
-            subjects.addresses.extend(four.or(sixteen));
-        }
-    }
-    Ok(subjects)
+    Ok(facts)
 }

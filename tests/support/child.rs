@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -33,57 +34,52 @@ struct Output {
 impl Child {
     /// Runs `syncgate run` with JSON logs and waits until it listens.
     pub async fn start(adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(GATEWAY), &[], adjust).await
+        Self::launch(Command::new(program()), &[], adjust).await
     }
 
     /// The same with more arguments.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(GATEWAY), arguments, adjust).await
+        Self::launch(Command::new(program()), arguments, adjust).await
     }
 
     /// The same with files that can grow to so many blocks at the most, as if the disk were full.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_with_file_size(blocks: u32, adjust: impl FnOnce(&mut Files)) -> Self {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -f {blocks} && exec \"$0\" \"$@\""))
-            .arg(GATEWAY);
+            .arg(program());
         Self::launch(shell, &[], adjust).await
     }
 
     /// The same with so many file descriptors at the most.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_with_descriptors(most: u32, adjust: impl FnOnce(&mut Files)) -> Self {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
-            .arg(GATEWAY);
+            .arg(program());
         Self::launch(shell, &[], adjust).await
     }
 
     /// The same with these environment variables.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_in(
         environment: &[(&str, &std::ffi::OsStr)],
         adjust: impl FnOnce(&mut Files),
     ) -> Self {
-        let mut command = Command::new(GATEWAY);
+        let mut command = Command::new(program());
         command.envs(environment.iter().copied());
         Self::launch(command, &[], adjust).await
     }
 
     /// Kills the process as a power failure would, and starts another one on its files.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn kill_and_start_again(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
         for pipe in self.pipes.drain(..) {
             pipe.join().expect("a pipe that was read to its end");
         }
-        let started = spawn(Command::new(GATEWAY), &[], &self.files);
+        let started = spawn(Command::new(program()), &[], &self.files);
         (self.process, self.output, self.pipes) = started;
         self.https = self.until("the address it listens on", listening).await;
     }
@@ -174,7 +170,6 @@ impl Child {
     }
 
     /// Asks the admin interface on its unix socket, `admin.sock` beside the configuration.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn ask_admin(&self, ask: &Ask) -> Answer {
         super::harness::ask_admin_at(self.files.directory(), ask).await
     }
@@ -201,7 +196,6 @@ impl Child {
     }
 
     /// How many sockets the process has open.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn sockets(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.id());
         let files = std::fs::read_dir(path).expect("the files of the process");
@@ -212,7 +206,6 @@ impl Child {
     }
 
     /// What the process has resident now, in KiB.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn memory(&self) -> u64 {
         self.status("VmRSS:")
     }
@@ -223,7 +216,6 @@ impl Child {
     }
 
     /// Lets the process write no file beyond so many bytes from now on, wherever in it.
-    #[allow(dead_code, reason = "not every test binary fills a disk")]
     pub fn limit_file_size(&self, bytes: u64) {
         let pid = i32::try_from(self.process.id()).ok();
         let pid = pid.and_then(Pid::from_raw);
@@ -360,4 +352,12 @@ pub fn record(line: &str) -> Option<Value> {
     (value["target"] == "syncgate::access").then_some(value)
 }
 
-const GATEWAY: &str = env!("CARGO_BIN_EXE_syncgate");
+/// The gateway, which Cargo builds next to the directory of the test binaries.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let built = test
+        .ancestors()
+        .nth(2)
+        .expect("a directory above the tests");
+    built.join("syncgate")
+}

@@ -1,9 +1,12 @@
-//! `syncgate selftest`.
+//! Attacks a running instance of syncgate with a user's credentials, and says what it let through:
+//! tables of attacks (pure) and what tries them, over a small client that other programs and tests of
+//! this repository use too. What can be typed is `syncgate selftest`.
 
 mod answer;
 mod check;
+pub mod client;
 mod fill;
-mod frames;
+pub mod frames;
 mod http1;
 mod http2;
 mod report;
@@ -13,66 +16,59 @@ mod tls;
 mod wire;
 
 use std::cell::Cell;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use thiserror::Error;
 use zeroize::Zeroizing;
-
-use super::failure::Failure;
-use super::print;
-use crate::clock::Clock;
-use crate::private_file;
-use crate::token::IssuedToken;
 
 use check::{Check, PlainExpect, Probe, Verdict};
 use fill::Filling;
-use report::{Report, Row, Totals};
-use target::Target;
 use tester::{Cost, OF_A_RETRY, PAUSE, RETRIES, Tester, cost, in_words};
 use wire::Instance;
 
-/// Attack a running instance with a user's credentials, and say what it let through
-///
-/// Tries what is known to have hit gateways of this kind: ambiguous framing, odd heads and targets,
-/// forged tokens, malformed logins, HTTP/2 floods in small doses, old versions and ciphers of TLS.
-/// Prints a table to file, or JSON. Nothing is sent that the backend would act on.
-///
-/// Only the instance named is contacted, one connection after the other, and only once it has shown
-/// to be syncgate. Two logins fail, less than locks anybody out. Exit status: 0 if all passed, 1 if
-/// something failed, 2 if it could not be tried.
-#[derive(Debug, Args)]
-pub(super) struct SelftestCommand {
-    /// The instance: https://host or https://host:port
-    #[arg(value_name = "URL")]
-    target: Target,
-    /// The user to log in as
-    #[arg(long, value_name = "NAME", value_parser = visible)]
-    user: String,
-    /// The file with the user's password (mode 0600); `-` is standard input. Without it, the password
-    /// is asked for
-    #[arg(long = "password-file", value_name = "FILE")]
-    from: Option<PathBuf>,
-    /// Certificates to trust, in PEM, instead of those that this machine trusts
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// A path that is forwarded and that the user may POST to
-    #[arg(long, value_name = "PATH", default_value = "/api/SyncData", value_parser = path)]
-    route: String,
-    /// The port that speaks plain HTTP, if there is one
-    #[arg(long, value_name = "PORT")]
-    http_port: Option<u16>,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+pub use answer::{Answer, End};
+pub use check::Mark;
+pub use report::{Report, Row, Totals};
+pub use target::Target;
+
+/// What is tested, and as whom.
+pub struct Selftest {
+    /// The instance. Nothing else is contacted.
+    pub target: Target,
+    /// Certificates to trust, in PEM, instead of those that this machine trusts.
+    pub trusted: Option<PathBuf>,
+    /// The user to log in as.
+    pub user: String,
+    /// The user's password. It is sent only once the instance has shown to be syncgate.
+    pub password: Zeroizing<String>,
+    /// A token in the form of a live one that was never issued.
+    pub unknown_token: String,
+    /// A path that is forwarded and that the user may POST to.
+    pub route: String,
+    /// The port that speaks plain HTTP, if there is one.
+    pub http_port: Option<u16>,
+    /// When the test begins, in UTC, for the report.
+    pub date: String,
+    /// Which program tests, for the report.
+    pub version: &'static str,
 }
 
-impl SelftestCommand {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        let password = self.password()?;
-        let instance = Instance::find(&self.target, self.ca.as_deref())
+/// Why an instance could not be tested, which is not the same as one that failed.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct CouldNotRun(String);
+
+impl Selftest {
+    /// Logs in and tries every check until the time is up, one connection after the other. Before the
+    /// first, `announce` is told what will be sent at most.
+    ///
+    /// # Errors
+    /// When the instance cannot be reached, is not syncgate, or does not let the user log in.
+    pub fn run(&self, announce: impl FnOnce(&str)) -> Result<Report, CouldNotRun> {
+        let instance = Instance::find(&self.target, self.trusted.as_deref())
             .map_err(|error| self.could_not("be reached", &error))?;
         let [wrong, nobody] = [
             credentials(&self.user, &random_text()?),
@@ -81,27 +77,18 @@ impl SelftestCommand {
         let mut tester = Tester {
             instance,
             host: self.target.host().to_owned(),
-            filling: self.filling()?,
+            filling: self.filling(),
             wrong: [wrong, nobody],
             plain_port: self.http_port,
             retries: Cell::new(RETRIES),
         };
         self.recognize(&tester)?;
-        tester.filling.token = self.log_in(&tester, &credentials(&self.user, &password))?;
-        let report = self.try_all(&tester);
-        let output = match self.json {
-            true => report.json().map_err(Failure::other)?,
-            false => report.text(),
-        };
-        print(output.as_bytes())?;
-        match report.totals.failed {
-            0 => Ok(()),
-            failed => Err(Failure::other(format!("{failed} checks failed"))),
-        }
+        tester.filling.token = self.log_in(&tester, &credentials(&self.user, &self.password))?;
+        Ok(self.try_all(&tester, announce))
     }
 
     /// Tries every check until the time is up.
-    fn try_all(&self, tester: &Tester) -> Report {
+    fn try_all(&self, tester: &Tester, announce: impl FnOnce(&str)) -> Report {
         let checks = checks();
         let bound = checks
             .iter()
@@ -116,7 +103,6 @@ impl SelftestCommand {
             bound.connections + RETRIES,
             bound.time.min(LONGEST).as_secs(),
         ));
-        let date = Clock::system().now().seconds().timestamp().to_string();
         let started = Instant::now();
         let rows: Vec<_> = checks
             .iter()
@@ -139,11 +125,11 @@ impl SelftestCommand {
             })
             .collect();
         Report {
-            version: env!("CARGO_PKG_VERSION"),
+            version: self.version,
             url: self.target.to_string(),
             address: tester.instance.address().to_string(),
             user: self.user.clone(),
-            date,
+            date: self.date.clone(),
             totals: Totals::of(&rows),
             checks: rows,
         }
@@ -151,7 +137,7 @@ impl SelftestCommand {
 
     /// Makes sure that it is syncgate, before it is sent anything that another program might suffer
     /// from, or a password.
-    fn recognize(&self, tester: &Tester) -> Result<(), Failure> {
+    fn recognize(&self, tester: &Tester) -> Result<(), CouldNotRun> {
         let answer = tester.nothing();
         let answer = answer.map_err(|error| self.could_not("be reached over TLS", &error))?;
         let is_ours =
@@ -162,7 +148,7 @@ impl SelftestCommand {
         }
     }
 
-    fn log_in(&self, tester: &Tester, body: &str) -> Result<Zeroizing<String>, Failure> {
+    fn log_in(&self, tester: &Tester, body: &str) -> Result<Zeroizing<String>, CouldNotRun> {
         let answer = tester.login(body);
         let answer = answer.map_err(|error| self.could_not("be logged in to", &error))?;
         let status = answer.as_ref().map_or(0, |answer| answer.status);
@@ -180,41 +166,18 @@ impl SelftestCommand {
         }
     }
 
-    fn filling(&self) -> Result<Filling, Failure> {
-        let unknown = IssuedToken::generate(&SystemRandom::new())
-            .map_err(|_| Failure::could_not_run("the system gives no random numbers"))?;
-        Ok(Filling {
+    fn filling(&self) -> Filling {
+        Filling {
             host: self.target.authority(),
             route: self.route.clone(),
             user: self.user.clone(),
             token: Zeroizing::default(),
-            unknown: unknown.expose().to_owned(),
-        })
+            unknown: self.unknown_token.clone(),
+        }
     }
 
-    fn password(&self) -> Result<Zeroizing<String>, Failure> {
-        let text = match &self.from {
-            Some(file) if file == Path::new("-") => from_standard_input(),
-            Some(file) => private_file::look(file)
-                .map(Zeroizing::new)
-                .map_err(|error| {
-                    let remedy = error.remedy().map(|remedy| format!("; {remedy}"));
-                    io::Error::other(format!("{error}{}", remedy.unwrap_or_default()))
-                }),
-            None => rpassword::prompt_password(format!("Password for {}: ", self.user))
-                .map(Zeroizing::new)
-                .map_err(|error| {
-                    let what = "cannot ask for the password; name a file with --password-file";
-                    io::Error::other(format!("{what} ({error})"))
-                }),
-        };
-        let text = text.map_err(Failure::could_not_run)?;
-        let line = text.trim_end_matches(['\r', '\n']);
-        Ok(Zeroizing::new(line.to_owned()))
-    }
-
-    fn could_not(&self, what: &str, why: &dyn std::fmt::Display) -> Failure {
-        Failure::could_not_run(format!("{} cannot {what}: {why}", self.target))
+    fn could_not(&self, what: &str, why: &dyn Display) -> CouldNotRun {
+        CouldNotRun(format!("{} cannot {what}: {why}", self.target))
     }
 }
 
@@ -259,39 +222,13 @@ fn credentials(user: &str, password: &str) -> Zeroizing<String> {
     Zeroizing::new(body.to_string())
 }
 
-fn from_standard_input() -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    io::stdin().lock().take(4096).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// 96 random bits in 24 letters and digits.
-fn random_text() -> Result<Zeroizing<String>, Failure> {
+fn random_text() -> Result<Zeroizing<String>, CouldNotRun> {
     let mut random = [0_u8; 12];
     let filled = SystemRandom::new().fill(&mut random);
-    filled.map_err(|_| Failure::could_not_run("the system gives no random numbers"))?;
+    filled.map_err(|_| CouldNotRun("the system gives no random numbers".to_owned()))?;
     let text = random.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Zeroizing::new(text))
-}
-
-/// Says what is about to happen, beside what is printed.
-fn announce(what: &str) {
-    // Nowhere to say it is no failure of the command.
-    let _ = writeln!(io::stderr(), "{what}");
-}
-
-fn visible(text: &str) -> Result<String, String> {
-    match !text.is_empty() && !text.contains(char::is_control) {
-        true => Ok(text.to_owned()),
-        false => Err("this is no user name".to_owned()),
-    }
-}
-
-fn path(text: &str) -> Result<String, String> {
-    match text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Ok(text.to_owned()),
-        false => Err("a path begins with `/` and holds no blanks".to_owned()),
-    }
 }
 
 /// How long all checks may take together.

@@ -97,9 +97,12 @@ pub(super) enum TlsProbe {
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum Mark {
+pub enum Mark {
+    /// The instance did as it must.
     Pass,
+    /// It did not.
     Fail,
+    /// It could not be tried.
     Skipped,
 }
 

@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, End, answers};
 use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TOO_MANY, TlsProbe, Verdict};
+use super::client::Connection;
 use super::fill::{Filling, shown};
 use super::frames::{Frames, Outcome, any_answered, end_of_answer, outcome};
 use super::tls::hello;
-use super::wire::{Instance, Line, PATIENCE};
+use super::wire::{Instance, PATIENCE};
 
 /// What the checks need.
 pub(super) struct Tester {
@@ -348,7 +349,7 @@ impl Tester {
         Ok(answers(&bytes).into_iter().next())
     }
 
-    fn plain(&self) -> io::Result<Line> {
+    fn plain(&self) -> io::Result<Connection> {
         self.instance.plain(self.instance.address().port())
     }
 }

@@ -1,21 +1,18 @@
 //! Connections to the instance, and to nothing else: its name is looked up once, and no answer leads
 //! anywhere.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
-use super::answer::End;
+use super::client::{Connection, tls_config};
 use super::target::Target;
 
 /// The instance: one address, and how its certificate is judged.
@@ -44,8 +41,8 @@ impl Instance {
                     return Ok(Self {
                         address,
                         name,
-                        http1: config(&roots, b"http/1.1", &[&TLS13, &TLS12])?,
-                        http2: config(&roots, b"h2", &[&TLS13, &TLS12])?,
+                        http1: tls_config(&roots, b"http/1.1", &[&TLS13, &TLS12])?,
+                        http2: tls_config(&roots, b"h2", &[&TLS13, &TLS12])?,
                         roots,
                     });
                 }
@@ -60,12 +57,12 @@ impl Instance {
     }
 
     /// A connection over TLS that agreed on HTTP/1.1.
-    pub(super) fn http1(&self) -> io::Result<Line> {
+    pub(super) fn http1(&self) -> io::Result<Connection> {
         self.tls(&self.http1)
     }
 
     /// A connection over TLS that agreed on HTTP/2.
-    pub(super) fn http2(&self) -> io::Result<Line> {
+    pub(super) fn http2(&self) -> io::Result<Connection> {
         let line = self.tls(&self.http2)?;
         match line.protocol() {
             Some(b"h2") => Ok(line),
@@ -73,27 +70,14 @@ impl Instance {
         }
     }
 
-    pub(super) fn tls(&self, config: &Arc<ClientConfig>) -> io::Result<Line> {
-        let session = ClientConnection::new(Arc::clone(config), self.name.clone());
-        let session = session.map_err(io::Error::other)?;
-        let Line::Plain(socket) = self.plain(self.address.port())? else {
-            return Err(io::Error::other("no socket"));
-        };
-        let mut stream = StreamOwned::new(session, socket);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(Line::Tls(Box::new(stream)))
+    pub(super) fn tls(&self, config: &Arc<ClientConfig>) -> io::Result<Connection> {
+        Connection::tls(self.address, self.name.clone(), config, PATIENCE)
     }
 
     /// A connection without TLS to this port of the same address.
-    pub(super) fn plain(&self, port: u16) -> io::Result<Line> {
+    pub(super) fn plain(&self, port: u16) -> io::Result<Connection> {
         let address = SocketAddr::new(self.address.ip(), port);
-        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Line::Plain(socket))
+        Connection::tcp(address, PATIENCE)
     }
 
     /// Settings of TLS with this protocol, for these versions.
@@ -102,7 +86,7 @@ impl Instance {
         protocol: &[u8],
         versions: &[&'static SupportedProtocolVersion],
     ) -> io::Result<Arc<ClientConfig>> {
-        config(&self.roots, protocol, versions)
+        tls_config(&self.roots, protocol, versions)
     }
 
     /// Settings of TLS 1.3 that send data early where they may.
@@ -118,98 +102,6 @@ impl Instance {
         let mut session = session.map_err(io::Error::other)?;
         Ok(session.early_data().is_some())
     }
-}
-
-/// One connection.
-pub(super) enum Line {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Line {
-    /// The protocol that was agreed on.
-    pub(super) fn protocol(&self) -> Option<&[u8]> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => stream.conn.alpn_protocol(),
-        }
-    }
-
-    /// Version and cipher suite.
-    pub(super) fn encryption(&self) -> Option<String> {
-        let Self::Tls(stream) = self else {
-            return None;
-        };
-        let version = stream.conn.protocol_version()?;
-        let suite = stream.conn.negotiated_cipher_suite()?.suite();
-        Some(format!("{version:?}, {suite:?}"))
-    }
-
-    /// Sends the bytes. Whoever closes before it has them all may do so: its answer tells.
-    pub(super) fn send(&mut self, bytes: &[u8]) {
-        let _ = match self {
-            Self::Plain(socket) => socket.write_all(bytes),
-            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
-        };
-    }
-
-    /// Reads until it is enough, the other side closes, or the time is over.
-    pub(super) fn read(
-        &mut self,
-        patience: Duration,
-        enough: impl Fn(&[u8]) -> bool,
-    ) -> (Vec<u8>, End) {
-        let until = Instant::now() + patience;
-        let (mut bytes, mut block) = (Vec::new(), [0; 16 * 1024]);
-        loop {
-            if enough(&bytes) || bytes.len() > LONGEST {
-                return (bytes, End::Open);
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            let waits = self.socket().set_read_timeout(Some(left.max(SHORTEST)));
-            if left.is_zero() || waits.is_err() {
-                return (bytes, End::Silent);
-            }
-            let read = match self {
-                Self::Plain(socket) => socket.read(&mut block),
-                Self::Tls(stream) => stream.read(&mut block),
-            };
-            match read {
-                Ok(0) => return (bytes, End::Closed),
-                Ok(length) => bytes.extend_from_slice(&block[..length]),
-                Err(error) if is_pause(&error) => {}
-                Err(_) => return (bytes, End::Closed),
-            }
-        }
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => &stream.sock,
-        }
-    }
-}
-
-fn is_pause(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
-}
-
-fn config(
-    roots: &Arc<RootCertStore>,
-    protocol: &[u8],
-    versions: &[&'static SupportedProtocolVersion],
-) -> io::Result<Arc<ClientConfig>> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(versions)
-        .map_err(io::Error::other)?
-        .with_root_certificates(Arc::clone(roots))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// The certificates of the file, or else those that the machine trusts.
@@ -253,6 +145,3 @@ const BUNDLES: [&str; 4] = [
 ];
 /// How long any one step may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-const SHORTEST: Duration = Duration::from_millis(1);
-/// The most that is read of one connection, in bytes.
-const LONGEST: usize = 256 * 1024;

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 /// An https URL of a host, with or without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub struct Target {
     host: String,
     port: u16,
 }

@@ -2,13 +2,15 @@
 //! process, a scriptable upstream, and clients that see bytes. Nothing here sleeps: every wait
 //! is for an event, with a deadline after which the test fails.
 
+#![allow(missing_docs, reason = "for the tests of this repository alone")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 pub mod ask;
 pub mod child;
 pub mod client;
 pub mod frames;
 pub mod harness;
 pub mod http2;
-#[allow(dead_code, reason = "only tests of load measure")]
 pub mod latency;
 pub mod tls;
 pub mod upstream;

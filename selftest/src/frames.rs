@@ -76,23 +76,13 @@ impl Frames {
     /// Any frame.
     pub(super) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.requests += usize::from(kind == HEADERS);
-        let length = u32::try_from(payload.len())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes();
-        self.bytes.extend_from_slice(&length[1..]);
-        self.bytes.extend_from_slice(&[kind, flags]);
-        self.bytes.extend_from_slice(&stream.to_be_bytes());
-        self.bytes.extend_from_slice(payload);
+        self.bytes
+            .extend_from_slice(&frame(kind, flags, stream, payload));
     }
 
     /// A request with these fields as they are, and more that is encoded already.
     fn fields(&mut self, stream: u32, fields: &[(&str, &str)], encoded: &[u8]) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.push(0);
-            literal(&mut block, name.as_bytes());
-            literal(&mut block, value.as_bytes());
-        }
+        let mut block = block(fields);
         block.extend_from_slice(encoded);
         self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
     }
@@ -246,7 +236,43 @@ pub(super) fn any_answered(mut bytes: &[u8], wanted: u16) -> bool {
     false
 }
 
-fn number(bytes: &[u8]) -> u32 {
+/// The bytes of a frame (RFC 9113, section 4.1), whose payload is shorter than 16 MiB.
+#[must_use]
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(payload.len())
+        .unwrap_or(u32::MAX)
+        .to_be_bytes();
+    let mut frame = length.to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A header block (RFC 7541) of literal fields that enter no table, as they are.
+#[must_use]
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        literal(&mut block, name.as_bytes());
+        literal(&mut block, value.as_bytes());
+    }
+    block
+}
+
+/// A literal field that enters the dynamic table, from which one byte then names it.
+#[must_use]
+pub fn indexed(name: &str, value: &str) -> Vec<u8> {
+    let mut field = vec![0x40];
+    literal(&mut field, name.as_bytes());
+    literal(&mut field, value.as_bytes());
+    field
+}
+
+/// The number that the payload of RST_STREAM begins with; 0 if it is too short.
+#[must_use]
+pub fn number(bytes: &[u8]) -> u32 {
     bytes
         .first_chunk()
         .map_or(0, |four| u32::from_be_bytes(*four))
@@ -270,8 +296,9 @@ fn literal(block: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// The status: the first field of an answer's block, as an entry of the static table or as a
-/// literal, Huffman-coded or not (RFC 7541, appendices A and B).
-fn status(block: &[u8]) -> Option<u16> {
+/// literal, Huffman-coded or not (RFC 7541, appendices A and B). `None` if it has another form.
+#[must_use]
+pub fn status(block: &[u8]) -> Option<u16> {
     // An update of the table's size may come first.
     let start = block.iter().position(|byte| byte >> 5 != 1)?;
     match *block.get(start..)? {
@@ -314,16 +341,28 @@ fn digits(bytes: &[u8]) -> Option<u16> {
     Some(status)
 }
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+/// The type of a DATA frame (RFC 9113, section 6).
+pub const DATA: u8 = 0;
+/// The type of a HEADERS frame (RFC 9113, section 6).
+pub const HEADERS: u8 = 1;
+/// The type of a PRIORITY frame (RFC 9113, section 6).
+pub const PRIORITY: u8 = 2;
+/// The type of a RST_STREAM frame (RFC 9113, section 6).
+pub const RST_STREAM: u8 = 3;
+/// The type of a SETTINGS frame (RFC 9113, section 6).
+pub const SETTINGS: u8 = 4;
+/// The type of a PING frame (RFC 9113, section 6).
+pub const PING: u8 = 6;
+/// The type of a GOAWAY frame (RFC 9113, section 6).
+pub const GOAWAY: u8 = 7;
+/// The type of a WINDOW_UPDATE frame (RFC 9113, section 6).
+pub const WINDOW_UPDATE: u8 = 8;
+/// The type of a CONTINUATION frame (RFC 9113, section 6).
+pub const CONTINUATION: u8 = 9;
+/// The flag of the last DATA or HEADERS frame of a stream.
+pub const END_STREAM: u8 = 1;
+/// The flag of the last frame of a header block.
+pub const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -8,33 +8,49 @@ use super::check::Mark;
 
 /// All that a report says.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub struct Report {
     /// Of the program that tested.
-    pub(super) version: &'static str,
-    pub(super) url: String,
-    pub(super) address: String,
-    pub(super) user: String,
+    pub version: &'static str,
+    /// The instance, as it was named.
+    pub url: String,
+    /// The address that was reached.
+    pub address: String,
+    /// Who it was tested as.
+    pub user: String,
     /// When it began, in UTC.
-    pub(super) date: String,
-    pub(super) totals: Totals,
-    pub(super) checks: Vec<Row>,
+    pub date: String,
+    /// How the checks ended.
+    pub totals: Totals,
+    /// Each of them, in the order in which they were tried.
+    pub checks: Vec<Row>,
 }
 
+/// How many checks ended how.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Totals {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
-    pub(super) skipped: usize,
+pub struct Totals {
+    /// What the instance stood.
+    pub passed: usize,
+    /// What it let through.
+    pub failed: usize,
+    /// What could not be tried.
+    pub skipped: usize,
 }
 
+/// One check.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
-    pub(super) result: Mark,
-    pub(super) area: &'static str,
-    pub(super) check: &'static str,
-    pub(super) sent: String,
-    pub(super) expected: String,
-    pub(super) got: String,
+pub struct Row {
+    /// How it ended.
+    pub result: Mark,
+    /// What it belongs to.
+    pub area: &'static str,
+    /// What was tried.
+    pub check: &'static str,
+    /// What was sent, in words.
+    pub sent: String,
+    /// What had to come, in words.
+    pub expected: String,
+    /// What came.
+    pub got: String,
 }
 
 impl Totals {
@@ -50,7 +66,8 @@ impl Totals {
 
 impl Report {
     /// A table with a head that says what was tested, when and by what.
-    pub(super) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let Self {
             version,
             url,
@@ -91,7 +108,11 @@ impl Report {
         text
     }
 
-    pub(super) fn json(&self) -> Result<String, serde_json::Error> {
+    /// All of it, as JSON with a line break at its end.
+    ///
+    /// # Errors
+    /// None that could be named.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }

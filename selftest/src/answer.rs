@@ -2,15 +2,18 @@
 
 /// One final answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) fields: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Names and values of its header fields, in order.
+    pub fields: Vec<(String, String)>,
+    /// Its body, of as many bytes as `Content-Length` says.
+    pub body: Vec<u8>,
 }
 
 /// How the connection stood when reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
     /// What was waited for had come.
     Open,
     /// The other side closed.
@@ -21,7 +24,8 @@ pub(super) enum End {
 
 impl Answer {
     /// The values of a field, joined.
-    pub(super) fn field(&self, name: &str) -> Option<String> {
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<String> {
         let named = self
             .fields
             .iter()
@@ -85,7 +89,21 @@ pub(super) fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     answers
 }
 
-fn first(bytes: &[u8]) -> Option<(Answer, &[u8])> {
+/// The answer that is the whole of these bytes, of HTTP/1.1 and with its length stated.
+pub(super) fn only(bytes: &[u8]) -> Option<Answer> {
+    let (answer, rest) = first(bytes)?;
+    let stated = answer.field("content-length")?;
+    let is_whole = rest.is_empty() && length(&stated) == Some(answer.body.len());
+    (is_whole && bytes.starts_with(b"HTTP/1.1 ")).then_some(answer)
+}
+
+fn length(value: &str) -> Option<usize> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| is_number)
+}
+
+/// The first answer and what follows it, if all of it is there; interim ones count.
+pub(super) fn first(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let (text, rest) = (String::from_utf8_lossy(&bytes[..head]), &bytes[head + 4..]);
     let mut lines = text.split("\r\n");
@@ -102,7 +120,7 @@ fn first(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     };
     let stated = answer
         .field("content-length")
-        .and_then(|length| length.parse().ok());
+        .and_then(|value| length(&value));
     // Without a length it goes on to the end.
     let length = match (stated, status) {
         (_, 100..=199 | 204 | 304) => 0,
@@ -132,6 +150,27 @@ mod tests {
             (Some("b"), &b"xy"[..])
         );
         assert!(answers(b"SSH-2.0\r\n\r\n").is_empty());
+    }
+
+    #[test]
+    fn only_a_whole_answer_is_one() {
+        let whole = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\na: b\r\n\r\n{}";
+        let answer = only(whole.as_bytes()).unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (404, &b"{}"[..]));
+        for wrong in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 2\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "SSH-2.0-OpenSSH\r\ncontent-length: 2\r\n\r\n{}",
+        ] {
+            assert_eq!(only(wrong.as_bytes()), None, "{wrong:?}");
+        }
     }
 
     #[test]
