@@ -6,7 +6,6 @@ use http::HeaderValue;
 use thiserror::Error;
 
 use super::Known;
-use super::judge::Entry;
 use crate::password::PasswordHash;
 use crate::policy::admission::Admission;
 use crate::policy::rights::{Allow, Mode, Rights};
@@ -49,6 +48,20 @@ pub enum NameError {
     /// Holds a character that no user name has.
     #[error("a user name cannot hold {0:?}, only ASCII letters, digits and . _ - @ +")]
     Character(char),
+}
+
+/// One user of the file, validated.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) password: Arc<PasswordHash>,
+    pub(super) mark: PasswordMark,
+    pub(super) disabled: bool,
+    pub(super) allow: Option<Allow>,
+    pub(super) rights: Rights,
+    pub(super) mode: Mode,
+    pub(super) roles: Vec<String>,
+    pub(super) admission: Admission,
 }
 
 /// A user of the gateway, as the account file has it at present.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
+use super::account::Entry;
 use super::file::{Name, Role, StoredPassword, User};
 use crate::password::PasswordHash;
 use crate::policy::admission::Admission;
@@ -21,20 +22,6 @@ pub(super) struct Content {
     /// By name.
     pub(super) entries: Vec<Entry>,
     pub(super) warnings: Problems,
-}
-
-/// One user of the file, validated.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) password: Arc<PasswordHash>,
-    pub(super) mark: PasswordMark,
-    pub(super) disabled: bool,
-    pub(super) allow: Option<Allow>,
-    pub(super) rights: Rights,
-    pub(super) mode: Mode,
-    pub(super) roles: Vec<String>,
-    pub(super) admission: Admission,
 }
 
 /// The file as far as it could be read.

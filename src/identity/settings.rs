@@ -6,6 +6,9 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
+use crate::settings::document::Step;
+use crate::settings::file::FileSetting;
+
 /// `[identity]`: a signed statement to the backend of who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +29,26 @@ pub struct IdentitySection {
     /// How long a signed identity holds.
     #[serde(with = "lifetime")]
     pub lifetime: Duration,
+}
+
+impl IdentitySection {
+    pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
+        let key = self.key.as_mut().map(|path| {
+            let missing = format!("`syncgate identity-key {}` makes one", path.display());
+            FileSetting::read(["identity", "key"].map(Step::Key), path, missing)
+        });
+        let published = self.published.iter_mut().enumerate();
+        let published = published.map(|(index, path)| {
+            let key = [
+                Step::Key("identity"),
+                Step::Key("published"),
+                Step::Element(index),
+            ];
+            let missing = "`syncgate identity-key --public FILE` prints the public half of a key";
+            FileSetting::read(key, path, missing)
+        });
+        key.into_iter().chain(published).collect()
+    }
 }
 
 impl Default for IdentitySection {

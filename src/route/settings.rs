@@ -11,6 +11,8 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
+use crate::settings::document::Step;
+use crate::settings::file::FileSetting;
 use crate::settings::units::{refuse, size};
 use crate::traffic::{Rate, RouteLimit};
 
@@ -47,6 +49,18 @@ pub struct RouteSection {
 }
 
 impl RouteSection {
+    /// Those of the route at this place of the configuration.
+    pub(crate) fn files(&mut self, index: usize) -> Option<FileSetting<'_>> {
+        let path = self.authorization_file.as_mut()?;
+        let key = [
+            Step::Key("routes"),
+            Step::Element(index),
+            Step::Key("authorization_file"),
+        ];
+        let missing = "put the value of the Authorization header there, mode 0600";
+        Some(FileSetting::read(key, path, missing))
+    }
+
     /// What all its requests together may be.
     #[must_use]
     pub fn limit(&self) -> RouteLimit {

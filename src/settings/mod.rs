@@ -3,6 +3,7 @@
 
 pub(crate) mod document;
 mod explain;
+pub(crate) mod file;
 mod report;
 mod source;
 pub(crate) mod suggest;

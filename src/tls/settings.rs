@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
+use crate::settings::document::Step;
+use crate::settings::file::FileSetting;
+
 /// `[tls]`: certificates, and the header that keeps browsers on HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +18,27 @@ pub struct TlsSection {
     /// At least one; with several, the client's server name chooses, and the first is for clients
     /// that send none.
     pub certificates: Vec<CertificateSection>,
+}
+
+impl TlsSection {
+    pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
+        const MISSING: &str = "`syncgate init` and `syncgate demo` write a certificate for trying things \
+                               out; certs/README.md says how to get a real one";
+        let pairs = self.certificates.iter_mut().enumerate();
+        let files = pairs.flat_map(|(index, pair)| {
+            let CertificateSection { certificate, key } = pair;
+            [("certificate", certificate), ("key", key)].map(|(name, path)| {
+                let key = [
+                    Step::Key("tls"),
+                    Step::Key("certificates"),
+                    Step::Element(index),
+                    Step::Key(name),
+                ];
+                FileSetting::read(key, path, MISSING)
+            })
+        });
+        files.collect()
+    }
 }
 
 impl Default for TlsSection {

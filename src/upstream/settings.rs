@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::settings::document::Step;
+use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::units::{positive_duration, refuse};
 
 /// `[upstream]`: the backend that calls are forwarded to.
@@ -33,6 +35,19 @@ pub struct UpstreamSection {
     pub max_connections: NonZeroUsize,
     /// Unused connections kept, per worker.
     pub max_idle: usize,
+}
+
+impl UpstreamSection {
+    pub(crate) fn files(&mut self) -> Option<FileSetting<'_>> {
+        match &mut self.url {
+            UpstreamUrl::Unix(path) => Some(FileSetting {
+                key: ["upstream", "url"].map(Step::Key).into(),
+                path,
+                usage: FileUse::Connected,
+            }),
+            UpstreamUrl::Http { .. } => None,
+        }
+    }
 }
 
 impl Default for UpstreamSection {
