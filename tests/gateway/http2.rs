@@ -240,7 +240,7 @@ fn data_that_differs_from_content_length_never_makes_a_whole_request() {
 
 #[test]
 fn a_connection_that_is_drained_is_told_by_goaway() {
-    crate::support::run(async {
+    run(async {
         let mut harness = Harness::usual();
         let client = harness.signed_in().await;
         let mut frames = Frames::connect(&client).await;
@@ -384,7 +384,7 @@ fn a_request_without_a_body_is_sent_only_when_its_client_has_ended_it() {
     let harness = Harness::start(|files| {
         files.routes(&["path = \"/api/GetData\"\nmethods = [\"GET\"]"]);
     });
-    crate::support::run(async {
+    run(async {
         let client = harness.signed_in().await;
         let mut fields = with(&client, &[]);
         fields[0].1 = "GET";
