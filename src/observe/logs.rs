@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{Layer, Registry};
 
 use super::settings::{LogFormat, LogLevel, LogSection};
 use super::writer::{LogWriter, WriterThread};
@@ -49,13 +50,16 @@ impl Logs {
         let directives = env::var("SYNCGATE_LOG").unwrap_or_default();
         let (filter, ignored) = filter(&directives, section.level);
         for directive in ignored {
-            eprintln!(
+            let _ = writeln!(
+                io::stderr(),
                 "ignoring `{directive}` in SYNCGATE_LOG: it is neither a level nor a target and its level"
             );
         }
+        // Said to the writer of lines, too, so that what nobody reads costs one comparison.
+        let most = Layer::<Registry>::max_level_hint(&filter).unwrap_or(LevelFilter::TRACE);
         let output = writer.clone();
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::TRACE)
+            .with_max_level(most)
             .with_ansi(terminal)
             .with_writer(move || output.clone());
         let set = match style {

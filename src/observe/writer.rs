@@ -21,6 +21,7 @@ pub struct WriterThread {
     closing: Arc<AtomicBool>,
     queue: SyncSender<Vec<u8>>,
     ended: Receiver<()>,
+    patience: Duration,
 }
 
 impl LogWriter {
@@ -29,12 +30,14 @@ impl LogWriter {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(output: impl Write + Send + 'static) -> io::Result<(Self, WriterThread)> {
-        Self::with_room(output, QUEUE)
+        Self::with(output, QUEUE, LAST_WRITES)
     }
 
-    fn with_room(
+    /// The same with room for so many blocks, and so much time for the last of them.
+    fn with(
         output: impl Write + Send + 'static,
         room: usize,
+        patience: Duration,
     ) -> io::Result<(Self, WriterThread)> {
         let (queue, blocks) = sync_channel(room);
         let (end, ended) = sync_channel(0);
@@ -50,6 +53,7 @@ impl LogWriter {
             closing,
             queue: queue.clone(),
             ended,
+            patience,
         };
         let lost = Arc::default();
         Ok((Self { queue, lost }, thread))
@@ -81,7 +85,7 @@ impl Drop for WriterThread {
         self.closing.store(true, Ordering::SeqCst);
         // Wakes the thread if it waits for a block; if the queue is full, it does not.
         let _ = self.queue.try_send(Vec::new());
-        match self.ended.recv_timeout(LAST_WRITES) {
+        match self.ended.recv_timeout(self.patience) {
             Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {}
         }
     }
@@ -120,6 +124,9 @@ mod tests {
 
     use super::*;
 
+    /// A test that passes never waits for it.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
     /// Standard error, as it were: holds what was written, and is stuck while the lock is held.
     #[derive(Clone, Default)]
     struct Output(Arc<Mutex<Vec<u8>>>);
@@ -137,7 +144,7 @@ mod tests {
     #[test]
     fn the_end_writes_what_is_queued() {
         let output = Output::default();
-        let (writer, thread) = LogWriter::start(output.clone()).unwrap();
+        let (writer, thread) = LogWriter::with(output.clone(), QUEUE, DEADLINE).unwrap();
         for number in 0..500 {
             writeln!(writer.clone(), "{number}").unwrap();
         }
@@ -150,7 +157,7 @@ mod tests {
     #[test]
     fn what_finds_a_stuck_output_and_a_full_queue_is_counted_and_lost() {
         let output = Output::default();
-        let (mut writer, thread) = LogWriter::with_room(output.clone(), 4).unwrap();
+        let (mut writer, thread) = LogWriter::with(output.clone(), 4, DEADLINE).unwrap();
         let stuck = output.0.lock().unwrap();
         for _ in 0..100 {
             writer.write_all(b"line\n").unwrap();
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn after_the_end_lines_are_lost_and_nobody_waits() {
-        let (mut writer, thread) = LogWriter::start(io::sink()).unwrap();
+        let (mut writer, thread) = LogWriter::with(io::sink(), QUEUE, DEADLINE).unwrap();
         drop(thread);
         writer.write_all(b"line\n").unwrap();
         assert_eq!(writer.lost(), 1);
