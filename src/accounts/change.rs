@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::account::{NameError, check_name};
 use super::edit::{Draft, EditError};
 use super::grants::{self, Grant};
-use super::{AccountTable, Names, file};
+use super::{AccountTable, Names, file, judge};
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 use crate::settings::Problems;
@@ -77,7 +77,7 @@ impl<'a> AccountFile<'a> {
     /// Everything that is wrong with the file.
     pub fn read(&self) -> Result<AccountTable, Problems> {
         let text = file::look(self.path)?;
-        let content = file::parse(self.path, &text, self.routes)?;
+        let content = judge::parse(self.path, &text, self.routes)?;
         Ok(AccountTable::new(content, &mut Names::default()))
     }
 
@@ -202,14 +202,14 @@ impl<'a> AccountFile<'a> {
     ) -> Result<Outcome, ChangeError> {
         let mut outcome = Outcome::AsBefore;
         private_file::update(self.path, fresh, |before| {
-            file::parse(self.path, before, self.routes).map_err(ChangeError::AlreadyWrong)?;
+            judge::parse(self.path, before, self.routes).map_err(ChangeError::AlreadyWrong)?;
             let mut draft = Draft::parse(before)?;
             change(&mut draft)?;
             let after = draft.into_text();
             if after == before {
                 return Ok::<_, ChangeError>(None);
             }
-            file::parse(self.path, &after, self.routes).map_err(ChangeError::WouldBeWrong)?;
+            judge::parse(self.path, &after, self.routes).map_err(ChangeError::WouldBeWrong)?;
             outcome = Outcome::Changed;
             Ok(Some(after))
         })?;

@@ -2,19 +2,62 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
 
 use super::account::Entry;
 use super::file::{Name, Role, StoredPassword, User};
+use super::mask::mask_secrets;
 use crate::password::PasswordHash;
 use crate::policy::admission::Admission;
 use crate::policy::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
 use crate::route::RouteSection;
 use crate::session::PasswordMark;
-use crate::settings::document::{Document, Step};
+use crate::settings::document::{Document, Source, Step};
 use crate::settings::{Problem, Problems, suggest};
+
+/// Judges `text`, the content of the file at `path`.
+pub(super) fn parse(
+    path: &Path,
+    text: &str,
+    routes: Option<&[RouteSection]>,
+) -> Result<Content, Problems> {
+    let shown = mask_secrets(text);
+    let source = Source::scan_masked(&path.display().to_string(), text, &shown);
+    let mut document = Document::new(&source);
+    document.refuse_other_sections(&["users", "roles"], home);
+    let roles = document.section("roles").unwrap_or_default();
+    let users = document.section("users").unwrap_or_default();
+    Judge {
+        document,
+        roles,
+        routes,
+    }
+    .judge(users)
+}
+
+/// As [`parse`], of a file that held something before: one that holds nothing now is refused.
+pub(super) fn parse_filled(
+    path: &Path,
+    text: &str,
+    routes: Option<&[RouteSection]>,
+) -> Result<Content, Problems> {
+    if text.trim().is_empty() {
+        let mut problems = Problems::none(path.display().to_string(), "");
+        let problem = Problem::error("the account file is empty");
+        problems.push(problem.remedy("bring its content back, or leave its comments in it"));
+        return Err(problems);
+    }
+    parse(path, text, routes)
+}
+
+/// A key of a user is easily written without the user.
+fn home(key: &str) -> Option<String> {
+    let of_a_user = ["password", "disabled", "allow", "mode", "networks", "hours"];
+    of_a_user.contains(&key).then(|| "users.NAME".to_owned())
+}
 
 /// Everything in the file, and what is only worth a warning.
 #[derive(Debug)]

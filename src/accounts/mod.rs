@@ -65,8 +65,8 @@ impl Load for AccountFileLoader {
         let text = self.text(reader)?;
         let routes = Some(&*self.routes);
         let content = match before {
-            None => file::parse(&self.path, &text, routes)?,
-            Some(_) => file::parse_filled(&self.path, &text, routes)?,
+            None => judge::parse(&self.path, &text, routes)?,
+            Some(_) => judge::parse_filled(&self.path, &text, routes)?,
         };
         Ok(AccountTable::new(content, &mut self.names()))
     }
@@ -116,7 +116,7 @@ impl Accounts {
         let loader = AccountFileLoader::new(path, routes);
         let mut reader = Reader::onlooking();
         let text = loader.text(&mut reader)?;
-        let content = file::parse(path, &text, Some(&loader.routes))?;
+        let content = judge::parse(path, &text, Some(&loader.routes))?;
         let origins = origin::origins(path, &text, &loader.routes, name);
         let table = AccountTable::new(content, &mut loader.names());
         Ok((Self(Managed::of(loader, reader, table)), origins))

@@ -3,7 +3,7 @@
 
 use super::FormViolation;
 use super::classes::{Block, BlockClasses};
-use super::number::Numbers;
+use super::number::{Numbers, add, over};
 use super::strings::{Quotes, Strings};
 
 /// Deepest nesting accepted; the root object is the first level.
@@ -243,20 +243,6 @@ fn select(set: bool, until: u64, positions: u64) -> u64 {
 #[inline(always)]
 fn up_to(at: u32) -> u64 {
     u64::MAX >> (63 - at)
-}
-
-/// Moves positions over runs of `through`; also whether one is still moving at the block's end.
-#[inline(always)]
-pub(super) fn over(positions: u64, through: u64) -> (u64, u64) {
-    let (moved, goes_on) = add(through, positions & through);
-    ((positions | moved) & !through, goes_on)
-}
-
-/// The sum and the carry.
-#[inline(always)]
-pub(super) fn add(left: u64, right: u64) -> (u64, u64) {
-    let (sum, carry) = left.overflowing_add(right);
-    (sum, u64::from(carry))
 }
 
 const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();

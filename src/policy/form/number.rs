@@ -2,7 +2,6 @@
 
 use super::FormViolation;
 use super::classes::{Block, BlockClasses};
-use super::grammar::{add, over};
 
 /// Longest number accepted, in bytes.
 pub const MAX_NUMBER: u32 = 128;
@@ -200,6 +199,20 @@ impl Numbers {
         self.remainder = rest;
         Ok(())
     }
+}
+
+/// Moves positions over runs of `through`; also whether one is still moving at the block's end.
+#[inline(always)]
+pub(super) fn over(positions: u64, through: u64) -> (u64, u64) {
+    let (moved, goes_on) = add(through, positions & through);
+    ((positions | moved) & !through, goes_on)
+}
+
+/// The sum and the carry.
+#[inline(always)]
+pub(super) fn add(left: u64, right: u64) -> (u64, u64) {
+    let (sum, carry) = left.overflowing_add(right);
+    (sum, u64::from(carry))
 }
 
 #[cfg(test)]
