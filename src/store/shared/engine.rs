@@ -16,6 +16,7 @@ use super::asking::{Asking, Waiting};
 use super::cache::Cache;
 use super::connect::{Connector, LinkError};
 use super::ends::Ends;
+use super::issue::Joining;
 use super::keys::Keys;
 use super::link::{Link, ends_link, is_answer};
 use super::phase::{Phase, Reason};
@@ -61,6 +62,8 @@ pub(super) struct Engine {
     /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
     /// that has taken over had not heard of it.
     pub(super) recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
+    /// Renewals that were made here lately, told again in the same way.
+    pub(super) joined: RefCell<VecDeque<(Joining, Instant)>>,
 }
 
 /// The connections, and what they are good for.
@@ -112,6 +115,7 @@ impl Engine {
             asking: Asking::default(),
             complaints: Complaints::default(),
             recent: RefCell::default(),
+            joined: RefCell::default(),
         }
     }
 
@@ -183,6 +187,14 @@ impl Engine {
             recent.pop_front();
         }
         recent.push_back((id, end, Instant::now()));
+    }
+
+    pub(super) fn remember_joining(&self, joining: Joining) {
+        let mut joined = self.joined.borrow_mut();
+        if joined.len() >= MOST_RECENT {
+            joined.pop_front();
+        }
+        joined.push_back((joining, Instant::now()));
     }
 
     async fn serve(self: Rc<Self>, request: Request) {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::connect::LinkError;
 use super::ends::Ending;
 use super::engine::Engine;
+use super::issue::Done;
 use super::link::{Link, is_foreign};
 use super::record::{Live, Record};
 use super::scripts;
@@ -94,15 +95,14 @@ impl Engine {
             digest, session, ..
         }) = change.issued
         {
-            let mut placed = false;
+            let mut done = Done::default();
             let issued = self
-                .issue(&link, digest, session, change.replaced, now, &mut placed)
+                .issue(&link, digest, session, change.replaced, now, &mut done)
                 .await;
             if let Err(error) = issued {
                 // Its client was never told of it; one that was there before is another's.
                 if error != StoreError::Taken {
-                    self.take_back(&link, digest.id(), session, placed, now)
-                        .await;
+                    self.take_back(&link, digest.id(), session, done, now).await;
                 }
                 return Err(error);
             }
@@ -275,10 +275,7 @@ impl Engine {
             Some(was) => {
                 let is_live = now.seconds() < was.expires;
                 self.give_place_back(link, was.expires, now).await?;
-                // Nothing can enter any more: what would, finds the token ended.
-                if was.first == id && was.replaced.is_none() {
-                    return Ok(usize::from(is_live));
-                }
+                // Also of one that seems to be alone: its node may have lost that it was replaced.
                 (was.first, usize::from(is_live))
             }
             // Perhaps an attempt before got no further than this.
@@ -290,7 +287,8 @@ impl Engine {
             },
         };
         let lineage = self.keys.lineage(first);
-        let sever = script(scripts::SEVER, std::slice::from_ref(&lineage));
+        let mut sever = script(scripts::SEVER, std::slice::from_ref(&lineage));
+        sever.arg(millis(EXPIRED_TRACE));
         let others = match link.run(&lineage, &sever).await {
             Ok(Value::Array(others)) => others,
             Ok(_) => return Err(LinkError::Answer("a lineage")),

@@ -54,11 +54,23 @@ redis.call('ZADD', KEYS[1], 0, ARGV[1], 0, ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1";
 
-/// Lets nothing enter a lineage any more, and answers which tokens did. Where there is no memory to note
-/// that, there is none to enter one either. Keys: the lineage.
+/// Enters a token in its lineage again, where that was lost. Answers 1, or 0 when the lineage was ended
+/// without it. Keys: the lineage. Arguments: the old token, the new one, how long the lineage is kept in
+/// milliseconds.
+pub(super) const JOIN_AGAIN: &str = "\
+if redis.call('ZSCORE', KEYS[1], ARGV[2]) then return 1 end
+if redis.call('ZSCORE', KEYS[1], 'ended') then return 0 end
+redis.call('ZADD', KEYS[1], 0, ARGV[1], 0, ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1";
+
+/// Lets nothing enter a lineage any more, and answers which tokens did. That is noted also where none did:
+/// one may have that the server lost. Where there is no memory to note it, there is none to enter one
+/// either. Keys: the lineage. Arguments: how long that is kept of an empty one, in milliseconds.
 pub(super) const SEVER: &str = "\
 local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
-if #ids > 0 then redis.pcall('ZADD', KEYS[1], 0, 'ended') end
+local noted = redis.pcall('ZADD', KEYS[1], 0, 'ended')
+if #ids == 0 and noted == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return ids";
 
 /// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens

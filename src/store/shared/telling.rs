@@ -10,6 +10,7 @@ use redis::Value;
 use super::connect::LinkError;
 use super::ends::{Ending, Waiting};
 use super::engine::{Engine, RECENTLY};
+use super::issue::Joining;
 use super::link::{Link, is_answer, is_foreign};
 use super::operations::{all, script, text};
 use super::phase::Reason;
@@ -271,7 +272,8 @@ impl Engine {
         told.await.map_err(|error: LinkError| (error, waiting))
     }
 
-    /// What ended here lately for want of use or room: it is told again, whether it was lost or not.
+    /// What ended here lately for want of use or room, and what was renewed: it is told again, whether it
+    /// was lost or not.
     async fn tell_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
         let recent: Vec<Ending> = {
             let mut recent = self.recent.borrow_mut();
@@ -285,6 +287,18 @@ impl Engine {
         };
         for step in recent.chunks(AT_ONCE) {
             self.end_all_again(link, step.iter().copied()).await?;
+        }
+        let joined: Vec<Joining> = {
+            let mut joined = self.joined.borrow_mut();
+            joined.retain(|(_, at)| at.elapsed() < RECENTLY);
+            joined.iter().map(|(joining, _)| *joining).collect()
+        };
+        for step in joined.chunks(AT_ONCE) {
+            let again = step.iter().copied().map(|joining| {
+                let (engine, link) = (Rc::clone(self), Rc::clone(link));
+                async move { engine.join_again(&link, joining).await }
+            });
+            all(again).await?;
         }
         Ok(())
     }
