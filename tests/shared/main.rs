@@ -25,5 +25,6 @@ mod quotas;
 mod redis;
 mod relay;
 mod revocations;
+mod rollbacks;
 mod tokens;
 mod topology;

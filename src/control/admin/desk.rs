@@ -33,7 +33,7 @@ use crate::refusal::Refusal;
 use crate::reply::{Detail, Reply};
 use crate::request;
 use crate::request_id::{RequestId, RequestIds};
-use crate::store::Selection;
+use crate::store::{Ended, Selection};
 use crate::upstream::body::BodyFault;
 
 /// Where a request came in.
@@ -289,8 +289,8 @@ impl Desk {
             Resource::Token(token) if parts.method == Method::DELETE => {
                 let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
                 match revoked.await? {
-                    0 => Err(Refusal::NotFound),
-                    revoked => Ok(tokens::revoked(revoked)),
+                    Ended { count: 0, .. } => Err(Refusal::NotFound),
+                    ended => Ok(tokens::revoked(ended)),
                 }
             }
             Resource::Token(token) => {

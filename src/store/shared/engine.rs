@@ -27,7 +27,7 @@ use super::supervise::FIRST_WAIT;
 use super::tally::Seen;
 use super::uses::{self, Told};
 use crate::accounts::Accounts;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -55,6 +55,8 @@ pub(super) struct Engine {
     pub(super) ends: RefCell<Ends>,
     /// What was revoked by other gateways.
     pub(super) seen: RefCell<Seen>,
+    /// Up to when revocations are missing while the server is refused for that.
+    missing_until: Cell<Option<UnixSeconds>>,
     pub(super) clocks_differ: Cell<bool>,
     pub(super) told: Cell<Told>,
     pub(super) complaints: Complaints,
@@ -110,6 +112,7 @@ impl Engine {
             own: format!("{:016x}", RandomState::new().hash_one(0)),
             ends: RefCell::default(),
             seen: RefCell::default(),
+            missing_until: Cell::default(),
             clocks_differ: Cell::default(),
             told: Cell::default(),
             asking: Asking::default(),
@@ -142,8 +145,14 @@ impl Engine {
         matches!(*self.state.borrow(), State::Refused(..))
     }
 
-    pub(super) fn is_rolled_back(&self) -> bool {
-        self.state.borrow().phase() == Phase::Refused(Reason::RolledBack)
+    /// Up to when revocations are missing, by the server's clock.
+    pub(super) fn missing_until(&self) -> Option<UnixSeconds> {
+        self.missing_until.get()
+    }
+
+    /// Notes that revocations are missing up to then, or that none are.
+    pub(super) fn miss_until(&self, moment: Option<UnixSeconds>) {
+        self.missing_until.set(moment);
     }
 
     pub(super) fn enter(&self, state: State) {

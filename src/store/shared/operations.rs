@@ -23,7 +23,7 @@ use crate::accounts::PasswordMark;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::{Absent, End, Login, Session};
 use crate::store::change::{Change, Issued};
-use crate::store::{EXPIRED_TRACE, Selection, StoreError};
+use crate::store::{EXPIRED_TRACE, Ended, Selection, StoreError};
 use crate::token::{TokenDigest, TokenId};
 
 impl Engine {
@@ -114,13 +114,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the selected tokens and returns how many they were.
+    /// Ends the selected tokens and returns what it came to.
     pub(super) async fn end(
         self: &Rc<Self>,
         selection: Selection,
         end: End,
         now: UnixMillis,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Ended, StoreError> {
         let ended = match self.link_to_end() {
             Ok(link) => {
                 let ended = self.end_selected(&link, selection, end, now).await;
@@ -131,7 +131,11 @@ impl Engine {
         if ended.is_err() {
             self.hold(selection, end, now);
         }
-        ended
+        ended.map(|count| Ended {
+            count,
+            missing_until: self.missing_until(),
+            ..Ended::default()
+        })
     }
 
     async fn end_selected(
@@ -153,7 +157,8 @@ impl Engine {
             },
             Selection::AuthenticatedBefore(moment) => {
                 let ended = self.end_of_all(link, end, Some(moment), now).await?;
-                if self.is_rolled_back() {
+                // An earlier one leaves good what was revoked since.
+                if self.missing_until().is_some_and(|missing| missing < moment) {
                     self.accept(link).await?;
                 }
                 Ok(ended)

@@ -21,7 +21,7 @@ use crate::store::change::Change;
 use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
 use crate::store::{
-    Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
+    Ended, Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
 };
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{Peer, Report};
@@ -58,7 +58,7 @@ pub(super) enum Request {
         selection: Selection,
         end: End,
         now: UnixMillis,
-        reply: Reply<usize>,
+        reply: Reply<Ended>,
     },
     Info {
         id: TokenId,
@@ -245,7 +245,7 @@ impl SharedTokens {
         send(&self.requests, self.patience * 2, request).await
     }
 
-    /// Ends the selected tokens, and returns how many they were.
+    /// Ends the selected tokens, and returns what it came to.
     ///
     /// # Errors
     /// When the server cannot be reached; some may have ended.
@@ -254,7 +254,7 @@ impl SharedTokens {
         selection: Selection,
         end: End,
         now: UnixMillis,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Ended, StoreError> {
         let patience = match selection {
             Selection::One(_) => self.patience,
             Selection::OfUser(_)

@@ -217,10 +217,13 @@ pub(super) const TALLY: &str = "\
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 local all = redis.call('HGETALL', KEYS[1])
-if #all == 0 then
-  local born = ARGV[1] .. time[1] .. time[2]
+if not redis.call('HGET', KEYS[1], 'born') then
+  local born = ARGV[1] .. ' ' .. string.format('%.0f', answer[1])
   local begun = redis.pcall('HSET', KEYS[1], 'born', born)
-  if type(begun) ~= 'table' then all = {'born', born} end
+  if type(begun) ~= 'table' then
+    all[#all + 1] = 'born'
+    all[#all + 1] = born
+  end
 end
 for place = 1, #all, 2 do
   local at = tonumber(string.match(all[place + 1], '^%d+ (%d+)$'))
@@ -242,8 +245,25 @@ if ARGV[2] == '' then count = count + 1 else count = math.max(count, tonumber(AR
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', count) .. ' ' .. redis.call('TIME')[1])
 return 1";
 
-/// Notes that the state is to be taken as it is. Keys: the tally.
+/// Notes what is missing, so that other gateways miss it too; unless the state was accepted meanwhile. Keys:
+/// the tally. Arguments: when it was accepted last, then each field and its value.
+pub(super) const MISS: &str = "\
+if (redis.call('HGET', KEYS[1], 'accepted') or '0') ~= ARGV[1] then return 0 end
+for place = 2, #ARGV, 2 do
+  local value = redis.call('HGET', KEYS[1], ARGV[place])
+  local wanted = tonumber(value and string.match(value, '^%d+') or 0)
+  if tonumber(string.match(ARGV[place + 1], '^%d+')) > wanted then
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1])
+  end
+end
+return 1";
+
+/// Notes that the state is to be taken as it is: nothing is missing any more. Keys: the tally.
 pub(super) const ACCEPT: &str = "\
+local all = redis.call('HGETALL', KEYS[1])
+for place = 1, #all, 2 do
+  if string.sub(all[place], 1, 7) == 'wanted:' then redis.call('HDEL', KEYS[1], all[place]) end
+end
 local before = tonumber(redis.call('HGET', KEYS[1], 'accepted') or 0)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

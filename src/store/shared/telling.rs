@@ -16,8 +16,8 @@ use super::operations::{all, script, text};
 use super::phase::Reason;
 use super::record::Record;
 use super::scripts;
-use super::tally::{KEPT, Tag, Tally};
-use crate::clock::UnixMillis;
+use super::tally::{KEPT, Missing, Tag, Tally};
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::store::Selection;
 use crate::token::TokenId;
@@ -41,7 +41,7 @@ impl Engine {
             self.tell(link, &tallies).await?;
             // More may have been revoked meanwhile, or be on its way still.
             if self.ends.borrow().is_kept() {
-                return Ok(self.judge(tallies));
+                return Ok(self.judge(link, tallies).await);
             }
         }
     }
@@ -57,7 +57,7 @@ impl Engine {
         if fallen || !self.ends.borrow().is_kept() {
             self.tell(link, &tallies).await?;
         }
-        Ok(self.judge(tallies))
+        Ok(self.judge(link, tallies).await)
     }
 
     /// Says that the state of the server shall be taken as it is, which all gateways hear.
@@ -67,6 +67,7 @@ impl Engine {
             let accept = script(scripts::ACCEPT, std::slice::from_ref(&key));
             link.run(&key, &accept).await?;
         }
+        self.miss_until(None);
         self.cache.alarm.notify_one();
         Ok(())
     }
@@ -158,16 +159,39 @@ impl Engine {
         tags
     }
 
-    fn judge(&self, tallies: Tallies) -> Option<Reason> {
-        let mut seen = self.seen.borrow_mut();
-        let missing = seen.missing(&tallies.list, &self.own, tallies.second);
-        if !missing.is_empty() {
+    async fn judge(&self, link: &Link, tallies: Tallies) -> Option<Reason> {
+        let missing = (self.seen.borrow()).missing(&tallies.list, &self.own, tallies.second);
+        if let Some(last) = missing.iter().map(|it| it.count.at).max() {
+            let last = u32::try_from(last).unwrap_or(u32::MAX);
+            self.miss_until(Some(UnixSeconds::new(last)));
+            self.note_missing(link, &tallies, &missing).await;
             return Some(Reason::RolledBack);
         }
-        seen.learn(tallies.list);
+        self.miss_until(None);
+        self.seen.borrow_mut().learn(tallies.list);
         let most = self.section.max_clock_skew;
         let differs = self.standing.skew().is_some_and(|skew| skew > most);
         (differs && !most.is_zero()).then_some(Reason::Clock)
+    }
+
+    /// Has those miss it too that start later. Where it cannot be noted, those who noticed refuse all the
+    /// same.
+    async fn note_missing(&self, link: &Link, tallies: &Tallies, missing: &[Missing]) {
+        for (tag, tally) in &tallies.list {
+            let unsaid = missing
+                .iter()
+                .filter(|it| it.tag == *tag && !tally.says(it));
+            let fields: Vec<[String; 2]> = unsaid.map(Missing::field).collect();
+            if fields.is_empty() {
+                continue;
+            }
+            let key = self.keys.tally(*tag);
+            let mut miss = script(scripts::MISS, std::slice::from_ref(&key));
+            miss.arg(tally.accepted()).arg(fields.concat());
+            if let Err(error) = link.run(&key, &miss).await {
+                self.complaints.warn(&error);
+            }
+        }
     }
 
     /// Says once that the clocks differ, and once that they do not any more.
@@ -392,7 +416,8 @@ fn read(answer: &Value) -> Option<(u64, Tally)> {
         [field, value] => Some((text(field)?, text(value)?)),
         _ => None,
     });
-    Some((u64::try_from(*millis).ok()?, Tally::parse(pairs)))
+    let millis = u64::try_from(*millis).ok()?;
+    Some((millis, Tally::parse(millis, pairs)))
 }
 
 /// Tokens that are ended at once.
