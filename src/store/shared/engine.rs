@@ -19,6 +19,7 @@ use super::ends::Ends;
 use super::issue::Joining;
 use super::keys::Keys;
 use super::link::{Link, ends_link, is_answer};
+use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
 use super::requests::Request;
 use super::settings::SharedSection;
@@ -60,6 +61,8 @@ pub(super) struct Engine {
     pub(super) clocks_differ: Cell<bool>,
     pub(super) told: Cell<Told>,
     pub(super) complaints: Complaints,
+    /// Keys of the server that hold something else.
+    pub(super) passed_over: RefCell<PassedOver>,
     asking: Asking,
     /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
     /// that has taken over had not heard of it.
@@ -117,6 +120,7 @@ impl Engine {
             told: Cell::default(),
             asking: Asking::default(),
             complaints: Complaints::default(),
+            passed_over: RefCell::default(),
             recent: RefCell::default(),
             joined: RefCell::default(),
         }
