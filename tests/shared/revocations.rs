@@ -367,6 +367,23 @@ fn a_gateway_whose_clock_is_ahead_hides_no_token_and_frees_no_place() {
     });
 }
 
+/// `revoke --before now` goes by when a password was given: a gateway whose clock is ahead said an hour
+/// too late.
+#[test]
+fn what_a_gateway_whose_clock_is_ahead_issued_ends_before_the_server_s_present_moment() {
+    run(async {
+        let redis = Redis::start();
+        let clocks = [now(), hours(1)].map(Clock::manual);
+        let fleet = Fleet::at(&clocks, &[server(&redis.address())]);
+        fleet.logs_in(0, "shop-02").await;
+        let token = fleet.signed_in(1, "till-01").await;
+        let moment = Clock::system().now().seconds().plus(Duration::from_secs(2));
+        fleet.end(0, Selection::AuthenticatedBefore(moment)).await;
+        assert_eq!(call(&fleet.bearer(0, &token)).await.status, 401);
+        until_status(&token, 401, &[200]).await;
+    });
+}
+
 #[test]
 fn failures_are_as_old_as_the_server_says_on_a_gateway_with_a_wrong_clock_too() {
     run(async {

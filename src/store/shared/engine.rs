@@ -178,6 +178,22 @@ impl Engine {
         self.standing.moment().unwrap_or(UnixMillis::EPOCH)
     }
 
+    /// What time it is for the server, as far as that is known.
+    pub(super) fn server_time(&self) -> Option<UnixMillis> {
+        let ahead = self.standing.health().clock_skew_ms?;
+        let difference = Duration::from_millis(ahead.unsigned_abs());
+        Some(match ahead < 0 {
+            true => self.now().minus(difference),
+            false => self.now().plus(difference),
+        })
+    }
+
+    /// What time it is at the latest: by the clock that is ahead, the gateway's or the server's.
+    pub(super) fn latest(&self) -> UnixMillis {
+        self.now()
+            .max(self.server_time().unwrap_or(UnixMillis::EPOCH))
+    }
+
     /// What an error is to whoever asked; the connections are looked after when it says they must be.
     pub(super) fn failed(&self, error: &LinkError) -> StoreError {
         if super::link::is_full(error) {

@@ -51,6 +51,11 @@ impl Engine {
         now: UnixMillis,
         done: &mut Done,
     ) -> Result<(), StoreError> {
+        // Whoever ends what was obtained before a moment goes by the server's time.
+        let session = match self.server_time() {
+            Some(time) => session.obtained_by(time.seconds()),
+            None => session,
+        };
         let failed = |error: LinkError| self.failed(&error);
         let id = digest.id();
         let name = self.accounts.name_of(session.account());

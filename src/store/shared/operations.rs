@@ -423,7 +423,7 @@ impl Engine {
         }
         let before = ending.before;
         let tag = link.tag_of(&self.keys.token(ending.id))?;
-        let at = self.now().seconds();
+        let at = self.latest().seconds();
         let number = self.ends.borrow_mut().begin(tag, ending, at);
         let note = self.note_ends(link, tag, None);
         let (was, noted) = tokio::join!(self.trace(link, ending), note);

@@ -88,7 +88,8 @@ impl Engine {
             match selection {
                 Selection::One(id) => {
                     let before = None;
-                    waiting.token(Ending { id, end, before }, now.seconds());
+                    let at = now.max(self.latest()).seconds();
+                    waiting.token(Ending { id, end, before }, at);
                     self.cache.live.note_end(id, end, now);
                 }
                 Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
