@@ -75,7 +75,8 @@ pub(super) struct Engine {
 #[derive(Clone)]
 pub(super) enum State {
     Connecting,
-    Telling,
+    /// With connections once it is known what the server has to be told.
+    Telling(Option<Rc<Link>>),
     Refused(Rc<Link>, Reason),
     Serving(Rc<Link>),
 }
@@ -84,7 +85,7 @@ impl State {
     fn phase(&self) -> Phase {
         match self {
             Self::Connecting => Phase::Connecting,
-            Self::Telling => Phase::Telling,
+            Self::Telling(_) => Phase::Telling,
             Self::Refused(_, reason) => Phase::Refused(*reason),
             Self::Serving(_) => Phase::Serving,
         }
@@ -131,17 +132,20 @@ impl Engine {
         match &*self.state.borrow() {
             State::Serving(link) => Ok(Rc::clone(link)),
             State::Refused(_, Reason::RolledBack) => Err(StoreError::RolledBack),
-            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling => {
+            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling(_) => {
                 Err(StoreError::Unavailable)
             }
         }
     }
 
-    /// The connections, to end tokens over them: a server that is refused is told of that as well.
+    /// The connections, to end tokens over them: a server that is refused is told of that as well, and one
+    /// that is just being told of what was revoked before.
     pub(super) fn link_to_end(&self) -> Result<Rc<Link>, StoreError> {
         match &*self.state.borrow() {
-            State::Serving(link) | State::Refused(link, _) => Ok(Rc::clone(link)),
-            State::Connecting | State::Telling => Err(StoreError::Unavailable),
+            State::Serving(link) | State::Refused(link, _) | State::Telling(Some(link)) => {
+                Ok(Rc::clone(link))
+            }
+            State::Connecting | State::Telling(None) => Err(StoreError::Unavailable),
         }
     }
 

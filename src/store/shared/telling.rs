@@ -9,7 +9,7 @@ use redis::Value;
 
 use super::connect::LinkError;
 use super::ends::{Ending, Waiting};
-use super::engine::{Engine, RECENTLY};
+use super::engine::{Engine, RECENTLY, State};
 use super::issue::Joining;
 use super::link::{Link, is_answer, is_foreign};
 use super::operations::{all, script, text};
@@ -36,13 +36,40 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
-        loop {
-            let tallies = self.tallies(link).await?;
-            self.tell(link, &tallies).await?;
-            // More may have been revoked meanwhile, or be on its way still.
-            if self.ends.borrow().is_kept() {
-                return Ok(self.judge(link, tallies).await);
+        let tallies = self.tallies(link).await?;
+        self.note_lost(&tallies);
+        // From now on the server's count says nothing of what it lost: what is revoked meanwhile is
+        // counted beyond, and goes over these connections by itself. So there is an end to the telling.
+        if !self.is_refused() {
+            self.enter(State::Telling(Some(Rc::clone(link))));
+        }
+        self.take_overdue();
+        self.tell(link, &tallies).await?;
+        Ok(self.judge(link, tallies).await)
+    }
+
+    /// Notes what a server has lost of what was revoked here, so that it is told whatever the server counts
+    /// by then.
+    fn note_lost(&self, tallies: &Tallies) {
+        for (tag, tally) in &tallies.list {
+            let count = self.counted_here(*tag, tally);
+            let beyond = self.ends.borrow_mut().lose(*tag, count);
+            if let Some(before) = beyond {
+                tracing::warn!(
+                    before = %before.timestamp(),
+                    "the token store lost more revocations than are remembered one by one: all tokens \
+                     that were issued before are revoked"
+                );
             }
+        }
+    }
+
+    /// How many revocations of this gateway a server has.
+    fn counted_here(&self, tag: Tag, tally: &Tally) -> u64 {
+        // Of a server that lost everything, nothing is to be ended.
+        match self.seen.borrow().is_new(tag, tally) {
+            true => u64::MAX,
+            false => tally.of(&self.own),
         }
     }
 
@@ -55,6 +82,7 @@ impl Engine {
         let tallies = self.tallies(link).await?;
         let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
         if fallen || !self.ends.borrow().is_kept() {
+            self.note_lost(&tallies);
             self.tell(link, &tallies).await?;
         }
         Ok(self.judge(link, tallies).await)
@@ -214,11 +242,7 @@ impl Engine {
     /// Tells the server of what it has not got.
     async fn tell(self: &Rc<Self>, link: &Rc<Link>, tallies: &Tallies) -> Result<(), LinkError> {
         for (tag, tally) in &tallies.list {
-            // Of a server that lost everything, nothing is to be ended.
-            let count = match self.seen.borrow().is_new(*tag, tally) {
-                true => u64::MAX,
-                false => tally.of(&self.own),
-            };
+            let count = self.counted_here(*tag, tally);
             self.tell_lost(link, *tag, count).await?;
             let last = self.ends.borrow().last(*tag);
             if tally.of(&self.own) < last {
@@ -241,10 +265,7 @@ impl Engine {
         tag: Tag,
         count: u64,
     ) -> Result<(), LinkError> {
-        let (lost, beyond) = {
-            let ends = self.ends.borrow();
-            (ends.lost(tag, count), ends.lost_beyond(tag, count))
-        };
+        let lost = self.ends.borrow().lost(tag, count);
         if !lost.is_empty() {
             tracing::info!(revocations = lost.len(), "the token store is told again");
         }
@@ -255,17 +276,6 @@ impl Engine {
             for (number, _) in step {
                 ends.keep(tag, *number);
             }
-        }
-        if let Some(before) = beyond {
-            let ended = self
-                .end_of_all(link, End::Revoked, Some(before), self.now())
-                .await?;
-            tracing::warn!(
-                ended,
-                before = %before.timestamp(),
-                "the token store lost more revocations than are remembered one by one: all tokens \
-                 that were issued before are revoked"
-            );
         }
         Ok(())
     }
