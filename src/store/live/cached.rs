@@ -7,7 +7,7 @@ use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
 use super::lineage::Replaced;
-use super::{BATCH, LiveTokens, Token, TokensSection};
+use super::{BATCH, LiveTokens, Selection, Token, TokensSection};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -137,6 +137,30 @@ impl LiveTokens {
         }
     }
 
+    /// Ends the selected tokens in the map, each of which `changed` is told before. One that is not there is
+    /// remembered to have ended.
+    pub(in crate::store) fn end_here(
+        &self,
+        selection: &Selection,
+        end: End,
+        now: UnixMillis,
+        changed: impl Fn(TokenId),
+    ) {
+        if let Selection::One(id) = *selection {
+            self.note_end(id, end, now);
+        }
+        loop {
+            let ids = self.selected(selection, STEP);
+            for id in &ids {
+                changed(*id);
+                self.end(*id, end, now, |_| ());
+            }
+            if ids.len() < STEP {
+                return;
+            }
+        }
+    }
+
     /// Counts a use that was not a look-up here.
     pub(in crate::store) fn count_use(&self, id: TokenId, now: UnixMillis) {
         if let Some(token) = self.tokens.get(&id) {
@@ -147,3 +171,6 @@ impl LiveTokens {
         }
     }
 }
+
+/// Tokens that are looked for at once.
+const STEP: usize = 4096;

@@ -21,7 +21,7 @@ use super::keys::Keys;
 use super::link::{Link, ends_link, is_answer};
 use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
-use super::requests::Request;
+use super::requests::{Overdue, Request};
 use super::settings::SharedSection;
 use super::standing::Standing;
 use super::supervise::FIRST_WAIT;
@@ -49,6 +49,7 @@ pub(super) struct Engine {
     pub(super) accounts: Arc<Accounts>,
     pub(super) connector: Connector,
     pub(super) standing: Arc<Standing>,
+    pub(super) overdue: Arc<Overdue>,
     state: RefCell<State>,
     /// What this process is called in the tallies: a number that no other has.
     pub(super) own: String,
@@ -98,7 +99,7 @@ impl Engine {
         connector: Connector,
         live: Arc<LiveTokens>,
         accounts: Arc<Accounts>,
-        standing: Arc<Standing>,
+        (standing, overdue): (Arc<Standing>, Arc<Overdue>),
     ) -> Self {
         Self {
             section: section.shared.clone(),
@@ -112,6 +113,7 @@ impl Engine {
             accounts,
             connector,
             standing,
+            overdue,
             state: RefCell::new(State::Connecting),
             own: format!("{:016x}", RandomState::new().hash_one(0)),
             ends: RefCell::default(),
@@ -362,6 +364,7 @@ pub(super) fn run(
                 return;
             };
             let engine = Rc::clone(&engine);
+            engine.take_overdue();
             spawn_local(async move {
                 engine.serve(request).await;
                 drop(place);

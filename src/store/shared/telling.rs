@@ -81,6 +81,7 @@ impl Engine {
         link.check_version(&self.keys).await?;
         let tallies = self.tallies(link).await?;
         let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
+        self.take_overdue();
         if fallen || !self.ends.borrow().is_kept() {
             self.note_lost(&tallies);
             self.tell(link, &tallies).await?;
@@ -118,7 +119,6 @@ impl Engine {
                     let before = None;
                     let at = now.max(self.latest()).seconds();
                     waiting.token(Ending { id, end, before }, at);
-                    self.cache.live.note_end(id, end, now);
                 }
                 Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
                 Selection::OfOtherPasswords(..) => {}
@@ -126,15 +126,14 @@ impl Engine {
                 Selection::All => waiting.all = true,
             }
         }
-        loop {
-            let ids = self.cache.live.selected(&selection, STEP);
-            for id in &ids {
-                self.cache.changed(*id);
-                self.cache.live.end(*id, end, now, |_| ());
-            }
-            if ids.len() < STEP {
-                return;
-            }
+        let live = &self.cache.live;
+        live.end_here(&selection, end, now, |id| self.cache.changed(id));
+    }
+
+    /// Makes those ends its own that the thread could not be asked for in time.
+    pub(super) fn take_overdue(&self) {
+        for (selection, end, now) in self.overdue.take() {
+            self.hold(selection, end, now);
         }
     }
 
@@ -433,7 +432,5 @@ fn read(answer: &Value) -> Option<(u64, Tally)> {
 
 /// Tokens that are ended at once.
 const AT_ONCE: usize = 512;
-/// Tokens that are looked for in the map at once.
-const STEP: usize = 4096;
 /// A difference of clocks that is worth a line in the log.
 const NOTABLE: Duration = Duration::from_secs(3);
