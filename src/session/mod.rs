@@ -102,6 +102,17 @@ impl Session {
         }
     }
 
+    /// The same, but the password was given and the token issued at `latest` at the latest: what time it
+    /// is for whoever keeps it, where the gateway's clock is ahead.
+    #[must_use]
+    pub fn obtained_by(self, latest: UnixSeconds) -> Self {
+        Self {
+            authenticated: self.authenticated.min(latest),
+            issued: self.issued.min(latest),
+            ..self
+        }
+    }
+
     /// The account that logged in.
     #[must_use]
     pub fn account(self) -> AccountId {
@@ -212,6 +223,12 @@ mod tests {
         assert_eq!(third.renewed(at(140), lifetimes), None);
         assert_eq!(session().ending(at(80)).expires(), at(80));
         assert_eq!(session().ending(at(180)).expires(), at(100));
+        let obtained = third.obtained_by(at(39));
+        assert_eq!(
+            (obtained.authenticated(), obtained.issued()),
+            (at(39), at(39))
+        );
+        assert_eq!(third.obtained_by(at(120)), third);
     }
 
     #[test]

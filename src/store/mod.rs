@@ -412,6 +412,19 @@ pub enum Selection {
     All,
 }
 
+/// What ending tokens came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// How many live ones they were.
+    pub count: usize,
+    /// Keys on the server of a shared store that hold something no gateway put there, as many as are told
+    /// of: what they should hold was not ended by it.
+    pub passed_over: Vec<String>,
+    /// Where the server of a shared store was set back to an older state and is refused still: up to when
+    /// revocations are missing. Ending what was issued before a later moment accepts the state.
+    pub missing_until: Option<UnixSeconds>,
+}
+
 /// How long an ended token is told from an unknown one, at the least while there are not more than
 /// fifty thousand of them.
 pub const EXPIRED_TRACE: Duration = Duration::from_secs(3600);

@@ -35,7 +35,7 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{Detail, Reply};
 use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
-use crate::store::Selection;
+use crate::store::{Ended, Selection};
 
 /// Where a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,8 +297,8 @@ impl Desk {
             Resource::Token(token) if parts.method == Method::DELETE => {
                 let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
                 match revoked.await? {
-                    0 => Err(Refusal::NotFound),
-                    revoked => Ok(tokens::revoked(revoked)),
+                    Ended { count: 0, .. } => Err(Refusal::NotFound),
+                    ended => Ok(tokens::revoked(ended)),
                 }
             }
             Resource::Token(token) => {

@@ -7,7 +7,7 @@ use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
 use super::lineage::Replaced;
-use super::{BATCH, LiveTokens, Token, TokensSection};
+use super::{BATCH, LiveTokens, Selection, Token, TokensSection};
 use std::sync::PoisonError;
 
 /// A token, whose it is, and when it was used last.
@@ -135,9 +135,36 @@ impl LiveTokens {
         }
     }
 
+    /// Ends the selected tokens in the map, each of which `changed` is told before. One that is not there is
+    /// remembered to have ended.
+    pub(in crate::store) fn end_here(
+        &self,
+        selection: &Selection,
+        end: End,
+        now: UnixMillis,
+        changed: impl Fn(TokenId),
+    ) {
+        if let Selection::One(id) = *selection {
+            self.note_end(id, end, now);
+        }
+        loop {
+            let ids = self.selected(selection, STEP);
+            for id in &ids {
+                changed(*id);
+                self.end(*id, end, now, |_| ());
+            }
+            if ids.len() < STEP {
+                return;
+            }
+        }
+    }
+
     /// Whether a server has to be told at once of a use, so long was the one before ago.
     pub(in crate::store) fn is_long_since(&self, before: UnixSeconds, now: UnixSeconds) -> bool {
         let trusted = self.bounds.trusted;
         trusted.is_some_and(|trusted| now.since(before) >= trusted)
     }
 }
+
+/// Tokens that are looked for at once.
+const STEP: usize = 4096;
