@@ -161,6 +161,33 @@ impl SharedTokens {
         })
     }
 
+    /// One whose server is in memory, and which does nothing but when what is returned with it is polled.
+    #[cfg(test)]
+    pub(in crate::store) fn simulated(
+        section: &TokensSection,
+        live: Arc<LiveTokens>,
+        accounts: Arc<Accounts>,
+        server: super::simulated::Server,
+        gateway: usize,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let connector = Connector::simulated(&section.shared, server, gateway);
+        let (requests, inbox) = mpsc::channel(WAITING);
+        let (stop, stopped) = oneshot::channel();
+        let standing = Arc::new(Standing::default());
+        let patience = section.shared.response_timeout * 2 + section.shared.connect_timeout;
+        let failures = SharedFailures::new(requests.clone(), patience, "");
+        let engine = Engine::new(section, connector, live, accounts, Arc::clone(&standing));
+        let shared = Self {
+            requests,
+            standing,
+            failures,
+            patience,
+            stop: Some(stop),
+            thread: None,
+        };
+        (shared, engine::serve_all(engine, inbox, stopped))
+    }
+
     /// Whether the tokens in the map may be trusted: the server tells what becomes of them, or did
     /// so lately enough.
     pub(in crate::store) fn trusts_map(&self) -> bool {
