@@ -618,10 +618,10 @@ fn lifetimes() -> Lifetimes {
 }
 
 /// The seeds of a part of the histories.
-fn seeds(of_ten: u64) -> std::ops::Range<u64> {
+fn seeds(percent: u64) -> std::ops::Range<u64> {
     match setting("SYNCGATE_HISTORY") {
         Some(seed) => seed..seed + 1,
-        None => 0..setting("SYNCGATE_HISTORIES").unwrap_or(HISTORIES) / 10 * of_ten,
+        None => 0..setting("SYNCGATE_HISTORIES").unwrap_or(HISTORIES) / 100 * percent,
     }
 }
 
@@ -663,12 +663,12 @@ fn histories(seeds: std::ops::Range<u64>, durable: bool) {
 
 #[test]
 fn every_history_of_a_store_in_memory_keeps_its_order() {
-    histories(seeds(5), false);
+    histories(seeds(59), false);
 }
 
 #[test]
 fn every_history_of_a_store_with_a_file_that_fails_keeps_its_order() {
-    histories(seeds(4), true);
+    histories(seeds(40), true);
 }
 
 #[test]

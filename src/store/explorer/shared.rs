@@ -62,9 +62,11 @@ struct Answered {
 
 impl Answered {
     /// Whether it ends a token. One of which a failover took back a part may be in no set that would lead
-    /// to it: only its own id does.
+    /// to it: only its own id does. One that nobody was told of may be left over, known to nobody.
     fn covers(&self, index: usize, token: &Token) -> bool {
-        self.lineages.contains(&token.lineage) && (!token.uncertain || self.named == Some(index))
+        token.told.is_some()
+            && self.lineages.contains(&token.lineage)
+            && (!token.uncertain || self.named == Some(index))
     }
 }
 
