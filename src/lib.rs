@@ -36,6 +36,7 @@ mod aging_map;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod limits;

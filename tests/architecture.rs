@@ -35,6 +35,7 @@ const LAYERS: &[&str] = &[
     "route",
     "accounts",
     "body",
+    "cluster",
     "store",
     "login",
     "access",

@@ -10,10 +10,11 @@ use super::signals::Signals;
 use super::{ConfigFile, warn};
 use crate::app::{Listeners, Server, StartError};
 use crate::clock::Clock;
+use crate::cluster::SharedMode;
 use crate::config::{self, Config};
 use crate::observe::Logs;
 use crate::process::{self, Needs, ProcessError};
-use crate::store::{self, SharedMode, StoreKind, StoreOpenError};
+use crate::store::{self, StoreKind, StoreOpenError};
 use crate::upstream::UpstreamUrl;
 
 /// Serve, until SIGTERM or Ctrl-C

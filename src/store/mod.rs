@@ -57,7 +57,8 @@ use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
-pub use shared::settings::{ServerAddress, SharedMode, SharedSection};
+#[cfg(test)]
+pub(crate) use shared::simulated;
 
 /// The tokens that were issued and have not ended.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use super::Backing;
 use super::durable::{FileFault, Journal, TokenFile};
 use super::live::LiveTokens;
 use super::settings::{StoreKind, TokensSection};
-use super::shared::{SharedTokens, connect::ConnectError};
+use super::shared::SharedTokens;
 use crate::accounts::Accounts;
 use crate::clock::UnixMillis;
+use crate::cluster::ConnectError;
 
 /// What is open of a store that is not in use yet.
 #[derive(Debug)]

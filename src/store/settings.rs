@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::settings::{ServerAddress, SharedSection};
+use crate::cluster::{ServerAddress, SharedSection};
 use crate::session::Lifetimes;
 use crate::settings::document::Step;
 use crate::settings::file::{FileSetting, FileUse};

@@ -1,7 +1,8 @@
 //! Whether what `[tokens]` says goes together.
 
 use super::{Config, Document, Problem, Step, report};
-use crate::store::{SharedMode, StoreKind};
+use crate::cluster::SharedMode;
+use crate::store::StoreKind;
 
 pub(super) fn cross(config: &Config, document: &mut Document<'_>) {
     kept_and_renewed(config, document);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::engine::Engine;
-use super::link::is_answer;
 use super::operations::{millis, script};
 use super::scripts;
+use crate::cluster::is_answer;
 use crate::store::StoreError;
 use crate::traffic::{CountedBy, Heard, Known};
 

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::tally::Tag;
 use crate::clock::UnixSeconds;
+use crate::cluster::Tag;
 use crate::session::End;
 use crate::token::TokenId;
 

@@ -14,21 +14,21 @@ use tokio::time::{Instant, sleep};
 
 use super::asking::{Asking, Waiting};
 use super::cache::Cache;
-use super::connect::{Connector, LinkError};
 use super::ends::Ends;
 use super::issue::Joining;
 use super::keys::Keys;
-use super::link::{Link, ends_link, is_answer};
 use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
 use super::requests::{Overdue, Request};
-use super::settings::SharedSection;
 use super::standing::Standing;
 use super::supervise::FIRST_WAIT;
 use super::tally::Seen;
 use super::uses::{self, Told};
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::SharedSection;
+use crate::cluster::{Connector, LinkError};
+use crate::cluster::{Link, ends_link, is_answer, is_full};
 use crate::session::End;
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -202,7 +202,7 @@ impl Engine {
 
     /// What an error is to whoever asked; the connections are looked after when it says they must be.
     pub(super) fn failed(&self, error: &LinkError) -> StoreError {
-        if super::link::is_full(error) {
+        if is_full(error) {
             return StoreError::Full;
         }
         self.complaints.warn(error);

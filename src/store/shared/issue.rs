@@ -8,14 +8,14 @@
 
 use redis::{Value, cmd};
 
-use super::connect::LinkError;
 use super::engine::Engine;
-use super::link::{Link, is_foreign};
 use super::operations::{left, script};
 use super::record::{Live, Record};
 use super::scripts;
 use super::uses::to_end;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::LinkError;
+use crate::cluster::{Link, is_foreign};
 use crate::session::{End, Session};
 use crate::store::StoreError;
 use crate::store::settings::OnLimit;

@@ -1,6 +1,7 @@
 //! Pure: the names of keys, and which part of a cluster a key lies in.
 
-use super::tally::Tag;
+use super::record::VERSION;
+use crate::cluster::{Layout, Tag, slot};
 use crate::token::TokenId;
 
 /// The names of all keys under one prefix.
@@ -21,6 +22,15 @@ impl Keys {
     /// What the keys of tokens begin with.
     pub(super) fn tokens(&self) -> &str {
         &self.tokens
+    }
+
+    /// What the link has to know of them.
+    pub(super) fn layout(&self) -> Layout {
+        Layout {
+            tracked: self.tokens().to_owned(),
+            version_key: self.version(),
+            version: VERSION.to_string(),
+        }
     }
 
     pub(super) fn token(&self, id: TokenId) -> String {
@@ -89,57 +99,12 @@ impl Keys {
     }
 }
 
-/// The slot of a cluster that a key lies in: CRC-16 (XMODEM) of the part in braces, or of all.
-pub(super) fn slot(key: &str) -> u16 {
-    let tag = key
-        .split_once('{')
-        .and_then(|(_, rest)| rest.split_once('}'));
-    let hashed = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty());
-    let mut crc = 0_u16;
-    for byte in hashed.unwrap_or(key).bytes() {
-        crc ^= u16::from(byte) << 8;
-        for _ in 0..8 {
-            let carry = crc & 0x8000 != 0;
-            crc <<= 1;
-            if carry {
-                crc ^= 0x1021;
-            }
-        }
-    }
-    crc % SLOTS
-}
-
-/// A tally whose key lies in one of these slots.
-pub(super) fn tag_in(is_there: impl Fn(u16) -> bool) -> Option<Tag> {
-    let mut numbers = 0..MOST_TAGS;
-    let tag = numbers.find(|number| is_there(slot(&format!("{{{number}}}"))));
-    tag.map(Tag)
-}
-
-const SLOTS: u16 = 16_384;
 /// How many parts of quotas there are, each of which lies on one node.
 const PARTS: u16 = 16;
-/// Among so many numbers each slot has some.
-const MOST_TAGS: u32 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The values are those of `CLUSTER KEYSLOT`.
-    #[test]
-    fn slots_are_those_of_the_server() {
-        for (key, expected) in [
-            ("123456789", 12_739),
-            ("foo", 12_182),
-            ("{user1000}.following", 3443),
-            ("{user1000}.followers", 3443),
-            ("foo{}{bar}", 8363),
-            ("foo{{bar}}zap", 4015),
-        ] {
-            assert_eq!(slot(key), expected, "{key}");
-        }
-    }
 
     #[test]
     fn keys_that_are_changed_together_lie_together() {

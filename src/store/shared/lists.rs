@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use redis::{Value, cmd};
 
-use super::connect::LinkError;
 use super::engine::Engine;
-use super::link::Link;
 use super::operations::{all, id_of, text};
 use super::record::Record;
 use crate::clock::UnixSeconds;
+use crate::cluster::Link;
+use crate::cluster::LinkError;
 use crate::session::AccountId;
 use crate::store::{Listing, Position, StoreError, TokenInfo};
 use crate::token::TokenId;

@@ -18,14 +18,12 @@
 
 mod asking;
 mod cache;
-pub(super) mod connect;
 mod counts;
 mod ends;
 mod engine;
 mod failures;
 mod issue;
 mod keys;
-mod link;
 mod lists;
 mod operations;
 mod phase;
@@ -35,9 +33,8 @@ mod record;
 mod rehearsal;
 mod requests;
 mod scripts;
-pub(super) mod settings;
 #[cfg(test)]
-pub(super) mod simulated;
+pub(crate) mod simulated;
 mod standing;
 mod supervise;
 mod tally;

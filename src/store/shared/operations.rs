@@ -13,14 +13,14 @@ use std::time::Duration;
 use redis::{Cmd, Value, cmd};
 use tokio::task::JoinSet;
 
-use super::connect::LinkError;
 use super::ends::Ending;
 use super::engine::Engine;
 use super::issue::Done;
-use super::link::{Link, is_foreign};
 use super::record::{Live, Record};
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::LinkError;
+use crate::cluster::{Link, is_foreign};
 use crate::session::PasswordMark;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::change::{Change, Issued};

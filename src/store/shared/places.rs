@@ -12,12 +12,12 @@
 
 use redis::Value;
 
-use super::connect::LinkError;
 use super::engine::Engine;
-use super::link::{Link, is_full};
 use super::operations::script;
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::LinkError;
+use crate::cluster::{Link, is_full};
 
 impl Engine {
     /// Takes a place for a token that ends then, if there is one.

@@ -13,10 +13,10 @@ use std::time::Duration;
 use redis::Value;
 use tokio::task::JoinSet;
 
-use super::connect::LinkError;
 use super::engine::{Engine, chain};
 use super::operations::{millis, script};
 use crate::clock::UnixMillis;
+use crate::cluster::LinkError;
 use crate::store::StoreError;
 use crate::traffic::{Peer, Report};
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use redis::{Value, cmd};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::connect::LinkError;
 use super::engine::Engine;
-use super::link::Link;
 use super::operations::script;
 use super::scripts;
 use crate::clock::UnixMillis;
+use crate::cluster::Link;
+use crate::cluster::LinkError;
 use crate::session::AccountId;
 use crate::store::StoreError;
 use crate::token::TokenId;

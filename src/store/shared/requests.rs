@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::connect::Connector;
 use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
 use super::standing::Standing;
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::Connector;
 use crate::session::AccountId;
 use crate::session::{Absent, End, Session};
 use crate::store::change::Change;

@@ -11,11 +11,11 @@ use redis::aio::{AsyncPushSender, SendError};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::connect::LinkError;
 use super::engine::{Engine, State, chain};
-use super::link::{Link, is_answer};
 use super::phase::Reason;
 use super::standing::Standing;
+use crate::cluster::LinkError;
+use crate::cluster::{Link, is_answer};
 
 impl Engine {
     /// Keeps the connections up for as long as the thread lives.
@@ -47,7 +47,8 @@ impl Engine {
         });
         let mut said = String::new();
         loop {
-            let opened = Link::open(&self.section, &self.connector, &self.keys, &pushes).await;
+            let opened =
+                Link::open(&self.section, &self.connector, &self.keys.layout(), &pushes).await;
             let error = match opened {
                 Ok(link) => return Rc::new(link),
                 Err(error) => chain(&error),

@@ -8,9 +8,7 @@
 
 use std::collections::BTreeMap;
 
-/// Which tally. Stands in the name of its key, and decides at which node that lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Tag(pub(super) u32);
+use crate::cluster::Tag;
 
 /// What the server has of one tally.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::connect::LinkError;
 use super::ends::{Ending, Waiting};
 use super::engine::{Engine, RECENTLY, State};
 use super::issue::Joining;
-use super::link::{Link, is_answer, is_foreign};
 use super::operations::{all, script, text};
 use super::phase::Reason;
 use super::record::Record;
 use super::scripts;
-use super::tally::{KEPT, Missing, Tag, Tally};
+use super::tally::{KEPT, Missing, Tally};
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::LinkError;
+use crate::cluster::Tag;
+use crate::cluster::{Link, is_answer, is_foreign};
 use crate::session::End;
 use crate::store::Selection;
 use crate::token::TokenId;
@@ -78,7 +79,7 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
-        link.check_version(&self.keys).await?;
+        link.check_version(&self.keys.layout()).await?;
         let tallies = self.tallies(link).await?;
         let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
         self.take_overdue();

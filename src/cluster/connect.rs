@@ -45,7 +45,7 @@ fn remedy(error: &PrivateFileError) -> String {
 
 /// Why there is no connection, or it is none that can be used.
 #[derive(Debug, Error)]
-pub(super) enum LinkError {
+pub(crate) enum LinkError {
     #[error("{0} cannot be connected to")]
     Connect(ServerAddress, #[source] io::Error),
     #[error("{0} did not answer in time")]
@@ -75,7 +75,7 @@ pub(super) enum LinkError {
 }
 
 /// How servers are connected to.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     /// The certificates to trust, where TLS is spoken.
     ca_file: Option<PathBuf>,
     username: Option<String>,
@@ -84,12 +84,12 @@ pub(super) struct Connector {
     response_timeout: Duration,
     /// Where tests have a server in memory: that, and which gateway this is.
     #[cfg(test)]
-    simulated: Option<(super::simulated::Server, usize)>,
+    simulated: Option<(crate::store::simulated::Server, usize)>,
 }
 
 /// One connection, whose driver ends with it.
-pub(super) struct Node {
-    pub(super) address: ServerAddress,
+pub(crate) struct Node {
+    pub(crate) address: ServerAddress,
     connection: Connection,
 }
 
@@ -97,11 +97,11 @@ pub(super) struct Node {
 enum Connection {
     Server(MultiplexedConnection, AbortHandle),
     #[cfg(test)]
-    Simulated(super::simulated::Simulated),
+    Simulated(crate::store::simulated::Simulated),
 }
 
 impl Node {
-    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn query(&self, command: &Cmd) -> Result<Value, RedisError> {
         match &self.connection {
             Connection::Server(connection, _) => command.query_async(&mut connection.clone()).await,
             #[cfg(test)]
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// Has a command done whose slot is on its way to this node.
-    pub(super) async fn query_asking(&self, command: &Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn query_asking(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut both = redis::pipe();
         both.cmd("ASKING").ignore();
         both.add_command(command.clone());
@@ -140,7 +140,7 @@ impl Connector {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(super) fn open(section: &SharedSection) -> Result<Self, ConnectError> {
+    pub(crate) fn open(section: &SharedSection) -> Result<Self, ConnectError> {
         let connector = Self {
             ca_file: match (section.tls, &section.ca_file) {
                 (true, Some(path)) => Some(path.clone()),
@@ -161,9 +161,9 @@ impl Connector {
 
     /// To a server in memory.
     #[cfg(test)]
-    pub(super) fn simulated(
+    pub(crate) fn simulated(
         section: &SharedSection,
-        server: super::simulated::Server,
+        server: crate::store::simulated::Server,
         gateway: usize,
     ) -> Self {
         let connector = Self::open(section).expect("settings that name no files");
@@ -173,7 +173,7 @@ impl Connector {
         }
     }
 
-    pub(super) fn response_timeout(&self) -> Duration {
+    pub(crate) fn response_timeout(&self) -> Duration {
         self.response_timeout
     }
 
@@ -183,7 +183,7 @@ impl Connector {
     }
 
     /// The password as the file has it now.
-    pub(super) fn password(&self) -> Result<Option<Zeroizing<String>>, ConnectError> {
+    pub(crate) fn password(&self) -> Result<Option<Zeroizing<String>>, ConnectError> {
         let Some(path) = &self.password_file else {
             return Ok(None);
         };
@@ -194,7 +194,7 @@ impl Connector {
     }
 
     /// Connects with the credentials; what the server says of its own accord goes to `pushes`.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         address: &ServerAddress,
         pushes: Arc<dyn AsyncPushSender>,
@@ -221,7 +221,7 @@ impl Connector {
     }
 
     /// Connects to a sentinel, which is asked for nothing that needs credentials.
-    pub(super) async fn connect_plainly(&self, address: &ServerAddress) -> Result<Node, LinkError> {
+    pub(crate) async fn connect_plainly(&self, address: &ServerAddress) -> Result<Node, LinkError> {
         let config = AsyncConnectionConfig::new();
         self.establish(address, plain(), config).await
     }

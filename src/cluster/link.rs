@@ -13,13 +13,11 @@ use redis::aio::AsyncPushSender;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
 use super::connect::{Connector, LinkError, Node};
-use super::keys::{Keys, slot, tag_in};
-use super::record::VERSION;
 use super::settings::{ServerAddress, SharedMode, SharedSection};
-use super::tally::Tag;
+use super::slot::{Tag, slot, tag_in};
 
 /// Connections that are good.
-pub(super) struct Link {
+pub(crate) struct Link {
     nodes: Vec<Node>,
     parts: Parts,
     /// The tally of each node.
@@ -46,17 +44,28 @@ struct Part {
     at: ServerAddress,
 }
 
+/// What a link has to know of what is kept on the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// The prefix of the keys whose changes by others are published to this link.
+    pub(crate) tracked: String,
+    /// The key that holds the version.
+    pub(crate) version_key: String,
+    /// The version that this program reads and writes.
+    pub(crate) version: String,
+}
+
 impl Link {
     /// Connects, and checks that what is there can be used.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         section: &SharedSection,
         connector: &Connector,
-        keys: &Keys,
+        layout: &Layout,
         pushes: &Arc<dyn AsyncPushSender>,
     ) -> Result<Self, LinkError> {
         let mut last = LinkError::Answer("no server is named");
         for address in &section.servers {
-            match Self::open_by(address, section, connector, keys, pushes).await {
+            match Self::open_by(address, section, connector, layout, pushes).await {
                 Ok(link) => return Ok(link),
                 Err(error) => last = error,
             }
@@ -68,13 +77,13 @@ impl Link {
         address: &ServerAddress,
         section: &SharedSection,
         connector: &Connector,
-        keys: &Keys,
+        layout: &Layout,
         pushes: &Arc<dyn AsyncPushSender>,
     ) -> Result<Self, LinkError> {
         let connect = async |address: &ServerAddress| {
             let node = connector.connect(address, Arc::clone(pushes)).await?;
             greet(&node, section.mode).await?;
-            track(&node, keys).await?;
+            track(&node, &layout.tracked).await?;
             Ok::<_, LinkError>(node)
         };
         let mut nodes = Vec::new();
@@ -109,12 +118,12 @@ impl Link {
             parts,
             response_timeout,
         };
-        link.check_version(keys).await?;
+        link.check_version(layout).await?;
         Ok(link)
     }
 
     /// Lets the node of `key` do what `command` says.
-    pub(super) async fn run(&self, key: &str, command: &Cmd) -> Result<Value, LinkError> {
+    pub(crate) async fn run(&self, key: &str, command: &Cmd) -> Result<Value, LinkError> {
         let mut attempts = 1;
         loop {
             let node = self.node_of(key)?;
@@ -132,12 +141,12 @@ impl Link {
         }
     }
 
-    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+    pub(crate) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
         self.tags.iter().map(|(_, tag)| *tag)
     }
 
     /// The tally of the node of `key`.
-    pub(super) fn tag_of(&self, key: &str) -> Result<Tag, LinkError> {
+    pub(crate) fn tag_of(&self, key: &str) -> Result<Tag, LinkError> {
         let node = self.node_of(key)?;
         let tag = self.tags.iter().find(|(at, _)| *at == node.address);
         // Without a cluster there is one, wherever the server is.
@@ -146,7 +155,7 @@ impl Link {
     }
 
     /// Whether all is as it was.
-    pub(super) async fn check(&self, mode: SharedMode) -> Result<(), LinkError> {
+    pub(crate) async fn check(&self, mode: SharedMode) -> Result<(), LinkError> {
         let checked = async {
             for node in &self.nodes {
                 greet(node, mode).await?;
@@ -204,20 +213,19 @@ impl Link {
         Ok(node.query_asking(command).await?)
     }
 
-    /// Whether what is kept there is of this version; it is from now on where nothing is kept.
-    pub(super) async fn check_version(&self, keys: &Keys) -> Result<(), LinkError> {
-        let key = keys.version();
-        let ours = VERSION.to_string();
+    /// Whether what is kept there has this layout's version; it does from now on where nothing is kept.
+    pub(crate) async fn check_version(&self, layout: &Layout) -> Result<(), LinkError> {
+        let (key, ours) = (&*layout.version_key, &*layout.version);
         // `GET` is left to tokens, so that the server counts how often one was asked for.
         let mut ask = cmd("GETRANGE");
-        ask.arg(&key).arg(0).arg(15);
-        let mut found = self.run(&key, &ask).await?;
+        ask.arg(key).arg(0).arg(15);
+        let mut found = self.run(key, &ask).await?;
         // Only where it is new: a full server lets nothing be written, and is good to be asked.
         if found == Value::BulkString(Vec::new()) {
             let mut claim = cmd("SET");
-            claim.arg(&key).arg(&ours).arg("NX");
-            self.run(&key, &claim).await?;
-            found = self.run(&key, &ask).await?;
+            claim.arg(key).arg(ours).arg("NX");
+            self.run(key, &claim).await?;
+            found = self.run(key, &ask).await?;
         }
         match found {
             Value::BulkString(found) if found == ours.as_bytes() => Ok(()),
@@ -252,7 +260,7 @@ impl Parts {
 }
 
 /// Whether an error means that the link is no longer the right one.
-pub(super) fn ends_link(error: &LinkError) -> bool {
+pub(crate) fn ends_link(error: &LinkError) -> bool {
     let LinkError::Redis(error) = error else {
         return matches!(error, LinkError::Moved);
     };
@@ -270,7 +278,7 @@ pub(super) fn ends_link(error: &LinkError) -> bool {
 
 /// Whether the server has no memory left for what is to be written. Of an error in a script, the
 /// sixth version says so in its text alone.
-pub(super) fn is_full(error: &LinkError) -> bool {
+pub(crate) fn is_full(error: &LinkError) -> bool {
     let LinkError::Redis(error) = error else {
         return false;
     };
@@ -280,13 +288,13 @@ pub(super) fn is_full(error: &LinkError) -> bool {
 
 /// Whether the server is there and said no to this one command: it has no memory, the user has not the
 /// right, or a key holds something else.
-pub(super) fn is_answer(error: &LinkError) -> bool {
+pub(crate) fn is_answer(error: &LinkError) -> bool {
     let refuses = |error: &RedisError| error.code().is_some() && !error.is_unrecoverable_error();
     matches!(error, LinkError::Redis(error) if refuses(error)) && !ends_link(error)
 }
 
 /// Whether a key holds something that no gateway put there.
-pub(super) fn is_foreign(error: &LinkError) -> bool {
+pub(crate) fn is_foreign(error: &LinkError) -> bool {
     match error {
         LinkError::Redis(error) => {
             let says_so = |detail: &str| detail.contains("WRONGTYPE ");
@@ -329,11 +337,11 @@ async fn greet(node: &Node, mode: SharedMode) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// Has the node tell of every token that others change.
-async fn track(node: &Node, keys: &Keys) -> Result<(), LinkError> {
+/// Has the node tell of every key with this prefix that others change.
+async fn track(node: &Node, prefix: &str) -> Result<(), LinkError> {
     let mut track = cmd("CLIENT");
     track.arg("TRACKING").arg("ON").arg("BCAST");
-    track.arg("PREFIX").arg(keys.tokens()).arg("NOLOOP");
+    track.arg("PREFIX").arg(prefix).arg("NOLOOP");
     node.query(&track).await?;
     Ok(())
 }

@@ -1,0 +1,14 @@
+//! The link to the server that gateways share: one Redis or Valkey server, one behind sentinels, or a
+//! cluster. Connects, finds the node of a key, follows redirections, and tells errors apart. Knows
+//! nothing of what is kept there.
+
+mod connect;
+mod link;
+mod settings;
+mod slot;
+
+pub use connect::ConnectError;
+pub(crate) use connect::{Connector, LinkError};
+pub(crate) use link::{Layout, Link, ends_link, is_answer, is_foreign, is_full};
+pub use settings::{ServerAddress, SharedMode, SharedSection};
+pub(crate) use slot::{Tag, slot};
