@@ -22,7 +22,7 @@ use syncgate::limits::Limits;
 use syncgate::login::verified::VerifiedPasswords;
 use syncgate::message::headers::{AuthorizationHeader, KeptHeaders};
 use syncgate::message::headers::{Identity, for_upstream};
-use syncgate::observe::{AccessSink, LogWriter, Style};
+use syncgate::observe::{AccessSink, Style};
 use syncgate::origin::Source;
 use syncgate::password::Password;
 use syncgate::password::hash_password;
@@ -34,6 +34,7 @@ use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
 use tempfile::TempDir;
 use tokio::time::Instant;
+use tracing_appender::non_blocking::NonBlockingBuilder;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -266,7 +267,7 @@ fn write_access_record(c: &mut Criterion) {
     let client = client();
     let mut group = c.benchmark_group("access_record");
     for (name, style) in [("json", Style::Json), ("text", Style::Text)] {
-        let (writer, _thread) = LogWriter::start(std::io::sink()).expect("a thread");
+        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
         let log = AccessLog::new(Some(AccessSink::new(writer, style)));
         group.bench_function(name, |b| b.iter(|| log.record(black_box(&record), &client)));
     }

@@ -43,7 +43,6 @@ pub mod limits;
 mod managed_file;
 mod new_file;
 pub mod observe;
-mod pem;
 mod private_file;
 pub mod process;
 pub mod sample_backend;

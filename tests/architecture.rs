@@ -17,7 +17,6 @@ const LAYERS: &[&str] = &[
     "private_file",
     "managed_file",
     "aging_map",
-    "pem",
     "wake",
     "sample_backend",
     // Pure rules, and what they are about.

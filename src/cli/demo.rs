@@ -46,7 +46,7 @@ impl DemoCommand {
         let backend = SampleBackend::start().map_err(Failure::other)?;
         let users = Users::write(&password).map_err(Failure::other)?;
         let config = self.config(&certificate, &backend, &users)?;
-        let logs = Logs::start(&config.log).map_err(Failure::other)?;
+        let logs = Logs::start(&config.log);
         let server = Server::start(&config, Clock::system(), logs.access_sink())?;
         let address = server.https().first().copied().unwrap_or(self.listen);
         let introduction = format!(

@@ -46,7 +46,7 @@ impl RunCommand {
         };
         let listeners = Listeners::bind(&config, owner.as_ref())?;
         let protections = process::protect(&config.process, &needs(&config))?;
-        let logs = Logs::start(&config.log).map_err(Failure::other)?;
+        let logs = Logs::start(&config.log);
         protections.log();
         match discarded {
             Some(Some(aside)) => {

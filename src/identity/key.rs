@@ -5,6 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pem_rfc7468::LineEnding;
 use ring::digest::{SHA256, digest};
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
@@ -15,8 +16,6 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::pem::to_pem;
 
 /// How identities are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,6 +295,12 @@ fn sections(pem: &[u8]) -> Result<Vec<Section>, KeyError> {
         }
     }
     Ok(keys)
+}
+
+/// May be a private key: of that only the result is a copy.
+fn to_pem(label: &str, der: &[u8]) -> String {
+    pem_rfc7468::encode_string(label, LineEnding::LF, der)
+        .expect("a short text under a valid label")
 }
 
 const SPKI_ED25519: [u8; 12] = [

@@ -4,20 +4,21 @@
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry};
 
 use super::settings::{LogFormat, LogLevel, LogSection};
-use super::writer::{LogWriter, WriterThread};
 
 /// The running log writer. Dropping it writes what is queued and ends the thread.
 #[derive(Debug)]
 pub struct Logs {
-    writer: LogWriter,
+    writer: NonBlocking,
     style: Style,
     access: bool,
-    _thread: WriterThread,
+    dropped: ErrorCounter,
+    _guard: WorkerGuard,
 }
 
 /// How a line looks.
@@ -36,9 +37,10 @@ impl Logs {
     /// of everything or of one target (`warn,syncgate::store=debug`). What cannot be read in it is
     /// ignored, with a line on standard error.
     ///
-    /// # Errors
+    /// # Panics
     /// When the writer's thread cannot be started.
-    pub fn start(section: &LogSection) -> io::Result<Self> {
+    #[must_use]
+    pub fn start(section: &LogSection) -> Self {
         let terminal = io::stderr().is_terminal();
         let style = match section.format {
             LogFormat::Text => Style::Text,
@@ -46,7 +48,7 @@ impl Logs {
             LogFormat::Auto if terminal => Style::Text,
             LogFormat::Auto => Style::Json,
         };
-        let (writer, thread) = LogWriter::start(io::stderr())?;
+        let (writer, guard) = writer(io::stderr(), QUEUE);
         let directives = env::var("SYNCGATE_LOG").unwrap_or_default();
         let (filter, ignored) = filter(&directives, section.level);
         for directive in ignored {
@@ -57,11 +59,10 @@ impl Logs {
         }
         // Said to the writer of lines, too, so that what nobody reads costs one comparison.
         let most = Layer::<Registry>::max_level_hint(&filter).unwrap_or(LevelFilter::TRACE);
-        let output = writer.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(most)
             .with_ansi(terminal)
-            .with_writer(move || output.clone());
+            .with_writer(writer.clone());
         let set = match style {
             Style::Text => {
                 let subscriber = subscriber.finish().with(filter);
@@ -75,12 +76,14 @@ impl Logs {
         if set.is_err() {
             tracing::debug!("the process has a log already");
         }
-        Ok(Self {
+        let dropped = writer.error_counter();
+        Self {
             writer,
             style,
             access: section.access,
-            _thread: thread,
-        })
+            dropped,
+            _guard: guard,
+        }
     }
 
     /// Where the workers write their access records, unless they are switched off.
@@ -93,21 +96,21 @@ impl Logs {
     /// How many writes were lost because the queue was full.
     #[must_use]
     pub fn lost(&self) -> usize {
-        self.writer.lost()
+        self.dropped.dropped_lines()
     }
 }
 
 /// The end of the log's queue that access records are put into.
 #[derive(Clone, Debug)]
 pub struct AccessSink {
-    writer: LogWriter,
+    writer: NonBlocking,
     style: Style,
 }
 
 impl AccessSink {
     /// Access records go to `writer` in this style; [`Logs::access_sink`] gives the process's own.
     #[must_use]
-    pub fn new(writer: LogWriter, style: Style) -> Self {
+    pub fn new(writer: NonBlocking, style: Style) -> Self {
         Self { writer, style }
     }
 
@@ -120,6 +123,15 @@ impl AccessSink {
         // A full queue is counted by the writer, there is nobody else to tell.
         let _ = self.writer.clone().write_all(lines);
     }
+}
+
+/// A thread that writes to `output` what waits in a queue of so many blocks.
+fn writer(output: impl io::Write + Send + 'static, room: usize) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(room)
+        .lossy(true)
+        .thread_name("syncgate-log")
+        .finish(output)
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -156,11 +168,48 @@ fn filter(directives: &str, level: LogLevel) -> (Targets, Vec<&str>) {
     (chosen, ignored)
 }
 
+/// Blocks waiting to be written; with the access log's 32 KiB each, 32 MiB at the most.
+const QUEUE: usize = 1024;
+
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{SyncSender, sync_channel};
+    use std::time::Duration;
+
     use tracing::Level;
 
     use super::*;
+
+    /// Standard error, as it were: stuck until what was written is taken.
+    struct Output(SyncSender<Vec<u8>>);
+
+    impl io::Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let sent = self.0.send(bytes.to_vec());
+            sent.map_err(io::Error::other).map(|()| bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_finds_a_stuck_output_and_a_full_queue_is_counted_and_lost() {
+        let (output, written) = sync_channel(0);
+        let (mut writer, _guard) = writer(Output(output), 4);
+        for _ in 0..100 {
+            writer.write_all(b"line\n").unwrap();
+        }
+        // The queue holds four, and the thread one that it cannot write.
+        let lost = writer.error_counter().dropped_lines();
+        assert!((95..=96).contains(&lost), "{lost}");
+        for _ in lost..100 {
+            // A test that passes never waits that long.
+            let line = written.recv_timeout(Duration::from_secs(30)).unwrap();
+            assert_eq!(line, b"line\n");
+        }
+    }
 
     #[test]
     fn the_environment_overrules_the_level() {

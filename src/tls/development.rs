@@ -3,24 +3,19 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use ring::digest::{SHA256, digest};
-use ring::error::Unspecified;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use pem_rfc7468::LineEnding;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
 use zeroize::Zeroizing;
 
-use super::der::{
-    BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, UTC_TIME,
-    UTF8_STRING, context, context_constructed, element,
-};
 use crate::new_file::{make_directory, write_new};
-use crate::pem::to_pem;
 
 /// The files that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +55,7 @@ pub fn write_certificate(directory: &Path, names: &[&str], now: Timestamp) -> io
         let message = format!("{name:?} cannot stand in a certificate: write it in ASCII (xn--)");
         return Err(io::Error::new(ErrorKind::InvalidInput, message));
     }
-    let (certificate, key) = make(names, now)
-        .map_err(|Unspecified| io::Error::other("no key could be made for the certificate"))?;
+    let (certificate, key) = make(names, now).map_err(io::Error::other)?;
     make_directory(directory, 0o755)?;
     write_new(&written.key, 0o600, &key)?;
     if let Err(error) = write_new(&written.certificate, 0o644, &certificate) {
@@ -73,125 +67,43 @@ pub fn write_certificate(directory: &Path, names: &[&str], now: Timestamp) -> io
 }
 
 /// The certificate and its key, both in PEM.
-fn make(names: &[&str], now: Timestamp) -> Result<(String, Zeroizing<String>), Unspecified> {
-    let random = SystemRandom::new();
-    let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random)?;
-    let key =
-        EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).map_err(|_| Unspecified)?;
-    let body = to_be_signed(&key, names, TimeZone::UTC.to_datetime(now).date());
-    let signature = key.sign(&random, &body)?;
-    let certificate = element(
-        SEQUENCE,
-        &[&body, &ecdsa_with_sha256(), &bit_string(signature.as_ref())],
-    );
+fn make(names: &[&str], now: Timestamp) -> Result<(String, Zeroizing<String>), rcgen::Error> {
+    let own = ["localhost", "127.0.0.1", "::1"];
+    let others = names.iter().filter(|name| !own.contains(name));
+    let all: Vec<String> = own
+        .iter()
+        .chain(others)
+        .copied()
+        .map(str::to_owned)
+        .collect();
+    let mut parameters = CertificateParams::new(all)?;
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, "syncgate development certificate");
+    parameters.is_ca = IsCa::ExplicitNoCa;
+    parameters.use_authority_key_identifier_extension = true;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // Whole days in UTC; the type of the moments is rcgen's own.
+    let midnight = |day: Date| {
+        let (month, day_of_month) = (day.month().unsigned_abs(), day.day().unsigned_abs());
+        date_time_ymd(day.year().into(), month, day_of_month)
+    };
+    let today = TimeZone::UTC.to_datetime(now).date();
+    parameters.not_before = midnight(today);
+    parameters.not_after = midnight(today.saturating_add(1.year()));
+    let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
+    let certificate = parameters.self_signed(&*key)?;
     Ok((
-        to_pem("CERTIFICATE", &certificate),
-        Zeroizing::new(to_pem("PRIVATE KEY", pkcs8.as_ref())),
+        to_pem("CERTIFICATE", certificate.der()),
+        Zeroizing::new(to_pem("PRIVATE KEY", key.serialized_der())),
     ))
 }
 
-/// What is signed of a certificate (RFC 5280 section 4.1): valid for a year of whole days in UTC.
-fn to_be_signed(key: &EcdsaKeyPair, names: &[&str], today: Date) -> Vec<u8> {
-    let id_and_curve = [
-        object(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01]),
-        object(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]),
-    ];
-    let id_and_curve = element(SEQUENCE, &[&id_and_curve[0], &id_and_curve[1]]);
-    let point = bit_string(key.public_key().as_ref());
-    let public_key = element(SEQUENCE, &[&id_and_curve, &point]);
-    let digest = digest(&SHA256, &public_key);
-    let (key_id, serial) = (&digest.as_ref()[..20], &digest.as_ref()[20..]);
-
-    let version = element(context_constructed(0), &[&element(INTEGER, &[&[2]])]);
-    // A leading byte that makes the number positive, and none of its bytes superfluous.
-    let serial = element(INTEGER, &[&[0x40], serial]);
-    let common_name = element(UTF8_STRING, &[b"syncgate development certificate"]);
-    let name = element(SEQUENCE, &[&object(&[0x55, 0x04, 0x03]), &common_name]);
-    let name = element(SEQUENCE, &[&element(SET, &[&name])]);
-    let validity = [today, today.saturating_add(1.year())].map(midnight);
-    let validity = element(SEQUENCE, &[&validity[0], &validity[1]]);
-    let extensions = extensions(names, key_id);
-    let extensions = element(context_constructed(3), &[&extensions]);
-    let algorithm = ecdsa_with_sha256();
-    element(
-        SEQUENCE,
-        &[
-            &version,
-            &serial,
-            &algorithm,
-            &name,
-            &validity,
-            &name,
-            &public_key,
-            &extensions,
-        ],
-    )
-}
-
-/// For a server that is no certificate authority (RFC 5280 section 4.2.1).
-fn extensions(names: &[&str], key_id: &[u8]) -> Vec<u8> {
-    let own_key = element(OCTET_STRING, &[key_id]);
-    let authority_key = element(SEQUENCE, &[&element(context(0), &[key_id])]);
-    let digital_signature = element(BIT_STRING, &[&[7, 0b1000_0000]]);
-    let server_authentication = object(&[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01]);
-    let server_authentication = element(SEQUENCE, &[&server_authentication]);
-    let all = [
-        extension(0x23, false, &authority_key),
-        extension(0x11, false, &alternative_names(names)),
-        extension(0x0f, true, &digital_signature),
-        extension(0x25, false, &server_authentication),
-        extension(0x0e, false, &own_key),
-        extension(0x13, true, &element(SEQUENCE, &[])),
-    ];
-    element(SEQUENCE, &[&all.concat()])
-}
-
-fn extension(id: u8, is_critical: bool, value: &[u8]) -> Vec<u8> {
-    let critical = match is_critical {
-        true => element(BOOLEAN, &[&[0xff]]),
-        false => Vec::new(),
-    };
-    let id = object(&[0x55, 0x1d, id]);
-    element(
-        SEQUENCE,
-        &[&id, &critical, &element(OCTET_STRING, &[value])],
-    )
-}
-
-/// This machine's own names, and `names`.
-fn alternative_names(names: &[&str]) -> Vec<u8> {
-    let own = ["localhost", "127.0.0.1", "::1"];
-    let others = names.iter().filter(|name| !own.contains(name));
-    let mut all = Vec::new();
-    for name in own.iter().chain(others) {
-        all.extend(match name.parse() {
-            Ok(IpAddr::V4(address)) => element(context(7), &[&address.octets()]),
-            Ok(IpAddr::V6(address)) => element(context(7), &[&address.octets()]),
-            Err(_) => element(context(2), &[name.as_bytes()]),
-        });
-    }
-    element(SEQUENCE, &[&all])
-}
-
-/// The beginning of a day in this form ends with the year 2049 (RFC 5280 section 4.1.2.5.1).
-fn midnight(day: Date) -> Vec<u8> {
-    let text = day.strftime("%y%m%d000000Z").to_string();
-    element(UTC_TIME, &[text.as_bytes()])
-}
-
-fn ecdsa_with_sha256() -> Vec<u8> {
-    let id = object(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]);
-    element(SEQUENCE, &[&id])
-}
-
-fn object(identifier: &[u8]) -> Vec<u8> {
-    element(OBJECT_IDENTIFIER, &[identifier])
-}
-
-/// Whole bytes.
-fn bit_string(bytes: &[u8]) -> Vec<u8> {
-    element(BIT_STRING, &[&[0], bytes])
+fn to_pem(label: &str, der: &[u8]) -> String {
+    pem_rfc7468::encode_string(label, LineEnding::LF, der)
+        .expect("a short text under a valid label")
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
 //! provider stands here.
 
-mod der;
 pub mod development;
 mod settings;
 mod x509;
