@@ -20,10 +20,10 @@ use super::scripts;
 
 /// The server; its clones are the same one.
 #[derive(Clone, Default)]
-pub(in crate::store) struct Server(Arc<Mutex<State>>);
+pub(crate) struct Server(Arc<Mutex<State>>);
 
 /// A connection to it, which ends with this.
-pub(in crate::store) struct Simulated {
+pub(crate) struct Simulated {
     server: Server,
     number: u64,
     patience: Duration,
@@ -31,7 +31,7 @@ pub(in crate::store) struct Simulated {
 
 /// What becomes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Call {
+pub(crate) enum Call {
     Done,
     /// The server says no: it has no memory.
     Full,
@@ -62,7 +62,7 @@ struct State {
 }
 
 /// A command and its answer.
-pub(in crate::store) type Command = (Vec<Vec<u8>>, Value);
+pub(crate) type Command = (Vec<Vec<u8>>, Value);
 
 struct Open {
     gateway: usize,
@@ -95,7 +95,7 @@ enum Kind {
 }
 
 impl Server {
-    pub(in crate::store) fn connect(
+    pub(crate) fn connect(
         &self,
         gateway: usize,
         pushes: Arc<dyn AsyncPushSender>,
@@ -122,31 +122,31 @@ impl Server {
         })
     }
 
-    pub(in crate::store) fn set_clock(&self, millis: u64) {
+    pub(crate) fn set_clock(&self, millis: u64) {
         let mut state = self.state();
         state.now = millis;
         state.purge();
     }
 
-    pub(in crate::store) fn set_down(&self, is_down: bool) {
+    pub(crate) fn set_down(&self, is_down: bool) {
         self.state().is_down = is_down;
     }
 
     /// What the test knows from now on.
-    pub(in crate::store) fn set_known(&self, known: u64) {
+    pub(crate) fn set_known(&self, known: u64) {
         self.state().known = known;
     }
 
-    pub(in crate::store) fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.state().writes
     }
 
-    pub(in crate::store) fn uncounted(&self) -> bool {
+    pub(crate) fn uncounted(&self) -> bool {
         self.state().uncounted
     }
 
     /// Connections on which something is under way to the server, and those on which it is to a gateway.
-    pub(in crate::store) fn under_way(&self) -> (Vec<u64>, Vec<u64>) {
+    pub(crate) fn under_way(&self) -> (Vec<u64>, Vec<u64>) {
         let state = self.state();
         let open = || state.connections.iter();
         let asks = open().filter(|(_, open)| !open.asks.is_empty());
@@ -156,14 +156,14 @@ impl Server {
     }
 
     /// Whether a gateway is told of all changes and has heard all of them.
-    pub(in crate::store) fn is_current(&self, gateway: usize) -> bool {
+    pub(crate) fn is_current(&self, gateway: usize) -> bool {
         let state = self.state();
         let mut of_gateway = state.connections.values();
         of_gateway.any(|it| it.gateway == gateway && it.tracks && it.answers.is_empty())
     }
 
     /// Lets the server do the next command of a connection.
-    pub(in crate::store) fn execute(&self, connection: u64, call: Call) {
+    pub(crate) fn execute(&self, connection: u64, call: Call) {
         let mut state = self.state();
         let Some(open) = state.connections.get_mut(&connection) else {
             return;
@@ -200,7 +200,7 @@ impl Server {
     }
 
     /// Lets a gateway hear the next thing that was said to it. Answers what it knows then.
-    pub(in crate::store) fn deliver(&self, connection: u64) -> Option<(usize, u64)> {
+    pub(crate) fn deliver(&self, connection: u64) -> Option<(usize, u64)> {
         let (said, pushes, gateway) = {
             let mut state = self.state();
             let open = state.connections.get_mut(&connection)?;
@@ -223,7 +223,7 @@ impl Server {
     }
 
     /// Breaks a connection: what is under way on it is lost, both ways.
-    pub(in crate::store) fn cut(&self, connection: u64) {
+    pub(crate) fn cut(&self, connection: u64) {
         let open = self.state().connections.remove(&connection);
         let Some(open) = open else { return };
         let broken = || Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
@@ -242,7 +242,7 @@ impl Server {
     }
 
     /// Another server takes over, which has not heard of the last writes. Returns how many there are left.
-    pub(in crate::store) fn fail_over(&self, lost: usize) -> u64 {
+    pub(crate) fn fail_over(&self, lost: usize) -> u64 {
         let open: Vec<u64> = self.state().connections.keys().copied().collect();
         for connection in open {
             self.cut(connection);
@@ -270,12 +270,12 @@ impl Server {
     }
 
     /// The members of a sorted set.
-    pub(in crate::store) fn members(&self, key: &str) -> usize {
+    pub(crate) fn members(&self, key: &str) -> usize {
         self.state().sorted(key.as_bytes()).len()
     }
 
     /// Whether a token is there that was not ended and is not over.
-    pub(in crate::store) fn has_live(&self, key: &str) -> bool {
+    pub(crate) fn has_live(&self, key: &str) -> bool {
         let state = self.state();
         let Some(value) = state.text(key.as_bytes()) else {
             return false;
@@ -283,20 +283,20 @@ impl Server {
         value.get(1) == Some(&b'T') && u64::from(number(&value[2..6])) * 1000 > state.now
     }
 
-    pub(in crate::store) fn record(&self) {
+    pub(crate) fn record(&self) {
         self.state().record = Some(Vec::new());
     }
 
     /// Whether everything that happens is printed.
-    pub(in crate::store) fn watch(&self, is_watched: bool) {
+    pub(crate) fn watch(&self, is_watched: bool) {
         self.state().is_watched = is_watched;
     }
 
-    pub(in crate::store) fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.state().is_watched
     }
 
-    pub(in crate::store) fn recorded(&self) -> Vec<Command> {
+    pub(crate) fn recorded(&self) -> Vec<Command> {
         self.state().record.take().unwrap_or_default()
     }
 
@@ -306,7 +306,7 @@ impl Server {
 }
 
 impl Simulated {
-    pub(super) async fn query(&self, command: &Cmd) -> Answer {
+    pub(crate) async fn query(&self, command: &Cmd) -> Answer {
         let (reply, answer) = oneshot::channel();
         let words = command.args_iter().map(|arg| match arg {
             Arg::Simple(word) => word.to_vec(),
