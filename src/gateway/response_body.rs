@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{MinRate, Transfer};
-use crate::client::{AnsweredRequest, ClientConnection};
+use crate::connection::{AnsweredRequest, ClientConnection};
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;

@@ -11,11 +11,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::drain::Watch;
+use super::http2::scheduler::{Rota, Turns};
 use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
-use super::turns::{Rota, Turns};
 use super::{http1, http2, proxied};
-use crate::client::{ClientConnection, Ends, Standing, Transport};
+use crate::connection::{ClientConnection, Ends, Standing, Transport};
 use crate::gateway::Gateway;
 use crate::origin::PeerRole;
 

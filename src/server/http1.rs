@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::drain::Watch;
+use super::http2::scheduler::Rota;
 use super::stream::ClientStream;
-use super::turns::Rota;
-use crate::client::{ClientConnection, Phase, are_empty_lines};
+use crate::connection::{ClientConnection, Phase, are_empty_lines};
 use crate::gateway::Gateway;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply;

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::time::sleep;
 
 use super::connection::Service;
-use super::places::Places;
+use super::slots::Places;
 use super::worker::{Accepted, Worker};
 
 /// Binds a listening socket.

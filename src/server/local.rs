@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 
 use super::connection::{self, Arrived, Protocol, Service};
 use super::drain::Drain;
+use super::http2::scheduler::Rota;
 use super::load::Load;
-use super::turns::Rota;
-use crate::client::Standing;
+use crate::connection::Standing;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
 use crate::upstream::{Upstream, UpstreamSection};

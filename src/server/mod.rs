@@ -3,7 +3,7 @@
 
 mod connection;
 mod drain;
-mod frame_budget;
+
 mod http1;
 mod http2;
 mod listener;
@@ -11,13 +11,12 @@ mod load;
 mod local;
 #[cfg(test)]
 mod model;
-mod places;
 mod proxied;
 mod settings;
+mod slots;
 mod socket;
 mod stream;
-mod trailers;
-mod turns;
+
 mod worker;
 
 use std::io;
@@ -36,14 +35,14 @@ use crate::observe::AccessSink;
 use crate::upstream::UpstreamSection;
 
 use load::Load;
-use places::Places;
+use slots::Places;
 use worker::Worker;
 
 pub(crate) use connection::{Protocol, Service};
 pub(crate) use listener::bind;
 pub use local::LocalGateway;
-pub(crate) use places::SURPLUS;
 pub use settings::{ListenAddress, ListenSection};
+pub(crate) use slots::SURPLUS;
 
 /// Clients' connections being accepted and served. Dropping it drains it.
 #[derive(Debug)]

@@ -33,14 +33,14 @@ use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::advance;
 
 use super::drain::Drain;
+use super::http2::scheduler::{Rota, Turns};
 use super::load::Load;
 use super::stream::{ClientStream, Wire};
-use super::turns::{Rota, Turns};
 use super::{http1, http2};
 use crate::app::Composed;
-use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connection::{ClientConnection, Standing, Transport};
 use crate::gateway::Gateway;
 use crate::gateway::record::AccessLog;
 use crate::password::Password;

@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-use super::frame_budget::{FrameBudget, Violation};
+use super::http2::frame_budget::{FrameBudget, Violation};
+use super::http2::scheduler::Line;
 use super::socket::Socket;
-use super::turns::Line;
-use crate::client::ClientConnection;
+use crate::connection::ClientConnection;
 
 /// The stream of one client.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use tokio::time::{interval, timeout};
 
 use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
+use super::http2::scheduler::Rota;
 use super::load::{Counted, Load};
-use super::places::Place;
-use super::turns::Rota;
+use super::slots::Place;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
 use crate::observe::AccessSink;

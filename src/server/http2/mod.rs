@@ -1,5 +1,9 @@
 //! An HTTP/2 connection.
 
+pub(crate) mod frame_budget;
+pub(crate) mod scheduler;
+mod trailers;
+
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
@@ -13,9 +17,10 @@ use tokio::time::{Instant, sleep};
 
 use super::drain::Watch;
 use super::stream::ClientStream;
-use super::turns::Turns;
-use crate::client::ClientConnection;
+use crate::connection::ClientConnection;
 use crate::gateway::Gateway;
+
+use scheduler::Turns;
 
 /// Serves a connection until it ends: by the client, after a long time without a request or with
 /// answers that the client does not take, or because the gateway stops.

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::client::Standing;
+use crate::connection::Standing;
 
 /// All places of a gateway. Belongs to the acceptor.
 #[derive(Debug)]

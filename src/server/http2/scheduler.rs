@@ -21,11 +21,11 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::Transfer;
-use crate::client::ClientConnection;
+use crate::connection::ClientConnection;
 
 /// Whose turn it is on one worker.
 #[derive(Default)]
-pub(super) struct Rota {
+pub(crate) struct Rota {
     /// The lines that are not empty.
     next: RefCell<VecDeque<Weak<Line>>>,
     /// Of [`keep`](Self::keep), while there is nothing to do.
@@ -36,7 +36,7 @@ pub(super) struct Rota {
 
 /// The streams of one connection that wait.
 #[derive(Default)]
-pub(super) struct Line {
+pub(crate) struct Line {
     streams: RefCell<VecDeque<Pin<Box<dyn Future<Output = ()>>>>>,
     /// Of the connection, while it reads nothing because of them.
     reader: Cell<Option<Waker>>,
@@ -48,7 +48,7 @@ impl Line {
     }
 
     /// Ready when none waits: before that there is no sense in reading what more the client wants.
-    pub(super) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
         if self.is_empty() {
             return Poll::Ready(());
         }
@@ -76,12 +76,12 @@ impl fmt::Debug for Line {
 
 impl Rota {
     /// A request begins whose connection has no line. While there are such, turns are short.
-    pub(super) fn note_other(&self) {
+    pub(crate) fn note_other(&self) {
         self.others.set(true);
     }
 
     /// Lets streams begin as it is their turn. Never ends.
-    pub(super) async fn keep(self: Rc<Self>) {
+    pub(crate) async fn keep(self: Rc<Self>) {
         let mut considerate_until = Instant::now();
         loop {
             poll_fn(|cx| {
@@ -135,7 +135,7 @@ impl Rota {
 
 /// Runs the stream tasks of one connection on the worker's own runtime.
 #[derive(Clone)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     rota: Rc<Rota>,
     line: Rc<Line>,
     client: Rc<ClientConnection>,
@@ -147,7 +147,7 @@ pub(super) struct Turns {
 
 impl Turns {
     /// For the connection of a client.
-    pub(super) fn new(rota: Rc<Rota>, client: Rc<ClientConnection>) -> Self {
+    pub(crate) fn new(rota: Rc<Rota>, client: Rc<ClientConnection>) -> Self {
         Self {
             rota,
             client,
@@ -158,12 +158,12 @@ impl Turns {
     }
 
     /// What waits.
-    pub(super) fn line(&self) -> Rc<Line> {
+    pub(crate) fn line(&self) -> Rc<Line> {
         Rc::clone(&self.line)
     }
 
     /// To be called before hyper is polled.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.set(false);
     }
 }
@@ -261,7 +261,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::client::{Ends, Standing, Transport};
+    use crate::connection::{Ends, Standing, Transport};
 
     fn client() -> Rc<ClientConnection> {
         let ends = Ends {
