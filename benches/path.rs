@@ -16,7 +16,7 @@ use syncgate::access::permit::Verdict;
 use syncgate::access::{bearer, permit};
 use syncgate::accounts::Accounts;
 use syncgate::clock::{Clock, UnixMillis};
-use syncgate::connection::{ClientConnection, Standing, Transport};
+use syncgate::connection::{ClientConnection, Http1, Standing, State, Transport};
 use syncgate::gateway::record::{AccessLog, AccessRecord};
 use syncgate::limits::Limits;
 use syncgate::login::verified::VerifiedPasswords;
@@ -58,6 +58,7 @@ fn client() -> ClientConnection {
         SocketAddr::from((PEER, 50_123)).into(),
         Transport::Tls { server_name },
         Standing::Served,
+        State::Http1(Http1::default()),
         &Limits::default(),
     )
 }

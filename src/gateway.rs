@@ -354,8 +354,10 @@ impl Gateway {
         }
         let client = Rc::clone(call.client);
         let response = self.own(response, call.active);
-        if version < Version::HTTP_2 && (refusal.closes() || !transfer.is_ended()) {
-            client.will_linger();
+        if let Some(http1) = client.http1()
+            && (refusal.closes() || !transfer.is_ended())
+        {
+            http1.will_linger();
             return reply::closing(response);
         }
         response

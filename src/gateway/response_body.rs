@@ -104,7 +104,6 @@ impl ResponseBody {
     /// The connection was given a part. Over HTTP/2 it keeps that until the client makes room for it,
     /// however little is missing to the end of the answer.
     fn offer(&mut self, length: u64) {
-        let is_last = self.is_end_stream();
         let Some(request) = &mut self.request else {
             return;
         };
@@ -114,18 +113,16 @@ impl ResponseBody {
             let ends = self.deadline.as_ref().map(|deadline| deadline.deadline());
             let due = ends.map_or(due, |ends| ends.min(due));
             request.transfer.set_answer_due(Some(due));
-        } else if is_last {
-            return;
         }
         self.offered = Some(length);
-        request.client.part_offered();
+        request.client.chunk_offered();
     }
 
     fn offer_taken(&mut self) {
         let (Some(length), Some(request)) = (self.offered.take(), &self.request) else {
             return;
         };
-        request.client.part_taken();
+        request.client.chunk_taken();
         if let Some(rate) = &mut self.rate {
             rate.progress(length, Instant::now());
             request.transfer.set_answer_due(None);
@@ -264,12 +261,8 @@ impl ActiveRequest {
 
     /// All of the answer was given to the connection, or given up.
     fn answer_given(self: Box<Self>) {
-        if self.record.version < Version::HTTP_2 {
-            let (client, transfer) = (Rc::clone(&self.client), Rc::clone(&self.transfer));
-            client.answer_given(&transfer, self);
-        } else {
-            self.flushed();
-        }
+        let (client, transfer) = (Rc::clone(&self.client), Rc::clone(&self.transfer));
+        client.answer_given(&transfer, self);
     }
 }
 

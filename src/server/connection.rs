@@ -15,7 +15,7 @@ use super::http2::scheduler::{Rota, Turns};
 use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
 use super::{http1, http2, proxied};
-use crate::connection::{ClientConnection, Ends, Standing, Transport};
+use crate::connection::{ClientConnection, Ends, Http1, Http2, Standing, State, Transport};
 use crate::gateway::Gateway;
 use crate::origin::PeerRole;
 
@@ -106,6 +106,7 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
                 ends,
                 Transport::Plain { https_port },
                 standing,
+                State::Http1(Http1::default()),
                 limits,
             ));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
@@ -126,7 +127,12 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
                 Some(_) | None => None,
             };
             let transport = Transport::Tls { server_name };
-            let client = Rc::new(ClientConnection::new(ends, transport, standing, limits));
+            let state = match h2 {
+                true => State::Http2(Http2::default()),
+                false => State::Http1(Http1::default()),
+            };
+            let client = ClientConnection::new(ends, transport, standing, state, limits);
+            let client = Rc::new(client);
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
                 let turns = Turns::new(rota, Rc::clone(&client));

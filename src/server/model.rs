@@ -40,7 +40,7 @@ use super::{http1, http2};
 use crate::app::Composed;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connection::{ClientConnection, Standing, Transport};
+use crate::connection::{ClientConnection, Http1, Http2, Standing, State, Transport};
 use crate::gateway::Gateway;
 use crate::gateway::record::AccessLog;
 use crate::password::Password;
@@ -374,7 +374,12 @@ impl World {
         theirs.set_nodelay(true).expect("a socket that can be set");
         let limits = &self.gateway.shared().limits;
         let transport = Transport::Tls { server_name: None };
-        let client = ClientConnection::new(peer.into(), transport, Standing::Served, limits);
+        let state = match h2 {
+            true => State::Http2(Http2::default()),
+            false => State::Http1(Http1::default()),
+        };
+        let standing = Standing::Served;
+        let client = ClientConnection::new(peer.into(), transport, standing, state, limits);
         let client = Rc::new(client);
         let (gateway, known) = (Rc::clone(&self.gateway), Rc::clone(&client));
         spawn_local(async move {

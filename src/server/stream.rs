@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::http2::frame_budget::{FrameBudget, Violation};
 use super::http2::scheduler::Line;
 use super::socket::Socket;
-use crate::connection::ClientConnection;
+use crate::connection::{ClientConnection, GoAway};
 
 /// The stream of one client.
 #[derive(Debug)]
@@ -125,7 +125,8 @@ impl ClientStream {
 
     /// hyper answers by itself only what no service has seen.
     fn keeps_back(&mut self, first: &[u8]) -> bool {
-        let own = self.guards && self.client.phase().is_answered();
+        let http1 = self.client.http1();
+        let own = self.guards && http1.is_some_and(|http1| http1.phase().is_answered());
         if own {
             // "HTTP/1.1 400 ..."
             let status = first
@@ -162,7 +163,7 @@ impl ClientStream {
             }
         );
         frames.last_words = Some(LastWords::new(frames.budget.goaway(violation)));
-        self.client.send_away();
+        self.terminate();
         true
     }
 
@@ -171,12 +172,20 @@ impl ClientStream {
         let Some(frames) = &mut self.frames else {
             return false;
         };
-        let given_up = frames.budget.has_said_goaway() && !self.client.is_dismissed();
+        let http2 = self.client.http2();
+        let is_ours = http2.is_some_and(|http2| http2.goaway() != GoAway::Open);
+        let given_up = frames.budget.has_said_goaway() && !is_ours;
         if given_up && frames.last_words.is_none() {
             frames.last_words = Some(LastWords::new(Vec::new()));
-            self.client.send_away();
+            self.terminate();
         }
-        frames.last_words.is_some()
+        self.is_parting()
+    }
+
+    fn terminate(&self) {
+        if let Some(http2) = self.client.http2() {
+            http2.terminate();
+        }
     }
 
     /// Says GOAWAY, ends the sending side, and throws away what still comes until the client ends

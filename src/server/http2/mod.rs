@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::drain::Watch;
 use super::stream::ClientStream;
-use crate::connection::ClientConnection;
+use crate::connection::{ClientConnection, GoAway};
 use crate::gateway::Gateway;
 
 use scheduler::Turns;
@@ -31,6 +31,9 @@ pub(super) async fn serve(
     watch: Watch,
     turns: Turns,
 ) {
+    let Some(http2) = client.http2() else {
+        return;
+    };
     let limits = &gateway.shared().limits;
     let service = service_fn(|request| {
         let (gateway, client) = (Rc::clone(&gateway), Rc::clone(&client));
@@ -56,28 +59,26 @@ pub(super) async fn serve(
     let mut stuck = None;
     let mut blocked = None;
     let mut begun = 0;
-    let mut ending = false;
-    let mut sent_away = false;
+    let mut terminated = false;
     poll_fn(|cx| {
         turns.begin();
         loop {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if client.is_sent_away() && !sent_away {
-                sent_away = true;
+            if http2.goaway() == GoAway::Terminated && !terminated {
+                terminated = true;
                 idle.as_mut().reset(Instant::now() + limits.linger);
             }
-            if (watch.has_begun() || client.is_used_up()) && !ending {
-                ending = true;
-                client.dismiss();
+            if (watch.has_begun() || client.is_used_up()) && http2.goaway() == GoAway::Open {
+                http2.drain();
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
             if stall.as_mut().poll(cx).is_ready() {
                 // A client may answer pings and yet make no room for its answers, or read next to
                 // nothing of what it made room for.
-                let no_room = std::mem::replace(&mut stuck, client.stuck_at());
+                let no_room = std::mem::replace(&mut stuck, http2.stuck_at());
                 let unread = std::mem::replace(&mut blocked, client.blocked_at());
                 let now = Instant::now();
                 if stuck.is_some() && stuck == no_room
@@ -92,23 +93,20 @@ pub(super) async fn serve(
             if idle.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if sent_away {
-                return Poll::Ready(());
-            }
             let at_rest = client.in_flight() == 0 && client.begun() == begun;
-            if at_rest && ending {
-                // GOAWAY was sent a while ago and the client does not leave.
-                return Poll::Ready(());
+            match (http2.goaway(), at_rest) {
+                // In both cases GOAWAY was sent a while ago, and the client does not leave.
+                (GoAway::Terminated, _) | (GoAway::Draining, true) => return Poll::Ready(()),
+                (GoAway::Open, true) => {
+                    http2.drain();
+                    connection.as_mut().graceful_shutdown();
+                    idle.as_mut().reset(Instant::now() + limits.linger);
+                }
+                (GoAway::Open | GoAway::Draining, false) => {
+                    begun = client.begun();
+                    idle.as_mut().reset(Instant::now() + limits.keep_alive);
+                }
             }
-            if at_rest {
-                ending = true;
-                client.dismiss();
-                connection.as_mut().graceful_shutdown();
-                idle.as_mut().reset(Instant::now() + limits.linger);
-                continue;
-            }
-            begun = client.begun();
-            idle.as_mut().reset(Instant::now() + limits.keep_alive);
         }
     })
     .await;

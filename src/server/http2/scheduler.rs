@@ -21,7 +21,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::Transfer;
-use crate::connection::ClientConnection;
+use crate::connection::{ClientConnection, Http2};
 
 /// Whose turn it is on one worker.
 #[derive(Default)]
@@ -215,7 +215,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         }
         // The request begins with the first poll, and no other can begin meanwhile.
         if this.transfer.is_none() {
-            *this.transfer = this.client.latest_transfer();
+            *this.transfer = this.client.http2().and_then(Http2::latest_transfer);
         }
         let Some((transfer, due)) = this
             .transfer
@@ -261,7 +261,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::connection::{Ends, Standing, Transport};
+    use crate::connection::{Ends, Standing, State, Transport};
 
     fn client() -> Rc<ClientConnection> {
         let ends = Ends {
@@ -275,6 +275,7 @@ mod tests {
             ends,
             transport,
             Standing::Served,
+            State::Http2(Http2::default()),
             &limits,
         ))
     }
