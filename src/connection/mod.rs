@@ -28,12 +28,12 @@ pub use http2::{GoAway, Http2};
 /// One client connection.
 #[derive(Debug)]
 pub struct ClientConnection {
-    /// Who is at its other end.
+    /// The peer.
     pub ends: Ends,
     /// How it is protected.
     pub transport: Transport,
-    /// What becomes of its requests.
-    pub standing: Standing,
+    /// Whether its requests are served.
+    pub slot_kind: SlotKind,
     /// What its requests without a live token hold.
     pub unauthenticated: OfConnection,
     text: OnceCell<EndsText>,
@@ -98,13 +98,13 @@ pub struct EndsText {
     pub via: Option<String>,
 }
 
-/// What becomes of a connection's requests.
+/// The kind of slot that a connection has, which decides what becomes of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotKind {
     /// They are served.
     Served,
-    /// There are too many connections: the first is told to come back, and no other follows.
-    Surplus,
+    /// There are too many connections: its first request is answered with 503, and no other follows.
+    Overflow,
 }
 
 /// How a connection is protected.
@@ -134,18 +134,18 @@ impl ClientConnection {
     pub fn new(
         ends: Ends,
         transport: Transport,
-        standing: Standing,
+        slot_kind: SlotKind,
         state: State,
         limits: &Limits,
     ) -> Self {
-        let requests = match standing {
-            Standing::Served => limits.requests_per_connection,
-            Standing::Surplus => NonZeroU64::MIN,
+        let requests = match slot_kind {
+            SlotKind::Served => limits.requests_per_connection,
+            SlotKind::Overflow => NonZeroU64::MIN,
         };
         Self {
             ends,
             transport,
-            standing,
+            slot_kind,
             unauthenticated: OfConnection::default(),
             text: OnceCell::new(),
             forwarded: RefCell::new(None),

@@ -23,7 +23,7 @@ use crate::upstream::RelayedBody;
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
-    /// What is left of a part of which the connection has a piece: over HTTP/2 only.
+    /// What is left of a part of which the connection has a chunk: over HTTP/2 only.
     rest: Bytes,
     /// How long the part is that the connection has, until it is back for the next one.
     offered: Option<u64>,
@@ -77,7 +77,7 @@ impl ResponseBody {
         }
     }
 
-    /// The next part. Over HTTP/2 it is a piece of at most [`PIECE`], in memory of its own: h2 keeps
+    /// The next part. Over HTTP/2 it is a chunk of at most [`CHUNK_SIZE`], in memory of its own: h2 keeps
     /// all of what it was given once the client has made room for one byte of it, also after the
     /// request is over.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -91,13 +91,13 @@ impl ResponseBody {
         if self.rate.is_none() {
             return Poll::Ready(Some(Ok(part)));
         }
-        let mut piece = part;
-        if piece.len() > PIECE {
-            self.rest = piece.split_off(PIECE);
+        let mut chunk = part;
+        if chunk.len() > CHUNK_SIZE {
+            self.rest = chunk.split_off(CHUNK_SIZE);
         }
         Poll::Ready(Some(Ok(match &self.content {
-            Content::Own(_) => piece,
-            Content::Relayed(_) => Bytes::copy_from_slice(&piece),
+            Content::Own(_) => chunk,
+            Content::Relayed(_) => Bytes::copy_from_slice(&chunk),
         })))
     }
 
@@ -212,7 +212,7 @@ impl Content {
 
 /// The most of an answer that is given to an HTTP/2 connection at once, in bytes: the largest frame
 /// that a client takes unless it says otherwise (RFC 9113, section 6.5.2).
-const PIECE: usize = 16 * 1024;
+const CHUNK_SIZE: usize = 16 * 1024;
 
 /// A request from the moment when its head is complete until it is over: its answer was given away
 /// (over HTTP/1: flushed) and nobody holds its body any more, whichever comes last, or its client was

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::drain::Watch;
-use super::http2::scheduler::Rota;
+use super::http2::scheduler::StreamScheduler;
 use super::stream::ClientStream;
 use crate::connection::{ClientConnection, Http1, Phase, are_empty_lines};
 use crate::gateway::Gateway;
@@ -34,7 +34,7 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
-    rota: Rc<Rota>,
+    scheduler: Rc<StreamScheduler>,
 ) {
     let Some(http1) = client.http1() else {
         return;
@@ -42,7 +42,7 @@ pub(super) async fn serve(
     let shared = gateway.shared().clone();
     let limits = &shared.limits;
     loop {
-        let (end, back) = run(stream, &gateway, (&client, http1), &watch, &rota).await;
+        let (end, back) = run(stream, &gateway, (&client, http1), &watch, &scheduler).await;
         stream = back;
         match end {
             End::Rest(read_ahead) if are_empty_lines(&read_ahead) => {
@@ -98,10 +98,10 @@ async fn run(
     gateway: &Rc<Gateway>,
     (client, http1): (&Rc<ClientConnection>, &Http1),
     watch: &Watch,
-    rota: &Rota,
+    scheduler: &StreamScheduler,
 ) -> (End, ClientStream) {
     let service = service_fn(|request| {
-        rota.note_other();
+        scheduler.note_contention();
         let (gateway, client) = (Rc::clone(gateway), Rc::clone(client));
         async move {
             let response = gateway.handle(&client, request).await;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::http2::frame_budget::{FrameBudget, Violation};
-use super::http2::scheduler::Line;
+use super::http2::scheduler::StreamQueue;
 use super::socket::Socket;
 use crate::connection::{ClientConnection, GoAway};
 
@@ -38,7 +38,7 @@ pub(super) struct ClientStream {
 #[derive(Debug)]
 struct Frames {
     /// The requests that were read and have not begun.
-    line: Rc<Line>,
+    queue: Rc<StreamQueue>,
     budget: FrameBudget,
     began: Instant,
     /// What is left to be said to a client that sent too many. Nothing of its own is read then, and
@@ -52,7 +52,7 @@ struct LastWords {
     goaway: Bytes,
     said: bool,
     /// How many bytes of the client's are still thrown away before the connection is cut.
-    patience: usize,
+    discard: usize,
 }
 
 impl LastWords {
@@ -60,7 +60,7 @@ impl LastWords {
         Self {
             goaway: goaway.into(),
             said: false,
-            patience: PATIENCE,
+            discard: DISCARD_LIMIT,
         }
     }
 }
@@ -84,9 +84,9 @@ impl ClientStream {
         }
     }
 
-    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>, line: Rc<Line>) -> Self {
+    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>, queue: Rc<StreamQueue>) -> Self {
         let frames = Frames {
-            line,
+            queue,
             budget: FrameBudget::new(),
             began: Instant::now(),
             last_words: None,
@@ -154,7 +154,7 @@ impl ClientStream {
         };
         tracing::info!(
             peer = %self.client.ends.peer,
-            "an HTTP/2 client was sent away: {}",
+            "an HTTP/2 connection was terminated: {}",
             match violation {
                 Violation::Control => "too many PING, SETTINGS or PRIORITY frames",
                 Violation::Windows => "too many WINDOW_UPDATE frames",
@@ -213,10 +213,10 @@ impl ClientStream {
         loop {
             let mut scrap = ReadBuf::new(&mut scrap);
             ready!(stream.as_mut().poll_read(cx, &mut scrap))?;
-            if scrap.filled().is_empty() || words.patience == 0 {
+            if scrap.filled().is_empty() || words.discard == 0 {
                 return Poll::Ready(Ok(()));
             }
-            words.patience = words.patience.saturating_sub(scrap.filled().len());
+            words.discard = words.discard.saturating_sub(scrap.filled().len());
         }
     }
 
@@ -258,7 +258,7 @@ impl AsyncRead for ClientStream {
             return this.poll_part(cx);
         }
         if let Some(frames) = &this.frames {
-            ready!(frames.line.poll_empty(cx));
+            ready!(frames.queue.poll_empty(cx));
         }
         let before = buf.filled().len();
         ready!(match &mut this.wire {
@@ -354,4 +354,4 @@ impl AsyncWrite for ClientStream {
 }
 
 /// How much of a flood is read on, so that a client that is still sending learns why it must go.
-const PATIENCE: usize = 1024 * 1024;
+const DISCARD_LIMIT: usize = 1024 * 1024;

@@ -20,7 +20,7 @@ use super::stream::ClientStream;
 use crate::connection::{ClientConnection, GoAway};
 use crate::gateway::Gateway;
 
-use scheduler::Turns;
+use scheduler::StreamExecutor;
 
 /// Serves a connection until it ends: by the client, after a long time without a request or with
 /// answers that the client does not take, or because the gateway stops.
@@ -29,7 +29,7 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
-    turns: Turns,
+    executor: StreamExecutor,
 ) {
     let Some(http2) = client.http2() else {
         return;
@@ -41,7 +41,7 @@ pub(super) async fn serve(
         Box::pin(async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) })
     });
     let header_size = u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX);
-    let mut builder = Builder::new(turns.clone());
+    let mut builder = Builder::new(executor.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams.get())
@@ -61,7 +61,7 @@ pub(super) async fn serve(
     let mut begun = 0;
     let mut terminated = false;
     poll_fn(|cx| {
-        turns.begin();
+        executor.begin();
         loop {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
