@@ -15,8 +15,8 @@ use ring::rand::SystemRandom;
 use syncgate::access::permit::Verdict;
 use syncgate::access::{bearer, permit};
 use syncgate::accounts::Accounts;
-use syncgate::client::{ClientConnection, Standing, Transport};
 use syncgate::clock::{Clock, UnixMillis};
+use syncgate::connection::{ClientConnection, Http1, SlotKind, State, Transport};
 use syncgate::gateway::record::{AccessLog, AccessRecord};
 use syncgate::limits::Limits;
 use syncgate::login::verified::VerifiedPasswords;
@@ -58,7 +58,8 @@ fn client() -> ClientConnection {
     ClientConnection::new(
         SocketAddr::from((PEER, 50_123)).into(),
         Transport::Tls { server_name },
-        Standing::Served,
+        SlotKind::Served,
+        State::Http1(Http1::default()),
         &Limits::default(),
     )
 }

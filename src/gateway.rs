@@ -29,8 +29,8 @@ use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::BodyState;
 use crate::body::request::{BodyError, RequestBody};
-use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
+use crate::connection::{ClientConnection, SlotKind, Transport};
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::response_body::{ActiveRequest, ResponseBody};
@@ -90,12 +90,12 @@ impl Gateway {
         let now = self.shared.clock.now();
         let mut record = self.record(now, Instant::now());
         record.reason = Some(refusal.code());
-        let (told, hsts) = match client.transport {
+        let (shown, hsts) = match client.transport {
             Transport::Tls { .. } => (refusal, self.shared.hsts.as_ref()),
             Transport::Plain { .. } => (&Refusal::PlainHttp, None),
         };
-        record.status = Some(told.status());
-        let answer = told.to_http1(&record.id, now, hsts);
+        record.status = Some(shown.status());
+        let answer = shown.to_http1(&record.id, now, hsts);
         record.bytes_out = answer.len() as u64;
         record.complete = true;
         self.log.record(&record, client);
@@ -190,7 +190,7 @@ impl Gateway {
         server_name: Option<&str>,
         parts: Parts,
     ) -> Result<Answer, Refusal> {
-        if call.client.standing == Standing::Surplus || self.shared.pressure.is_high() {
+        if call.client.slot_kind == SlotKind::Overflow || self.shared.pressure.is_high() {
             return Err(Refusal::Overloaded);
         }
         if !self.shared.tokens.is_ready() {
@@ -354,8 +354,10 @@ impl Gateway {
         }
         let client = Rc::clone(call.client);
         let response = self.own(response, call.active);
-        if version < Version::HTTP_2 && (refusal.closes() || !transfer.is_ended()) {
-            client.will_linger();
+        if let Some(http1) = client.http1()
+            && (refusal.closes() || !transfer.is_ended())
+        {
+            http1.will_linger();
             return reply::closing(response);
         }
         response

@@ -9,7 +9,7 @@
 
 pub mod server;
 
-pub mod client;
+pub mod connection;
 pub mod gateway;
 pub mod origin;
 pub mod request_id;

@@ -39,7 +39,7 @@ const LAYERS: &[&str] = &[
     "login",
     "access",
     "upstream",
-    "client",
+    "connection",
     // The way itself, and those who lead requests to it or change what it is.
     "gateway",
     "server",

@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use syncgate::message::framing::{Decoder, Framing};
-use syncgate::message::response_head::{Announced, ResponseHead, find, parse};
+use syncgate::message::response_head::{ParsedHead, ResponseHead, find, parse};
 
 fuzz_target!(|input: &[u8]| {
     // The first byte chooses the request's method.
@@ -54,7 +54,7 @@ fn read(method: &Method, pieces: &[&[u8]]) -> Result<Option<Answer>, &'static st
             Some(length) => {
                 searched = 0;
                 let raw = buffer.split_to(length).freeze();
-                if let Announced::Final(head) = parse(&raw, method).map_err(|wrong| wrong.0)? {
+                if let ParsedHead::Final(head) = parse(&raw, method).map_err(|wrong| wrong.0)? {
                     break (raw, head);
                 }
             }

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::server::SURPLUS;
+use crate::server::OVERFLOW;
 
 /// Raises the limit of open files as far as the process may, and says so in the log when that is too
 /// little for what the configuration allows.
@@ -35,8 +35,8 @@ pub(super) fn prepare(config: &Config, workers: usize) {
 fn needed(config: &Config, workers: usize) -> u64 {
     let upstream = workers.saturating_mul(config.upstream.max_connections.get());
     // A connection beyond the limit and the descriptor put by for it.
-    let surplus = 2 * SURPLUS;
-    let all = [config.limits.connections.get(), upstream, surplus, OTHERS];
+    let overflow = 2 * OVERFLOW;
+    let all = [config.limits.connections.get(), upstream, overflow, OTHERS];
     all.into_iter().map(|count| count as u64).sum()
 }
 

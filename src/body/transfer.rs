@@ -9,7 +9,7 @@ use super::request::BodyError;
 use crate::policy::form::FormViolation;
 
 /// A request body on its way from the client. Over HTTP/1 it is one half of the connection's
-/// [`Phase`](crate::client::Phase); over HTTP/2 it is the state of the stream's request by itself.
+/// [`Phase`](crate::connection::Phase); over HTTP/2 it is the state of the stream's request by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
     /// The client is still to send some of it, or its end.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::body::request::RequestBody;
-use crate::client::ClientConnection;
 use crate::clock::UnixMillis;
+use crate::connection::ClientConnection;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::response_body::ActiveRequest;
 use crate::message::headers::Forwarded;

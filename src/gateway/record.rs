@@ -13,8 +13,8 @@ use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::accounts::Account;
-use crate::client::ClientConnection;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::connection::ClientConnection;
 use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
 

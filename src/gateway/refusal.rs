@@ -41,31 +41,30 @@ pub enum Refusal {
     #[error("login failed: {0}")]
     LoginFailed(LoginFault),
     /// Too many logins failed, as that user or from that network.
-    #[error("too many failed logins (login.failures, login.source_failures): {wait:?} to wait")]
+    #[error("too many failed logins (login.failures, login.source_failures): retry in {wait:?}")]
     TooManyAttempts {
         /// How long none is tried.
         wait: Duration,
     },
     /// More requests in a time than a user, a route or a source may make.
-    #[error("too many requests: the limit for {} is {} ({}), {:?} to wait",
+    #[error("too many requests: the limit for {} is {} ({}), retry in {:?}",
             .0.whose(), .1.rate, .0.setting(), .1.wait)]
     TooManyRequests(RateScope, Exceeded),
-    /// As many requests of the user are under way as may be.
-    #[error("{limit} requests of the user are under way (quotas.user_requests)")]
+    /// The user has too many requests in flight.
+    #[error("the user has {limit} requests in flight (quotas.user_requests)")]
     TooManyAtOnce {
         /// How many may be.
         limit: usize,
     },
-    /// The user's bodies on their way are as large as they may be, all together.
-    #[error("{limit} bytes of the user's bodies may be under way (quotas.user_bodies)")]
+    /// The request bodies of the user that are in flight are too large in total.
+    #[error("the user's request bodies in flight exceed {limit} bytes (quotas.user_bodies)")]
     TooMuchAtOnce {
         /// How many bytes may be.
         limit: u64,
     },
-    /// Requests without a live token hold as much memory as they may, on their connection or of their
-    /// source.
+    /// Requests without a live token hold too much memory, on one connection or from one source.
     #[error(
-        "requests without a live token hold too much \
+        "requests without a live token hold too much memory \
              (limits.unauthenticated_per_connection, limits.unauthenticated_per_source)"
     )]
     TooMuchUnauthenticated,
@@ -87,8 +86,8 @@ pub enum Refusal {
     /// A right depends on the form, and the body cannot be read for it beyond doubt.
     #[error("the body is refused: {0}")]
     FormRefused(FormViolation),
-    /// The admin interface cannot make out what it is asked.
-    #[error("malformed question to the admin interface: {0}")]
+    /// A request to the admin interface is malformed.
+    #[error("malformed admin request: {0}")]
     AdminMalformed(&'static str),
     /// The admin interface is asked without its secret.
     #[error("the introspection secret is missing or wrong (admin.introspection_secret_file)")]
@@ -98,10 +97,10 @@ pub enum Refusal {
     #[error("not meant for the admin interface: {0}")]
     ForeignRequest(&'static str),
     /// No such path.
-    #[error("no route has this path")]
+    #[error("no route matches this path")]
     NotFound,
     /// The path is there, the method is not.
-    #[error("the route does not take this method")]
+    #[error("the route does not allow this method")]
     MethodNotAllowed {
         /// The value of `Allow`.
         allow: String,
@@ -113,7 +112,7 @@ pub enum Refusal {
     #[error("the client was too slow to send its body (limits.body_min_rate, limits.body_grace)")]
     BodyTooSlow,
     /// The request as a whole took too long.
-    #[error("the request took longer than it may (limits.request)")]
+    #[error("the request exceeded its deadline (limits.request)")]
     RequestTooLong,
     /// A body without a length.
     #[error("neither Content-Length nor Transfer-Encoding")]
@@ -149,7 +148,7 @@ pub enum Refusal {
     #[error("connecting to the upstream took too long (upstream.connect_timeout)")]
     UpstreamConnectTimeout,
     /// The upstream's connection broke before its response head was complete.
-    #[error("the upstream broke off before it answered")]
+    #[error("the upstream closed the connection before it responded")]
     UpstreamBroke(#[source] UpstreamBreak),
     /// The upstream's answer is not valid HTTP.
     #[error("the upstream's answer is malformed: {0}")]
@@ -158,7 +157,7 @@ pub enum Refusal {
     #[error("the upstream did not answer in time (upstream.response_timeout)")]
     UpstreamTimeout,
     /// All connections to the upstream are in use.
-    #[error("too many requests under way to the upstream (upstream.max_connections)")]
+    #[error("too many requests in flight to the upstream (upstream.max_connections)")]
     UpstreamBusy,
     /// Too many connections are open, or the process has too much memory already.
     #[error("overloaded (limits.connections, limits.memory, file descriptors)")]
@@ -169,29 +168,29 @@ pub enum Refusal {
     /// As many tokens are live as the configuration allows.
     #[error("the token store is full (tokens.capacity)")]
     StoreFull,
-    /// What keeps tokens outside the process does not answer, or not in time.
+    /// The token store outside the process does not answer in time.
     #[error("token store unreachable (fail closed): the log says why (tokens.store)")]
     StoreUnavailable,
     /// The server of a shared store has lost revocations that were on it.
     #[error(
-        "the token store was set back to an older state, in which revoked tokens may be good (fail \
-             closed): `syncgate tokens revoke --before TIME`, or --all, ends them and accepts it"
+        "the token store was rolled back to an older state, in which revoked tokens may be valid \
+             again (fail closed): `syncgate tokens revoke --before TIME`, or --all, ends them and accepts it"
     )]
     StoreRolledBack,
     /// What was revoked could not be kept.
     #[error(
-        "the revocation holds in this process alone: it is tried again until it is kept, and a \
-             restart before that undoes it (tokens.store)"
+        "the revocation is in effect in this process only: writing it is retried, and a restart \
+             before that succeeds undoes it (tokens.store)"
     )]
     RevocationUnkept,
-    /// The kept tokens are not all read yet.
-    #[error("the gateway is starting: it still reads the tokens that it kept")]
+    /// The stored tokens have not all been loaded yet.
+    #[error("the gateway is starting: it is still loading its tokens")]
     Starting,
     /// The operating system gives no random numbers.
     #[error("the operating system's random number generator failed")]
     NoRandom,
     /// A bug: the gateway's own code panicked at this request.
-    #[error("the gateway's code panicked at this request; the line of the panic says where")]
+    #[error("the gateway's code panicked at this request; see the log line of the panic")]
     Panicked,
 }
 
@@ -430,7 +429,7 @@ impl Refusal {
         }
     }
 
-    /// A word for the log and for the metrics: one per variant, a token's fault told apart.
+    /// A word for the log: one per variant, a token's fault told apart.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

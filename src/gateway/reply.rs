@@ -29,21 +29,25 @@ pub struct AnswersSection {
 pub enum Detail {
     /// It says what was wrong with the token, or which right is missing.
     #[default]
-    Told,
+    Disclosed,
     /// It says the same whatever the reason.
     Withheld,
 }
 
 impl From<bool> for Detail {
-    fn from(told: bool) -> Self {
-        if told { Self::Told } else { Self::Withheld }
+    fn from(disclosed: bool) -> Self {
+        if disclosed {
+            Self::Disclosed
+        } else {
+            Self::Withheld
+        }
     }
 }
 
 impl From<Detail> for bool {
     fn from(detail: Detail) -> Self {
         match detail {
-            Detail::Told => true,
+            Detail::Disclosed => true,
             Detail::Withheld => false,
         }
     }

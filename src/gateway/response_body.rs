@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{MinRate, Transfer};
-use crate::client::{AnsweredRequest, ClientConnection};
+use crate::connection::{AnsweredRequest, ClientConnection};
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::limits::Limits;
@@ -23,7 +23,7 @@ use crate::upstream::RelayedBody;
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
-    /// What is left of a part of which the connection has a piece: over HTTP/2 only.
+    /// What is left of a part of which the connection has a chunk: over HTTP/2 only.
     rest: Bytes,
     /// How long the part is that the connection has, until it is back for the next one.
     offered: Option<u64>,
@@ -77,7 +77,7 @@ impl ResponseBody {
         }
     }
 
-    /// The next part. Over HTTP/2 it is a piece of at most [`PIECE`], in memory of its own: h2 keeps
+    /// The next part. Over HTTP/2 it is a chunk of at most [`CHUNK_SIZE`], in memory of its own: h2 keeps
     /// all of what it was given once the client has made room for one byte of it, also after the
     /// request is over.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -91,20 +91,19 @@ impl ResponseBody {
         if self.rate.is_none() {
             return Poll::Ready(Some(Ok(part)));
         }
-        let mut piece = part;
-        if piece.len() > PIECE {
-            self.rest = piece.split_off(PIECE);
+        let mut chunk = part;
+        if chunk.len() > CHUNK_SIZE {
+            self.rest = chunk.split_off(CHUNK_SIZE);
         }
         Poll::Ready(Some(Ok(match &self.content {
-            Content::Own(_) => piece,
-            Content::Relayed(_) => Bytes::copy_from_slice(&piece),
+            Content::Own(_) => chunk,
+            Content::Relayed(_) => Bytes::copy_from_slice(&chunk),
         })))
     }
 
     /// The connection was given a part. Over HTTP/2 it keeps that until the client makes room for it,
     /// however little is missing to the end of the answer.
     fn offer(&mut self, length: u64) {
-        let is_last = self.is_end_stream();
         let Some(request) = &mut self.request else {
             return;
         };
@@ -114,18 +113,16 @@ impl ResponseBody {
             let ends = self.deadline.as_ref().map(|deadline| deadline.deadline());
             let due = ends.map_or(due, |ends| ends.min(due));
             request.transfer.set_answer_due(Some(due));
-        } else if is_last {
-            return;
         }
         self.offered = Some(length);
-        request.client.part_offered();
+        request.client.chunk_offered();
     }
 
     fn offer_taken(&mut self) {
         let (Some(length), Some(request)) = (self.offered.take(), &self.request) else {
             return;
         };
-        request.client.part_taken();
+        request.client.chunk_taken();
         if let Some(rate) = &mut self.rate {
             rate.progress(length, Instant::now());
             request.transfer.set_answer_due(None);
@@ -215,7 +212,7 @@ impl Content {
 
 /// The most of an answer that is given to an HTTP/2 connection at once, in bytes: the largest frame
 /// that a client takes unless it says otherwise (RFC 9113, section 6.5.2).
-const PIECE: usize = 16 * 1024;
+const CHUNK_SIZE: usize = 16 * 1024;
 
 /// A request from the moment when its head is complete until it is over: its answer was given away
 /// (over HTTP/1: flushed) and nobody holds its body any more, whichever comes last, or its client was
@@ -264,12 +261,8 @@ impl ActiveRequest {
 
     /// All of the answer was given to the connection, or given up.
     fn answer_given(self: Box<Self>) {
-        if self.record.version < Version::HTTP_2 {
-            let (client, transfer) = (Rc::clone(&self.client), Rc::clone(&self.transfer));
-            client.answer_given(&transfer, self);
-        } else {
-            self.flushed();
-        }
+        let (client, transfer) = (Rc::clone(&self.client), Rc::clone(&self.transfer));
+        client.answer_given(&transfer, self);
     }
 }
 

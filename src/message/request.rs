@@ -20,8 +20,8 @@ use crate::limits::Limits;
 /// What is wrong; nothing of the request may be used then.
 pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
     check_uri_size(parts, limits)?;
-    let told = Told::by(&parts.headers);
-    if told.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
+    let summary = HeaderSummary::of(&parts.headers);
+    if summary.size as u64 > limits.header_size.as_u64() || parts.headers.len() > MAX_FIELDS {
         return Err(RequestError::HeadersTooLarge);
     }
     if parts.version >= Version::HTTP_2 && parts.headers.values().any(is_untrimmed) {
@@ -31,9 +31,9 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
         ));
     }
     check_target(parts)?;
-    check_host(parts, &told.host)?;
-    let end = check_framing(parts, &told)?;
-    match told.expects_more {
+    check_host(parts, &summary.host)?;
+    let end = check_framing(parts, &summary)?;
+    match summary.expects_more {
         false => Ok(end),
         true => Err(RequestError::ExpectationFailed),
     }
@@ -164,10 +164,10 @@ fn without_port(host: &str) -> &str {
     if host.ends_with(']') { host } else { name }
 }
 
-/// What the headers tell of the request as a whole, gathered in one walk: each look into the map
-/// hashes the name anew, and every request is looked at.
+/// What the checks need of the header fields, collected in one pass: each lookup in the map would hash a
+/// name again, for every request.
 #[derive(Default)]
-struct Told<'a> {
+struct HeaderSummary<'a> {
     /// As HTTP/2 counts a list of fields (RFC 9113 section 6.5.2), in bytes.
     size: usize,
     host: Field<'a>,
@@ -184,22 +184,22 @@ struct Field<'a> {
     again: bool,
 }
 
-impl<'a> Told<'a> {
-    fn by(headers: &'a HeaderMap) -> Self {
-        let mut told = Self::default();
+impl<'a> HeaderSummary<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut summary = Self::default();
         for (name, value) in headers {
-            told.size += name.as_str().len() + value.len() + 32;
+            summary.size += name.as_str().len() + value.len() + 32;
             if *name == HOST {
-                told.host.take(value);
+                summary.host.take(value);
             } else if *name == TRANSFER_ENCODING {
-                told.encoding.take(value);
+                summary.encoding.take(value);
             } else if *name == CONTENT_LENGTH {
-                told.length.get_or_insert(value);
+                summary.length.get_or_insert(value);
             } else if *name == EXPECT {
-                told.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                summary.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             }
         }
-        told
+        summary
     }
 }
 
@@ -305,22 +305,22 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// One way only to tell where the body ends (RFC 9112 section 6).
-fn check_framing(parts: &Parts, told: &Told<'_>) -> Result<BodyEnd, RequestError> {
-    let encoding = told.encoding.first;
-    if told.encoding.again
+fn check_framing(parts: &Parts, summary: &HeaderSummary<'_>) -> Result<BodyEnd, RequestError> {
+    let encoding = summary.encoding.first;
+    if summary.encoding.again
         || encoding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(RequestError::Malformed(
             "the only transfer coding supported is chunked",
         ));
     }
-    if encoding.is_some() && told.length.is_some() {
+    if encoding.is_some() && summary.length.is_some() {
         return Err(RequestError::Malformed(
             "both Content-Length and Transfer-Encoding",
         ));
     }
     let has_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-    let stated = encoding.is_some() || told.length.is_some() || parts.version >= Version::HTTP_2;
+    let stated = encoding.is_some() || summary.length.is_some() || parts.version >= Version::HTTP_2;
     Ok(match has_body && !stated {
         true => BodyEnd::Unstated,
         false => BodyEnd::Stated,

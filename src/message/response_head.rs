@@ -26,12 +26,12 @@ pub struct ResponseHead {
     pub keeps_alive: bool,
 }
 
-/// What a head announces.
+/// A parsed response head.
 #[derive(Debug)]
-pub enum Announced {
-    /// Nothing: the answer is still to come (RFC 9110 section 15.2).
+pub enum ParsedHead {
+    /// An interim response: the final one is still to come (RFC 9110 section 15.2).
     Interim,
-    /// The answer.
+    /// The final response.
     Final(ResponseHead),
 }
 
@@ -73,7 +73,7 @@ pub fn find(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed> {
 ///
 /// # Errors
 /// When it is not valid, or says more than one thing of its body.
-pub fn parse(head: &Bytes, method: &Method) -> Result<Announced, Malformed> {
+pub fn parse(head: &Bytes, method: &Method) -> Result<ParsedHead, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response {
         version: None,
@@ -97,7 +97,7 @@ pub fn parse(head: &Bytes, method: &Method) -> Result<Announced, Malformed> {
         return Err(Malformed("it switches protocols unasked"));
     }
     if status.is_informational() {
-        return Ok(Announced::Interim);
+        return Ok(ParsedHead::Interim);
     }
     let mut headers = HeaderMap::with_capacity(response.headers.len() + ROOM);
     let mut says = Says::default();
@@ -122,7 +122,7 @@ pub fn parse(head: &Bytes, method: &Method) -> Result<Announced, Malformed> {
         lives &= matches!(framing, Framing::Length(0) | Framing::UntilClose);
         framing = Framing::Length(0);
     }
-    Ok(Announced::Final(ResponseHead {
+    Ok(ParsedHead::Final(ResponseHead {
         status,
         reason,
         headers,
@@ -210,8 +210,8 @@ mod tests {
         let length = length.ok_or("not complete")?;
         let head = Bytes::copy_from_slice(&text.as_bytes()[..length]);
         match parse(&head, method).map_err(|Malformed(why)| why)? {
-            Announced::Final(head) => Ok(head),
-            Announced::Interim => Err("interim"),
+            ParsedHead::Final(head) => Ok(head),
+            ParsedHead::Interim => Err("interim"),
         }
     }
 

@@ -11,11 +11,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::drain::Watch;
+use super::http2::scheduler::{StreamExecutor, StreamScheduler};
 use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
-use super::turns::{Rota, Turns};
 use super::{http1, http2, proxied};
-use crate::client::{ClientConnection, Ends, Standing, Transport};
+use crate::connection::{ClientConnection, Ends, Http1, Http2, SlotKind, State, Transport};
 use crate::gateway::Gateway;
 use crate::origin::PeerRole;
 
@@ -50,28 +50,38 @@ pub(super) struct Arrived {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) service: Service,
-    pub(super) standing: Standing,
+    pub(super) slot_kind: SlotKind,
 }
 
 /// Serves one connection until it ends. One of the reserve ends soon, whatever its client does.
-pub(super) async fn serve(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, rota: Rc<Rota>) {
-    match arrived.standing {
-        Standing::Served => serve_for_long(arrived, gateway, watch, rota).await,
-        Standing::Surplus => {
+pub(super) async fn serve(
+    arrived: Arrived,
+    gateway: Rc<Gateway>,
+    watch: Watch,
+    scheduler: Rc<StreamScheduler>,
+) {
+    match arrived.slot_kind {
+        SlotKind::Served => serve_for_long(arrived, gateway, watch, scheduler).await,
+        SlotKind::Overflow => {
             let limit = gateway.shared().limits.handshake;
-            let serving = Box::pin(serve_for_long(arrived, gateway, watch, rota));
-            // Whoever was not told by then is not worth a place.
+            let serving = Box::pin(serve_for_long(arrived, gateway, watch, scheduler));
+            // Whoever was not told by then is not worth a slot.
             let _ = timeout(limit, serving).await;
         }
     }
 }
 
-async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, rota: Rc<Rota>) {
+async fn serve_for_long(
+    arrived: Arrived,
+    gateway: Rc<Gateway>,
+    watch: Watch,
+    scheduler: Rc<StreamScheduler>,
+) {
     let Arrived {
         mut socket,
         peer,
         service,
-        standing,
+        slot_kind,
     } = arrived;
     let deadline = Instant::now() + gateway.shared().limits.handshake;
     let ends = if service.proxy_protocol {
@@ -91,11 +101,11 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
         PeerRole::TrustedProxy => None,
         PeerRole::Client | PeerRole::Unnamed => {
             let shared = gateway.shared();
-            let place = shared.connections.enter(ends.peer.ip(), &shared.clock);
-            let Some(place) = place else {
+            let slot = shared.connections.enter(ends.peer.ip(), &shared.clock);
+            let Some(slot) = slot else {
                 return;
             };
-            Some(place)
+            Some(slot)
         }
     };
     let shared = Arc::clone(gateway.shared());
@@ -105,11 +115,12 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
             let client = Rc::new(ClientConnection::new(
                 ends,
                 Transport::Plain { https_port },
-                standing,
+                slot_kind,
+                State::Http1(Http1::default()),
                 limits,
             ));
             let stream = ClientStream::http1(Wire::Plain(socket), Rc::clone(&client));
-            Box::pin(http1::serve(stream, gateway, client, watch, rota)).await;
+            Box::pin(http1::serve(stream, gateway, client, watch, scheduler)).await;
         }
         Protocol::Https {
             config,
@@ -126,15 +137,20 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
                 Some(_) | None => None,
             };
             let transport = Transport::Tls { server_name };
-            let client = Rc::new(ClientConnection::new(ends, transport, standing, limits));
+            let state = match h2 {
+                true => State::Http2(Http2::default()),
+                false => State::Http1(Http1::default()),
+            };
+            let client = ClientConnection::new(ends, transport, slot_kind, state, limits);
+            let client = Rc::new(client);
             let (wire, known) = (Wire::Tls(tls), Rc::clone(&client));
             if h2 {
-                let turns = Turns::new(rota, Rc::clone(&client));
-                let stream = ClientStream::http2(wire, known, turns.line());
-                Box::pin(http2::serve(stream, gateway, client, watch, turns)).await;
+                let executor = StreamExecutor::new(scheduler, Rc::clone(&client));
+                let stream = ClientStream::http2(wire, known, executor.queue());
+                Box::pin(http2::serve(stream, gateway, client, watch, executor)).await;
             } else {
                 let stream = ClientStream::http1(wire, known);
-                Box::pin(http1::serve(stream, gateway, client, watch, rota)).await;
+                Box::pin(http1::serve(stream, gateway, client, watch, scheduler)).await;
             }
         }
     }

@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::drain::Watch;
+use super::http2::scheduler::StreamScheduler;
 use super::stream::ClientStream;
-use super::turns::Rota;
-use crate::client::{ClientConnection, Phase, are_empty_lines};
+use crate::connection::{ClientConnection, Http1, Phase, are_empty_lines};
 use crate::gateway::Gateway;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply;
@@ -34,12 +34,15 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
-    rota: Rc<Rota>,
+    scheduler: Rc<StreamScheduler>,
 ) {
+    let Some(http1) = client.http1() else {
+        return;
+    };
     let shared = gateway.shared().clone();
     let limits = &shared.limits;
     loop {
-        let (end, back) = run(stream, &gateway, &client, &watch, &rota).await;
+        let (end, back) = run(stream, &gateway, (&client, http1), &watch, &scheduler).await;
         stream = back;
         match end {
             End::Rest(read_ahead) if are_empty_lines(&read_ahead) => {
@@ -51,25 +54,26 @@ pub(super) async fn serve(
                     _ => limits.keep_alive,
                 };
                 let Some(first) = rest(&mut stream, &watch, longest, skipped).await else {
-                    return close(stream, &client, limits).await;
+                    return close(stream, http1, limits).await;
                 };
                 stream.put_back(first);
             }
             End::Rest(read_ahead) => {
                 // A head was begun behind the last request: its time starts now.
-                client.head_begins();
+                http1.head_begins();
                 stream.put_back(read_ahead);
             }
             End::Over { request } => {
                 return match stream.kept_back().map(refusal_for_status) {
                     Some(refusal) if request => {
-                        answer_last(stream, &gateway, &client, &refusal).await;
+                        answer_last(stream, &gateway, &client, http1, &refusal).await;
                     }
-                    Some(_) | None => close(stream, &client, limits).await,
+                    Some(_) | None => close(stream, http1, limits).await,
                 };
             }
             End::HeadTooSlow => {
-                return answer_last(stream, &gateway, &client, &Refusal::HeadersTooSlow).await;
+                return answer_last(stream, &gateway, &client, http1, &Refusal::HeadersTooSlow)
+                    .await;
             }
             End::Broken => return stream.reset_on_close(),
         }
@@ -92,19 +96,19 @@ enum End {
 async fn run(
     stream: ClientStream,
     gateway: &Rc<Gateway>,
-    client: &Rc<ClientConnection>,
+    (client, http1): (&Rc<ClientConnection>, &Http1),
     watch: &Watch,
-    rota: &Rota,
+    scheduler: &StreamScheduler,
 ) -> (End, ClientStream) {
     let service = service_fn(|request| {
-        rota.note_other();
+        scheduler.note_contention();
         let (gateway, client) = (Rc::clone(gateway), Rc::clone(client));
         async move {
             let response = gateway.handle(&client, request).await;
             Ok::<_, Infallible>(match client.is_used_up() {
                 true => {
                     // The next request may be on its way.
-                    client.will_linger();
+                    http1.will_linger();
                     reply::closing(response)
                 }
                 false => response,
@@ -113,7 +117,7 @@ async fn run(
     });
     let limits = &gateway.shared().limits;
     // Dropped after hyper, and whatever happens: what it holds knows the client.
-    let _request = LastRequest(client);
+    let _request = LastRequest(http1);
     let mut builder = Builder::new();
     builder.max_header_size(usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX));
     // On the heap, so that a connection at rest does not keep the room for it.
@@ -128,24 +132,24 @@ async fn run(
                 // Between requests an error is the client's way to leave, or a head that could not
                 // be read and is still to be answered. After an answer it is the client's way out of
                 // the rest of its request.
-                let broken = result.is_err() && client.phase() == Phase::Answering;
+                let broken = result.is_err() && http1.phase() == Phase::Answering;
                 return Poll::Ready(if broken { Why::Broken } else { Why::Over });
             }
-            if client.phase() == Phase::Closing {
+            if http1.phase() == Phase::Closing {
                 return Poll::Ready(Why::Over);
             }
             if draining || !watch.has_begun() {
-                return timer.poll(cx, client, limits);
+                return timer.poll(cx, client, http1, limits);
             }
             draining = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
     })
     .await;
-    let request = client.phase() != Phase::Idle;
-    if client.phase().is_amid_request() {
+    let request = http1.phase() != Phase::Idle;
+    if http1.phase().is_amid_request() {
         // It may still be sending.
-        client.will_linger();
+        http1.will_linger();
     }
     let parts = connection.into_parts();
     let end = match end {
@@ -166,7 +170,7 @@ enum Why {
 }
 
 /// The last request of a connection, for as long as hyper has anything of it.
-struct LastRequest<'a>(&'a ClientConnection);
+struct LastRequest<'a>(&'a Http1);
 
 impl Drop for LastRequest<'_> {
     fn drop(&mut self) {
@@ -205,10 +209,11 @@ impl Timer {
         &mut self,
         cx: &mut Context<'_>,
         client: &ClientConnection,
+        http1: &Http1,
         limits: &Limits,
     ) -> Poll<Why> {
         loop {
-            let due = Self::due(client);
+            let due = Self::due(client, http1);
             // A head has its own deadline from its first byte to its last; the others can wait for
             // a tick.
             let of_head = |armed| matches!(armed, Armed::Head { .. });
@@ -222,7 +227,7 @@ impl Timer {
                 Armed::Rest { .. } if self.armed == due => return Poll::Ready(Why::Rest),
                 Armed::Head { .. } if self.armed == due => return Poll::Ready(Why::HeadTooSlow),
                 Armed::Stall { .. } if self.armed == due || is_past(client.write_due()) => {
-                    client.answer_too_slow();
+                    http1.answer_too_slow();
                     return Poll::Ready(Why::Broken);
                 }
                 Armed::Rest { .. } | Armed::Head { .. } | Armed::Stall { .. } | Armed::Busy => {}
@@ -231,13 +236,13 @@ impl Timer {
         }
     }
 
-    fn due(client: &ClientConnection) -> Armed {
-        match (client.phase(), client.blocked_at()) {
+    fn due(client: &ClientConnection, http1: &Http1) -> Armed {
+        match (http1.phase(), client.blocked_at()) {
             (Phase::Idle, _) => Armed::Rest {
                 begun: client.begun(),
             },
             (Phase::Head, _) => Armed::Head {
-                number: client.heads(),
+                number: http1.heads(),
             },
             (Phase::Answering, Some(written)) => Armed::Stall { written },
             // The body of the request has deadlines of its own.
@@ -305,27 +310,27 @@ async fn rest(
 async fn answer_last(
     mut stream: ClientStream,
     gateway: &Gateway,
-    client: &Rc<ClientConnection>,
+    client: &ClientConnection,
+    http1: &Http1,
     refusal: &Refusal,
 ) {
     let limits = &gateway.shared().limits;
     let answer = gateway.refuse_unread(client, refusal);
     stream.stop_guarding();
-    client.will_linger();
+    http1.will_linger();
     if let Ok(Ok(())) = timeout(limits.write_stall, stream.write_all(&answer)).await {
-        close(stream, client, limits).await;
+        close(stream, http1, limits).await;
     }
 }
 
 /// Ends a connection so that its last answer arrives: the client may still be sending, and a socket
 /// closed with unread bytes makes the kernel discard what was written.
-async fn close(mut stream: ClientStream, client: &ClientConnection, limits: &Limits) {
+async fn close(mut stream: ClientStream, http1: &Http1, limits: &Limits) {
     stream.stop_guarding();
-    let mut scrap = vec![0; if client.lingers() { 16 * 1024 } else { 0 }];
+    let mut scrap = vec![0; if http1.lingers() { 16 * 1024 } else { 0 }];
     let ending = async {
         let shut = stream.shutdown().await.is_ok();
-        while shut && client.lingers() && stream.read(&mut scrap).await.is_ok_and(|read| read > 0) {
-        }
+        while shut && http1.lingers() && stream.read(&mut scrap).await.is_ok_and(|read| read > 0) {}
     };
     // Nothing is left to be done for a client that does not end in time.
     let _ = timeout(limits.linger, ending).await;

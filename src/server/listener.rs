@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::time::sleep;
 
 use super::connection::Service;
-use super::places::Places;
+use super::slots::ConnectionSlots;
 use super::worker::{Accepted, Worker};
 
 /// Binds a listening socket.
@@ -37,17 +37,17 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections for ever. While as many are open as allowed, and as many more as the reserve
-/// has places for, further ones wait in the kernel's queue.
+/// has slots for, further ones wait in the kernel's queue.
 pub(super) async fn accept(
     listener: tokio::net::TcpListener,
     service: Service,
-    places: Rc<Places>,
+    slots: Rc<ConnectionSlots>,
     workers: Rc<Vec<Worker>>,
 ) {
     let mut pause = Duration::ZERO;
     loop {
-        let accepted = places.accept(&listener).await.and_then(|accepted| {
-            let Some((socket, peer, place)) = accepted else {
+        let accepted = slots.accept(&listener).await.and_then(|accepted| {
+            let Some((socket, peer, slot)) = accepted else {
                 return Ok(None);
             };
             socket.set_nodelay(true)?;
@@ -55,7 +55,7 @@ pub(super) async fn accept(
                 socket: socket.into_std()?,
                 peer,
                 service: service.clone(),
-                place,
+                slot,
             }))
         });
         match accepted {

@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 
 use super::connection::{self, Arrived, Protocol, Service};
 use super::drain::Drain;
+use super::http2::scheduler::StreamScheduler;
 use super::load::Load;
-use super::turns::Rota;
-use crate::client::Standing;
+use crate::connection::SlotKind;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
 use crate::upstream::{Upstream, UpstreamSection};
@@ -21,7 +21,7 @@ use crate::upstream::{Upstream, UpstreamSection};
 pub struct LocalGateway {
     gateway: Rc<Gateway>,
     drain: Rc<Drain>,
-    rota: Rc<Rota>,
+    scheduler: Rc<StreamScheduler>,
     load: Arc<Load>,
     service: Service,
 }
@@ -34,7 +34,7 @@ impl LocalGateway {
         Self {
             gateway: Rc::new(Gateway::new(shared, upstream, AccessLog::new(None))),
             drain: Rc::default(),
-            rota: Rc::default(),
+            scheduler: Rc::default(),
             load: Arc::default(),
             service: Service {
                 protocol,
@@ -45,22 +45,22 @@ impl LocalGateway {
 
     /// Serves a connection of a client until it ends. Within a runtime of the present thread.
     pub async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
-        let keeper = tokio::task::spawn_local(Rc::clone(&self.rota).keep());
+        let scheduling = tokio::task::spawn_local(Rc::clone(&self.scheduler).run());
         let arrived = Arrived {
             socket,
             peer,
             service: self.service.clone(),
-            standing: Standing::Served,
+            slot_kind: SlotKind::Served,
         };
         let watch = self.drain.watch(self.load.count()).await;
         connection::serve(
             arrived,
             Rc::clone(&self.gateway),
             watch,
-            Rc::clone(&self.rota),
+            Rc::clone(&self.scheduler),
         )
         .await;
-        keeper.abort();
+        scheduling.abort();
     }
 
     /// The small regular work of a worker.

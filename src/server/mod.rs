@@ -3,7 +3,7 @@
 
 mod connection;
 mod drain;
-mod frame_budget;
+
 mod http1;
 mod http2;
 mod listener;
@@ -11,13 +11,12 @@ mod load;
 mod local;
 #[cfg(test)]
 mod model;
-mod places;
 mod proxied;
 mod settings;
+mod slots;
 mod socket;
 mod stream;
-mod trailers;
-mod turns;
+
 mod worker;
 
 use std::io;
@@ -36,14 +35,14 @@ use crate::observe::AccessSink;
 use crate::upstream::UpstreamSection;
 
 use load::Load;
-use places::Places;
+use slots::ConnectionSlots;
 use worker::Worker;
 
 pub(crate) use connection::{Protocol, Service};
 pub(crate) use listener::bind;
 pub use local::LocalGateway;
-pub(crate) use places::SURPLUS;
 pub use settings::{ListenAddress, ListenSection};
+pub(crate) use slots::OVERFLOW;
 
 /// Clients' connections being accepted and served. Dropping it drains it.
 #[derive(Debug)]
@@ -126,7 +125,7 @@ impl Drop for Frontend {
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the gateway had panicked");
+                tracing::error!("a gateway thread panicked");
             }
         }
     }
@@ -150,17 +149,19 @@ impl Acceptor {
     }
 
     async fn accept_until(self, stopped: oneshot::Receiver<()>) {
-        let places = Rc::new(Places::new(self.connections));
+        let slots = Rc::new(ConnectionSlots::new(self.connections));
         let workers = Rc::new(self.workers);
         let mut tasks = Vec::new();
         for (listener, service) in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let (places, workers) = (Rc::clone(&places), Rc::clone(&workers));
-                    let accepting = listener::accept(listener, service, places, workers);
+                    let (slots, workers) = (Rc::clone(&slots), Rc::clone(&workers));
+                    let accepting = listener::accept(listener, service, slots, workers);
                     tasks.push(tokio::task::spawn_local(accepting));
                 }
-                Err(error) => tracing::error!(%error, "a listener cannot be watched"),
+                Err(error) => {
+                    tracing::error!(%error, "a listener could not be registered with the event loop")
+                }
             }
         }
         tasks.extend(self.chores.into_iter().map(|chore| chore()));

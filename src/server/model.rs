@@ -33,14 +33,14 @@ use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::advance;
 
 use super::drain::Drain;
+use super::http2::scheduler::{StreamExecutor, StreamScheduler};
 use super::load::Load;
 use super::stream::{ClientStream, Wire};
-use super::turns::{Rota, Turns};
 use super::{http1, http2};
 use crate::app::Composed;
-use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connection::{ClientConnection, Http1, Http2, SlotKind, State, Transport};
 use crate::gateway::Gateway;
 use crate::gateway::record::AccessLog;
 use crate::password::Password;
@@ -374,22 +374,27 @@ impl World {
         theirs.set_nodelay(true).expect("a socket that can be set");
         let limits = &self.gateway.shared().limits;
         let transport = Transport::Tls { server_name: None };
-        let client = ClientConnection::new(peer.into(), transport, Standing::Served, limits);
+        let state = match h2 {
+            true => State::Http2(Http2::default()),
+            false => State::Http1(Http1::default()),
+        };
+        let slot_kind = SlotKind::Served;
+        let client = ClientConnection::new(peer.into(), transport, slot_kind, state, limits);
         let client = Rc::new(client);
         let (gateway, known) = (Rc::clone(&self.gateway), Rc::clone(&client));
         spawn_local(async move {
             let load = std::sync::Arc::new(Load::default());
             let watch = Rc::new(Drain::default()).watch(load.count()).await;
-            let rota = Rc::new(Rota::default());
-            spawn_local(Rc::clone(&rota).keep());
+            let scheduler = Rc::new(StreamScheduler::default());
+            spawn_local(Rc::clone(&scheduler).run());
             let wire = Wire::Plain(theirs);
             if h2 {
-                let turns = Turns::new(rota, Rc::clone(&known));
-                let stream = ClientStream::http2(wire, Rc::clone(&known), turns.line());
-                http2::serve(stream, gateway, known, watch, turns).await;
+                let executor = StreamExecutor::new(scheduler, Rc::clone(&known));
+                let stream = ClientStream::http2(wire, Rc::clone(&known), executor.queue());
+                http2::serve(stream, gateway, known, watch, executor).await;
             } else {
                 let stream = ClientStream::http1(wire, Rc::clone(&known));
-                http1::serve(stream, gateway, known, watch, rota).await;
+                http1::serve(stream, gateway, known, watch, scheduler).await;
             }
         });
         (ours, client)

@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-use super::frame_budget::{FrameBudget, Violation};
+use super::http2::frame_budget::{FrameBudget, Violation};
+use super::http2::scheduler::StreamQueue;
 use super::socket::Socket;
-use super::turns::Line;
-use crate::client::ClientConnection;
+use crate::connection::{ClientConnection, GoAway};
 
 /// The stream of one client.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct ClientStream {
 #[derive(Debug)]
 struct Frames {
     /// The requests that were read and have not begun.
-    line: Rc<Line>,
+    queue: Rc<StreamQueue>,
     budget: FrameBudget,
     began: Instant,
     /// What is left to be said to a client that sent too many. Nothing of its own is read then, and
@@ -52,7 +52,7 @@ struct LastWords {
     goaway: Bytes,
     said: bool,
     /// How many bytes of the client's are still thrown away before the connection is cut.
-    patience: usize,
+    discard: usize,
 }
 
 impl LastWords {
@@ -60,7 +60,7 @@ impl LastWords {
         Self {
             goaway: goaway.into(),
             said: false,
-            patience: PATIENCE,
+            discard: DISCARD_LIMIT,
         }
     }
 }
@@ -84,9 +84,9 @@ impl ClientStream {
         }
     }
 
-    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>, line: Rc<Line>) -> Self {
+    pub(super) fn http2(wire: Wire, client: Rc<ClientConnection>, queue: Rc<StreamQueue>) -> Self {
         let frames = Frames {
-            line,
+            queue,
             budget: FrameBudget::new(),
             began: Instant::now(),
             last_words: None,
@@ -125,7 +125,8 @@ impl ClientStream {
 
     /// hyper answers by itself only what no service has seen.
     fn keeps_back(&mut self, first: &[u8]) -> bool {
-        let own = self.guards && self.client.phase().is_answered();
+        let http1 = self.client.http1();
+        let own = self.guards && http1.is_some_and(|http1| http1.phase().is_answered());
         if own {
             // "HTTP/1.1 400 ..."
             let status = first
@@ -153,7 +154,7 @@ impl ClientStream {
         };
         tracing::info!(
             peer = %self.client.ends.peer,
-            "an HTTP/2 client was sent away: {}",
+            "an HTTP/2 connection was terminated: {}",
             match violation {
                 Violation::Control => "too many PING, SETTINGS or PRIORITY frames",
                 Violation::Windows => "too many WINDOW_UPDATE frames",
@@ -162,7 +163,7 @@ impl ClientStream {
             }
         );
         frames.last_words = Some(LastWords::new(frames.budget.goaway(violation)));
-        self.client.send_away();
+        self.terminate();
         true
     }
 
@@ -171,12 +172,20 @@ impl ClientStream {
         let Some(frames) = &mut self.frames else {
             return false;
         };
-        let given_up = frames.budget.has_said_goaway() && !self.client.is_dismissed();
+        let http2 = self.client.http2();
+        let is_ours = http2.is_some_and(|http2| http2.goaway() != GoAway::Open);
+        let given_up = frames.budget.has_said_goaway() && !is_ours;
         if given_up && frames.last_words.is_none() {
             frames.last_words = Some(LastWords::new(Vec::new()));
-            self.client.send_away();
+            self.terminate();
         }
-        frames.last_words.is_some()
+        self.is_parting()
+    }
+
+    fn terminate(&self) {
+        if let Some(http2) = self.client.http2() {
+            http2.terminate();
+        }
     }
 
     /// Says GOAWAY, ends the sending side, and throws away what still comes until the client ends
@@ -204,10 +213,10 @@ impl ClientStream {
         loop {
             let mut scrap = ReadBuf::new(&mut scrap);
             ready!(stream.as_mut().poll_read(cx, &mut scrap))?;
-            if scrap.filled().is_empty() || words.patience == 0 {
+            if scrap.filled().is_empty() || words.discard == 0 {
                 return Poll::Ready(Ok(()));
             }
-            words.patience = words.patience.saturating_sub(scrap.filled().len());
+            words.discard = words.discard.saturating_sub(scrap.filled().len());
         }
     }
 
@@ -249,7 +258,7 @@ impl AsyncRead for ClientStream {
             return this.poll_part(cx);
         }
         if let Some(frames) = &this.frames {
-            ready!(frames.line.poll_empty(cx));
+            ready!(frames.queue.poll_empty(cx));
         }
         let before = buf.filled().len();
         ready!(match &mut this.wire {
@@ -345,4 +354,4 @@ impl AsyncWrite for ClientStream {
 }
 
 /// How much of a flood is read on, so that a client that is still sending learns why it must go.
-const PATIENCE: usize = 1024 * 1024;
+const DISCARD_LIMIT: usize = 1024 * 1024;

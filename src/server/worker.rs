@@ -14,9 +14,9 @@ use tokio::time::{interval, timeout};
 
 use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
+use super::http2::scheduler::StreamScheduler;
 use super::load::{Counted, Load};
-use super::places::Place;
-use super::turns::Rota;
+use super::slots::ConnectionSlot;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
 use crate::observe::AccessSink;
@@ -29,13 +29,13 @@ pub(super) struct Accepted {
     pub(super) peer: SocketAddr,
     pub(super) service: Service,
     /// Free again when it ends.
-    pub(super) place: Place,
+    pub(super) slot: ConnectionSlot,
 }
 
 /// The acceptor's end of a worker. Dropping it makes the worker drain and end.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// Unbounded by itself: every connection in it has one of a bounded number of places.
+    /// Unbounded by itself: every connection in it has one of a bounded number of slots.
     inbox: UnboundedSender<(Accepted, Counted)>,
     load: Arc<Load>,
 }
@@ -100,17 +100,23 @@ async fn work(
         AccessLog::new(sink),
     ));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
-    let rota = Rc::new(Rota::default());
-    let keeper = tokio::task::spawn_local(Rc::clone(&rota).keep());
+    let scheduler = Rc::new(StreamScheduler::default());
+    let scheduling = tokio::task::spawn_local(Rc::clone(&scheduler).run());
     while let Some((accepted, counted)) = inbox.recv().await {
-        let (gateway, drain, rota) = (Rc::clone(&gateway), Rc::clone(&drain), Rc::clone(&rota));
-        tokio::task::spawn_local(serve(accepted, counted, gateway, drain, rota));
+        let (gateway, drain, scheduler) = (
+            Rc::clone(&gateway),
+            Rc::clone(&drain),
+            Rc::clone(&scheduler),
+        );
+        tokio::task::spawn_local(serve(accepted, counted, gateway, drain, scheduler));
     }
     drain.begin();
     if timeout(grace, drain.emptied()).await.is_err() {
-        tracing::warn!("requests were still under way when the grace period ended (limits.drain)");
+        tracing::warn!(
+            "requests were still in flight when the drain timeout expired (limits.drain)"
+        );
     }
-    keeper.abort();
+    scheduling.abort();
     tidier.abort();
     gateway.tidy();
 }
@@ -120,13 +126,13 @@ async fn serve(
     counted: Counted,
     gateway: Rc<Gateway>,
     drain: Rc<Drain>,
-    rota: Rc<Rota>,
+    scheduler: Rc<StreamScheduler>,
 ) {
     let Accepted {
         socket,
         peer,
         service,
-        place,
+        slot,
     } = accepted;
     let watch = drain.watch(counted).await;
     match tokio::net::TcpStream::from_std(socket) {
@@ -135,13 +141,15 @@ async fn serve(
                 socket,
                 peer,
                 service,
-                standing: place.standing,
+                slot_kind: slot.kind,
             };
-            connection::serve(arrived, gateway, watch, rota).await;
+            connection::serve(arrived, gateway, watch, scheduler).await;
         }
-        Err(error) => tracing::warn!(%error, "a connection could not be watched"),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be registered with the event loop")
+        }
     }
-    drop(place);
+    drop(slot);
 }
 
 async fn tidy(gateway: Rc<Gateway>) {

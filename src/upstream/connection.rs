@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::stream::UpstreamStream;
-use crate::message::response_head::{self, Announced, Malformed, ResponseHead};
+use crate::message::response_head::{self, Malformed, ParsedHead, ResponseHead};
 
 /// A connection to the upstream.
 #[derive(Debug)]
@@ -94,11 +94,11 @@ impl Connection {
                 progress.searched = 0;
                 let head = self.buffer.split_to(length).freeze();
                 match response_head::parse(&head, method)? {
-                    Announced::Final(head) => return Poll::Ready(Ok(head)),
-                    Announced::Interim if progress.interim == MAX_INTERIM => {
+                    ParsedHead::Final(head) => return Poll::Ready(Ok(head)),
+                    ParsedHead::Interim if progress.interim == MAX_INTERIM => {
                         return Poll::Ready(Err(NoHead::Malformed("too many interim answers")));
                     }
-                    Announced::Interim => progress.interim += 1,
+                    ParsedHead::Interim => progress.interim += 1,
                 }
             }
             progress.searched = self.buffer.len();

@@ -210,7 +210,7 @@ impl Desk {
         let (parts, body) = request.into_parts();
         let response = match self.answer(door, &id, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
-            Err(refusal) => refusal.to_response(&id, Detail::Told),
+            Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };
         self.log(door, &id, &parts, response.status());
         response.map(Full::new)

@@ -32,7 +32,7 @@ impl Refusal {
             id,
         );
         let headers = response.headers_mut();
-        let details = self.told(detail);
+        let details = self.disclosed(detail);
         let status = format!(
             "syncgate; error={}; details=\"{details}\"",
             self.proxy_error(),
@@ -77,7 +77,7 @@ impl Refusal {
     #[must_use]
     pub fn to_http1(&self, id: &RequestId, now: UnixMillis, hsts: Option<&HeaderValue>) -> Vec<u8> {
         // What no service saw was not refused for its token or its rights.
-        let mut response = closing(self.to_response(id, Detail::Told));
+        let mut response = closing(self.to_response(id, Detail::Disclosed));
         if let Some(hsts) = hsts {
             response
                 .headers_mut()
@@ -105,13 +105,13 @@ impl Refusal {
 
 impl Refusal {
     /// What the answer tells besides the envelope's text.
-    fn told(&self, detail: Detail) -> String {
+    fn disclosed(&self, detail: Detail) -> String {
         let may_be_withheld = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
         match detail {
             Detail::Withheld if may_be_withheld.contains(&self.status()) => {
                 self.client_text().to_owned()
             }
-            Detail::Told | Detail::Withheld => self.details(),
+            Detail::Disclosed | Detail::Withheld => self.details(),
         }
     }
 }

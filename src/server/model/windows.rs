@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::advance;
 
 use super::{KEEP_ALIVE, World, run};
-use crate::client::ClientConnection;
+use crate::connection::ClientConnection;
 
 /// What the client does next.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use super::trailers::FirstField;
 
 /// What a connection has sent and may still send.
 #[derive(Debug)]
-pub(super) struct FrameBudget {
+pub(crate) struct FrameBudget {
     received: FrameWalk,
     sent: FrameWalk,
     /// The last stream that the client opened.
@@ -27,7 +27,7 @@ pub(super) struct FrameBudget {
 
 /// What no honest client sends: frames of one sort beyond measure, or malformed ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Violation {
+pub(crate) enum Violation {
     /// PING, SETTINGS, PRIORITY, GOAWAY and unknown frames.
     Control,
     /// WINDOW_UPDATE.
@@ -49,7 +49,7 @@ impl Violation {
 }
 
 impl FrameBudget {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             received: FrameWalk {
                 payload: PREFACE,
@@ -70,7 +70,7 @@ impl FrameBudget {
     ///
     /// # Errors
     /// Which frames are too many or malformed: the connection is to be ended.
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
         elapsed: impl Fn() -> Duration,
@@ -127,7 +127,7 @@ impl FrameBudget {
     }
 
     /// Counts what was written to the client: a client that is sent much opens windows often.
-    pub(super) fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let mut walk = self.sent;
         walk.over(bytes, |part| {
             let Part::Head(frame) = part else { return };
@@ -141,12 +141,12 @@ impl FrameBudget {
     }
 
     /// Whether a GOAWAY frame was written.
-    pub(super) fn has_said_goaway(&self) -> bool {
+    pub(crate) fn has_said_goaway(&self) -> bool {
         self.said_goaway
     }
 
     /// GOAWAY for this reason, or nothing where it would stand within another frame.
-    pub(super) fn goaway(&self, violation: Violation) -> Vec<u8> {
+    pub(crate) fn goaway(&self, violation: Violation) -> Vec<u8> {
         if self.sent.payload > 0 || self.sent.have > 0 {
             return Vec::new();
         }

@@ -1,5 +1,9 @@
 //! An HTTP/2 connection.
 
+pub(crate) mod frame_budget;
+pub(crate) mod scheduler;
+mod trailers;
+
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
@@ -13,9 +17,10 @@ use tokio::time::{Instant, sleep};
 
 use super::drain::Watch;
 use super::stream::ClientStream;
-use super::turns::Turns;
-use crate::client::ClientConnection;
+use crate::connection::{ClientConnection, GoAway};
 use crate::gateway::Gateway;
+
+use scheduler::StreamExecutor;
 
 /// Serves a connection until it ends: by the client, after a long time without a request or with
 /// answers that the client does not take, or because the gateway stops.
@@ -24,8 +29,11 @@ pub(super) async fn serve(
     gateway: Rc<Gateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
-    turns: Turns,
+    executor: StreamExecutor,
 ) {
+    let Some(http2) = client.http2() else {
+        return;
+    };
     let limits = &gateway.shared().limits;
     let service = service_fn(|request| {
         let (gateway, client) = (Rc::clone(&gateway), Rc::clone(&client));
@@ -33,7 +41,7 @@ pub(super) async fn serve(
         Box::pin(async move { Ok::<_, Infallible>(gateway.handle(&client, request).await) })
     });
     let header_size = u32::try_from(limits.header_size.as_u64()).unwrap_or(u32::MAX);
-    let mut builder = Builder::new(turns.clone());
+    let mut builder = Builder::new(executor.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams.get())
@@ -51,28 +59,26 @@ pub(super) async fn serve(
     let mut stuck = None;
     let mut blocked = None;
     let mut begun = 0;
-    let mut ending = false;
-    let mut sent_away = false;
+    let mut terminated = false;
     poll_fn(|cx| {
-        turns.begin();
+        executor.begin();
         loop {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if client.is_sent_away() && !sent_away {
-                sent_away = true;
+            if http2.goaway() == GoAway::Terminated && !terminated {
+                terminated = true;
                 idle.as_mut().reset(Instant::now() + limits.linger);
             }
-            if (watch.has_begun() || client.is_used_up()) && !ending {
-                ending = true;
-                client.dismiss();
+            if (watch.has_begun() || client.is_used_up()) && http2.goaway() == GoAway::Open {
+                http2.drain();
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
             if stall.as_mut().poll(cx).is_ready() {
                 // A client may answer pings and yet make no room for its answers, or read next to
                 // nothing of what it made room for.
-                let no_room = std::mem::replace(&mut stuck, client.stuck_at());
+                let no_room = std::mem::replace(&mut stuck, http2.stuck_at());
                 let unread = std::mem::replace(&mut blocked, client.blocked_at());
                 let now = Instant::now();
                 if stuck.is_some() && stuck == no_room
@@ -87,23 +93,20 @@ pub(super) async fn serve(
             if idle.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if sent_away {
-                return Poll::Ready(());
-            }
             let at_rest = client.in_flight() == 0 && client.begun() == begun;
-            if at_rest && ending {
-                // GOAWAY was sent a while ago and the client does not leave.
-                return Poll::Ready(());
+            match (http2.goaway(), at_rest) {
+                // In both cases GOAWAY was sent a while ago, and the client does not leave.
+                (GoAway::Terminated, _) | (GoAway::Draining, true) => return Poll::Ready(()),
+                (GoAway::Open, true) => {
+                    http2.drain();
+                    connection.as_mut().graceful_shutdown();
+                    idle.as_mut().reset(Instant::now() + limits.linger);
+                }
+                (GoAway::Open | GoAway::Draining, false) => {
+                    begun = client.begun();
+                    idle.as_mut().reset(Instant::now() + limits.keep_alive);
+                }
             }
-            if at_rest {
-                ending = true;
-                client.dismiss();
-                connection.as_mut().graceful_shutdown();
-                idle.as_mut().reset(Instant::now() + limits.linger);
-                continue;
-            }
-            begun = client.begun();
-            idle.as_mut().reset(Instant::now() + limits.keep_alive);
         }
     })
     .await;

@@ -1,10 +1,9 @@
-//! Turns for the streams of HTTP/2 connections, so that a client that sends a hundred requests at once
-//! does not make the requests of all others wait behind them.
+//! A fair scheduler for the streams of HTTP/2 connections: a client that sends a hundred requests at once
+//! does not delay those of other clients.
 //!
-//! A connection with no request under way begins its next one at once, as an HTTP/1 connection would.
-//! What it asks for beside that waits in a line of its own, and the connections of a worker that have
-//! such a line take turns: a few streams begin, then whatever else the worker has to do is done and the
-//! kernel is asked for news, then the next few. They are fewer while requests of others are served.
+//! A connection with no request in flight starts its next one at once, as an HTTP/1 connection would. Further
+//! streams wait in the queue of their connection. Queued streams start round-robin over the connections of
+//! a worker, a few per event-loop tick, and fewer while other connections are served.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,34 +20,34 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::Transfer;
-use crate::client::ClientConnection;
+use crate::connection::{ClientConnection, Http2};
 
-/// Whose turn it is on one worker.
+/// The streams that wait on one worker, round-robin over its connections.
 #[derive(Default)]
-pub(super) struct Rota {
+pub(crate) struct StreamScheduler {
     /// The lines that are not empty.
-    next: RefCell<VecDeque<Weak<Line>>>,
-    /// Of [`keep`](Self::keep), while there is nothing to do.
-    keeper: Cell<Option<Waker>>,
-    /// Whether a request began lately without waiting in a line.
-    others: Cell<bool>,
+    next: RefCell<VecDeque<Weak<StreamQueue>>>,
+    /// The waker of [`run`](Self::run), while there is nothing to do.
+    waker: Cell<Option<Waker>>,
+    /// Whether a request started lately without waiting in a queue.
+    contended: Cell<bool>,
 }
 
 /// The streams of one connection that wait.
 #[derive(Default)]
-pub(super) struct Line {
+pub(crate) struct StreamQueue {
     streams: RefCell<VecDeque<Pin<Box<dyn Future<Output = ()>>>>>,
     /// Of the connection, while it reads nothing because of them.
     reader: Cell<Option<Waker>>,
 }
 
-impl Line {
+impl StreamQueue {
     fn is_empty(&self) -> bool {
         self.streams.borrow().is_empty()
     }
 
     /// Ready when none waits: before that there is no sense in reading what more the client wants.
-    pub(super) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_empty(&self, cx: &Context<'_>) -> Poll<()> {
         if self.is_empty() {
             return Poll::Ready(());
         }
@@ -67,77 +66,79 @@ impl Line {
     }
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for StreamQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.streams.borrow().len();
-        f.debug_struct("Line").field("waiting", &waiting).finish()
+        f.debug_struct("StreamQueue")
+            .field("waiting", &waiting)
+            .finish()
     }
 }
 
-impl Rota {
-    /// A request begins whose connection has no line. While there are such, turns are short.
-    pub(super) fn note_other(&self) {
-        self.others.set(true);
+impl StreamScheduler {
+    /// Notes a request that starts without waiting. While there are such, quanta are small.
+    pub(crate) fn note_contention(&self) {
+        self.contended.set(true);
     }
 
-    /// Lets streams begin as it is their turn. Never ends.
-    pub(super) async fn keep(self: Rc<Self>) {
-        let mut considerate_until = Instant::now();
+    /// Starts queued streams. Never returns.
+    pub(crate) async fn run(self: Rc<Self>) {
+        let mut contended_until = Instant::now();
         loop {
             poll_fn(|cx| {
                 if self.next.borrow().is_empty() {
-                    self.keeper.set(Some(cx.waker().clone()));
+                    self.waker.set(Some(cx.waker().clone()));
                     return Poll::Pending;
                 }
                 Poll::Ready(())
             })
             .await;
             let now = Instant::now();
-            if self.others.take() {
-                considerate_until = now + CONSIDERATE;
+            if self.contended.take() {
+                contended_until = now + CONTENTION;
             }
-            let turns = match now < considerate_until {
-                true => SHORT,
-                false => LONG,
+            let quantum = match now < contended_until {
+                true => CONTENDED,
+                false => UNCONTENDED,
             };
-            for _ in 0..turns.connections {
-                self.begin_some(turns.streams);
+            for _ in 0..quantum.connections {
+                self.start_next(quantum.streams);
             }
             // Comes back after the tasks that are ready and those that the kernel makes so.
             yield_now().await;
         }
     }
 
-    /// It is the turn of the next connection.
-    fn begin_some(&self, most: usize) {
-        let Some(line) = self.next.borrow_mut().pop_front() else {
+    /// Starts streams of the next connection, at most so many.
+    fn start_next(&self, most: usize) {
+        let Some(queue) = self.next.borrow_mut().pop_front() else {
             return;
         };
         // A connection that is gone has taken its streams with it.
-        let Some(line) = line.upgrade() else { return };
+        let Some(queue) = queue.upgrade() else { return };
         for _ in 0..most {
-            if let Some(stream) = line.pop() {
+            if let Some(stream) = queue.pop() {
                 spawn_local(stream);
             }
         }
-        if !line.is_empty() {
-            self.next.borrow_mut().push_back(Rc::downgrade(&line));
+        if !queue.is_empty() {
+            self.next.borrow_mut().push_back(Rc::downgrade(&queue));
         }
     }
 
-    fn wants(&self, line: &Rc<Line>) {
-        self.next.borrow_mut().push_back(Rc::downgrade(line));
-        if let Some(keeper) = self.keeper.take() {
-            keeper.wake();
+    fn enqueue(&self, queue: &Rc<StreamQueue>) {
+        self.next.borrow_mut().push_back(Rc::downgrade(queue));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 }
 
 /// Runs the stream tasks of one connection on the worker's own runtime.
 #[derive(Clone)]
-pub(super) struct Turns {
-    rota: Rc<Rota>,
-    line: Rc<Line>,
+pub(crate) struct StreamExecutor {
+    scheduler: Rc<StreamScheduler>,
+    queue: Rc<StreamQueue>,
     client: Rc<ClientConnection>,
     /// Whether one has begun at once since the connection was polled.
     begun: Rc<Cell<bool>>,
@@ -145,30 +146,30 @@ pub(super) struct Turns {
     waited: Rc<Cell<bool>>,
 }
 
-impl Turns {
+impl StreamExecutor {
     /// For the connection of a client.
-    pub(super) fn new(rota: Rc<Rota>, client: Rc<ClientConnection>) -> Self {
+    pub(crate) fn new(scheduler: Rc<StreamScheduler>, client: Rc<ClientConnection>) -> Self {
         Self {
-            rota,
+            scheduler,
             client,
-            line: Rc::default(),
+            queue: Rc::default(),
             begun: Rc::default(),
             waited: Rc::default(),
         }
     }
 
     /// What waits.
-    pub(super) fn line(&self) -> Rc<Line> {
-        Rc::clone(&self.line)
+    pub(crate) fn queue(&self) -> Rc<StreamQueue> {
+        Rc::clone(&self.queue)
     }
 
     /// To be called before hyper is polled.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.set(false);
     }
 }
 
-impl<F: Future<Output = ()> + 'static> Executor<F> for Turns {
+impl<F: Future<Output = ()> + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
         let future = Stream {
             future,
@@ -176,18 +177,18 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Turns {
             transfer: None,
             due: None,
         };
-        let waiting = !self.line.is_empty();
+        let waiting = !self.queue.is_empty();
         if !waiting && self.client.in_flight() == 0 && !self.begun.replace(true) {
             if !self.waited.replace(false) {
-                self.rota.note_other();
+                self.scheduler.note_contention();
             }
             spawn_local(future);
             return;
         }
         self.waited.set(true);
-        self.line.streams.borrow_mut().push_back(Box::pin(future));
+        self.queue.streams.borrow_mut().push_back(Box::pin(future));
         if !waiting {
-            self.rota.wants(&self.line);
+            self.scheduler.enqueue(&self.queue);
         }
     }
 }
@@ -215,7 +216,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         }
         // The request begins with the first poll, and no other can begin meanwhile.
         if this.transfer.is_none() {
-            *this.transfer = this.client.latest_transfer();
+            *this.transfer = this.client.http2().and_then(Http2::latest_transfer);
         }
         let Some((transfer, due)) = this
             .transfer
@@ -234,34 +235,34 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
     }
 }
 
-/// What is done between two looks for news.
+/// What is started per event-loop tick.
 #[derive(Clone, Copy)]
-struct Share {
-    /// How many connections have their turn.
+struct Quantum {
+    /// How many connections are served.
     connections: usize,
-    /// How many streams of each begin.
+    /// How many streams of each are started.
     streams: usize,
 }
 
-/// While others are served.
-const SHORT: Share = Share {
+/// While other connections are served.
+const CONTENDED: Quantum = Quantum {
     connections: 2,
     streams: 2,
 };
-/// While there is nobody else: answers that come together are sent together.
-const LONG: Share = Share {
+/// While no others are: responses that are ready together are written together.
+const UNCONTENDED: Quantum = Quantum {
     connections: 4,
     streams: 16,
 };
-/// How long after a request of others there may be another one.
-const CONSIDERATE: Duration = Duration::from_secs(1);
+/// How long a request of another connection counts as contention.
+const CONTENTION: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::client::{Ends, Standing, Transport};
+    use crate::connection::{Ends, SlotKind, State, Transport};
 
     fn client() -> Rc<ClientConnection> {
         let ends = Ends {
@@ -274,7 +275,8 @@ mod tests {
         Rc::new(ClientConnection::new(
             ends,
             transport,
-            Standing::Served,
+            SlotKind::Served,
+            State::Http2(Http2::default()),
             &limits,
         ))
     }
@@ -282,26 +284,26 @@ mod tests {
     /// What began, in its order.
     type Begun = Rc<RefCell<Vec<(char, usize)>>>;
 
-    fn execute(turns: &Turns, begun: &Begun, of: char, number: usize) {
+    fn execute(executor: &StreamExecutor, begun: &Begun, of: char, number: usize) {
         let begun = Rc::clone(begun);
-        turns.execute(async move { begun.borrow_mut().push((of, number)) });
+        executor.execute(async move { begun.borrow_mut().push((of, number)) });
     }
 
-    fn run(test: impl AsyncFnOnce(Rc<Rota>, Begun)) {
+    fn run(test: impl AsyncFnOnce(Rc<StreamScheduler>, Begun)) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.build_local(tokio::runtime::LocalOptions::default());
         runtime.unwrap().block_on(async {
-            let rota = Rc::new(Rota::default());
-            spawn_local(Rc::clone(&rota).keep());
-            test(rota, Begun::default()).await;
+            let scheduler = Rc::new(StreamScheduler::default());
+            spawn_local(Rc::clone(&scheduler).run());
+            test(scheduler, Begun::default()).await;
         });
     }
 
     #[test]
-    fn a_first_stream_begins_at_once_and_the_others_take_turns() {
-        run(async |rota, begun| {
-            let many = Turns::new(Rc::clone(&rota), client());
-            let few = Turns::new(Rc::clone(&rota), client());
+    fn a_first_stream_starts_at_once_and_the_others_round_robin() {
+        run(async |scheduler, begun| {
+            let many = StreamExecutor::new(Rc::clone(&scheduler), client());
+            let few = StreamExecutor::new(Rc::clone(&scheduler), client());
             many.begin();
             for number in 0..6 {
                 execute(&many, &begun, 'm', number);
@@ -313,7 +315,7 @@ mod tests {
             for _ in 0..20 {
                 yield_now().await;
             }
-            // The lines in turn, two of each, as long as there are others.
+            // The queues round-robin, two of each, while there is contention.
             let wanted = [
                 ('m', 0),
                 ('f', 0),
@@ -330,13 +332,13 @@ mod tests {
 
     #[test]
     fn streams_go_with_their_connection() {
-        run(async |rota, begun| {
-            let turns = Turns::new(Rc::clone(&rota), client());
+        run(async |scheduler, begun| {
+            let executor = StreamExecutor::new(Rc::clone(&scheduler), client());
             for number in 0..3 {
-                execute(&turns, &begun, 'g', number);
+                execute(&executor, &begun, 'g', number);
             }
-            drop(turns);
-            let next = Turns::new(Rc::clone(&rota), client());
+            drop(executor);
+            let next = StreamExecutor::new(Rc::clone(&scheduler), client());
             for number in 0..2 {
                 execute(&next, &begun, 'n', number);
             }

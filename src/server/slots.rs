@@ -1,6 +1,6 @@
-//! The places for connections: as many as may be served, and a small reserve for those that are too
-//! many, so that they can be told to come back instead of waiting for nothing. For the reserve there
-//! are file descriptors put by, which are given up when there are no others.
+//! Connection slots: as many as may be served, and a few overflow slots in which excess connections are
+//! answered with 503 instead of waiting in vain. File descriptors are reserved for the overflow, and
+//! released when the process has no others.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,52 +15,52 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::client::Standing;
+use crate::connection::SlotKind;
 
-/// All places of a gateway. Belongs to the acceptor.
+/// All connection slots of a gateway. Owned by the acceptor.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     served: Arc<Semaphore>,
-    surplus: Arc<Semaphore>,
+    overflow: Arc<Semaphore>,
     /// Of a kind that needs no file system, which may be closed to the process by now.
     spares: RefCell<Vec<UnixDatagram>>,
     /// Whether spares have been given up since they were last complete.
     pressed: Cell<bool>,
-    /// When the operator was last told that there is no room.
-    told: Cell<Option<Instant>>,
+    /// When the lack of slots was last logged.
+    logged: Cell<Option<Instant>>,
 }
 
-/// The place of one connection, free again when it is dropped.
+/// The slot of one connection, released on drop.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) standing: Standing,
+pub(super) struct ConnectionSlot {
+    pub(super) kind: SlotKind,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(super) fn new(served: NonZeroUsize) -> Self {
-        let places = Self {
+        let slots = Self {
             served: Arc::new(Semaphore::new(served.get())),
-            surplus: Arc::new(Semaphore::new(SURPLUS)),
+            overflow: Arc::new(Semaphore::new(OVERFLOW)),
             spares: RefCell::default(),
             pressed: Cell::new(false),
-            told: Cell::new(None),
+            logged: Cell::new(None),
         };
-        places.fill_spares();
-        places
+        slots.fill_spares();
+        slots
     }
 
-    /// Accepts a connection once there is a place for it, of whichever kind. None when the place was
+    /// Accepts a connection once there is a slot for it, of whichever kind. None when the slot was
     /// taken meanwhile, by another listener's connection.
     pub(super) async fn accept(
         &self,
         listener: &TcpListener,
-    ) -> io::Result<Option<(TcpStream, SocketAddr, Place)>> {
-        // Not kept: a listener that waits for connections must not hold a place.
+    ) -> io::Result<Option<(TcpStream, SocketAddr, ConnectionSlot)>> {
+        // Not kept: a listener that waits for connections must not hold a slot.
         tokio::select! {
             biased;
-            place = self.served.acquire() => drop(place),
-            place = self.surplus.acquire() => drop(place),
+            slot = self.served.acquire() => drop(slot),
+            slot = self.overflow.acquire() => drop(slot),
         }
         self.fill_spares();
         let (socket, peer) = loop {
@@ -69,38 +69,38 @@ impl Places {
                 accepted => break accepted?,
             }
         };
-        Ok(self.take().map(|place| (socket, peer, place)))
+        Ok(self.take().map(|slot| (socket, peer, slot)))
     }
 
-    /// A place to be served, or where there is none, or no descriptor left, one of the reserve.
-    fn take(&self) -> Option<Place> {
+    /// A regular slot, or an overflow slot if there is none or no descriptor is left.
+    fn take(&self) -> Option<ConnectionSlot> {
         let pressed = self.pressed.get();
         let served = || Arc::clone(&self.served).try_acquire_owned().ok();
         if let Some(permit) = (!pressed).then(served).flatten() {
-            return Some(Place {
-                standing: Standing::Served,
+            return Some(ConnectionSlot {
+                kind: SlotKind::Served,
                 _permit: permit,
             });
         }
-        self.tell(pressed);
-        let permit = Arc::clone(&self.surplus).try_acquire_owned().ok()?;
-        Some(Place {
-            standing: Standing::Surplus,
+        self.log_full(pressed);
+        let permit = Arc::clone(&self.overflow).try_acquire_owned().ok()?;
+        Some(ConnectionSlot {
+            kind: SlotKind::Overflow,
             _permit: permit,
         })
     }
 
-    /// One line a minute: whoever is turned away is in the access log.
-    fn tell(&self, pressed: bool) {
+    /// One line a minute: each refused connection is in the access log.
+    fn log_full(&self, pressed: bool) {
         let now = Instant::now();
-        if self.told.get().is_none_or(|told| told + QUIET <= now) {
-            self.told.set(Some(now));
+        if self.logged.get().is_none_or(|at| at + QUIET <= now) {
+            self.logged.set(Some(now));
             if pressed {
-                tracing::error!("out of file descriptors: connections are told to come back");
+                tracing::error!("out of file descriptors: new connections are answered with 503");
             } else {
                 tracing::error!(
-                    "as many connections as may be (limits.connections): further ones are told \
-                     to come back"
+                    "connection limit reached (limits.connections): further ones are answered \
+                     with 503"
                 );
             }
         }
@@ -108,7 +108,7 @@ impl Places {
 
     fn fill_spares(&self) {
         let mut spares = self.spares.borrow_mut();
-        while spares.len() < SURPLUS {
+        while spares.len() < OVERFLOW {
             match UnixDatagram::unbound() {
                 Ok(spare) => spares.push(spare),
                 Err(error) if is_out_of_descriptors(&error) => return,
@@ -132,6 +132,6 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Connections beyond the limit that are answered at once. Each lasts no longer than a handshake may.
-pub(crate) const SURPLUS: usize = 32;
+pub(crate) const OVERFLOW: usize = 32;
 
 const QUIET: Duration = Duration::from_secs(60);

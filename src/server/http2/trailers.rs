@@ -7,7 +7,7 @@
 
 /// The way to the first field of a header section, as its bytes come.
 #[derive(Debug)]
-pub(super) struct FirstField {
+pub(crate) struct FirstField {
     state: State,
     /// Bytes of the present frame that are still to come, padding left out.
     left: u32,
@@ -33,7 +33,7 @@ enum State {
 
 impl FirstField {
     /// A header section that begins with a HEADERS frame of this length and with these flags.
-    pub(super) fn new(length: u32, flags: u8) -> Self {
+    pub(crate) fn new(length: u32, flags: u8) -> Self {
         let priority = if flags & PRIORITY == 0 { 0 } else { 5 };
         let state = match flags & PADDED {
             0 => State::Priority(priority).settled(),
@@ -46,13 +46,13 @@ impl FirstField {
     }
 
     /// It goes on with a CONTINUATION frame of this length.
-    pub(super) fn go_on(&mut self, length: u32) {
+    pub(crate) fn go_on(&mut self, length: u32) {
         self.left = length;
     }
 
     /// Takes in bytes of the present frame. Returns whether the first field is a pseudo-header field,
     /// as soon as that is known.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<bool> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<bool> {
         for &byte in bytes {
             self.left = self.left.checked_sub(1)?;
             match self.step(byte) {
