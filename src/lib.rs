@@ -38,6 +38,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod error_chain;
 pub mod limits;
 mod managed_file;
 mod new_file;

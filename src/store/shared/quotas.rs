@@ -14,9 +14,10 @@ use redis::Value;
 use tokio::task::JoinSet;
 
 use super::connect::LinkError;
-use super::engine::{Engine, chain};
+use super::engine::Engine;
 use super::operations::{millis, script};
 use crate::clock::UnixMillis;
+use crate::error_chain::chain;
 use crate::store::StoreError;
 use crate::traffic::{Peer, Report};
 

@@ -12,10 +12,11 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::connect::LinkError;
-use super::engine::{Engine, State, chain};
+use super::engine::{Engine, State};
 use super::link::{Link, is_answer};
 use super::phase::Reason;
 use super::standing::Standing;
+use crate::error_chain::chain;
 
 impl Engine {
     /// Keeps the connections up for as long as the thread lives.
