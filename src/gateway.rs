@@ -10,8 +10,6 @@ pub mod response_body;
 mod shared;
 mod tokens;
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -31,6 +29,7 @@ use crate::body::BodyState;
 use crate::body::request::{BodyError, RequestBody};
 use crate::clock::UnixMillis;
 use crate::connection::{ClientConnection, SlotKind, Transport};
+use crate::error_chain::chain;
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::response_body::{ActiveRequest, ResponseBody};
@@ -432,15 +431,4 @@ async fn is_here(mut reading: Pin<&mut impl Future<Output = ()>>, version: Versi
         }
     })
     .await
-}
-
-/// An error and all its causes on one line.
-fn chain(refusal: &Refusal) -> String {
-    let mut text = refusal.to_string();
-    let mut cause = refusal.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -39,6 +39,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod control;
+mod error_chain;
 pub mod limits;
 mod managed_file;
 mod new_file;

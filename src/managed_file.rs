@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, Guard};
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use zeroize::Zeroizing;
 
+use crate::error_chain::chain;
 use crate::private_file::{PrivateFileError, ReadBy, Snapshot};
 
 /// What tells a file from what it was before.
@@ -326,21 +327,6 @@ impl<L: Load> ManagedFiles for Managed<L> {
     }
 }
 
-/// The error and its causes, in one line unless they are longer themselves.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -514,13 +500,5 @@ mod tests {
         write(&path, "two", 0o600);
         managed.read_again(When::Due);
         assert_eq!(*looked.lock().unwrap(), [false; 3]);
-    }
-
-    #[test]
-    fn of_a_chain_of_errors_nothing_is_said_twice() {
-        let error = PrivateFileError::unreadable(Path::new("f"), io::Error::other("denied"));
-        assert_eq!(chain(&error), "cannot read f: denied");
-        let why = chain(&Unusable::File(error));
-        assert_eq!(why, "unreadable: cannot read f: denied");
     }
 }

@@ -90,6 +90,12 @@ impl PrivateFileError {
             Self::Io { .. } | Self::NotAFile(_) | Self::TooLarge(_) => None,
         }
     }
+
+    /// [`remedy`](Self::remedy) in parentheses after a space, to end a message with; empty without one.
+    pub(crate) fn remedy_in_parentheses(&self) -> String {
+        let remedy = self.remedy();
+        remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
+    }
 }
 
 /// What one descriptor said of a file: what it holds, and who may reach it. What is judged is what was

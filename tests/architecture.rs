@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&str] = &[
     // What knows nothing of the gateway.
     "clock",
+    "error_chain",
     "token",
     "settings",
     "process",

@@ -193,7 +193,7 @@ fn init_writes_what_check_finds_in_order_and_overwrites_nothing() {
     let key = fs::read(gateway.join("certs/server.key")).unwrap();
     let again = syncgate(here, &arguments);
     assert_eq!(again.status.code(), Some(64));
-    assert!(text(&again.stderr).contains("config.toml is there already"));
+    assert!(text(&again.stderr).contains("config.toml already exists"));
     assert_eq!(
         fs::read_to_string(gateway.join("config.toml")).unwrap(),
         config
@@ -208,7 +208,7 @@ fn init_writes_what_check_finds_in_order_and_overwrites_nothing() {
     }
     let afresh = syncgate(here, &arguments);
     assert_eq!(afresh.status.code(), Some(0), "{}", text(&afresh.stderr));
-    assert!(text(&afresh.stdout).contains("the certificate that was there already"));
+    assert!(text(&afresh.stdout).contains("the existing certificate"));
     assert_eq!(fs::read(gateway.join("certs/server.key")).unwrap(), key);
 }
 

@@ -143,13 +143,13 @@ async fn a_password_from_standard_input_is_one_line() {
     let run = place.run_with(&passwd, "battery staple");
     assert!(
         run.said()
-            .contains("No gateway could be asked to end its tokens")
+            .contains("No gateway could be reached to revoke its tokens")
     );
     assert!(verifies(stored_hash(&place.users()), "battery staple").await);
     let before = place.users();
     for (input, expected) in [
-        ("short\n", "8 characters at least"),
-        ("", "8 characters at least"),
+        ("short\n", "at least 8 characters"),
+        ("", "at least 8 characters"),
         ("one line\nand another\n", "send one line"),
         (&"a".repeat(2000), "1024 bytes"),
     ] {
@@ -188,7 +188,7 @@ fn a_user_goes_through_its_whole_life() {
     for (arguments, expected) in [
         (
             &["user", "disable", "till"][..],
-            "it cannot sign in. No gateway could be asked",
+            "it cannot sign in. No gateway could be reached",
         ),
         (
             &["user", "disable", "till"],

@@ -1,96 +1,96 @@
-//! Pure: one check, what it expects, and what becomes of it. The tables of checks stand in files of
-//! their own; to add one is to add a line there.
+//! Pure: a check, its expectation and its verdict. The tables of checks are in files of their own; a new
+//! check is a new line there.
 
 use serde::Serialize;
 
 use super::answer::{Answer, End};
 use super::frames::{Frames, Outcome};
 
-/// One thing that is tried.
+/// One check.
 pub(super) struct Check {
-    /// What it belongs to: a word to group by.
+    /// The group it belongs to.
     pub(super) area: &'static str,
-    /// What is tried, in a few words.
+    /// What is sent, in a few words.
     pub(super) name: &'static str,
     pub(super) probe: Probe,
 }
 
-/// How it is tried.
+/// How a check is run.
 pub(super) enum Probe {
-    /// Bytes over TLS, as HTTP/1.1; [`super::fill`] says what stands for what in them.
+    /// HTTP/1.1 bytes over TLS; [`super::fill`] lists the placeholders in them.
     Http1(&'static str, Expect),
-    /// Frames of HTTP/2.
+    /// HTTP/2 frames.
     Http2(fn(&mut Frames), Expect2),
-    /// Versions, ciphers and extensions of TLS.
+    /// TLS versions, cipher suites and extensions.
     Tls(TlsProbe),
-    /// Bytes without TLS on the port of HTTPS.
+    /// Plain HTTP on the HTTPS port.
     PlainOnTls,
-    /// Bytes to the plain port, where one is named.
+    /// Bytes to the plain HTTP port, if one is given.
     PlainPort(&'static str, PlainExpect),
-    /// A connection that never begins its handshake.
+    /// A connection that never sends a ClientHello.
     SilentHandshake,
-    /// A failed login as the user, and one as a user that nobody is.
+    /// A failed login as the user, and one as an unknown user.
     UnknownUser,
-    /// A field of an answer, and how its value must begin.
+    /// A response field, and the prefix its value must have.
     Header(&'static str, &'static str),
 }
 
-/// What HTTP/1 bytes must lead to.
+/// The expected outcome of HTTP/1 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expect {
     /// One answer of syncgate's own with one of these, and the end of the connection.
     Refused(&'static [u16]),
     /// One answer of syncgate's own with one of these.
     Answered(&'static [u16]),
-    /// These, one after the other; the connection may end before the last.
+    /// These in order; the connection may close before the last.
     InOrder(&'static [u16]),
-    /// [`Expect::Refused`], though only after a deadline of the gateway's.
+    /// [`Expect::Refused`], once a timeout of the gateway expires.
     RefusedLate(&'static [u16]),
-    /// The end of the connection without an answer, though only after a deadline of the gateway's.
+    /// The connection closes without an answer, once a timeout of the gateway expires.
     EndsLate,
 }
 
-/// What HTTP/2 frames must lead to.
+/// The expected outcome of HTTP/2 frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expect2 {
-    /// An error of the stream or the connection, or an answer that says what is wrong with it.
+    /// A stream error, a connection error, or a 4xx answer.
     Refused,
-    /// An error of the connection.
+    /// A connection error.
     Ends,
     /// An answer with this status.
     Answered(u16),
-    /// Whatever becomes of the connection, the next one is served.
+    /// Whatever happens to the connection, the next one is served.
     Survived,
-    /// An answer on any stream that there are too many at once.
+    /// An answer on any stream saying that there are too many at once.
     Bounded,
-    /// The end of the connection, though only after a deadline of the gateway's.
+    /// The connection closes, once a timeout of the gateway expires.
     EndsLate,
-    /// An error of the stream or the end of the connection in the middle of an answer, though only
-    /// after a deadline of the gateway's.
-    GivenUpLate,
+    /// A stream error or a closed connection in the middle of an answer, once a timeout of the gateway
+    /// expires.
+    AbortedLate,
 }
 
 /// What the plain port must do.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PlainExpect {
-    /// Send the client to https on the same host.
+    /// Redirect to https on the same host.
     Redirected,
     /// Refuse with this status.
     Refused(u16),
 }
 
-/// What is tried with TLS.
+/// A TLS check.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TlsProbe {
-    /// A greeting of this version with these cipher suites must not be accepted.
+    /// A ClientHello of this version with these cipher suites must be refused.
     Refuses(u16, &'static [u16]),
-    /// TLS 1.3 must be spoken.
+    /// TLS 1.3 must be supported.
     Speaks13,
-    /// A second connection must not be offered early data.
+    /// A resumed connection must not be offered early data.
     NoEarlyData,
-    /// `http/1.0` alone, as old clients offer it, must be agreed on.
+    /// ALPN `http/1.0` alone, as old clients offer it, must be accepted.
     SpeaksHttp10,
-    /// A protocol that is not HTTP must not be agreed on.
+    /// An ALPN protocol other than HTTP must be refused.
     NoOtherProtocol,
 }
 
@@ -98,15 +98,15 @@ pub(super) enum TlsProbe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Mark {
-    /// The instance did as it must.
+    /// The instance did what it must.
     Pass,
     /// It did not.
     Fail,
-    /// It could not be tried.
+    /// It could not be run.
     Skipped,
 }
 
-/// What came of a check: the mark, and what was got.
+/// The verdict on a check: the mark, and the actual outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) mark: Mark,
@@ -120,7 +120,7 @@ impl Verdict {
         Self { mark, got }
     }
 
-    /// A rate limit came before what was to be seen.
+    /// A rate limit answered first.
     pub(super) fn limited() -> Self {
         Self::skipped(LIMITED)
     }
@@ -139,8 +139,7 @@ impl Verdict {
 }
 
 impl Expect {
-    /// How many answers there can be before nothing more needs to be waited for; `None` when only
-    /// the end of the connection tells.
+    /// How many answers to wait for; `None` when only the end of the connection decides.
     pub(super) fn enough(self) -> Option<usize> {
         match self {
             Self::Answered(_) => Some(1),
@@ -194,9 +193,9 @@ impl Expect2 {
             }
             (Self::Refused, Outcome::Reset(code) | Outcome::GoAway(code))
             | (Self::Ends, Outcome::GoAway(code)) => code != 0,
-            (Self::Refused | Self::Ends | Self::EndsLate | Self::GivenUpLate, Outcome::Closed)
-            | (Self::EndsLate | Self::GivenUpLate, Outcome::GoAway(_)) => true,
-            (Self::GivenUpLate, Outcome::Reset(code)) => code != 0,
+            (Self::Refused | Self::Ends | Self::EndsLate | Self::AbortedLate, Outcome::Closed)
+            | (Self::EndsLate | Self::AbortedLate, Outcome::GoAway(_)) => true,
+            (Self::AbortedLate, Outcome::Reset(code)) => code != 0,
             (Self::Answered(expected), Outcome::Answered(status)) => status == expected,
             (Self::Survived, Outcome::Silent) => false,
             (Self::Survived, _) => true,
@@ -206,7 +205,7 @@ impl Expect2 {
                 | Self::Answered(_)
                 | Self::Bounded
                 | Self::EndsLate
-                | Self::GivenUpLate,
+                | Self::AbortedLate,
                 _,
             ) => false,
         };
@@ -221,7 +220,7 @@ impl Expect2 {
             Self::Survived => "an end, and service goes on".to_owned(),
             Self::Bounded => "429 for some of them".to_owned(),
             Self::EndsLate => "closed, in time".to_owned(),
-            Self::GivenUpLate => "a stream error or the end, in time".to_owned(),
+            Self::AbortedLate => "a stream error or the end, in time".to_owned(),
         }
     }
 }
@@ -334,11 +333,11 @@ mod tests {
             (Expect2::EndsLate, Outcome::Closed, true),
             (Expect2::EndsLate, Outcome::Silent, false),
             (Expect2::EndsLate, Outcome::Reset(8), false),
-            (Expect2::GivenUpLate, Outcome::Reset(8), true),
-            (Expect2::GivenUpLate, Outcome::Closed, true),
-            (Expect2::GivenUpLate, Outcome::Reset(0), false),
-            (Expect2::GivenUpLate, Outcome::Answered(404), false),
-            (Expect2::GivenUpLate, Outcome::Silent, false),
+            (Expect2::AbortedLate, Outcome::Reset(8), true),
+            (Expect2::AbortedLate, Outcome::Closed, true),
+            (Expect2::AbortedLate, Outcome::Reset(0), false),
+            (Expect2::AbortedLate, Outcome::Answered(404), false),
+            (Expect2::AbortedLate, Outcome::Silent, false),
         ];
         for (expect, outcome, passes) in cases {
             let mark = expect.judge(outcome).mark;

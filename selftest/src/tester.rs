@@ -12,7 +12,7 @@ use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TOO_MANY, TlsProb
 use super::client::Connection;
 use super::fill::{Filling, shown};
 use super::frames::{Frames, Outcome, any_answered, end_of_answer, outcome};
-use super::tls::hello;
+use super::tls::client_hello;
 use super::wire::{Instance, PATIENCE};
 
 /// What the checks need.
@@ -20,14 +20,14 @@ pub(super) struct Tester {
     pub(super) instance: Instance,
     pub(super) host: String,
     pub(super) filling: Filling,
-    /// The bodies of two logins that fail: as the user, and as nobody.
+    /// The bodies of two failing logins: for the user, and for an unknown one.
     pub(super) wrong: [Zeroizing<String>; 2],
     pub(super) plain_port: Option<u16>,
-    /// How many checks may still be tried once more.
+    /// How many checks may still be retried.
     pub(super) retries: Cell<usize>,
 }
 
-/// The most that a check may need.
+/// The most a check may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cost {
     pub(super) connections: usize,
@@ -35,7 +35,7 @@ pub(super) struct Cost {
     pub(super) time: Duration,
 }
 
-/// What a check is in words: what is sent, and what is expected.
+/// Describes a check: what is sent, and what is expected.
 pub(super) fn in_words(probe: &Probe, filling: &Filling) -> (String, String) {
     let text = |sent: &str, expected: &str| (sent.to_owned(), expected.to_owned());
     match probe {
@@ -43,42 +43,44 @@ pub(super) fn in_words(probe: &Probe, filling: &Filling) -> (String, String) {
         Probe::Http2(make, expect) => {
             let mut frames = Frames::new(&filling.host, &filling.route);
             make(&mut frames);
-            let sent = format!("frames of HTTP/2, {} bytes", frames.bytes().len());
+            let sent = format!("HTTP/2 frames, {} bytes", frames.bytes().len());
             (sent, expect.in_words())
         }
         Probe::Tls(TlsProbe::Refuses(version, suites)) => {
             let suites: Vec<_> = suites.iter().map(|suite| format!("{suite:04x}")).collect();
             let sent = format!(
-                "a greeting of version {version:04x} with {}",
+                "ClientHello of version {version:04x} with {}",
                 suites.join(" ")
             );
-            (sent, "an alert, or the end".to_owned())
+            (sent, "an alert, or a closed connection".to_owned())
         }
-        Probe::Tls(TlsProbe::SpeaksHttp10) => text("a greeting for http/1.0 alone", "a handshake"),
-        Probe::Tls(TlsProbe::Speaks13) => text("a greeting of TLS 1.3 alone", "TLS 1.3"),
+        Probe::Tls(TlsProbe::SpeaksHttp10) => {
+            text("ClientHello with ALPN http/1.0 alone", "a handshake")
+        }
+        Probe::Tls(TlsProbe::Speaks13) => text("ClientHello for TLS 1.3 alone", "TLS 1.3"),
         Probe::Tls(TlsProbe::NoEarlyData) => text(
-            "a second connection, with early data where allowed",
-            "none is allowed",
+            "a resumed connection, with early data if offered",
+            "early data is not offered",
         ),
         Probe::Tls(TlsProbe::NoOtherProtocol) => text(
-            "a greeting for the protocol selftest/1",
-            "an alert, or the end",
+            "ClientHello with ALPN selftest/1",
+            "an alert, or a closed connection",
         ),
-        Probe::PlainOnTls => text("GET / without TLS", "no answer of HTTP"),
+        Probe::PlainOnTls => text("GET / without TLS", "no HTTP response"),
         Probe::PlainPort(line, PlainExpect::Redirected) => {
             (shown(line), "308 to https on the same host".to_owned())
         }
         Probe::PlainPort(line, PlainExpect::Refused(status)) => (shown(line), status.to_string()),
-        Probe::SilentHandshake => text("a connection, and nothing on it", "closed, in time"),
-        Probe::UnknownUser => text("two logins that must fail", "401 twice, alike to the byte"),
+        Probe::SilentHandshake => text("a connection that sends nothing", "closed, in time"),
+        Probe::UnknownUser => text("two failing logins", "401 twice, byte for byte the same"),
         Probe::Header(field, value) => (
             shown("{get}\r\n"),
-            format!("{field} that begins with {value}"),
+            format!("{field} beginning with {value}"),
         ),
     }
 }
 
-/// What a check needs at most.
+/// The most a check uses.
 pub(super) fn cost(probe: &Probe, filling: &Filling) -> Cost {
     let (connections, requests, time) = match probe {
         Probe::Http1(line, Expect::RefusedLate(_) | Expect::EndsLate) => {
@@ -105,7 +107,7 @@ pub(super) fn cost(probe: &Probe, filling: &Filling) -> Cost {
 }
 
 impl Tester {
-    /// Tries the check, once more after a pause if a rate limit of the gateway came first.
+    /// Runs the check; retries once after a pause if the gateway's rate limit answered.
     pub(super) fn check(&self, check: &Check) -> Verdict {
         let verdict = self.try_once(check);
         let left = self.retries.get().checked_sub(1);
@@ -161,7 +163,7 @@ impl Tester {
             ));
         }
         let outcome = match expect {
-            Expect2::GivenUpLate => end_of_answer,
+            Expect2::AbortedLate => end_of_answer,
             Expect2::Refused
             | Expect2::Ends
             | Expect2::Answered(_)
@@ -227,7 +229,7 @@ impl Tester {
             }
             TlsProbe::Refuses(version, suites) => {
                 let mut line = self.plain()?;
-                line.send(&hello(version, suites, &self.host));
+                line.send(&client_hello(version, suites, &self.host));
                 let (bytes, end) = line.read(PATIENCE, |bytes| !bytes.is_empty());
                 let got = match (bytes.first(), end) {
                     (Some(&ALERT), _) => "an alert",
@@ -358,7 +360,7 @@ impl Tester {
 fn patience(expect: Expect2) -> Duration {
     match expect {
         Expect2::EndsLate => LATE,
-        Expect2::GivenUpLate => UNREAD,
+        Expect2::AbortedLate => UNREAD,
         Expect2::Refused
         | Expect2::Ends
         | Expect2::Answered(_)

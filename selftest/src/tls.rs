@@ -1,10 +1,10 @@
-//! Pure: the checks of TLS, a line each, and greetings that no library of today sends any more.
+//! Pure: the TLS checks, one per line, and ClientHello messages that no current library sends.
 
 use super::check::Check;
 use super::check::Probe::{PlainOnTls, Tls};
 use super::check::TlsProbe::{NoEarlyData, NoOtherProtocol, Refuses, Speaks13, SpeaksHttp10};
 
-/// All of them, in the order in which they are tried.
+/// All checks, in the order in which they run.
 #[rustfmt::skip]
 pub(super) fn checks() -> Vec<Check> {
     let rows = [
@@ -12,17 +12,17 @@ pub(super) fn checks() -> Vec<Check> {
         ("SSL 3.0", Tls(Refuses(0x0300, MODERN))),
         ("TLS 1.0", Tls(Refuses(0x0301, MODERN))),
         ("TLS 1.1", Tls(Refuses(0x0302, MODERN))),
-        ("no encryption", Tls(Refuses(0x0303, &[0x0001, 0x0002, 0x003b, 0xc006, 0xc010]))),
-        ("no authentication", Tls(Refuses(0x0303, &[0x0018, 0x0034, 0x006c, 0xc018, 0xc019]))),
+        ("NULL ciphers", Tls(Refuses(0x0303, &[0x0001, 0x0002, 0x003b, 0xc006, 0xc010]))),
+        ("anonymous ciphers", Tls(Refuses(0x0303, &[0x0018, 0x0034, 0x006c, 0xc018, 0xc019]))),
         ("export ciphers", Tls(Refuses(0x0303, &[0x0003, 0x0006, 0x0008, 0x0014]))),
         ("RC4", Tls(Refuses(0x0303, &[0x0004, 0x0005, 0xc007, 0xc011]))),
-        ("triple DES", Tls(Refuses(0x0303, &[0x000a, 0x0016, 0xc008, 0xc012]))),
+        ("3DES", Tls(Refuses(0x0303, &[0x000a, 0x0016, 0xc008, 0xc012]))),
         ("CBC ciphers", Tls(Refuses(0x0303, &[0x002f, 0x0035, 0x003c, 0xc009, 0xc00a, 0xc013, 0xc014, 0xc023, 0xc027]))),
         ("RSA key exchange", Tls(Refuses(0x0303, &[0x009c, 0x009d]))),
-        ("finite-field Diffie-Hellman", Tls(Refuses(0x0303, &[0x009e, 0x009f, 0xccaa]))),
-        ("early data", Tls(NoEarlyData)),
-        ("HTTP/1.0 alone in ALPN", Tls(SpeaksHttp10)),
-        ("a protocol that is not HTTP", Tls(NoOtherProtocol)),
+        ("finite-field Diffie-Hellman (DHE)", Tls(Refuses(0x0303, &[0x009e, 0x009f, 0xccaa]))),
+        ("0-RTT early data", Tls(NoEarlyData)),
+        ("ALPN http/1.0 alone", Tls(SpeaksHttp10)),
+        ("ALPN without HTTP", Tls(NoOtherProtocol)),
         ("HTTP without TLS", PlainOnTls),
     ];
     rows.into_iter().map(|(name, probe)| Check { area: "tls", name, probe }).collect()
@@ -31,8 +31,8 @@ pub(super) fn checks() -> Vec<Check> {
 /// Forward-secret and authenticated, for ECDSA and for RSA keys.
 const MODERN: &[u16] = &[0xc02b, 0xc02c, 0xc02f, 0xc030, 0xcca8, 0xcca9];
 
-/// A client's greeting (RFC 5246, section 7.4.1.2) of this version with these cipher suites.
-pub(super) fn hello(version: u16, suites: &[u16], host: &str) -> Vec<u8> {
+/// A ClientHello (RFC 5246, section 7.4.1.2) with this version and these cipher suites.
+pub(super) fn client_hello(version: u16, suites: &[u16], host: &str) -> Vec<u8> {
     let mut extensions = Vec::new();
     let mut extension = |kind: u16, content: &[u8]| {
         extensions.extend_from_slice(&kind.to_be_bytes());
@@ -68,7 +68,7 @@ pub(super) fn hello(version: u16, suites: &[u16], host: &str) -> Vec<u8> {
     [&[22][..], &record, &counted(2, &handshake)].concat()
 }
 
-/// The content behind its length in so many bytes.
+/// The content, prefixed with its length in `width` bytes.
 fn counted(width: usize, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     [&length[length.len() - width..], content].concat()
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// What a server of today makes of a greeting.
+    /// How a current server answers a ClientHello.
     fn answer(version: u16, suites: &[u16]) -> Result<(), Error> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let parameters = rcgen::CertificateParams::new(vec!["gate.example".to_owned()]).unwrap();
@@ -96,14 +96,14 @@ mod tests {
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
         let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-        let hello = hello(version, suites, "gate.example");
+        let hello = client_hello(version, suites, "gate.example");
         server.read_tls(&mut &hello[..]).unwrap();
         server.process_new_packets().map(drop)
     }
 
-    /// What refuses the bad ones is thus what is bad in them, not their form.
+    /// So the others are refused for what they offer, not for their encoding.
     #[test]
-    fn a_greeting_with_nothing_wrong_is_accepted() {
+    fn a_client_hello_with_nothing_wrong_is_accepted() {
         assert_eq!(answer(0x0303, MODERN), Ok(()));
         for check in checks() {
             if let Tls(Refuses(version, suites)) = check.probe {

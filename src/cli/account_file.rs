@@ -1,5 +1,5 @@
-//! Which account file the `user` commands are about, and how they speak: what is done is said on
-//! standard error; standard output has only what was asked for, so that scripts can take it.
+//! The account file of the `user` commands, and their output: messages go to standard error, and standard
+//! output has only the requested data, so that scripts can read it.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::accounts::{AccountFile, ChangeError, Outcome};
 use crate::config;
 use crate::route::RouteSection;
 
-/// Which account file a command is about.
+/// The account file a command works on.
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(super) struct AccountFileOption {
     #[command(flatten)]
     config: ConfigFile,
-    /// The account file; without it, the one that the configuration names
+    /// The account file; defaults to the one that the configuration names
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Opened {
     routes: Option<Vec<RouteSection>>,
 }
 
-impl Place {
+impl AccountFileOption {
     pub(super) fn open(&self) -> Result<Opened, Failure> {
         if let Some(path) = &self.file {
             return Ok(Opened {
@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl AccountFileOption {
     /// Has the running gateway end the tokens of a user, whose change it may not have read yet, and says in
     /// a sentence what came of it.
     pub(super) fn end_tokens(&self, name: &str) -> String {
@@ -74,8 +74,8 @@ impl Place {
         };
         match revoked {
             Some(0) => "It had no live tokens.".to_owned(),
-            Some(1) => "1 token was ended.".to_owned(),
-            Some(count) => format!("{count} tokens were ended."),
+            Some(1) => "1 token was revoked.".to_owned(),
+            Some(count) => format!("{count} tokens were revoked."),
             None => NOT_ASKED.to_owned(),
         }
     }
@@ -106,15 +106,15 @@ pub(super) fn failure(error: ChangeError) -> Failure {
     }
 }
 
-const NOT_ASKED: &str = "No gateway could be asked to end its tokens: one that runs ends them when it \
-                         reads the file, within seconds, and one that does not, at its start.";
+const NOT_ASKED: &str = "No gateway could be reached to revoke its tokens: a running one revokes them when \
+                         it reloads the file, within seconds; a stopped one, when it starts.";
 
 #[derive(Debug, Args)]
 pub(super) struct Named {
     /// The user name
     pub(super) name: String,
     #[command(flatten)]
-    pub(super) place: Place,
+    pub(super) place: AccountFileOption,
 }
 
 impl Named {

@@ -1,4 +1,4 @@
-//! Asks the admin interface of the running gateway, over its unix socket.
+//! A client for the admin interface of the running gateway, over its unix socket.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,13 +32,13 @@ pub(super) enum AdminAnswer {
 #[derive(Debug, Error)]
 enum AskError {
     #[error(
-        "{config} names no admin socket to ask the gateway at; write into it\n\n    [admin]\n    \
-         socket = \"run/admin.sock\"\n\nmake the folder (mkdir -m 700 run), and start syncgate anew"
+        "{config} configures no admin socket to reach the gateway on; add\n\n    [admin]\n    \
+         socket = \"run/admin.sock\"\n\ncreate the directory (mkdir -m 700 run), and restart syncgate"
     )]
     NoSocket { config: String },
     #[error(
-        "nobody listens on {socket}; start `syncgate run` with this configuration, or name that of \
-         the running one with --config FILE"
+        "nothing listens on {socket}; start `syncgate run` with this configuration, or name the \
+         configuration of the running one with --config FILE"
     )]
     Nobody {
         socket: String,
@@ -46,20 +46,20 @@ enum AskError {
         cause: io::Error,
     },
     #[error(
-        "{socket} is for the user alone whom syncgate runs as; run this as that user, or as root"
+        "only the user that syncgate runs as can open {socket}; run this as that user, or as root"
     )]
     Denied {
         socket: String,
         #[source]
         cause: io::Error,
     },
-    #[error("the gateway cannot be asked on {socket}")]
+    #[error("the request to the gateway on {socket} failed")]
     Broken {
         socket: String,
         #[source]
         cause: io::Error,
     },
-    #[error("the gateway refuses: {status} {text}")]
+    #[error("the gateway refused: {status} {text}")]
     Refused { status: u16, text: String },
 }
 
@@ -118,10 +118,10 @@ impl AdminClient {
             fields: &fields[..1 + usize::from(!body.is_empty())],
             body: &body,
         };
-        let connection = Connection::unix(&self.socket, PATIENCE)?;
+        let connection = Connection::unix(&self.socket, TIMEOUT)?;
         let answer = connection
-            .reading_up_to(LARGEST)
-            .exchange(&request, PATIENCE)?;
+            .reading_up_to(MAX_BODY)
+            .exchange(&request, TIMEOUT)?;
         Ok((answer.status, serde_json::from_slice(&answer.body)?))
     }
 }
@@ -133,7 +133,7 @@ fn is_nobody(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Somewhat longer than the gateway takes at the most.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// Somewhat longer than the gateway's own deadline.
+const TIMEOUT: Duration = Duration::from_secs(150);
 /// Room for a page of tokens, in bytes.
-const LARGEST: usize = 8 * 1024 * 1024;
+const MAX_BODY: usize = 8 * 1024 * 1024;

@@ -20,16 +20,16 @@ use crate::store::{self, StoreOpenError};
 use crate::tls::Certificates;
 use crate::upstream::BackendCredentials;
 
-/// Say whether the configuration and all that it names is in order
+/// Check the configuration and everything it refers to
 ///
-/// Reads the configuration, the accounts, the certificates and their keys as `run` would, and says
-/// everything that is wrong, also where started as root: it becomes the user of [process] and sees
-/// whether that one can read the files. Listens on no address and connects to nothing.
+/// Reads the configuration, the accounts, the certificates and their keys as `run` would, and reports
+/// everything that is wrong. Started as root, it switches to the user of [process] and checks that this
+/// user can read the files. Opens no listener and connects to nothing.
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     #[command(flatten)]
     config: ConfigFile,
-    /// Print every setting, those that were left out with their defaults
+    /// Print every setting, including defaults
     #[arg(long)]
     show: bool,
 }
@@ -43,7 +43,7 @@ impl CheckCommand {
         let numbers = owner.as_ref().ok().and_then(Option::as_ref);
         let kept = store::look(&loaded.config.tokens, numbers.map(RunAs::numbers));
         if let Err(error) = owner {
-            // What else is wrong is said all the same.
+            // Report everything else that is wrong too.
             let mut errors = vec![ProcessError::User(error).into()];
             let more = open_all(&loaded.config, &Clock::system(), kept);
             errors.extend(more.err().unwrap_or_default());
@@ -52,7 +52,7 @@ impl CheckCommand {
         let protections = process::protect(&loaded.config.process, &needs(&loaded.config))?;
         let facts = open_all(&loaded.config, &Clock::system(), kept).map_err(Failure::Usage)?;
         for missing in &protections.off {
-            // Nowhere to say it is no failure of the command.
+            // Standard error being closed is not a failure of the command.
             let _ = writeln!(io::stderr(), "warning: {missing}");
         }
         let mut output = format!("{} is in order\n", self.config.path.display());
@@ -69,11 +69,11 @@ impl CheckCommand {
     }
 }
 
-/// Opens everything the configuration names that can be opened without a socket, and says what was
-/// found beside `kept`, what is known of the tokens.
+/// Opens everything the configuration names that needs no socket, and returns a line on each; `kept` is the
+/// line on the token store.
 ///
 /// # Errors
-/// Everything that could not be opened. This is the one place to add to.
+/// Everything that could not be opened.
 fn open_all(
     config: &Config,
     clock: &Clock,

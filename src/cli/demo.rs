@@ -24,15 +24,15 @@ use crate::password::hash_password;
 use crate::sample_backend::SampleBackend;
 use crate::tls::development::{Written, write_certificate};
 
-/// Show the gateway at work: with a sample backend, a development certificate and a user
+/// Run the gateway with a sample backend, a development certificate and a demo user
 ///
-/// Needs no configuration and leaves nothing behind but the certificate. Serves until Ctrl-C.
+/// Needs no configuration and leaves only the certificate behind. Serves until Ctrl-C.
 #[derive(Debug, Args)]
 pub(super) struct DemoCommand {
-    /// The address to serve HTTPS on; port 0 takes a free one
+    /// The address to serve HTTPS on; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value_t = DEFAULT_ADDRESS)]
     listen: SocketAddr,
-    /// Where the development certificate is, or is put
+    /// The directory of the development certificate, which is created if missing
     #[arg(long, value_name = "DIRECTORY", default_value = "certs")]
     certs: PathBuf,
 }
@@ -54,9 +54,9 @@ impl DemoCommand {
              certificate     {}{}\n\
              sample backend  http://{}\n\
              gateway         https://localhost:{}\n\
-             user            {USER}, password {password} (for this run)\n\n",
+             user            {USER}, password {password} (valid for this run)\n\n",
             certificate.certificate.display(),
-            if made { " (made just now)" } else { "" },
+            if made { " (created)" } else { "" },
             backend.address(),
             address.port(),
         );
@@ -97,8 +97,8 @@ impl DemoCommand {
     }
 }
 
-/// The account file of one run, in a directory that only its owner can look into and that goes with
-/// the run; in it too the admin socket, and a configuration that says where it is.
+/// The account file of one run, in a private directory that is removed at the end. The directory also
+/// holds the admin socket and a configuration that names it.
 struct Users {
     directory: PathBuf,
     file: PathBuf,
@@ -129,12 +129,12 @@ impl Users {
 
 impl Drop for Users {
     fn drop(&mut self) {
-        // What is left behind is a hash of a password that opens nothing any more.
+        // If this fails, what stays is the hash of a password that is no longer valid anywhere.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-/// Logs in, makes one call with the token, and shows what went over the line, the token cut short.
+/// Logs in, makes one call with the token, and shows the exchange with the token truncated.
 fn round_trip(address: SocketAddr, certificate: &Written, password: &str) -> io::Result<String> {
     let pem = fs::read(&certificate.certificate)?;
     let mut client = Client::connect(address, &pem)?;
@@ -144,7 +144,7 @@ fn round_trip(address: SocketAddr, certificate: &Written, password: &str) -> io:
     let answer = client.post("/api/SyncData", Some(&token), BATCH)?;
     let short = login.replace(&token, &format!("{}...", &token[..8]));
     Ok(format!(
-        "One round trip, made just now:\n\n\
+        "One round trip:\n\n\
          POST /api/getToken with user name and password\n  {short}\n\
          POST /api/SyncData with the token and {BATCH}\n  {answer}\n\n",
     ))
@@ -179,16 +179,16 @@ fn instructions(
          curl --cacert {ca} https://localhost:{port}/api/SyncData \\\n  \
          -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
          -d '{BATCH}'\n\n\
-         The same without the token is refused:\n\n\
+         Without the token the call is refused:\n\n\
          curl -i --cacert {ca} https://localhost:{port}/api/SyncData -d '{{}}'\n\n\
-         See the tokens, and take them back:\n\n\
+         List the tokens, and revoke them:\n\n\
          syncgate tokens list --config {config}\n\
          syncgate tokens revoke --all --config {config}\n\n\
-         Every request leaves a line below. Ctrl-C stops.\n\n",
+         Every request is logged below. Press Ctrl-C to stop.\n\n",
     )
 }
 
-/// As one word of a shell.
+/// Quoted for a shell.
 fn shown_path(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
@@ -203,7 +203,7 @@ fn shown_path(path: &Path) -> String {
 fn random_text() -> io::Result<String> {
     let mut random = [0; 12];
     let filled = SystemRandom::new().fill(&mut random);
-    filled.map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    filled.map_err(|_| io::Error::other("the system's random number generator failed"))?;
     Ok(URL_SAFE_NO_PAD.encode(random))
 }
 

@@ -1,4 +1,4 @@
-//! A client for one conversation, as a partner's system would have it.
+//! A minimal client, as a partner's system would have it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use syncgate_selftest::client::{Connection, Request, tls_config};
 pub(super) struct Client(Connection);
 
 impl Client {
-    /// Connects as to `localhost`.
+    /// Connects with the server name `localhost`.
     pub(super) fn connect(address: SocketAddr, trusted: &[u8]) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(trusted) {
@@ -24,7 +24,7 @@ impl Client {
         }
         let config = tls_config(&Arc::new(roots), b"http/1.1", &[&TLS13, &TLS12])?;
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-        Connection::tls(address, name, &config, PATIENCE).map(Self)
+        Connection::tls(address, name, &config, TIMEOUT).map(Self)
     }
 
     /// Sends JSON and returns the body of the answer.
@@ -43,10 +43,10 @@ impl Client {
             fields: &fields,
             body,
         };
-        let answer = self.0.exchange(&request, PATIENCE)?;
+        let answer = self.0.exchange(&request, TIMEOUT)?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 }
 
-/// How long the gateway of the same process may take for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The deadline of each step; the gateway is in the same process.
+const TIMEOUT: Duration = Duration::from_secs(30);

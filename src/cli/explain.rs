@@ -30,17 +30,17 @@ use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::session::{AccountId, PasswordMark};
 use crate::session::{Login, Session};
 
-/// Say what a user's request would get, and which entry of the account file decides
+/// Explain what a user's request would get, and which entry of the account file decides
 ///
-/// Reads the configuration and the accounts as the gateway does and takes its steps for a request
-/// with a live token of the user, up to where it would be forwarded. Sends nothing and needs no
+/// Reads the configuration and the accounts as the gateway does, and makes the same decisions for a
+/// request with a live token of the user, up to the point of forwarding. Sends nothing and needs no
 /// running gateway. Exit status: 0 if the request would pass, 1 if it would be refused, 64 if the
-/// configuration or the command line is wrong, 2 for anything else.
+/// configuration or the command line is wrong, 2 for any other error.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
     #[command(flatten)]
     config: ConfigFile,
-    /// Whose request it is
+    /// The user making the request
     #[arg(long, value_name = "NAME")]
     user: String,
     /// The method
@@ -49,22 +49,22 @@ pub(super) struct ExplainCommand {
     /// The path, with or without a query
     #[arg(long = "path", value_name = "PATH")]
     target: String,
-    /// The file that holds the body; `-` is standard input
+    /// The file with the body; `-` is standard input
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
-    /// Instead of a body, the form that it names
+    /// The form named in the body, instead of a body
     #[arg(long, value_name = "NAME", conflicts_with = "body")]
     form: Option<String>,
     /// A header field; may be repeated. Without one, Content-Type is application/json
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// The address that it comes from; without it, one that the user may come from
+    /// The client address; defaults to one the user may connect from
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
-    /// The moment at which it comes, such as 2026-01-31T18:00:00Z; without it, now
+    /// The time of the request, such as 2026-01-31T18:00:00Z; defaults to now
     #[arg(long, value_name = "TIME", value_parser = moment)]
     at: Option<UnixMillis>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -10,6 +10,7 @@ use crate::access::token_fault::TokenFault;
 use crate::accounts::{Account, Accounts, Origin};
 use crate::clock::UnixMillis;
 use crate::config::Config;
+use crate::error_chain::chain;
 use crate::gateway::refusal::Refusal;
 use crate::login::LoginFault;
 use crate::policy::rights::{AllowEntry, Decision, MissingRight, Mode};
@@ -98,7 +99,7 @@ impl Explanation<'_> {
         if let Some(refusal) = self.answer.refusal() {
             fact(
                 "because",
-                format!("{} ({})", because(refusal), refusal.code()),
+                format!("{} ({})", chain(refusal), refusal.code()),
             );
         }
         if let Some(form) = self.form {
@@ -285,17 +286,6 @@ impl Explanation<'_> {
 /// The status and text of an answer.
 fn answered(refusal: &Refusal) -> String {
     format!("{} {}", refusal.status().as_u16(), refusal.client_text())
-}
-
-/// What the log would say, with the fault that the client would only be told in part.
-fn because(refusal: &Refusal) -> String {
-    let mut text = refusal.to_string();
-    let mut cause = std::error::Error::source(refusal);
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn answer(refusal: &Refusal) -> Value {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use crate::error_chain::causes;
 use crate::settings::Problems;
 
 /// The exit status for a wrong configuration or command line.
@@ -73,17 +74,15 @@ fn explain(error: &(dyn Error + 'static), styled: bool) -> String {
     match error.downcast_ref::<Problems>() {
         Some(problems) if styled => problems.styled(),
         Some(problems) => problems.to_string(),
-        None => chain(error),
+        None => one_a_line(error),
     }
 }
 
 /// The error and its causes, one a line.
-fn chain(error: &(dyn Error + 'static)) -> String {
+fn one_a_line(error: &(dyn Error + 'static)) -> String {
     let mut lines = format!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(lines, "\n  because: {error}");
-        cause = error.source();
+    for cause in causes(error) {
+        let _ = write!(lines, "\n  because: {cause}");
     }
     lines
 }

@@ -7,9 +7,9 @@ use super::password::PasswordSource;
 use super::print;
 use crate::password::hash_password;
 
-/// Make a password hash, to put into an account file by hand
+/// Hash a password, for an account file edited by hand
 ///
-/// Asks for the password at the terminal, twice, unless told otherwise. `syncgate user add` and
+/// Prompts for the password, twice, unless told otherwise. `syncgate user add` and
 /// `syncgate user passwd` write the file themselves.
 #[derive(Debug, Args)]
 pub(super) struct HashCommand {

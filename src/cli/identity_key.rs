@@ -13,23 +13,23 @@ use crate::identity::key::{Algorithm, SigningKey, key_set};
 use crate::identity::read_signing_key;
 use crate::new_file::write_new;
 
-/// Make a key that signs identities, or show the public half of one
+/// Generate a key that signs identities, or show the public half of one
 ///
-/// Writes a new private key into FILE, which must not exist yet, readable by its owner only, and
-/// prints its public half. To use it, set identity.key. To change it without an outage: publish the
-/// public half of the new key first (identity.published), then put the new file in the old one's
-/// place; the gateway notices by itself, and keeps the old key published until the next change.
+/// Writes a new private key to FILE, which must not exist yet and is readable by its owner only, and
+/// prints the public half. To use the key, set identity.key. To rotate it without an outage: publish the
+/// public half of the new key first (identity.published), then replace the old file with the new one; the
+/// gateway reloads it automatically and keeps the old key published until the next change.
 #[derive(Debug, Args)]
 pub(super) struct IdentityKeyCommand {
     /// The file of the private key
     file: PathBuf,
-    /// How it signs
+    /// The signature algorithm
     #[arg(long, value_enum, default_value_t = Kind::Es256, conflicts_with_all = ["public", "jwks"])]
     algorithm: Kind,
-    /// Make nothing; print the public half of the key in FILE, in PEM
+    /// Generate nothing; print the public half of the key in FILE, in PEM
     #[arg(long)]
     public: bool,
-    /// Make nothing; print the public half of the key in FILE as a key set, in JSON
+    /// Generate nothing; print the public half of the key in FILE as a JSON Web Key Set
     #[arg(long, conflicts_with = "public")]
     jwks: bool,
 }
@@ -38,7 +38,7 @@ pub(super) struct IdentityKeyCommand {
 enum Kind {
     /// ECDSA on P-256: every platform can verify it
     Es256,
-    /// Ed25519: newer, and unknown to .NET itself
+    /// Ed25519: newer; .NET has no built-in support
     Ed25519,
 }
 
@@ -72,7 +72,7 @@ impl IdentityKeyCommand {
             Kind::Ed25519 => Algorithm::Ed25519,
         };
         let pem = SigningKey::generate(algorithm, random)
-            .map_err(|_| Failure::other("the system gives no random numbers"))?;
+            .map_err(|_| Failure::other("the system's random number generator failed"))?;
         write_new(&self.file, 0o600, &pem).map_err(|source| {
             let path = self.file.clone();
             if source.kind() == io::ErrorKind::AlreadyExists {

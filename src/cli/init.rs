@@ -22,23 +22,23 @@ use crate::upstream::{UpstreamSection, UpstreamUrl};
 /// Write a first configuration, a first user and a development certificate
 ///
 /// Asks for the address of the backend and for the first user, unless they are given. Writes
-/// config.toml, users.toml, certs/server.pem and certs/server.key, makes the folder run for the admin
+/// config.toml, users.toml, certs/server.pem and certs/server.key, creates the directory run for the admin
 /// socket, and overwrites nothing.
 #[derive(Debug, Args)]
 pub(super) struct InitCommand {
     /// Where the backend listens: http://host:port or unix:/path
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     upstream: Option<UpstreamUrl>,
-    /// The name of the first user, who may do everything
+    /// The name of the first user, who gets every right
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     user: Option<String>,
     #[command(flatten)]
     password: PasswordSource,
-    /// The directory to write to; it is made if it is not there
+    /// The directory to write to; created if missing
     #[arg(long, short, value_name = "DIRECTORY", default_value = ".")]
     directory: PathBuf,
-    /// Ask nothing: the backend is http://127.0.0.1:8080, the user `partner` with a password that
-    /// is made up and printed, unless they are given
+    /// Ask nothing: unless given, the backend is http://127.0.0.1:8080 and the user is `partner`, with a
+    /// generated password that is printed
     #[arg(long, short)]
     yes: bool,
 }
@@ -46,10 +46,10 @@ pub(super) struct InitCommand {
 /// Why nothing was written.
 #[derive(Debug, Error)]
 enum InitError {
-    #[error("{} is there already; nothing was written. Name another --directory, or delete it", .0.display())]
+    #[error("{} already exists; nothing was written. Choose another --directory, or delete the file", .0.display())]
     Exists(PathBuf),
-    #[error("there is nobody to ask: give {0}, or --yes to have it chosen")]
-    NobodyToAsk(&'static str),
+    #[error("there is no terminal to ask on: give {0}, or --yes for the defaults")]
+    NoTerminal(&'static str),
     #[error("cannot ask")]
     Ask(#[source] io::Error),
     #[error("cannot write {}", .path.display())]
@@ -62,8 +62,8 @@ enum InitError {
 
 impl InitCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let place = Place::new(&self.directory);
-        place.refuse_existing().map_err(Failure::usage)?;
+        let paths = Paths::new(&self.directory);
+        paths.refuse_existing().map_err(Failure::usage)?;
         let upstream = self.upstream().map_err(Failure::usage)?;
         let user = self.user().map_err(Failure::usage)?;
         let password = self.password(&user)?;
@@ -72,17 +72,17 @@ impl InitCommand {
             let path = self.directory.clone();
             Failure::other(InitError::Write { path, cause })
         })?;
-        let certificate = place.write_certificate()?;
+        let certificate = paths.write_certificate()?;
         let hash = hash_password(&password.password).map_err(Failure::other)?;
-        AccountFile::new(&place.users, None)
+        AccountFile::new(&paths.users, None)
             .add(&user, &hash, &NewRights::Everything)
             .map_err(Failure::other)?;
-        place.make_folder_of_socket()?;
-        // The configuration comes last: where it is, all it names is.
-        place.write_configuration(&upstream)?;
-        config::load(&place.config)?;
+        paths.make_socket_directory()?;
+        // The configuration comes last: once it exists, everything it names exists.
+        paths.write_configuration(&upstream)?;
+        config::load(&paths.config)?;
         print(
-            place
+            paths
                 .summary(&upstream, &user, &password, certificate)
                 .as_bytes(),
         )
@@ -94,7 +94,7 @@ impl InitCommand {
             Some(url) => Ok(url.clone()),
             None if self.yes => Ok(default),
             None => {
-                self.need_somebody("--upstream URL")?;
+                self.need_terminal("--upstream URL")?;
                 let question = format!("Where does the backend listen? [{default}]");
                 ask(&question, |answer| match answer {
                     "" => Ok(default.clone()),
@@ -109,7 +109,7 @@ impl InitCommand {
             Some(name) => Ok(name.clone()),
             None if self.yes => Ok(USER.to_owned()),
             None => {
-                self.need_somebody("--user NAME")?;
+                self.need_terminal("--user NAME")?;
                 ask(
                     &format!("Name of the first user? [{USER}]"),
                     |answer| match answer {
@@ -129,18 +129,18 @@ impl InitCommand {
         source.obtain(Some(user)).map_err(Failure::usage)
     }
 
-    /// Standard input can be asked if a person is there and it is not to give the password.
-    fn need_somebody(&self, instead: &'static str) -> Result<(), InitError> {
+    /// Standard input can be asked if it is a terminal and does not carry the password.
+    fn need_terminal(&self, instead: &'static str) -> Result<(), InitError> {
         match io::stdin().is_terminal() && !self.password.takes_stdin() {
             true => Ok(()),
-            false => Err(InitError::NobodyToAsk(instead)),
+            false => Err(InitError::NoTerminal(instead)),
         }
     }
 }
 
 const USER: &str = "partner";
 
-/// Asks until there is an answer that will do.
+/// Asks until the answer is valid.
 fn ask<T>(question: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, InitError> {
     loop {
         let mut terminal = io::stderr().lock();
@@ -154,7 +154,7 @@ fn ask<T>(question: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T
             .map_err(InitError::Ask)?
             == 0
         {
-            return Err(InitError::NobodyToAsk("--upstream URL and --user NAME"));
+            return Err(InitError::NoTerminal("--upstream URL and --user NAME"));
         }
         match parse(answer.trim()) {
             Ok(parsed) => return Ok(parsed),
@@ -174,17 +174,17 @@ fn parse_name(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The files.
-struct Place {
+/// The files to write.
+struct Paths {
     directory: PathBuf,
     config: PathBuf,
     users: PathBuf,
     certificate: Written,
-    /// The folder of the admin socket.
+    /// The directory of the admin socket.
     run: PathBuf,
 }
 
-impl Place {
+impl Paths {
     fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -195,7 +195,7 @@ impl Place {
         }
     }
 
-    /// A certificate with its key may be there, and is used then; half of the pair may not.
+    /// A complete pair of certificate and key may exist and is used then; half of one may not.
     fn refuse_existing(&self) -> Result<(), InitError> {
         let Written { certificate, key } = &self.certificate;
         let mut files = vec![&self.config, &self.users];
@@ -213,14 +213,14 @@ impl Place {
         self.certificate.certificate.exists() && self.certificate.key.exists()
     }
 
-    /// Says what the certificate is.
+    /// Returns a description of the certificate.
     fn write_certificate(&self) -> Result<&'static str, Failure> {
         if self.has_certificate() {
-            return Ok("the certificate that was there already");
+            return Ok("the existing certificate");
         }
         let directory = self.directory.join("certs");
         match write_certificate(&directory, &[], Clock::system().now().timestamp()) {
-            Ok(_) => Ok("a development certificate, which clients must be told to trust"),
+            Ok(_) => Ok("a development certificate, which clients have to trust explicitly"),
             Err(cause) => Err(Failure::other(InitError::Write {
                 path: directory,
                 cause,
@@ -228,7 +228,7 @@ impl Place {
         }
     }
 
-    fn make_folder_of_socket(&self) -> Result<(), Failure> {
+    fn make_socket_directory(&self) -> Result<(), Failure> {
         make_directory(&self.run, 0o700).map_err(|cause| {
             Failure::other(InitError::Write {
                 path: self.run.clone(),
@@ -268,9 +268,9 @@ impl Place {
         };
         format!(
             "\
-In place now:
+Created:
   {config}  forwards to {upstream}
-  {users}  the first user: {user}, who may do everything
+  {users}  the first user: {user}, with every right
   {pem}  {certificate}
 {known}
 Next:
@@ -289,7 +289,7 @@ END
     }
 }
 
-/// A path as a shell takes it.
+/// A path quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
@@ -304,8 +304,8 @@ fn configuration(upstream: &UpstreamUrl, root: bool) -> String {
     let url = toml::Value::String(upstream.to_string());
     format!(
         "\
-# The configuration of syncgate, with the settings that you are likely to change. All others and their
-# defaults are shown by: syncgate check --show
+# The configuration of syncgate, with the settings you are most likely to change. To see all settings
+# and their defaults: syncgate check --show
 
 [listen]
 # Where clients connect. \"0.0.0.0:8443\" listens on all IPv4 interfaces.
@@ -324,10 +324,10 @@ url = {url}
 file = \"users.toml\"
 
 [admin]
-# A unix socket for `syncgate tokens`, which lists and revokes tokens. Keep its directory for it alone.
+# A unix socket for `syncgate tokens`, which lists and revokes tokens. Keep its directory for the socket alone.
 socket = \"run/admin.sock\"
 
-# What is forwarded: every path has a [[routes]] of its own.
+# What is forwarded: each path has its own [[routes]] section.
 [[routes]]
 path = \"/api/SyncData\"
 methods = [\"POST\"]
@@ -343,7 +343,7 @@ methods = [\"POST\"]
     )
 }
 
-/// For whoever tries it as root, as in a container.
+/// For those who run it as root, for example in a container.
 const AS_ROOT: &str = "
 [process]
 # This file was written by root. It is safer to switch to a user that owns these files and nothing

@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and what becomes of failures. One file per command.
+//! The command line: the commands, one file each, and how failures are reported.
 
 mod account_file;
 mod admin_client;
@@ -35,8 +35,8 @@ use failure::Failure;
 
 /// An authenticating reverse proxy: HTTPS and tokens in front of a backend that has neither
 ///
-/// Clients send user name and password once, to POST /api/getToken, and get a token. With the token
-/// they call the backend's paths; every call is checked here and then forwarded.
+/// Clients send user name and password once, to POST /api/getToken, and receive a token. With the token
+/// they call the backend's paths; syncgate checks every call and forwards it.
 #[derive(Debug, Parser)]
 #[command(name = "syncgate", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 #[command(
@@ -50,12 +50,12 @@ struct CommandLine {
 }
 
 const AFTER_HELP: &str = "\
-To see it at work:        syncgate demo
-To put it to work:        syncgate init, syncgate check, syncgate run
+To try it out:        syncgate demo
+To set it up:         syncgate init, syncgate check, syncgate run
 
-Exit status: 0 if all went well, 64 if the configuration or the command line is wrong, 1 for
-anything else (of explain: 1 if the request would be refused, 2 for anything else; of selftest: 2 if
-it could not be run).";
+Exit status: 0 on success, 64 if the configuration or the command line is wrong, 1 for
+any other error (explain: 1 if the request would be refused, 2 for any other error; selftest: 1 if a
+check failed, 2 if it could not run).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -73,7 +73,7 @@ enum Command {
     Man(man::ManCommand),
 }
 
-/// Which configuration a command is about.
+/// The configuration a command uses.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     /// The configuration file; paths in it are relative to its own directory
@@ -90,8 +90,8 @@ pub(crate) struct ConfigFile {
 
 /// Print a completion script for a shell
 ///
-/// For bash, put the output into ~/.local/share/bash-completion/completions/syncgate; for zsh, into
-/// a file _syncgate in a directory of $fpath; for fish, into
+/// For bash, write the output to ~/.local/share/bash-completion/completions/syncgate; for zsh, to
+/// a file named _syncgate in a directory of $fpath; for fish, to
 /// ~/.config/fish/completions/syncgate.fish.
 #[derive(Debug, Args)]
 struct CompletionsCommand {
@@ -112,7 +112,7 @@ impl CompletionsCommand {
     }
 }
 
-/// Does what the command line asks for.
+/// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     // First of all, since any command may hold a password.
@@ -175,7 +175,7 @@ fn report(failure: &Failure) {
     );
 }
 
-/// Says what is probably not as it was meant, if anything is.
+/// Prints the warnings, if there are any.
 fn warn(warnings: &Problems) {
     if warnings.is_empty() {
         return;
@@ -185,7 +185,7 @@ fn warn(warnings: &Problems) {
         true => warnings.styled(),
         false => warnings.to_string(),
     };
-    // Nowhere to say it is no failure of the command.
+    // Standard error being closed is not a failure of the command.
     let _ = writeln!(output, "{report}\n");
 }
 

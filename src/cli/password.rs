@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 
 use crate::password::Password;
 
-/// How a command is given the password. By default it asks at the terminal, twice.
+/// How a command gets the password. By default it prompts, twice.
 #[derive(Debug, Clone, Copy, Args)]
 #[group(multiple = false)]
 pub(super) struct PasswordSource {
-    /// Make a strong password and print it once, on standard output
+    /// Generate a strong password and print it once, on standard output
     #[arg(long)]
     generate: bool,
     /// Read the password from standard input: one line
@@ -33,7 +33,7 @@ pub(super) struct NewPassword {
 pub(super) enum PasswordError {
     /// Nobody to ask.
     #[error(
-        "cannot ask for the password, there is no terminal; \
+        "cannot prompt for the password: there is no terminal; \
          use --password-stdin or --generate ({0})"
     )]
     NoTerminal(io::Error),
@@ -41,19 +41,19 @@ pub(super) enum PasswordError {
     #[error("cannot read the password from standard input: {0}")]
     Unreadable(io::Error),
     /// The system's random numbers failed.
-    #[error("the system gave no random numbers")]
+    #[error("the system's random number generator failed")]
     NoRandomness,
     /// Typed twice, differently.
     #[error("the two passwords differ; nothing was changed")]
     Different,
     /// Too short to be safe.
-    #[error("a password needs {MIN_LENGTH} characters at least; --generate makes a strong one")]
+    #[error("a password needs at least {MIN_LENGTH} characters; --generate makes a strong one")]
     TooShort,
     /// Longer than anybody types.
-    #[error("a password can be {MAX_BYTES} bytes long at most")]
+    #[error("a password can be at most {MAX_BYTES} bytes long")]
     TooLong,
     /// Probably not what was meant.
-    #[error("a password cannot hold line breaks or control characters; send one line")]
+    #[error("a password cannot contain line breaks or control characters; send one line")]
     ControlCharacter,
     /// Not text.
     #[error("a password must be UTF-8, as JSON is")]
@@ -61,7 +61,7 @@ pub(super) enum PasswordError {
 }
 
 impl PasswordSource {
-    /// Instead of asking at the terminal, makes one up.
+    /// Generates one instead of prompting.
     pub(super) fn without_asking(self) -> Self {
         let generate = self.generate || !self.password_stdin;
         Self { generate, ..self }

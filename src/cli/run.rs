@@ -17,17 +17,17 @@ use crate::process::{self, Needs, ProcessError};
 use crate::store::{self, StoreKind, StoreOpenError};
 use crate::upstream::UpstreamUrl;
 
-/// Serve, until SIGTERM or Ctrl-C
+/// Run the gateway until SIGTERM or Ctrl-C
 ///
-/// Logs to standard error. Changes of the account file, of certificates and of secret files are
-/// noticed and take effect at once; SIGHUP makes all be read again. SIGTERM and Ctrl-C stop accepting and let what
-/// is under way finish; a second one ends the program at once.
+/// Logs to standard error. Changes to the account file, certificates and secret files are reloaded
+/// automatically; SIGHUP reloads all of them. SIGTERM and Ctrl-C stop accepting connections and drain
+/// requests in flight; a second one exits at once.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
     #[command(flatten)]
     config: ConfigFile,
-    /// Begin without the tokens that were kept in a file: it is renamed, and every client has to log
-    /// in again
+    /// Start without the tokens of the token file: the file is renamed, and every client has to log in
+    /// again
     #[arg(long)]
     discard_tokens: bool,
 }
@@ -37,8 +37,8 @@ impl RunCommand {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
         let config = loaded.config;
-        // In this order: addresses with the rights of the start, then none more than needed, and
-        // only then a second thread.
+        // In this order: bind with the initial privileges, then drop them, and only then start a second
+        // thread.
         let owner = process::to_become(&config.process).map_err(ProcessError::User)?;
         let discarded = match self.discard_tokens {
             true => Some(store::discard(&config.tokens, Clock::system().now())?),
@@ -51,14 +51,14 @@ impl RunCommand {
         match discarded {
             Some(Some(aside)) => {
                 let aside = aside.display();
-                tracing::warn!(%aside, "the kept tokens were discarded (--discard-tokens)");
+                tracing::warn!(%aside, "the token file was discarded (--discard-tokens)");
             }
-            Some(None) => tracing::info!("no tokens were kept that could be discarded"),
+            Some(None) => tracing::info!("there is no token file to discard (--discard-tokens)"),
             None => {}
         }
         Server::prepare_process(&config);
         let sink = logs.access_sink();
-        // Before anybody is told that it serves.
+        // Before anything reports that it serves.
         let signals = Signals::receive().map_err(Failure::other)?;
         let server = Server::start_on(listeners, &config, Clock::system(), sink)?;
         tracing::info!(
@@ -72,7 +72,7 @@ impl RunCommand {
     }
 }
 
-/// What the process goes on needing once it listens.
+/// What the process still needs once it listens.
 pub(super) fn needs(config: &Config) -> Needs {
     let is_name = |host: &str| host.parse::<IpAddr>().is_err();
     Needs {
@@ -87,7 +87,7 @@ pub(super) fn needs(config: &Config) -> Needs {
     }
 }
 
-/// The ports that are connected to. Where they stand, sentinels and the nodes of a cluster tell.
+/// The ports that are connected to; `None` if sentinels or cluster nodes announce them.
 fn ports(config: &Config) -> Option<BTreeSet<u16>> {
     let upstream = match &config.upstream.url {
         UpstreamUrl::Http { port, .. } => Some(*port),

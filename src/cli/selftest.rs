@@ -14,15 +14,15 @@ use crate::clock::Clock;
 use crate::private_file;
 use crate::token::IssuedToken;
 
-/// Attack a running instance with a user's credentials, and say what it let through
+/// Attack a running instance with a user's credentials, and report what it let through
 ///
-/// Tries what is known to have hit gateways of this kind: ambiguous framing, odd heads and targets,
-/// forged tokens, malformed logins, HTTP/2 floods in small doses, old versions and ciphers of TLS.
-/// Prints a table to file, or JSON. Nothing is sent that the backend would act on.
+/// Runs known attacks on gateways: request smuggling, malformed heads and targets, forged tokens,
+/// malformed logins, small HTTP/2 floods, old TLS versions and ciphers. Prints a table, or JSON. Sends
+/// nothing that the backend would act on.
 ///
-/// Only the instance named is contacted, one connection after the other, and only once it has shown
-/// to be syncgate. Two logins fail, less than locks anybody out. Exit status: 0 if all passed, 1 if
-/// something failed, 2 if it could not be tried.
+/// Contacts only the given instance, one connection at a time, and only once it has proved to be
+/// syncgate. Two logins fail, too few to lock anyone out. Exit status: 0 if all checks passed, 1 if a
+/// check failed, 2 if the test could not run.
 #[derive(Debug, Args)]
 pub(super) struct SelftestCommand {
     /// The instance: https://host or https://host:port
@@ -31,20 +31,20 @@ pub(super) struct SelftestCommand {
     /// The user to log in as
     #[arg(long, value_name = "NAME", value_parser = visible)]
     user: String,
-    /// The file with the user's password (mode 0600); `-` is standard input. Without it, the password
-    /// is asked for
+    /// The file with the user's password (mode 0600); `-` is standard input. By default, prompts for the
+    /// password
     #[arg(long = "password-file", value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Certificates to trust, in PEM, instead of those that this machine trusts
+    /// Certificates to trust, in PEM, instead of the system's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// A path that is forwarded and that the user may POST to
     #[arg(long, value_name = "PATH", default_value = "/api/SyncData", value_parser = path)]
     route: String,
-    /// The port that speaks plain HTTP, if there is one
+    /// The plain HTTP port, if there is one
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -52,7 +52,7 @@ pub(super) struct SelftestCommand {
 impl SelftestCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let unknown = IssuedToken::generate(&SystemRandom::new())
-            .map_err(|_| Failure::could_not_run("the system gives no random numbers"))?;
+            .map_err(|_| Failure::could_not_run("the system's random number generator failed"))?;
         let selftest = Selftest {
             target: self.target.clone(),
             trusted: self.ca.clone(),

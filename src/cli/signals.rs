@@ -24,7 +24,7 @@ pub(super) fn outlive_file_size_limit() -> io::Result<()> {
 }
 
 /// The signals of the operating system. From [`receive`](Self::receive) on none of them ends the
-/// process by itself: what comes while a server starts is obeyed once it serves.
+/// process by itself: a signal that arrives while the server starts is handled once it serves.
 pub(super) struct Signals {
     runtime: Runtime,
     received: Received,

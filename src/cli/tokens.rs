@@ -1,4 +1,4 @@
-//! `syncgate tokens ...`: the live tokens of the running gateway, seen and taken back.
+//! `syncgate tokens ...`: lists and revokes the live tokens of the running gateway.
 
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -15,11 +15,11 @@ use super::token_list::{self, Listed};
 use super::{ConfigFile, print};
 use crate::token::TokenId;
 
-/// See and revoke the live tokens of the running gateway
+/// List and revoke the live tokens of the running gateway
 ///
-/// Asks it through the unix socket that the configuration names in `[admin] socket`, as the user that
-/// syncgate runs as or as root. Tokens go by their public ids, which nobody can log in with; what a
-/// client was given is never shown.
+/// Uses the unix socket that the configuration names in `[admin] socket`; run it as root or as the user
+/// that syncgate runs as. Tokens are identified by public ids, which grant no access; the tokens
+/// themselves are never shown.
 #[derive(Debug, Args)]
 pub(super) struct TokensCommand {
     #[command(subcommand)]
@@ -35,31 +35,31 @@ enum Action {
 
 /// List the live tokens
 ///
-/// When each was issued, when it ends, when and how often it was used since the gateway was started,
-/// where its login came from, and whose it is.
+/// Shows for each when it was issued and when it expires, when it was last used and how often since the
+/// gateway started, where the login came from, and the user.
 #[derive(Debug, Args)]
 struct List {
     #[command(flatten)]
     config: ConfigFile,
-    /// Only those of this user
+    /// Only tokens of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Show what is known of one live token
+/// Show one live token
 ///
-/// Exit status 1 if there is none of that id.
+/// Exit status 1 if no live token has this id.
 #[derive(Debug, Args)]
 struct Show {
     #[command(flatten)]
     config: ConfigFile,
-    /// Its public id, as `list` shows it
+    /// The public id of the token, as shown by `list`
     #[arg(value_name = "ID")]
     id: GivenId,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -81,38 +81,38 @@ impl GivenId {
     fn get(self) -> Result<TokenId, Failure> {
         self.0.ok_or_else(|| {
             Failure::usage(
-                "that is not the id of a token; `syncgate tokens list` shows them. If it is a token \
+                "that is not a token id; `syncgate tokens list` shows the ids. If it is a token \
                  itself, others may have seen it on this command line: revoke it",
             )
         })
     }
 }
 
-/// Revoke tokens: one, those of a user, those of logins before a time, or all
+/// Revoke one token, those of a user, those of logins before a time, or all
 ///
-/// A token ends with all of its lineage: with the one it was renewed to, and the one it came of. Holds
-/// from the next request on; requests under way finish. Whoever has the password can log in
-/// again: `syncgate user disable` and `passwd` see to that. Exit status 1 if there is no token of the
-/// id; that a user has none, or that none is so old, is no failure.
+/// Revoking a token revokes its whole lineage: the tokens it was renewed from and to. Takes effect with
+/// the next request; requests in flight finish. Anyone who still has the password can log in again:
+/// use `syncgate user disable` or `passwd` to prevent that. Exit status 1 if no live token has the
+/// id; a user without tokens, or none old enough, is not an error.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["id", "user", "before", "all"])))]
 struct Revoke {
     #[command(flatten)]
     config: ConfigFile,
-    /// The public id of a token, as `list` shows it
+    /// The public id of a token, as shown by `list`
     #[arg(value_name = "ID")]
     id: Option<GivenId>,
-    /// All of this user
+    /// All tokens of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// All whose password was given before this time, such as 2026-01-31T18:00:00Z, however often they
-    /// were renewed since
+    /// All tokens of logins before this time, such as 2026-01-31T18:00:00Z, even if they were renewed
+    /// since
     #[arg(long, value_name = "TIME", value_parser = moment)]
     before: Option<Timestamp>,
-    /// All there are: every client has to log in again
+    /// All tokens: every client has to log in again
     #[arg(long)]
     all: bool,
-    /// Say on standard output, as JSON, how many there were
+    /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
 }
@@ -203,7 +203,7 @@ impl Revoke {
             (None, None, None) => revoke(&client, &json!({ "all": self.all }))?,
         };
         match answer["revoked"].as_u64() {
-            Some(0) => say("There were none to revoke."),
+            Some(0) => say("No tokens to revoke."),
             Some(1) => say("Revoked 1 token. It is refused from now on."),
             Some(count) => say(&format!(
                 "Revoked {count} tokens. They are refused from now on."
@@ -212,13 +212,13 @@ impl Revoke {
         }
         for key in answer["passed_over"].as_array().into_iter().flatten() {
             say(&format!(
-                "The key {key} of the token store holds something that no gateway put there: what it should \
-                 hold is not revoked. Delete it, and revoke again."
+                "The key {key} of the token store holds a value that no gateway wrote: its tokens are not \
+                 revoked. Delete the key, and revoke again."
             ));
         }
         if let Some(moment) = answer["missing_until"].as_str() {
             say(&format!(
-                "The token store is refused still: revocations up to {moment} are missing. Revoke --before a \
+                "The token store is still rejected: revocations up to {moment} are missing. Revoke --before a \
                  later time (or --all) to accept it."
             ));
         }
@@ -249,4 +249,4 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "write date, time and offset, for example 2026-01-31T18:00:00Z".to_owned())
 }
 
-const NO_SENSE: &str = "the gateway answers as none of this version does; is it of another?";
+const NO_SENSE: &str = "unexpected answer: the gateway may run another version of syncgate";

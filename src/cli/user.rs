@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::account_file::{Named, Place, failure, say};
+use super::account_file::{AccountFileOption, Named, failure, say};
 use super::failure::Failure;
 use super::password::{NewPassword, PasswordSource};
 use super::user_rights::Rights;
@@ -14,7 +14,7 @@ use crate::settings::suggest;
 /// Add, change and list the users who may sign in
 ///
 /// Edits the account file that the configuration names, and keeps its comments. A running gateway
-/// notices by itself, within seconds.
+/// reloads it automatically, within seconds.
 #[derive(Debug, Args)]
 pub(super) struct UserCommand {
     #[command(subcommand)]
@@ -25,41 +25,41 @@ pub(super) struct UserCommand {
 enum Action {
     Add(Add),
     Passwd(Passwd),
-    /// Let a user not sign in until enabled again, and end its tokens for good
+    /// Disable a user until enabled again, and revoke its tokens for good
     Disable(Named),
-    /// Let a user that was disabled sign in again
+    /// Let a disabled user sign in again
     Enable(Named),
-    /// Remove a user, and end its tokens for good
+    /// Remove a user, and revoke its tokens for good
     Remove(Named),
     List(List),
-    /// Give a user a right: everything, a role, or a route with or without methods and forms
+    /// Grant a user a right: everything, a role, or a route, optionally limited to methods and forms
     Allow(Rights),
-    /// Take a right from a user; what its roles allow stays allowed
+    /// Take a right from a user; what its roles grant stays granted
     Deny(Rights),
 }
 
 /// Add a user
 ///
-/// Asks for the password at the terminal, twice, unless told otherwise. The user may reach
-/// everything that is routed, unless told otherwise.
+/// Prompts for the password, twice, unless told otherwise. The user may call every route, unless told
+/// otherwise.
 #[derive(Debug, Args)]
 struct Add {
     #[command(flatten)]
     user: Named,
     #[command(flatten)]
     password: PasswordSource,
-    /// Give the user the rights of this role of the account file only; may be repeated
+    /// Grant only the rights of this role of the account file; may be repeated
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
-    /// Give the user no right yet; see `syncgate user allow`
+    /// Grant no rights yet; see `syncgate user allow`
     #[arg(long, conflicts_with = "roles")]
     no_rights: bool,
 }
 
 /// Set a user's password
 ///
-/// Asks for it at the terminal, twice, unless told otherwise. Tokens that the old password obtained
-/// are ended for good.
+/// Prompts for it, twice, unless told otherwise. Tokens obtained with the old password are revoked for
+/// good.
 #[derive(Debug, Args)]
 struct Passwd {
     #[command(flatten)]
@@ -68,12 +68,12 @@ struct Passwd {
     password: PasswordSource,
 }
 
-/// List the users and what they may
+/// List the users and their rights
 #[derive(Debug, Args)]
 struct List {
     #[command(flatten)]
-    place: Place,
-    /// As JSON
+    place: AccountFileOption,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -96,7 +96,7 @@ impl UserCommand {
 impl Add {
     fn run(&self) -> Result<(), Failure> {
         let (name, opened) = (&self.user.name, self.user.place.open()?);
-        // Before anybody is asked for a password in vain.
+        // Before prompting for a password in vain.
         check_name(name).map_err(Failure::usage)?;
         if opened.path.exists() && opened.file().read()?.find(name).is_some() {
             return Err(Failure::usage(format!("there is a user `{name}` already")));
@@ -126,7 +126,7 @@ impl Add {
 impl Passwd {
     fn run(&self) -> Result<(), Failure> {
         let (name, opened) = (&self.user.name, self.user.place.open()?);
-        // Before anybody is asked for a password in vain.
+        // Before prompting for a password in vain.
         let table = opened.file().read()?;
         if table.find(name).is_none() {
             let names: Vec<_> = table.accounts().map(|account| &**account.name()).collect();
@@ -167,7 +167,7 @@ impl List {
     }
 }
 
-/// Prints a password that nobody has seen yet.
+/// Prints a generated password.
 fn hand_over(name: &str, new: NewPassword) -> Result<(), Failure> {
     let Some(text) = new.generated else {
         return Ok(());

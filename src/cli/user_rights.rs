@@ -21,11 +21,11 @@ pub(super) struct Rights {
     /// The path of a route
     #[arg(value_name = "PATH")]
     route: Option<String>,
-    /// Only with these methods, separated by commas
+    /// Only these methods, separated by commas
     #[arg(long, alias = "method", value_name = "METHODS", value_delimiter = ',')]
     #[arg(requires = "route")]
     methods: Vec<String>,
-    /// Only for these forms, separated by commas; one that ends in `*` stands for all that begin so
+    /// Only these forms, separated by commas; a trailing `*` matches any suffix
     #[arg(long, alias = "form", value_name = "FORMS", value_delimiter = ',')]
     #[arg(requires = "route")]
     forms: Vec<String>,

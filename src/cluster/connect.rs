@@ -25,7 +25,7 @@ use crate::private_file::{self, PrivateFileError};
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The file with the password.
-    #[error("the password of the token store cannot be read (tokens.shared.password_file){}", remedy(.0))]
+    #[error("the password of the token store cannot be read (tokens.shared.password_file){}", .0.remedy_in_parentheses())]
     Password(#[source] PrivateFileError),
     /// The certificates.
     #[error("{path} holds no certificates in PEM (tokens.shared.ca_file)", path = .0.display())]
@@ -36,11 +36,6 @@ pub enum ConnectError {
     /// The certificates as trust anchors, or the protocol settings.
     #[error("the token store cannot be spoken to over TLS (tokens.shared.ca_file)")]
     Tls(#[from] rustls::Error),
-}
-
-fn remedy(error: &PrivateFileError) -> String {
-    let remedy = error.remedy();
-    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
 }
 
 /// Why there is no connection, or it is none that can be used.

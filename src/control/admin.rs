@@ -1,20 +1,20 @@
-//! The admin interface: what operators and the backend ask of the gateway, in JSON over HTTP, on a
-//! thread of its own and never on a worker.
+//! The admin interface: JSON over HTTP for operators and the backend, served on a thread of its own,
+//! never on a worker.
 //!
-//! Every user of this machine reaches the TCP address. What is answered there may be known to
-//! everybody or needs a secret; what changes something, or tells more, is answered on the unix
-//! socket alone, and is not there at all for anybody else ([`resource`] says which is which).
+//! Every local user can reach the TCP address, so it serves only what is public or protected by a
+//! secret. Everything else is served on the unix socket alone, and the TCP listener answers 404 for it
+//! ([`resource`] says which is which).
 
-mod authority;
-mod desk;
-mod idle;
+mod host;
+mod idle_connections;
 mod introspection;
-mod question;
+mod parameters;
+mod refusal_counter;
 mod resource;
 mod secret;
+mod service;
 mod settings;
 mod socket;
-mod tally;
 mod tokens;
 
 use std::io;
@@ -31,10 +31,10 @@ use tokio::sync::oneshot;
 
 use crate::gateway::Shared;
 
-use authority::OwnAuthority;
-use desk::{Desk, Door, Peer};
+use host::OwnHosts;
 pub(crate) use secret::IntrospectionSecret;
 pub use secret::SecretError;
+use service::{AdminService, Listener, Peer};
 pub use settings::{AdminHost, AdminSection, LoopbackAddress};
 use socket::SocketFile;
 
@@ -46,7 +46,7 @@ pub enum AdminError {
     Socket {
         /// Its path as configured.
         path: PathBuf,
-        /// What is in the way.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
@@ -61,19 +61,19 @@ pub enum AdminError {
     },
 }
 
-/// Where the admin interface listens, not yet served.
+/// The bound listeners of the admin interface, not yet served.
 #[derive(Debug, Default)]
 pub(crate) struct AdminListeners {
     socket: Option<(UnixListener, SocketFile)>,
-    tcp: Option<(TcpListener, OwnAuthority)>,
+    tcp: Option<(TcpListener, OwnHosts)>,
 }
 
 impl AdminListeners {
-    /// Opens what is configured: nothing, unless something is. The socket belongs to the user and
-    /// group `owner`, if the process is to become another.
+    /// Binds the configured listeners, if any. The socket file is given to the user and group `owner`, if
+    /// the process is to switch users.
     ///
     /// # Errors
-    /// The first that cannot be opened.
+    /// The first listener that cannot be bound.
     pub(crate) fn bind(
         section: &AdminSection,
         owner: Option<(u32, u32)>,
@@ -92,7 +92,7 @@ impl AdminListeners {
                 listener.set_nonblocking(true)?;
                 // The port that the system chose for port 0.
                 let port = listener.local_addr()?.port();
-                Ok((listener, OwnAuthority::new(port, section.hosts.clone())))
+                Ok((listener, OwnHosts::new(port, section.hosts.clone())))
             });
             let bound = bound.map_err(|cause| AdminError::Listen { address, cause })?;
             listeners.tcp = Some(bound);
@@ -101,7 +101,7 @@ impl AdminListeners {
     }
 }
 
-/// The thread that serves the admin interface. Dropping it ends it at once.
+/// The thread that serves the admin interface. Dropping it stops the thread at once.
 #[derive(Debug)]
 pub(crate) struct Admin {
     address: Option<SocketAddr>,
@@ -114,7 +114,7 @@ impl Admin {
     /// Serves the listeners; `None` when there are none.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the thread cannot be started.
     pub(crate) fn start(
         listeners: AdminListeners,
         shared: Arc<Shared>,
@@ -125,7 +125,7 @@ impl Admin {
             return Ok(None);
         }
         let (unix, file) = socket.unzip();
-        let (tcp, authority) = tcp.unzip();
+        let (tcp, hosts) = tcp.unzip();
         let address = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
@@ -134,10 +134,12 @@ impl Admin {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 match runtime.enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        let desk = Rc::new(Desk::new(shared, secret, authority));
-                        runtime.block_on(serve_until(stopped, unix, tcp, desk));
+                        let service = Rc::new(AdminService::new(shared, secret, hosts));
+                        runtime.block_on(serve_until(stopped, unix, tcp, service));
                     }
-                    Err(error) => tracing::error!(%error, "the admin interface cannot start"),
+                    Err(error) => {
+                        tracing::error!(%error, "the admin interface could not be started")
+                    }
                 }
             })?;
         Ok(Some(Self {
@@ -160,7 +162,7 @@ impl Drop for Admin {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of the admin interface had panicked");
+            tracing::error!("the admin thread panicked");
         }
     }
 }
@@ -169,9 +171,9 @@ async fn serve_until(
     stopped: oneshot::Receiver<()>,
     unix: Option<UnixListener>,
     tcp: Option<TcpListener>,
-    desk: Rc<Desk>,
+    service: Rc<AdminService>,
 ) {
-    // Both stay pending for ever where there is no listener.
+    // Both stay pending forever when there is no listener.
     let unix = async {
         match unix.map(tokio::net::UnixListener::from_std) {
             Some(Ok(listener)) => {
@@ -180,9 +182,11 @@ async fn serve_until(
                     let user = stream.peer_cred().ok().map(|peer| peer.uid());
                     Ok((stream, Peer::User(user)))
                 };
-                desk.accept(Door::Socket, next).await;
+                service.accept(Listener::Socket, next).await;
             }
-            Some(Err(error)) => tracing::error!(%error, "the admin socket cannot be watched"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the admin socket cannot be registered with the event loop")
+            }
             None => {}
         }
         std::future::pending::<()>().await;
@@ -194,9 +198,11 @@ async fn serve_until(
                     let (stream, address) = listener.accept().await?;
                     Ok((stream, Peer::Address(address.ip())))
                 };
-                desk.accept(Door::Tcp, next).await;
+                service.accept(Listener::Tcp, next).await;
             }
-            Some(Err(error)) => tracing::error!(%error, "the admin listener cannot be watched"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the admin listener cannot be registered with the event loop")
+            }
             None => {}
         }
         std::future::pending::<()>().await;
@@ -205,6 +211,6 @@ async fn serve_until(
         _ = stopped => {}
         () = unix => {}
         () = tcp => {}
-        () = desk.tell_regularly() => {}
+        () = service.report_regularly() => {}
     }
 }

@@ -53,8 +53,7 @@ fn remedy(error: &PrivateFileError) -> String {
     if error.is_missing() {
         return " (`syncgate identity-key FILE` makes one)".to_owned();
     }
-    let remedy = error.remedy();
-    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
+    error.remedy_in_parentheses()
 }
 
 /// What signs identities, if anything does.

@@ -175,8 +175,8 @@ impl Logins {
     }
 
     /// Forgets the passwords of accounts that have changed.
-    pub fn obey(&self, accounts: &AccountTable) {
-        self.verified.obey(accounts);
+    pub fn apply(&self, accounts: &AccountTable) {
+        self.verified.apply(accounts);
     }
 
     /// Frees the memory of what is long over. Never locks for longer than a login does.

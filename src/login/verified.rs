@@ -91,7 +91,7 @@ impl VerifiedPasswords {
     }
 
     /// Drops the passwords of accounts that are gone or disabled, or have a new one.
-    pub fn obey(&self, accounts: &AccountTable) {
+    pub fn apply(&self, accounts: &AccountTable) {
         self.lock().retain(|&id, known| {
             accounts.by_id(id).is_some_and(|account| {
                 !account.is_disabled() && account.password_mark() == known.seal.mark

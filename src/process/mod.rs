@@ -148,8 +148,8 @@ pub(crate) fn protect(
 ) -> Result<Protections, ProcessError> {
     let mut done = Protections::default();
     drop_rights(section, needs, &mut done)?;
-    rustix::thread::set_no_new_privs(true).map_err(refused("no new privileges"))?;
-    done.on.push("no new privileges".to_owned());
+    rustix::thread::set_no_new_privs(true).map_err(refused("no_new_privs"))?;
+    done.on.push("no_new_privs".to_owned());
     // After the change of user, which sets it anew.
     dumps(section, &mut done)?;
     if section.confine {

@@ -68,7 +68,7 @@ pub enum TlsError {
         now: String,
     },
     /// The file of a private key is missing, or others than the gateway can reach it.
-    #[error("a certificate's key cannot be read{}", remedy(.0))]
+    #[error("a certificate's key cannot be read{}", .0.remedy_in_parentheses())]
     KeyFile(#[from] PrivateFileError),
     /// A private key of a kind that is not supported.
     #[error("the key in {path} cannot be used", path = path.display())]
@@ -91,11 +91,6 @@ pub enum TlsError {
     /// The provider does not go with the protocol settings.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
-}
-
-fn remedy(error: &PrivateFileError) -> String {
-    let remedy = error.remedy();
-    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
 }
 
 /// Certificates by server name, swapped whole.

@@ -21,7 +21,7 @@ pub enum CredentialError {
     #[error("the route {0} replaces Authorization, but has no authorization_file")]
     NoFile(String),
     /// The file is missing or not private.
-    #[error("the backend's credential cannot be read{}", remedy(.0))]
+    #[error("the backend's credential cannot be read{}", .0.remedy_in_parentheses())]
     File(#[from] PrivateFileError),
     /// The file does not hold the value of a header.
     #[error(
@@ -30,11 +30,6 @@ pub enum CredentialError {
         path = .0.display()
     )]
     NotOneLine(PathBuf),
-}
-
-fn remedy(error: &PrivateFileError) -> String {
-    let remedy = error.remedy();
-    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
 }
 
 /// The value of an `Authorization` header. Its memory is wiped once nothing holds it any more.

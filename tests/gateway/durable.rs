@@ -363,8 +363,7 @@ fn a_damaged_file_is_put_aside_when_that_is_asked_for() {
         let child = Child::start_with(&["--discard-tokens"], spoil).await;
         child
             .until("where it is", |line| {
-                line.contains("the kept tokens were discarded")
-                    .then_some(())
+                line.contains("the token file was discarded").then_some(())
             })
             .await;
         let client = child.signed_in().await;

@@ -147,7 +147,7 @@ fn nothing_of_its_memory_is_left_behind_and_no_program_can_give_it_rights() {
         };
         let child = Child::start(becomes_nobody).await;
         let (on, _) = protection(&child).await;
-        assert!(on.contains("no new privileges; no core dumps"), "{on}");
+        assert!(on.contains("no_new_privs; no core dumps"), "{on}");
         for status in threads(&child) {
             assert_eq!(field(&status, "NoNewPrivs"), ["1"]);
         }

@@ -17,10 +17,10 @@ use crate::support::harness::{password, write};
 use crate::support::tls::{Identity, provider};
 use crate::support::{Ask, Harness, PASSWORD_MARKER, Upstream, run};
 
-/// A folder with a password and with what to trust.
-struct Desk(tempfile::TempDir);
+/// A directory with a password file and the certificate to trust.
+struct Workspace(tempfile::TempDir);
 
-impl Desk {
+impl Workspace {
     fn new(identity: &Identity, password: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write(&directory.path().join("password"), password, 0o600);
@@ -100,11 +100,11 @@ fn impatient(files: &mut crate::support::harness::Files) {
 fn a_real_gateway_passes_every_check_and_its_backend_sees_none() {
     run(async {
         let harness = Harness::start(impatient);
-        let desk = Desk::new(&harness.identity, &password("till-01"));
+        let workspace = Workspace::new(&harness.identity, &password("till-01"));
         let port = harness.plain_addresses()[0].port().to_string();
         let more = ["--json", "--http-port", &port];
         let address = harness.anonymous().address;
-        let output = desk.selftest(address, "till-01", &more).await;
+        let output = workspace.selftest(address, "till-01", &more).await;
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         for result in ["FAIL", "SKIPPED"] {
             assert!(
@@ -145,8 +145,8 @@ fn the_table_can_be_filed_whatever_the_user_may() {
         });
         let address = harness.anonymous().address;
         for user in ["forms-04", "elsewhere-05"] {
-            let desk = Desk::new(&harness.identity, &format!("{}\n", password(user)));
-            let output = desk.selftest(address, user, &[]).await;
+            let workspace = Workspace::new(&harness.identity, &format!("{}\n", password(user)));
+            let output = workspace.selftest(address, user, &[]).await;
             let table = text_of(&output.stdout);
             assert_eq!(output.status.code(), Some(0), "{table}");
             for part in [
@@ -154,7 +154,7 @@ fn the_table_can_be_filed_whatever_the_user_may() {
                 &*format!("user      {user}"),
                 "date      20",
                 "RESULT   AREA",
-                "PASS     framing  two lengths that differ",
+                "PASS     framing  conflicting Content-Length fields",
                 "SKIPPED  plain    reading",
                 " passed, 0 failed, 3 skipped",
             ] {
@@ -271,20 +271,22 @@ fn elsewhere(_: &str) -> String {
 fn a_server_that_lets_everything_through_fails() {
     run(async {
         let server = Stranger::start(lenient);
-        let desk = Desk::new(&server.identity, "hunter2-whatever");
-        let output = desk.selftest(server.address, "till-01", &["--json"]).await;
+        let workspace = Workspace::new(&server.identity, "hunter2-whatever");
+        let output = workspace
+            .selftest(server.address, "till-01", &["--json"])
+            .await;
         assert_eq!(output.status.code(), Some(1), "{}", text_of(&output.stderr));
         assert!(text_of(&output.stderr).contains("checks failed"));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let failed = rows(&report, "FAIL").join("\n");
         for check in [
-            "framing: two lengths that differ (200, then closed, without",
-            "token: as Basic (200",
+            "framing: conflicting Content-Length fields (200, then closed, without",
+            "token: the Basic scheme (200",
             "target: an encoded NUL (200",
-            "login: a key twice (200",
-            "login: an unknown user, and a wrong password (200 and 200",
-            "answer: browsers stay with HTTPS (none)",
-            "http/2: 200 requests, each taken back (no connection",
+            "login: a duplicate key (200",
+            "login: unknown user and wrong password get the same answer (200 and 200",
+            "answer: HSTS (none)",
+            "http/2: RST_STREAM flood (rapid reset) (no connection",
             "framing: a chunk extension of 70 KB (200",
         ] {
             assert!(failed.contains(check), "{check} is not among\n{failed}");
@@ -306,16 +308,18 @@ fn a_server_that_lets_everything_through_fails() {
 fn what_a_rate_limit_answers_is_tried_again_and_then_skipped() {
     run(async {
         let server = Stranger::start(limiting);
-        let desk = Desk::new(&server.identity, "hunter2-whatever");
-        let output = desk.selftest(server.address, "till-01", &["--json"]).await;
+        let workspace = Workspace::new(&server.identity, "hunter2-whatever");
+        let output = workspace
+            .selftest(server.address, "till-01", &["--json"])
+            .await;
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let failed = rows(&report, "FAIL").join("\n");
         assert!(
-            failed.contains("framing: a length with a sign (200"),
+            failed.contains("framing: Content-Length with a plus sign (200"),
             "{failed}"
         );
         let skipped = rows(&report, "SKIPPED").join("\n");
-        let expected = "framing: a negative length (a limit of the gateway answered (429))";
+        let expected = "framing: negative Content-Length (a limit of the gateway answered (429))";
         assert!(skipped.contains(expected), "{skipped}");
     });
 }
@@ -325,8 +329,8 @@ fn what_is_not_syncgate_is_asked_once_and_left_alone() {
     run(async {
         for answers in [foreign as Answers, elsewhere] {
             let server = Stranger::start(answers);
-            let desk = Desk::new(&server.identity, "hunter2-whatever");
-            let output = desk.selftest(server.address, "till-01", &[]).await;
+            let workspace = Workspace::new(&server.identity, "hunter2-whatever");
+            let output = workspace.selftest(server.address, "till-01", &[]).await;
             assert_eq!(output.status.code(), Some(2));
             assert!(output.stdout.is_empty());
             let errors = text_of(&output.stderr);
@@ -349,29 +353,33 @@ fn a_test_that_cannot_be_run_says_why_and_is_no_failed_one() {
     run(async {
         let harness = Harness::usual();
         let address = harness.anonymous().address;
-        let desk = Desk::new(&harness.identity, &password("till-01"));
+        let workspace = Workspace::new(&harness.identity, &password("till-01"));
         let expect = |output: Output, code: i32, expected: &str| {
             let errors = text_of(&output.stderr);
             assert!(errors.contains(expected), "{errors}");
             assert_eq!(output.status.code(), Some(code), "{errors}");
             assert!(output.stdout.is_empty());
         };
-        let output = desk.selftest(address, "shop-02", &[]).await;
+        let output = workspace.selftest(address, "shop-02", &[]).await;
         expect(output, 2, "user name or password is wrong");
-        let output = desk.selftest(Upstream::nobody(), "till-01", &[]).await;
+        let output = workspace.selftest(Upstream::nobody(), "till-01", &[]).await;
         expect(output, 2, "cannot be reached");
-        let other = Desk::new(&Identity::new(&["localhost"]), &password("till-01"));
+        let other = Workspace::new(&Identity::new(&["localhost"]), &password("till-01"));
         let output = other.selftest(address, "till-01", &[]).await;
         expect(output, 2, "certificate");
-        write(&desk.path().join("password"), &password("till-01"), 0o644);
-        let output = desk.selftest(address, "till-01", &[]).await;
+        write(
+            &workspace.path().join("password"),
+            &password("till-01"),
+            0o644,
+        );
+        let output = workspace.selftest(address, "till-01", &[]).await;
         expect(output, 2, "chmod 600");
         for url in [
             "http://localhost",
             "https://localhost/api",
             "https://a:b@localhost",
         ] {
-            let output = desk.command(url, "till-01", &[]).output().unwrap();
+            let output = workspace.command(url, "till-01", &[]).output().unwrap();
             expect(output, 64, "https://host");
         }
         assert_eq!(harness.upstream.connections(), 0);

@@ -193,7 +193,7 @@ fn whoever_disables_a_user_is_told_how_many_tokens_ended_with_it() {
         let shop = harness.signed_in_as("shop-02").await;
         let disabled = user(&harness, "disable", "till-01").await;
         assert!(
-            disabled.stderr.contains("2 tokens were ended."),
+            disabled.stderr.contains("2 tokens were revoked."),
             "{disabled:?}"
         );
         harness.reload();
@@ -202,7 +202,10 @@ fn whoever_disables_a_user_is_told_how_many_tokens_ended_with_it() {
         harness.reload();
         assert_eq!(statuses(&[&first, &second, &shop]).await, [401, 401, 200]);
         let removed = user(&harness, "remove", "shop-02").await;
-        assert!(removed.stderr.contains("1 token was ended."), "{removed:?}");
+        assert!(
+            removed.stderr.contains("1 token was revoked."),
+            "{removed:?}"
+        );
     });
 }
 
@@ -266,7 +269,7 @@ fn many_tokens_are_revoked_at_once() {
         let none = tokens(&harness, &["revoke", "--all"]).await;
         assert_eq!(
             (none.code, none.stderr.as_str()),
-            (Some(0), "There were none to revoke.\n")
+            (Some(0), "No tokens to revoke.\n")
         );
     });
 }
@@ -325,7 +328,7 @@ fn what_is_in_the_way_is_said_with_what_to_do() {
         std::fs::write(elsewhere.path().join("config.toml"), config).unwrap();
         let nobody = tokens_in(elsewhere.path(), &["list"]);
         assert_eq!((nobody.code, nobody.stdout.as_str()), (Some(1), ""));
-        assert!(nobody.stderr.contains("nobody listens on"), "{nobody:?}");
+        assert!(nobody.stderr.contains("nothing listens on"), "{nobody:?}");
         assert!(nobody.stderr.contains("syncgate run"), "{nobody:?}");
     });
 }

@@ -1,4 +1,4 @@
-//! What the backend is told of a token that a client showed to it (RFC 7662).
+//! Token introspection for the backend (RFC 7662).
 
 use serde::Serialize;
 
@@ -10,14 +10,14 @@ use crate::gateway::{Shared, not_kept};
 use crate::session::{Absent, Session};
 use crate::token::{PresentedToken, TokenDigest, TokenId};
 
-/// What there is to know of a token. Of one with which no request would pass the gateway at this
-/// moment, whatever the reason, it is that alone.
+/// Introspects a token. Any token the gateway would reject at this moment, whatever the reason, is
+/// reported as inactive and nothing else.
 ///
-/// The question counts as one use of the token: the backend asks because its client uses it, and a
-/// token in use must not end for want of use.
+/// An introspection counts as one use of the token: the backend asks because its client uses it, and a
+/// token in use must not hit its idle timeout.
 ///
 /// # Errors
-/// When the store cannot be asked, so that nothing is known of the token.
+/// When the store cannot be reached, so that nothing is known of the token.
 pub(super) async fn introspect(shared: &Shared, token: &str) -> Result<Reply, Refusal> {
     let now = shared.clock.now();
     let presented = PresentedToken::parse(token.as_bytes());
@@ -41,7 +41,7 @@ fn live(
     now: UnixMillis,
 ) -> Option<Active> {
     let user = permit::authenticate(found, &shared.accounts, now).ok()?;
-    // Where its client is, only the backend knows; the account's times hold from anywhere.
+    // Only the backend knows the client's address, so that networks are not checked; times are.
     let peer = user.account().admission().some_peer();
     let user = permit::admit(user, peer.into(), now).ok()?;
     shared.tokens.count_use(digest.id(), now);
@@ -64,7 +64,7 @@ struct Active {
     exp: u32,
     auth_time: u32,
     jti: String,
-    /// Where the login came from: an address of IPv4, or a /64 of IPv6.
+    /// Where the login came from: an IPv4 address or an IPv6 /64.
     client_network: String,
 }
 

@@ -1,28 +1,28 @@
-//! Pure: what the admin interface has, and for whom.
+//! Pure: the resources of the admin interface, and who may reach them.
 
 use http::Method;
 
 use crate::token::TokenId;
 
-/// What can be asked for.
+/// A resource of the admin interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
     /// Whether the gateway serves.
     Health,
     /// The keys that verify signed identities.
     KeySet,
-    /// What there is to know of a token that is sent.
+    /// Token introspection (RFC 7662).
     Introspection,
     /// The live tokens.
     Tokens,
-    /// One of them.
+    /// One live token.
     Token(TokenId),
-    /// The end of many of them.
+    /// Revocation of many tokens.
     Revocation,
 }
 
 impl Resource {
-    /// The one at a path, which is compared byte for byte.
+    /// The resource at a path, compared byte for byte.
     pub(super) fn find(path: &str) -> Option<Self> {
         match path {
             "/health" => Some(Self::Health),
@@ -37,8 +37,8 @@ impl Resource {
         }
     }
 
-    /// Its path as the description writes it. What a request wrote is never logged: it may be a token,
-    /// put where its id belongs.
+    /// The path as the OpenAPI description has it. The path of a request is never logged: it may hold a
+    /// token where its id belongs.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Health => "/health",
@@ -50,9 +50,9 @@ impl Resource {
         }
     }
 
-    /// Whether whoever reaches the interface may ask, with the secret if it needs one. What is not
-    /// is there on the unix socket alone.
-    pub(super) fn is_for_everybody(self) -> bool {
+    /// Whether the TCP listener serves it too, with the secret if it needs one. Everything else exists on
+    /// the unix socket alone.
+    pub(super) fn is_public(self) -> bool {
         match self {
             Self::Health | Self::KeySet | Self::Introspection => true,
             Self::Tokens | Self::Token(_) | Self::Revocation => false,
@@ -126,7 +126,7 @@ mod tests {
                 let alone = operation["description"]
                     .as_str()
                     .is_some_and(|text| text.contains("On the unix socket alone."));
-                assert_eq!(alone, !resource.is_for_everybody(), "{method} {path}");
+                assert_eq!(alone, !resource.is_public(), "{method} {path}");
             }
         }
         assert_eq!(routed, described);

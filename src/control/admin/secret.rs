@@ -1,5 +1,5 @@
-//! The secret that whoever asks about tokens has to know. Read at the start and on reload; what is
-//! kept of it is a MAC, under a key of this process.
+//! The secret that authenticates introspection requests. Read at the start and on reload; only a MAC of it
+//! is kept, under a key of this process.
 
 use std::path::{Path, PathBuf};
 
@@ -16,30 +16,25 @@ use crate::private_file::PrivateFileError;
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// The file is missing or not private.
-    #[error("the introspection secret cannot be read{}", remedy(.0))]
+    #[error("the introspection secret cannot be read{}", .0.remedy_in_parentheses())]
     File(#[from] PrivateFileError),
-    /// The file does not hold what can be sent as a bearer token, or too little of it.
+    /// The content is too short, or cannot be sent as a bearer token.
     #[error(
-        "{path} must hold one line of {SHORTEST} or more of the letters, digits and -._~+/ of a bearer \
+        "{path} must hold one line of at least {MIN_LENGTH} characters: letters, digits and -._~+/, as in a bearer \
          token (admin.introspection_secret_file); run: (umask 077; openssl rand -hex 32 > '{path}')",
         path = .0.display()
     )]
     NotASecret(PathBuf),
-    /// The operating system gives no random numbers.
+    /// The random number generator failed.
     #[error("the operating system's random number generator failed")]
     NoRandom,
-}
-
-fn remedy(error: &PrivateFileError) -> String {
-    let remedy = error.remedy();
-    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
 }
 
 /// The secret in force, if there is one.
 #[derive(Debug)]
 pub(crate) struct IntrospectionSecret(Option<Managed<SecretLoader>>);
 
-/// How a MAC is made of the file.
+/// Reads the file and computes the MAC.
 #[derive(Debug)]
 struct SecretLoader {
     file: PathBuf,
@@ -51,7 +46,7 @@ impl Load for SecretLoader {
     type Error = SecretError;
     const MESSAGES: Messages = Messages {
         read: "the introspection secret was read again",
-        refused: "the introspection secret cannot be used, the last one stays",
+        refused: "the introspection secret cannot be used; the last one stays",
     };
 
     fn files(&self) -> Vec<PathBuf> {
@@ -94,14 +89,13 @@ impl IntrospectionSecret {
         self.0.as_ref().map(|secret| secret as &dyn ManagedFiles)
     }
 
-    /// Whether anything can be asked at all.
+    /// Whether introspection is enabled.
     pub(super) fn is_set(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether a request brings the secret, as its only bearer token. How long it takes does not
-    /// tell how much of a wrong one is right.
-    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request presents the secret as its only bearer token. Compares in constant time.
+    pub(super) fn is_presented(&self, headers: &HeaderMap) -> bool {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return false;
@@ -121,12 +115,12 @@ impl IntrospectionSecret {
 /// The `b64token` of RFC 6750, which needs no quoting anywhere, and long enough not to be guessed.
 fn is_secret(line: &str) -> bool {
     let stands = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
-    line.len() >= SHORTEST && line.trim_end_matches('=').bytes().all(stands)
+    line.len() >= MIN_LENGTH && line.trim_end_matches('=').bytes().all(stands)
 }
 
 const SCHEME: &[u8] = b"Bearer ";
-/// The fewest characters.
-const SHORTEST: usize = 32;
+/// In characters.
+const MIN_LENGTH: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_taken_as_the_only_bearer_token_and_never_shown() {
+    fn the_secret_is_accepted_as_the_only_bearer_token_and_never_shown() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("introspection.secret");
         let text = "0123456789abcdef0123456789abcdef";
@@ -160,12 +154,12 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let secret = IntrospectionSecret::open(Some(&path), &SystemRandom::new()).unwrap();
         assert!(!format!("{secret:?}").contains("0123456789abcdef"));
-        let is_in = |values: &[&str]| {
+        let is_presented = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(AUTHORIZATION, value.parse().unwrap());
             }
-            secret.is_in(&headers)
+            secret.is_presented(&headers)
         };
         let (right, wrong) = (format!("Bearer {text}"), format!("Bearer {text}0"));
         for (values, expected) in [
@@ -181,11 +175,11 @@ mod tests {
             (&[&right, &right], false),
             (&[&wrong, &right], false),
         ] {
-            assert_eq!(is_in(values), expected, "{values:?}");
+            assert_eq!(is_presented(values), expected, "{values:?}");
         }
         let none = IntrospectionSecret::open(None, &SystemRandom::new()).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, right.parse().unwrap());
-        assert!(!none.is_set() && !none.is_in(&headers));
+        assert!(!none.is_set() && !none.is_presented(&headers));
     }
 }

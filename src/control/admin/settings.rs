@@ -1,4 +1,4 @@
-//! Pure: what `[admin]` may say.
+//! Pure: the `[admin]` section.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,17 +12,17 @@ use crate::settings::document::Step;
 use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::units::refuse;
 
-/// `[admin]`: where operators and the backend ask the gateway about itself. Off by default.
+/// `[admin]`: the admin interface for operators and the backend. Off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminSection {
-    /// A unix socket that only the user can open whom the gateway runs as.
+    /// A unix socket that only the user the gateway runs as can open.
     pub socket: Option<PathBuf>,
-    /// A TCP address of this machine alone.
+    /// A loopback TCP address.
     pub listen: Option<LoopbackAddress>,
-    /// Further names that requests to the TCP address may have in `Host`.
+    /// Further host names that requests to the TCP address may carry in `Host`.
     pub hosts: Vec<AdminHost>,
-    /// The file with the secret that the backend asks about tokens with; without one, nobody can.
+    /// The file with the secret for token introspection; without one, introspection is disabled.
     pub introspection_secret_file: Option<PathBuf>,
 }
 
@@ -45,7 +45,7 @@ impl AdminSection {
     }
 }
 
-/// An address that only this machine reaches.
+/// A loopback address with a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct LoopbackAddress(SocketAddr);
@@ -93,13 +93,13 @@ impl<'de> Deserialize<'de> for LoopbackAddress {
     }
 }
 
-/// A host that requests may name: with a port it is that one, without one any.
+/// A host name that requests may carry: with a port, only that port matches; without one, any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct AdminHost(String);
 
 impl AdminHost {
-    /// `None` for what cannot stand in a `Host` field.
+    /// `None` if it is not a valid `Host` field value.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let authority: Authority = text.parse().ok()?;
@@ -107,7 +107,7 @@ impl AdminHost {
         plain.then(|| Self(text.to_owned()))
     }
 
-    /// Whether it is the one that a request names.
+    /// Whether a request's authority matches.
     #[must_use]
     pub fn is(&self, named: &Authority) -> bool {
         let has_port = self

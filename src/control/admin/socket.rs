@@ -1,4 +1,4 @@
-//! A unix socket that only its owner can open, and its file, which goes with it.
+//! A unix socket that only its owner can open; its file is removed with it.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -15,8 +15,8 @@ pub(super) struct SocketFile {
     made: Mark,
 }
 
-/// What tells a file from any later one of its name: numbers of files are used again, so that the
-/// time belongs to it.
+/// What tells a file from any later one of the same name: inode numbers are reused, so that the change
+/// time is part of it.
 type Mark = (u64, u64, i64, i64);
 
 fn mark(path: &Path) -> io::Result<Mark> {
@@ -24,8 +24,8 @@ fn mark(path: &Path) -> io::Result<Mark> {
     Ok((found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
 }
 
-/// Binds `path`, for the user and group `owner` if it is to be another's than the process's. The file of a gateway that ended without removing it is replaced, anything else is
-/// left alone.
+/// Binds `path`, and gives the file to the user and group `owner`, if any. A stale socket of a gateway that
+/// did not remove it is replaced; anything else is left alone.
 ///
 /// # Errors
 /// When something is in the way, or the directory does not allow it.
@@ -37,7 +37,7 @@ pub(super) fn bind(
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before the socket listens, so that its mode comes in time.
+    // Nobody can connect before the socket listens, so that setting the mode now is in time.
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     if let Some((user, group)) = owner {
         lchown(path, Some(user), Some(group))?;
@@ -57,7 +57,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     };
     if !metadata.file_type().is_socket() {
         return Err(io::Error::other(
-            "there is a file of that name that is no socket",
+            "a file of that name exists and is not a socket",
         ));
     }
     match UnixStream::connect(path) {
@@ -70,14 +70,14 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if mark(&self.path).is_ok_and(|present| present == self.made) {
-            // One that stays is replaced at the next start.
+            // If this fails, the next start replaces the file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
 const MODE: u32 = 0o600;
-/// Connections that wait to be accepted.
+/// The length of the accept queue.
 const BACKLOG: i32 = 16;
 
 #[cfg(test)]

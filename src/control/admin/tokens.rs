@@ -1,11 +1,10 @@
-//! The live tokens, seen and taken back. May look at every token there is; runs on the thread of the
-//! admin interface alone.
+//! Listing and revoking live tokens. May scan every token; runs on the admin thread alone.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::question::{Page, Wanted};
+use super::parameters::{Page, Selector};
 use crate::accounts::check_name;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::gateway::refusal::Refusal;
@@ -20,7 +19,7 @@ use crate::token::TokenId;
 /// A page of the live tokens.
 ///
 /// # Errors
-/// When the place is none of this store's list, or the store cannot be asked.
+/// When `after` is not a position in this store's list, or the store cannot be reached.
 pub(super) async fn list(shared: &Shared, page: &Page) -> Result<Reply, Refusal> {
     let account = match &page.user {
         None => None,
@@ -30,8 +29,8 @@ pub(super) async fn list(shared: &Shared, page: &Page) -> Result<Reply, Refusal>
         },
     };
     let after = page.after.as_ref().map(|text| {
-        let place = shared.tokens.position(text);
-        place.ok_or(Refusal::AdminMalformed(PLACE))
+        let position = shared.tokens.position(text);
+        position.ok_or(Refusal::AdminMalformed(AFTER))
     });
     let now = shared.clock.now().seconds();
     let found = shared
@@ -41,21 +40,21 @@ pub(super) async fn list(shared: &Shared, page: &Page) -> Result<Reply, Refusal>
     let tokens = found.tokens.iter().map(|token| Shown::of(token, shared));
     Ok(Reply::document(&List {
         tokens: tokens.collect(),
-        next: found.next.map(|place| place.to_string()),
+        next: found.next.map(|position| position.to_string()),
     }))
 }
 
-/// One of them, if there is one of that id.
+/// The token with this id, if it is live.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store cannot be reached.
 pub(super) async fn show(shared: &Shared, id: TokenId) -> Result<Option<Reply>, Refusal> {
     let found = shared.tokens.info(id, shared.clock.now().seconds()).await;
     let found = found.map_err(not_kept)?;
     Ok(found.map(|token| Reply::document(&Shown::of(&token, shared))))
 }
 
-/// The user of a name that an operator gives: also one whom only other gateways have seen.
+/// The account of a user name given by an operator, which may be known only to other gateways.
 fn account_of(shared: &Shared, name: &str) -> Option<AccountId> {
     let known = shared.accounts.known_id_of(name);
     known.or_else(|| {
@@ -67,7 +66,7 @@ fn account_of(shared: &Shared, name: &str) -> Option<AccountId> {
     })
 }
 
-/// That so many were ended, and what has to be known beside it.
+/// The answer to a revocation.
 pub(super) fn revoked(ended: Ended) -> Reply {
     let missing = ended.missing_until;
     Reply::document(&Revoked {
@@ -77,19 +76,19 @@ pub(super) fn revoked(ended: Ended) -> Reply {
     })
 }
 
-/// Ends the tokens that are wanted to end.
+/// Revokes the selected tokens.
 ///
 /// # Errors
-/// When the store cannot keep it.
-pub(super) async fn revoke_wanted(
+/// When the store cannot persist it.
+pub(super) async fn revoke_selected(
     shared: &Arc<Shared>,
     id: &RequestId,
-    wanted: &Wanted,
+    selector: &Selector,
 ) -> Result<Ended, Refusal> {
-    match wanted {
-        Wanted::User(name) => match account_of(shared, name) {
+    match selector {
+        Selector::User(name) => match account_of(shared, name) {
             Some(account) => {
-                // What is no user's name may be a token, put where a name belongs.
+                // A name of no user may be a token pasted in the wrong field: it is not logged.
                 let of_user = match shared.accounts.find(name) {
                     Some(_) => format!("those of the user {name:?}"),
                     None => "those of a user who has no account here".to_owned(),
@@ -98,18 +97,18 @@ pub(super) async fn revoke_wanted(
             }
             None => Ok(Ended::default()),
         },
-        Wanted::Before(moment) => {
-            let before = format!("those of passwords given before {}", moment.timestamp());
+        Selector::Before(moment) => {
+            let before = format!("those of logins before {}", moment.timestamp());
             revoke(shared, id, Selection::AuthenticatedBefore(*moment), &before).await
         }
-        Wanted::All => revoke(shared, id, Selection::All, "all").await,
+        Selector::All => revoke(shared, id, Selection::All, "all").await,
     }
 }
 
-/// Ends tokens and says so in the log. What was begun is done, whether its client waits or not.
+/// Revokes tokens and logs it. Once begun it runs to the end, even if the client disconnects.
 ///
 /// # Errors
-/// When the store cannot keep it.
+/// When the store cannot persist it.
 pub(super) async fn revoke(
     shared: &Arc<Shared>,
     id: &RequestId,
@@ -143,19 +142,19 @@ pub(super) async fn revoke(
     ended.map_err(not_revoked)
 }
 
-/// Ends tokens until none is left. A token that was just being renewed may have had its place taken by
-/// another after the look: where a look finds none, no renewal can make one any more.
+/// Revokes tokens until none is left. A token that is being renewed during a scan may be replaced by a new
+/// one after it: once a scan finds none, no renewal can produce another.
 async fn end_all(
     tokens: &TokenStore,
     selection: &Selection,
     now: UnixMillis,
 ) -> Result<Ended, StoreError> {
-    let looks = match selection {
+    let scans = match selection {
         Selection::One(_) | Selection::AuthenticatedBefore(_) => 1,
-        Selection::OfUser(_) | Selection::OfOtherPasswords(..) | Selection::All => LOOKS,
+        Selection::OfUser(_) | Selection::OfOtherPasswords(..) | Selection::All => MAX_SCANS,
     };
     let mut all = Ended::default();
-    for _ in 0..looks {
+    for _ in 0..scans {
         let ended = tokens.end_and_report(selection, End::Revoked, now).await?;
         all.count += ended.count;
         all.passed_over.extend(ended.passed_over);
@@ -169,7 +168,7 @@ async fn end_all(
     Ok(all)
 }
 
-/// What can be known of a token: enough to find a leaked one, and nothing to log in with.
+/// What is shown of a token: enough to find a leaked one, and nothing that grants access.
 #[derive(Serialize)]
 struct Shown {
     id: String,
@@ -216,6 +215,6 @@ struct Revoked {
     missing_until: Option<String>,
 }
 
-const PLACE: &str = "after is next of the page before";
-/// How often is looked at the most: logins come in all the time, and are not to be awaited.
-const LOOKS: usize = 10;
+const AFTER: &str = "after is next of the page before";
+/// The most scans per revocation: under a steady stream of logins there is always one more.
+const MAX_SCANS: usize = 10;

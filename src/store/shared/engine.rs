@@ -29,6 +29,7 @@ use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::SharedSection;
 use crate::cluster::{Connector, LinkError};
 use crate::cluster::{Link, ends_link, is_answer, is_full};
+use crate::error_chain::chain;
 use crate::session::End;
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -386,18 +387,6 @@ async fn for_ever<F: Future<Output = ()> + 'static>(task: impl Fn() -> F) {
     {
         sleep(FIRST_WAIT).await;
     }
-}
-
-/// An error and all its causes on one line.
-pub(super) fn chain(error: &LinkError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// How long after a complaint the next one is made.

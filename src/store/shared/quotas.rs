@@ -13,10 +13,11 @@ use std::time::Duration;
 use redis::Value;
 use tokio::task::JoinSet;
 
-use super::engine::{Engine, chain};
+use super::engine::Engine;
 use super::operations::{millis, script};
 use crate::clock::UnixMillis;
 use crate::cluster::LinkError;
+use crate::error_chain::chain;
 use crate::store::StoreError;
 use crate::traffic::{Peer, Report};
 

@@ -11,11 +11,12 @@ use redis::aio::{AsyncPushSender, SendError};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::engine::{Engine, State, chain};
+use super::engine::{Engine, State};
 use super::phase::Reason;
 use super::standing::Standing;
 use crate::cluster::LinkError;
 use crate::cluster::{Link, is_answer};
+use crate::error_chain::chain;
 
 impl Engine {
     /// Keeps the connections up for as long as the thread lives.

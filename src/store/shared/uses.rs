@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use redis::{Value, cmd};
 
-use super::engine::{Engine, chain};
+use super::engine::Engine;
 use super::operations::{all, id_of, millis, script, text};
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::Link;
 use crate::cluster::LinkError;
+use crate::error_chain::chain;
 use crate::session::AccountId;
 use crate::session::End;
 use crate::store::live::Use;

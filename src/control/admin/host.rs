@@ -1,7 +1,7 @@
-//! Pure: whether a request that came in over TCP was meant for the admin interface.
+//! Pure: whether a request received over TCP was meant for the admin interface.
 //!
-//! A browser on this machine reaches the address for every page that it shows. Such a request names the
-//! page's own host, where a name was made to lead here (DNS rebinding), or says where the page is from.
+//! Any web page open in a browser on this machine can send requests to the address. Such a request carries
+//! the page's own host name (DNS rebinding) or the page's origin (cross-origin request).
 
 use std::net::IpAddr;
 
@@ -12,23 +12,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::settings::AdminHost;
 
-/// The names under which the TCP address may be asked.
+/// The host names that a request to the TCP address may carry.
 #[derive(Debug)]
-pub(super) struct OwnAuthority {
+pub(super) struct OwnHosts {
     port: u16,
     hosts: Vec<AdminHost>,
 }
 
-impl OwnAuthority {
-    /// `localhost` and the loopback addresses with this port, and these hosts.
+impl OwnHosts {
+    /// Accepts `localhost` and the loopback addresses with this port, and `hosts`.
     pub(super) fn new(port: u16, hosts: Vec<AdminHost>) -> Self {
         Self { port, hosts }
     }
 
-    /// Whether the request was meant for it.
+    /// Accepts a request whose target, `Host`, `Origin` and `Sec-Fetch-Site` all name this listener.
     ///
     /// # Errors
-    /// What speaks against it.
+    /// The first that does not.
     pub(super) fn check(&self, parts: &Parts) -> Result<(), &'static str> {
         if let Some(authority) = parts.uri.authority()
             && !self.is_own(authority)
@@ -46,7 +46,7 @@ impl OwnAuthority {
                     return Err(OTHER_ORIGIN);
                 }
             }
-            // No browser speaks HTTP/1.0; health checks that do name no host.
+            // No browser speaks HTTP/1.0; health checks that do send no Host.
             None if parts.version == Version::HTTP_10 && origin.is_none() => {}
             None => return Err("a request names its host"),
         }
@@ -72,7 +72,7 @@ impl OwnAuthority {
     }
 }
 
-/// The value of a header that occurs once at the most.
+/// The value of a header that may occur at most once.
 fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, &'static str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -81,7 +81,7 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, &
     }
 }
 
-/// Whether an origin (RFC 6454 section 6.2) is the one of `host`, which is spoken to without TLS.
+/// Whether an origin (RFC 6454 section 6.2) is that of `host` over plain HTTP.
 fn is_of(origin: &HeaderValue, host: &HeaderValue) -> bool {
     let origin = origin.as_bytes().strip_prefix(b"http://");
     origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host.as_bytes()))
@@ -101,7 +101,7 @@ mod tests {
     fn check(target: &str, version: Version, fields: &[(&str, &str)]) -> bool {
         let hosts = ["admin.internal", "erp.internal:81"];
         let hosts = hosts.map(|host| AdminHost::parse(host).unwrap());
-        let own = OwnAuthority::new(8444, hosts.into());
+        let own = OwnHosts::new(8444, hosts.into());
         let mut request = Request::builder().uri(target).version(version);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_names_are_taken() {
+    fn only_its_own_names_are_accepted() {
         for (host, expected) in [
             ("127.0.0.1:8444", true),
             ("127.9.9.9:8444", true),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_twice_and_the_target_agrees() {
+    fn no_field_is_repeated_and_the_target_agrees() {
         let host = ("host", "localhost:8444");
         let origin = ("origin", "http://localhost:8444");
         let cases: [(_, _, &[_], _); 7] = [

@@ -1,7 +1,8 @@
-//! Pure: the connections whose request has not arrived, bounded for each peer and in all.
+//! Pure: the connections that have sent no request yet, bounded per peer and in total.
 //!
-//! Whoever opens more loses the oldest of its own, so that nobody's silence keeps anybody out. Silent is
-//! who was looked at and had no request: one that was not looked at yet is never closed.
+//! A peer that opens more than its share loses its own oldest connection, so that idle connections lock
+//! nobody out. Only a connection that has been polled and had no request counts as idle: one that has
+//! not been polled yet is never closed.
 
 /// Connections without a request yet, the oldest first. Dropping a handle closes its connection.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub(super) struct IdleConnections<P, H> {
 struct Idle<P, H> {
     id: u64,
     peer: P,
-    looked_at: bool,
+    polled: bool,
     _handle: H,
 }
 
@@ -26,17 +27,17 @@ impl<P: Copy + Eq, H> IdleConnections<P, H> {
         }
     }
 
-    /// Adds a connection of `peer`, and closes the oldest silent one of the same peer, or of all, if there is
-    /// one too many. Returns the connection's id and whether another was closed.
+    /// Adds a connection of `peer`. If the peer, or all peers together, are over the limit, closes the oldest
+    /// idle connection of that peer, or of all. Returns the new connection's id and whether another was evicted.
     pub(super) fn add(&mut self, peer: P, handle: H) -> (u64, bool) {
         let id = self.next;
         self.next += 1;
         let of_peer = self.open.iter().filter(|idle| idle.peer == peer).count();
-        let mut silent = self.open.iter();
-        let oldest = if of_peer >= OF_ONE_PEER {
-            silent.position(|idle| idle.looked_at && idle.peer == peer)
-        } else if self.open.len() >= OF_ALL {
-            silent.position(|idle| idle.looked_at)
+        let mut idle = self.open.iter();
+        let oldest = if of_peer >= MAX_PER_PEER {
+            idle.position(|idle| idle.polled && idle.peer == peer)
+        } else if self.open.len() >= MAX_TOTAL {
+            idle.position(|idle| idle.polled)
         } else {
             None
         };
@@ -44,21 +45,21 @@ impl<P: Copy + Eq, H> IdleConnections<P, H> {
         self.open.push(Idle {
             id,
             peer,
-            looked_at: false,
+            polled: false,
             _handle: handle,
         });
         (id, oldest.is_some())
     }
 
-    /// What had arrived on the connection was read, and was no request.
-    pub(super) fn looked_at(&mut self, id: u64) {
+    /// The connection was polled, and no request had arrived.
+    pub(super) fn polled(&mut self, id: u64) {
         if let Some(idle) = self.open.iter_mut().find(|idle| idle.id == id) {
-            idle.looked_at = true;
+            idle.polled = true;
         }
     }
 
-    /// The request has arrived, or the connection is over. Returns whether it was still idle; of one that
-    /// was closed for another, no request is answered.
+    /// The request has arrived, or the connection has ended. Returns whether it was still listed: an evicted
+    /// connection gets no answer.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let before = self.open.len();
         self.open.retain(|idle| idle.id != id);
@@ -66,9 +67,9 @@ impl<P: Copy + Eq, H> IdleConnections<P, H> {
     }
 }
 
-/// Of one address, or one user of the unix socket.
-const OF_ONE_PEER: usize = 16;
-const OF_ALL: usize = 64;
+/// Per address, or per user of the unix socket.
+const MAX_PER_PEER: usize = 16;
+const MAX_TOTAL: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -80,40 +81,40 @@ mod tests {
         idle.open.iter().map(|idle| idle.id).collect()
     }
 
-    /// Adds one that is silent; whether another was closed.
-    fn add_silent<P: Copy + Eq, H>(idle: &mut IdleConnections<P, H>, peer: P, handle: H) -> bool {
-        let (id, closed_another) = idle.add(peer, handle);
-        idle.looked_at(id);
-        closed_another
+    /// Adds an idle one; returns whether another was evicted.
+    fn add_idle<P: Copy + Eq, H>(idle: &mut IdleConnections<P, H>, peer: P, handle: H) -> bool {
+        let (id, evicted) = idle.add(peer, handle);
+        idle.polled(id);
+        evicted
     }
 
     #[test]
-    fn one_that_was_not_looked_at_is_never_closed() {
+    fn one_that_was_not_polled_is_never_evicted() {
         let mut idle = IdleConnections::new();
-        for _ in 0..=OF_ONE_PEER {
+        for _ in 0..=MAX_PER_PEER {
             assert!(!idle.add('a', ()).1);
         }
-        idle.looked_at(3);
+        idle.polled(3);
         assert!(idle.add('a', ()).1);
         assert_eq!(ids(&idle)[..4], [0, 1, 2, 4]);
         assert!(!idle.add('a', ()).1);
         for peer in ['b', 'c', 'd'] {
-            for _ in 0..OF_ONE_PEER {
+            for _ in 0..MAX_PER_PEER {
                 assert!(!idle.add(peer, ()).1);
             }
         }
-        assert!(idle.open.len() > OF_ALL && !idle.add('e', ()).1);
+        assert!(idle.open.len() > MAX_TOTAL && !idle.add('e', ()).1);
     }
 
     #[test]
     fn a_peer_with_too_many_loses_its_own_oldest() {
         let mut idle = IdleConnections::new();
         let handle = Rc::new(());
-        assert!(!add_silent(&mut idle, 'a', Rc::clone(&handle)));
-        for _ in 0..OF_ONE_PEER {
-            assert!(!add_silent(&mut idle, 'b', Rc::clone(&handle)));
+        assert!(!add_idle(&mut idle, 'a', Rc::clone(&handle)));
+        for _ in 0..MAX_PER_PEER {
+            assert!(!add_idle(&mut idle, 'b', Rc::clone(&handle)));
         }
-        assert!(add_silent(&mut idle, 'b', Rc::clone(&handle)));
+        assert!(add_idle(&mut idle, 'b', Rc::clone(&handle)));
         assert_eq!(ids(&idle)[..2], [0, 2], "the other peer's stays");
         assert_eq!(Rc::strong_count(&handle), idle.open.len() + 1);
         assert!(!idle.remove(1), "it was closed");
@@ -121,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn in_all_there_are_not_too_many_either() {
+    fn the_total_is_bounded_too() {
         let mut idle = IdleConnections::new();
-        for peer in 0..OF_ALL {
-            assert!(!add_silent(&mut idle, peer, ()));
+        for peer in 0..MAX_TOTAL {
+            assert!(!add_idle(&mut idle, peer, ()));
         }
-        assert!(add_silent(&mut idle, OF_ALL, ()));
-        assert_eq!(idle.open.len(), OF_ALL);
+        assert!(add_idle(&mut idle, MAX_TOTAL, ()));
+        assert_eq!(idle.open.len(), MAX_TOTAL);
         assert_eq!(ids(&idle)[0], 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Pure: what the questions to the admin interface say beside their path.
+//! Pure: the parameters of admin requests, in the query or the body.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -8,14 +8,14 @@ use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
 
-/// Which part of which list.
+/// Which page of the token list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
-    /// Of this user alone.
+    /// Only tokens of this user.
     pub(super) user: Option<String>,
-    /// What comes after this place, as the store writes it.
+    /// Only tokens after this position, in the store's own notation.
     pub(super) after: Option<String>,
-    /// At most so many.
+    /// The largest number of tokens to return.
     pub(super) limit: usize,
 }
 
@@ -34,7 +34,7 @@ impl Page {
                     let number = value
                         .parse()
                         .ok()
-                        .filter(|number| (1..=MOST).contains(number));
+                        .filter(|number| (1..=MAX_LIMIT).contains(number));
                     limit.replace(number.ok_or(LIMIT)?).is_some()
                 }
                 _ => return Err("the parameters here are user, after and limit"),
@@ -46,14 +46,14 @@ impl Page {
         Ok(Self {
             user,
             after,
-            limit: limit.unwrap_or(USUAL),
+            limit: limit.unwrap_or(DEFAULT_LIMIT),
         })
     }
 }
 
-/// Whose tokens shall end.
+/// Which tokens to revoke.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Selector {
     /// Those of a user.
     User(String),
     /// Those whose password was given before this moment.
@@ -62,13 +62,13 @@ pub(super) enum Wanted {
     All,
 }
 
-impl Wanted {
+impl Selector {
     /// Reads a body.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(body: &[u8]) -> Result<Self, &'static str> {
-        let body: Body = serde_json::from_slice(body).map_err(|_| ONE_OF_THEM)?;
+        let body: Body = serde_json::from_slice(body).map_err(|_| ONE_SELECTOR)?;
         match body {
             Body {
                 user: Some(name),
@@ -88,7 +88,7 @@ impl Wanted {
                 before: None,
                 all: Some(true),
             } => Ok(Self::All),
-            Body { .. } => Err(ONE_OF_THEM),
+            Body { .. } => Err(ONE_SELECTOR),
         }
     }
 }
@@ -101,7 +101,7 @@ struct Body {
     all: Option<bool>,
 }
 
-/// The token that an introspection is about. Other parameters are for others (RFC 7662 section 2.1).
+/// The token to introspect. Other parameters are ignored (RFC 7662 section 2.1).
 ///
 /// # Errors
 /// What is wrong with the request.
@@ -119,8 +119,8 @@ pub(super) fn token(headers: &HeaderMap, body: &[u8]) -> Result<Zeroizing<String
     }
 }
 
-/// The next whole second: what was issued within a second counts as issued at its beginning, and a
-/// moment in its middle means those too that may have come before it.
+/// Rounds up to whole seconds: issue times are rounded down, so that a moment within a second must
+/// also cover tokens issued earlier in that second.
 fn whole_seconds(moment: Timestamp) -> Option<UnixSeconds> {
     let more = i64::from(moment.subsec_nanosecond() > 0);
     let seconds = u32::try_from(moment.as_second() + more).ok()?;
@@ -129,12 +129,12 @@ fn whole_seconds(moment: Timestamp) -> Option<UnixSeconds> {
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 const ONE_TOKEN: &str = "the body is application/x-www-form-urlencoded and has one token";
-/// The most that are listed at once.
-const MOST: usize = 1000;
-/// How many are listed where nothing else is asked for.
-const USUAL: usize = 100;
+/// The largest page.
+const MAX_LIMIT: usize = 1000;
+/// The page size without a `limit` parameter.
+const DEFAULT_LIMIT: usize = 100;
 const LIMIT: &str = "limit is a number from 1 to 1000";
-const ONE_OF_THEM: &str = "the body is an object with one of user, before, and all, which is true";
+const ONE_SELECTOR: &str = "the body is an object with one of user, before, and all, which is true";
 const TIME: &str = "before is a time as in 2026-01-31T18:00:00Z, from 1970 to 2106";
 
 #[cfg(test)]
@@ -203,11 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn what_shall_end_is_said_in_one_way() {
-        let before = |second| Ok(Wanted::Before(UnixSeconds::new(second)));
+    fn a_revocation_has_exactly_one_selector() {
+        let before = |second| Ok(Selector::Before(UnixSeconds::new(second)));
         let cases = [
-            (r#"{"user":"till-01"}"#, Ok(Wanted::User("till-01".into()))),
-            (r#"{"all":true}"#, Ok(Wanted::All)),
+            (
+                r#"{"user":"till-01"}"#,
+                Ok(Selector::User("till-01".into())),
+            ),
+            (r#"{"all":true}"#, Ok(Selector::All)),
             (r#"{"before":"1970-01-01T00:00:07Z"}"#, before(7)),
             (r#"{"before":"1970-01-01T02:00:07+02:00"}"#, before(7)),
             (r#"{"before":"1970-01-01T00:00:07.001Z"}"#, before(8)),
@@ -215,16 +218,16 @@ mod tests {
             (r#"{"before":"2107-01-01T00:00:00Z"}"#, Err(TIME)),
             (r#"{"before":"yesterday"}"#, Err(TIME)),
             (r#"{"before":"2026-01-31"}"#, Err(TIME)),
-            (r#"{"all":false}"#, Err(ONE_OF_THEM)),
-            (r#"{"all":true,"user":"till-01"}"#, Err(ONE_OF_THEM)),
-            (r#"{"all":true,"all":true}"#, Err(ONE_OF_THEM)),
-            (r#"{"everything":true}"#, Err(ONE_OF_THEM)),
-            ("{}", Err(ONE_OF_THEM)),
-            ("[]", Err(ONE_OF_THEM)),
-            ("", Err(ONE_OF_THEM)),
+            (r#"{"all":false}"#, Err(ONE_SELECTOR)),
+            (r#"{"all":true,"user":"till-01"}"#, Err(ONE_SELECTOR)),
+            (r#"{"all":true,"all":true}"#, Err(ONE_SELECTOR)),
+            (r#"{"everything":true}"#, Err(ONE_SELECTOR)),
+            ("{}", Err(ONE_SELECTOR)),
+            ("[]", Err(ONE_SELECTOR)),
+            ("", Err(ONE_SELECTOR)),
         ];
         for (body, expected) in cases {
-            assert_eq!(Wanted::parse(body.as_bytes()), expected, "{body}");
+            assert_eq!(Selector::parse(body.as_bytes()), expected, "{body}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What answers at the admin interface: connections in, answers out.
+//! The admin service: accepts connections, routes requests and answers them.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -22,12 +22,12 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
 use zeroize::Zeroizing;
 
-use super::authority::OwnAuthority;
-use super::idle::IdleConnections;
-use super::question::{self, Page, Wanted};
+use super::host::OwnHosts;
+use super::idle_connections::IdleConnections;
+use super::parameters::{self, Page, Selector};
+use super::refusal_counter::{self, RefusalCounter};
 use super::resource::Resource;
 use super::secret::IntrospectionSecret;
-use super::tally::{self, Tally};
 use super::{introspection, tokens};
 use crate::body::request::BodyFault;
 use crate::gateway::Shared;
@@ -37,88 +37,88 @@ use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
 
-/// Where a request came in.
+/// The listener a request came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum Listener {
     /// The unix socket, which only its owner can open.
     Socket,
-    /// The TCP address, which every user of the machine reaches.
+    /// The TCP address, which every local user can reach.
     Tcp,
 }
 
 /// Who connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// From an address of this machine.
+    /// A loopback address.
     Address(IpAddr),
-    /// A user, where the kernel says which.
+    /// A user id, if the kernel gave one.
     User(Option<u32>),
 }
 
-/// The connections of one door that have no request yet.
+/// The connections of one listener that have no request yet.
 type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 
-/// What answers.
-pub(super) struct Desk {
+/// Answers admin requests.
+pub(super) struct AdminService {
     shared: Arc<Shared>,
     secret: Arc<IntrospectionSecret>,
-    /// What the TCP address is called, if there is one.
-    authority: Option<OwnAuthority>,
+    /// The host names of the TCP listener, if there is one.
+    hosts: Option<OwnHosts>,
     ids: RequestIds,
-    tally: RefCell<Tally>,
+    counter: RefCell<RefusalCounter>,
     started: Instant,
 }
 
-impl Desk {
+impl AdminService {
     pub(super) fn new(
         shared: Arc<Shared>,
         secret: Arc<IntrospectionSecret>,
-        authority: Option<OwnAuthority>,
+        hosts: Option<OwnHosts>,
     ) -> Self {
         Self {
             shared,
             secret,
-            authority,
+            hosts,
             ids: RequestIds::new(),
-            tally: RefCell::default(),
+            counter: RefCell::default(),
             started: Instant::now(),
         }
     }
 
-    /// Accepts connections for ever. Those that were looked at and had no request are closed for newer
-    /// ones; while as many requests are answered as allowed, further connections wait. Those of one door do
-    /// not take the places of the other.
+    /// Accepts connections forever. Idle connections are evicted for newer ones; while the maximum number of
+    /// requests is being answered, further connections wait in the accept queue. Each listener has connection
+    /// slots of its own.
     pub(super) async fn accept<S>(
         self: &Rc<Self>,
-        door: Door,
+        listener: Listener,
         next: impl AsyncFn() -> io::Result<(S, Peer)>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         let idle = Rc::new(Idle::new(IdleConnections::new()));
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
             match next().await {
                 Ok((stream, peer)) => {
-                    let (desk, idle) = (Rc::clone(self), Rc::clone(&idle));
+                    let (service, idle) = (Rc::clone(self), Rc::clone(&idle));
                     let (handle, closed) = oneshot::channel();
-                    let (id, closed_another) = idle.borrow_mut().add(peer, handle);
-                    if closed_another {
-                        self.note(Tally::close);
+                    let (id, evicted) = idle.borrow_mut().add(peer, handle);
+                    if evicted {
+                        self.note(RefusalCounter::close);
                     }
                     tokio::task::spawn_local(async move {
-                        // Until the runtime has asked the kernel what has arrived.
+                        // Until the event loop has polled for data that has already arrived.
                         yield_now().await;
-                        desk.serve(door, stream, &idle, id, closed).await;
+                        service.serve(listener, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
-                        drop(place);
+                        drop(slot);
                     });
-                    // However many wait to be accepted, those that were are looked at in between.
+                    // However long the accept queue, accepted connections are polled in between.
                     yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an admin connection cannot be accepted");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -127,7 +127,7 @@ impl Desk {
     /// One connection: one request, within one deadline.
     async fn serve<S>(
         self: Rc<Self>,
-        door: Door,
+        listener: Listener,
         stream: S,
         idle: &Rc<Idle>,
         id: u64,
@@ -137,24 +137,24 @@ impl Desk {
     {
         let answering = Rc::new(Cell::new(false));
         let service = service_fn(|request| {
-            let (desk, idle, answering) =
+            let (service, idle, answering) =
                 (Rc::clone(&self), Rc::clone(idle), Rc::clone(&answering));
             async move {
-                // Its handle goes with it, so that nobody closes the connection any more.
+                // This drops the handle too, so that the connection cannot be evicted any more.
                 idle.borrow_mut().remove(id);
                 answering.set(true);
-                Ok::<_, Infallible>(desk.respond(door, request).await)
+                Ok::<_, Infallible>(service.respond(listener, request).await)
             }
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_PATIENCE)
+            .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(HEADER_SIZE)
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
-        let closed_for_another = async {
+        let evicted = async {
             // Polled after the connection: a request that had arrived was read.
-            idle.borrow_mut().looked_at(id);
+            idle.borrow_mut().polled(id);
             let _ = closed.await;
             if answering.get() {
                 std::future::pending::<()>().await;
@@ -162,30 +162,30 @@ impl Desk {
         };
         let ended = tokio::select! {
             biased;
-            ended = timeout(door.deadline(), serving) => ended,
-            () = closed_for_another => {
-                tracing::debug!("an admin connection was closed for another");
+            ended = timeout(listener.deadline(), serving) => ended,
+            () = evicted => {
+                tracing::debug!("an idle admin connection was evicted");
                 return;
             }
         };
         match ended {
             Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
-            Err(_) => tracing::debug!("an admin connection took too long"),
+            Err(_) => tracing::debug!("an admin connection timed out"),
         }
         if !answering.get() {
-            self.note(Tally::close);
+            self.note(RefusalCounter::close);
         }
     }
 
-    /// Counts what anybody can cause, and tells it if that is due.
-    fn note(&self, what: impl FnOnce(&mut Tally)) {
-        what(&mut self.tally.borrow_mut());
-        self.tell();
+    /// Counts an event that anybody can cause, and logs the counts if a line is due.
+    fn note(&self, what: impl FnOnce(&mut RefusalCounter)) {
+        what(&mut self.counter.borrow_mut());
+        self.report();
     }
 
-    fn tell(&self) {
-        let due = self.tally.borrow_mut().due(self.started.elapsed());
+    fn report(&self) {
+        let due = self.counter.borrow_mut().due(self.started.elapsed());
         if let Some(counts) = due {
             tracing::warn!(
                 refused = counts.refused,
@@ -195,40 +195,44 @@ impl Desk {
         }
     }
 
-    /// Tells in the end what came shortly after the last line.
-    pub(super) async fn tell_regularly(&self) {
-        let mut tick = interval(tally::INTERVAL);
+    /// Logs the counts of what came after the last line, once a line is due.
+    pub(super) async fn report_regularly(&self) {
+        let mut tick = interval(refusal_counter::INTERVAL);
         loop {
             tick.tick().await;
-            self.tell();
+            self.report();
         }
     }
 
     /// Never fails: whatever goes wrong is a refusal.
-    async fn respond(&self, door: Door, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(
+        &self,
+        listener: Listener,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let id = self.ids.next(self.shared.clock.now());
         let (parts, body) = request.into_parts();
-        let response = match self.answer(door, &id, &parts, body).await {
+        let response = match self.answer(listener, &id, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };
-        self.log(door, &id, &parts, response.status());
+        self.log(listener, &id, &parts, response.status());
         response.map(Full::new)
     }
 
-    /// Neither the path nor the method as they were written: either may be a token.
-    fn log(&self, door: Door, id: &RequestId, parts: &Parts, status: StatusCode) {
+    /// Logs neither the path nor the method verbatim: either may contain a token.
+    fn log(&self, listener: Listener, id: &RequestId, parts: &Parts, status: StatusCode) {
         let resource = Resource::find(parts.uri.path());
         let name = resource.map_or("unknown", Resource::name);
         let method = match &parts.method {
             it @ (&Method::GET | &Method::HEAD | &Method::POST | &Method::DELETE) => it.as_str(),
-            _ => "another",
+            _ => "other",
         };
-        let often = match (door, resource) {
-            // As many as any user of this machine likes, or as the backend has requests.
-            (Door::Tcp, _) => true,
-            (Door::Socket, Some(Resource::Introspection)) => status.is_success(),
-            (Door::Socket, _) => false,
+        let often = match (listener, resource) {
+            // As often as any local user likes, or as the backend gets requests.
+            (Listener::Tcp, _) => true,
+            (Listener::Socket, Some(Resource::Introspection)) => status.is_success(),
+            (Listener::Socket, _) => false,
         };
         let status_code = status.as_u16();
         match often {
@@ -239,25 +243,25 @@ impl Desk {
                 tracing::info!(%id, method, resource = name, status = status_code, "admin request")
             }
         }
-        if door == Door::Tcp && !status.is_success() {
-            self.note(Tally::refuse);
+        if listener == Listener::Tcp && !status.is_success() {
+            self.note(RefusalCounter::refuse);
         }
     }
 
     async fn answer(
         &self,
-        door: Door,
+        listener: Listener,
         id: &RequestId,
         parts: &Parts,
         body: Incoming,
     ) -> Result<Reply, Refusal> {
-        if door == Door::Tcp {
-            let authority = self.authority.as_ref();
-            let meant = authority.map_or(Ok(()), |authority| authority.check(parts));
-            meant.map_err(Refusal::ForeignRequest)?;
+        if listener == Listener::Tcp {
+            let hosts = self.hosts.as_ref();
+            let checked = hosts.map_or(Ok(()), |hosts| hosts.check(parts));
+            checked.map_err(Refusal::ForeignRequest)?;
         }
         let resource = Resource::find(parts.uri.path()).ok_or(Refusal::NotFound)?;
-        if door == Door::Tcp && !resource.is_for_everybody() {
+        if listener == Listener::Tcp && !resource.is_public() {
             return Err(Refusal::NotFound);
         }
         if resource == Resource::Introspection && !self.secret.is_set() {
@@ -283,10 +287,10 @@ impl Desk {
                 store: shared.tokens.health(),
             }),
             Resource::Introspection => {
-                if !self.secret.is_in(&parts.headers) {
+                if !self.secret.is_presented(&parts.headers) {
                     return Err(Refusal::SecretRefused);
                 }
-                let token = question::token(&parts.headers, &read(body).await?);
+                let token = parameters::token(&parts.headers, &read(body).await?);
                 let token = token.map_err(Refusal::AdminMalformed)?;
                 introspection::introspect(shared, &token).await
             }
@@ -309,9 +313,9 @@ impl Desk {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                let wanted = Wanted::parse(&read(body).await?);
-                let wanted = wanted.map_err(Refusal::AdminMalformed)?;
-                tokens::revoke_wanted(shared, id, &wanted)
+                let selector = Selector::parse(&read(body).await?);
+                let selector = selector.map_err(Refusal::AdminMalformed)?;
+                tokens::revoke_selected(shared, id, &selector)
                     .await
                     .map(tokens::revoked)
             }
@@ -319,19 +323,19 @@ impl Desk {
     }
 }
 
-impl Door {
-    /// How long a connection may last.
+impl Listener {
+    /// The longest lifetime of a connection.
     fn deadline(self) -> Duration {
         match self {
-            Self::Socket => WORK,
-            Self::Tcp => PATIENCE,
+            Self::Socket => TOKEN_SCAN_TIMEOUT,
+            Self::Tcp => REQUEST_TIMEOUT,
         }
     }
 }
 
-/// The whole body, of a bounded size and within a deadline.
+/// Reads the whole body, of bounded size, within a deadline.
 async fn read(body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    timeout(PATIENCE, read_all(body))
+    timeout(REQUEST_TIMEOUT, read_all(body))
         .await
         .unwrap_or(Err(Refusal::BodyTooSlow))
 }
@@ -341,7 +345,7 @@ fn broken(error: hyper::Error) -> Refusal {
 }
 
 async fn read_all(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    // As large as it can become, so that no copy of a part is left anywhere.
+    // At its largest size from the start, so that growing leaves no copy of a part behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(BODY));
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(broken)?.into_data() else {
@@ -356,17 +360,17 @@ async fn read_all(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     Ok(bytes)
 }
 
-/// Connections open at once, for each door. Many more than may be idle, so that those cannot take them.
+/// Connections open at once, per listener. Many more than may be idle, so that idle ones cannot use them up.
 const CONNECTIONS: usize = 256;
-/// The largest head of a request in bytes.
+/// The largest request head in bytes.
 const HEADER_SIZE: usize = 16 * 1024;
 /// The largest body in bytes.
 const BODY: usize = 8 * 1024;
-/// How long a client of the same machine may take for the head of its request.
-const HEAD_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a client may take for its request.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an answer may take that needs a look at every token there is.
-const WORK: Duration = Duration::from_secs(120);
-/// How long to wait when the operating system gives no connection.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to send the request head.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take that scans every token.
+const TOKEN_SCAN_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to wait after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
