@@ -14,7 +14,7 @@ use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
 use crate::message::headers::Forwarded;
 use crate::origin::{ClientAddress, Origin, PeerRole, TrustedProxies, forwarded};
-use crate::traffic::OfConnection;
+use crate::traffic::ConnectionMemory;
 
 /// One client connection.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct ClientConnection {
     /// What becomes of its requests.
     pub standing: Standing,
     /// What its requests without a live token hold.
-    pub unauthenticated: OfConnection,
+    pub unauthenticated: ConnectionMemory,
     text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
     stage: RefCell<Stage>,
@@ -208,7 +208,7 @@ impl ClientConnection {
             ends,
             transport,
             standing,
-            unauthenticated: OfConnection::default(),
+            unauthenticated: ConnectionMemory::default(),
             text: OnceCell::new(),
             forwarded: RefCell::new(None),
             stage: RefCell::new(Stage::Idle),

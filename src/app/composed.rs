@@ -15,7 +15,7 @@ use crate::login::Logins;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
-use crate::traffic::{ConnectionsBySource, Quotas, Unauthenticated};
+use crate::traffic::{Quotas, SourceConnectionLimit, UnauthenticatedMemory};
 use crate::upstream::BackendCredentials;
 
 /// What a configuration names, opened, with no thread that serves it yet.
@@ -55,10 +55,10 @@ impl Composed {
             logins: Logins::start(&config.login, cores(), &random, failures)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),
-            connections: Arc::new(ConnectionsBySource::new(
+            connections: Arc::new(SourceConnectionLimit::new(
                 config.limits.connections_per_source,
             )),
-            unauthenticated: Arc::new(Unauthenticated::new(
+            unauthenticated: Arc::new(UnauthenticatedMemory::new(
                 config.limits.unauthenticated_per_connection,
                 config.limits.unauthenticated_per_source,
             )),

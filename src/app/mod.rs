@@ -31,7 +31,7 @@ use crate::server::{
 use crate::settings::Problems;
 use crate::store::{Prepared, StoreOpenError, TokenStore};
 use crate::tls::{self, Certificates, TlsError};
-use crate::traffic::Noted;
+use crate::traffic::SyncQueue;
 use crate::upstream::CredentialError;
 
 use chores::chores;
@@ -244,13 +244,13 @@ impl Server {
     /// or tried to.
     #[must_use]
     pub fn quota_rounds(&self) -> u64 {
-        self.shared.quotas.noted().map_or(0, Noted::rounds)
+        self.shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
     }
 
     /// Bytes that are held for requests without a live token, as far as they are counted.
     #[must_use]
     pub fn held_unauthenticated(&self) -> u64 {
-        self.shared.unauthenticated.held()
+        self.shared.unauthenticated.reserved()
     }
 
     /// How many connections each worker has at present.

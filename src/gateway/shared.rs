@@ -16,7 +16,7 @@ use crate::route::Routes;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
 use crate::tls::Certificates;
-use crate::traffic::{ConnectionsBySource, Pressure, Quotas, Unauthenticated};
+use crate::traffic::{MemoryPressure, Quotas, SourceConnectionLimit, UnauthenticatedMemory};
 use crate::upstream::BackendCredentials;
 
 /// What all workers share.
@@ -45,13 +45,13 @@ pub struct Shared {
     /// Whose word on a client's address is taken.
     pub trusted_proxies: TrustedProxies,
     /// Open connections by their source.
-    pub connections: Arc<ConnectionsBySource>,
+    pub connections: Arc<SourceConnectionLimit>,
     /// What is held for requests without a live token.
-    pub unauthenticated: Arc<Unauthenticated>,
+    pub unauthenticated: Arc<UnauthenticatedMemory>,
     /// What one user, route or source may take.
     pub quotas: Quotas,
     /// Whether there is memory for new requests.
-    pub pressure: Pressure,
+    pub pressure: MemoryPressure,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

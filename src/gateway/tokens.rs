@@ -22,7 +22,7 @@ use crate::route::OwnPath;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::{Found, Selection, StoreError};
 use crate::token::{IssuedToken, TokenDigest, TokenId};
-use crate::traffic::Held;
+use crate::traffic::MemoryReservation;
 
 impl Gateway {
     /// What the gateway does itself.
@@ -244,7 +244,7 @@ impl Gateway {
 
     /// Bounds the body of a request to the gateway itself, and counts it as held: nobody has shown yet
     /// that the request may cost anything. The head should be gone by now.
-    fn begin_own_body(&self, call: &mut Call<'_>) -> Result<Held, Refusal> {
+    fn begin_own_body(&self, call: &mut Call<'_>) -> Result<MemoryReservation, Refusal> {
         let body = call.body();
         body.limit_to(BODY)?;
         body.must_arrive_within_grace();

@@ -14,7 +14,7 @@ use super::queue::Caller;
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
 use crate::store::{SharedFailures, StoreError};
-use crate::traffic::CountedBy;
+use crate::traffic::Recorded;
 
 /// The login attempts of all clients.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Attempt<'_> {
     /// The login failed. Until all gateways know, it counts as under way here.
     pub(super) async fn failed(mut self, now: UnixMillis) {
         let counted = match self.shared.take() {
-            None => [CountedBy::All; 2],
+            None => [Recorded::Cluster; 2],
             Some((shared, origins)) => {
                 let (waits, untold) = {
                     let failures = &self.attempts.lock().failures;

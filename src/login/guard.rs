@@ -15,7 +15,7 @@ use super::queue::Caller;
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
 use crate::origin::Source;
-use crate::traffic::{CountedBy, Heard, Known};
+use crate::traffic::{ClusterFailures, FailureCount, Recorded};
 
 /// Failed logins, and successful ones as far as they matter for those.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Failures {
     }
 
     /// Takes over what all gateways together know of the user, and of the network.
-    pub(super) fn learn(&mut self, origin: Origin, heard: [Heard; 2], now: UnixMillis) {
+    pub(super) fn learn(&mut self, origin: Origin, heard: [ClusterFailures; 2], now: UnixMillis) {
         let [user, network] = heard;
         adopt(&mut self.users, origin.user, user, now);
         adopt(&mut self.networks, origin.network, network, now);
@@ -149,7 +149,7 @@ impl Failures {
 
     /// A granted login failed; who knows of it as one of the user's, and of the network's. Once all
     /// know of it, they know of the earlier ones too.
-    pub(super) fn failed(&mut self, origin: Origin, counted: [CountedBy; 2], now: UnixMillis) {
+    pub(super) fn failed(&mut self, origin: Origin, counted: [Recorded; 2], now: UnixMillis) {
         if self.limits.delay.is_zero() {
             return;
         }
@@ -212,11 +212,11 @@ impl Failures {
 fn adopt<K: Copy + Eq + std::hash::Hash>(
     counts: &mut AgingMap<K, Count>,
     key: K,
-    heard: Heard,
+    heard: ClusterFailures,
     now: UnixMillis,
 ) {
     match heard {
-        Heard::Some(Known { failures, ago }) => {
+        ClusterFailures::Some(FailureCount { failures, ago }) => {
             let count = counts.touch(key, now);
             let last = now.minus(ago);
             count.common = failures;
@@ -225,12 +225,12 @@ fn adopt<K: Copy + Eq + std::hash::Hash>(
                 _ => count.last_failure.max(last),
             };
         }
-        Heard::None => {
+        ClusterFailures::None => {
             if let Some(count) = counts.get_mut(&key) {
                 count.common = 0;
             }
         }
-        Heard::Nothing => {}
+        ClusterFailures::Unavailable => {}
     }
 }
 
@@ -297,13 +297,13 @@ impl Count {
         self.common.saturating_add(self.untold)
     }
 
-    fn fails(&mut self, counted: CountedBy, now: UnixMillis) {
+    fn fails(&mut self, counted: Recorded, now: UnixMillis) {
         match counted {
-            CountedBy::All => {
+            Recorded::Cluster => {
                 self.common = self.failures().saturating_add(1);
                 self.untold = 0;
             }
-            CountedBy::Here => self.untold = self.untold.saturating_add(1),
+            Recorded::Locally => self.untold = self.untold.saturating_add(1),
         }
         self.last_failure = now;
     }
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [CountedBy; 2] = [CountedBy::All; 2];
+    const ALL: [Recorded; 2] = [Recorded::Cluster; 2];
     const HERE: &str = "192.0.2.1";
     const ELSEWHERE: &str = "192.0.2.2";
 
@@ -405,29 +405,30 @@ mod tests {
     fn what_the_others_were_not_told_of_counts_beside_what_they_know() {
         let mut scene = Scene::new();
         let origin = scene.origin("till", HERE);
-        let hears = |scene: &mut Scene, heard| scene.0.learn(origin, [heard, Heard::None], at(0));
+        let hears =
+            |scene: &mut Scene, heard| scene.0.learn(origin, [heard, ClusterFailures::None], at(0));
         let known = |failures| {
-            Heard::Some(Known {
+            ClusterFailures::Some(FailureCount {
                 failures,
                 ago: Duration::ZERO,
             })
         };
         for _ in 0..3 {
             assert_eq!(scene.begin("till", HERE, 0), Verdict::Granted);
-            scene.0.failed(origin, [CountedBy::Here; 2], at(0));
-            hears(&mut scene, Heard::None);
+            scene.0.failed(origin, [Recorded::Locally; 2], at(0));
+            hears(&mut scene, ClusterFailures::None);
         }
         assert_eq!(scene.0.untold(origin), [3, 3]);
         hears(&mut scene, known(2));
         assert_eq!(scene.look("till", HERE, 0), wait(1));
-        hears(&mut scene, Heard::Nothing);
+        hears(&mut scene, ClusterFailures::Unavailable);
         assert_eq!(scene.look("till", HERE, 0), wait(1));
         // The next one is told of, and the earlier ones with it.
         assert_eq!(scene.begin("till", HERE, 1), Verdict::Granted);
         scene.0.failed(origin, ALL, at(1));
         assert_eq!(scene.0.untold(origin), [0, 3], "it is the user's alone");
         assert_eq!(scene.look("till", HERE, 1), wait(2));
-        hears(&mut scene, Heard::None);
+        hears(&mut scene, ClusterFailures::None);
         assert_eq!(scene.look("till", HERE, 1), Verdict::Granted);
     }
 

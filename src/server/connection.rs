@@ -91,7 +91,9 @@ async fn serve_for_long(arrived: Arrived, gateway: Rc<Gateway>, watch: Watch, ro
         PeerRole::TrustedProxy => None,
         PeerRole::Client | PeerRole::Unnamed => {
             let shared = gateway.shared();
-            let place = shared.connections.enter(ends.peer.ip(), &shared.clock);
+            let place = shared
+                .connections
+                .try_acquire(ends.peer.ip(), &shared.clock);
             let Some(place) = place else {
                 return;
             };
