@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::control::{IntrospectionSecret, memory};
 use crate::gateway::Shared;
 use crate::identity::Identities;
-use crate::login::Logins;
+use crate::login::Authenticator;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
@@ -52,7 +52,7 @@ impl Composed {
             answers: config.answers,
             tokens,
             lifetimes: config.tokens.lifetimes(),
-            logins: Logins::start(&config.login, cores(), &random, failures)?,
+            logins: Authenticator::start(&config.login, cores(), &random, failures)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),
             connections: Arc::new(SourceConnectionLimit::new(

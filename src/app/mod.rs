@@ -22,7 +22,7 @@ use crate::control::{
 };
 use crate::gateway::Shared;
 use crate::identity::IdentityError;
-use crate::login::LoginsError;
+use crate::login::AuthenticatorError;
 use crate::observe::AccessSink;
 use crate::process::RunAs;
 use crate::server::{
@@ -108,7 +108,7 @@ pub enum StartError {
     Admin(#[from] AdminError),
     /// What checks logins.
     #[error(transparent)]
-    Logins(#[from] LoginsError),
+    Logins(#[from] AuthenticatorError),
     /// A listening address.
     #[error("cannot listen on {address}")]
     Listen {

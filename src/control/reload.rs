@@ -50,7 +50,7 @@ impl Reload {
         let before = self.shared.accounts.table();
         if is_new(self.shared.accounts.managed(), when) {
             let accounts = self.shared.accounts.table();
-            self.shared.logins.obey(&accounts);
+            self.shared.logins.apply(&accounts);
             super::disowned::end_tokens(&self.shared, accounts.disowned_since(&before));
             self.shared.accounts.log_warnings();
         }

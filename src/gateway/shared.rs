@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::Identities;
 use crate::limits::Limits;
-use crate::login::Logins;
+use crate::login::Authenticator;
 use crate::origin::TrustedProxies;
 use crate::route::Routes;
 use crate::session::Lifetimes;
@@ -39,7 +39,7 @@ pub struct Shared {
     /// How long tokens live.
     pub lifetimes: Lifetimes,
     /// Password checks.
-    pub logins: Logins,
+    pub logins: Authenticator,
     /// The time of day.
     pub clock: Clock,
     /// Whose word on a client's address is taken.

@@ -70,7 +70,7 @@ impl Gateway {
         match self.issue_to(&passed.account, source).await {
             Ok(issued) => Ok(issued),
             Err(refusal) => {
-                self.shared.logins.catch_up(passed).await?;
+                self.shared.logins.equalize_work(passed).await?;
                 Err(refusal)
             }
         }

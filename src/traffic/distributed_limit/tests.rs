@@ -124,10 +124,10 @@ fn three_gateways_have_one_limit_and_each_its_share_by_demand() {
     model.run(4 * SECOND, &[5, 5, 5]);
     let before: Vec<u64> = model.gateways.iter().map(|it| it.passed).collect();
     let total = model.run(20 * SECOND, &[5, 5, 5]);
-    assert!((1900..=2100).contains(&adjustment), "{adjustment}");
+    assert!((1900..=2100).contains(&total), "{total}");
     for (gateway, before) in model.gateways.iter().zip(before) {
         let own = gateway.passed - before;
-        assert!((500..=850).contains(&own), "{own} of {adjustment}");
+        assert!((500..=850).contains(&own), "{own} of {total}");
     }
     // No gateway is idle for long, nor is any other one's excess repaid by a standstill.
     for second in model.passed[5 * SECOND..].chunks(SECOND) {
@@ -188,7 +188,7 @@ fn a_server_that_lost_everything_or_tells_old_things_locks_nobody_out() {
 
 #[test]
 fn who_is_not_heard_for_a_moment_is_not_charged_for_again() {
-    let mut share = DistributedLimit::new(CounterReading::default(), at(0));
+    let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
     let published = |step: usize, taken| UsageCounts {
         at: at(step),
         taken,
@@ -197,7 +197,7 @@ fn who_is_not_heard_for_a_moment_is_not_charged_for_again() {
         ..COUNTS
     };
     let mut charged = |step: usize, peers: &[PeerUsage]| {
-        (share.apply_peers(CounterReading::default(), peers, Some(1000), at(step))).charge
+        (limit.apply_peers(CounterReading::default(), peers, Some(1000), at(step))).charge
     };
     assert_eq!(charged(1, &[peer(1, published(1, 5))]), 5000);
     assert_eq!(charged(2, &[]), 0);
@@ -211,7 +211,7 @@ fn who_is_not_heard_for_a_moment_is_not_charged_for_again() {
         );
     }
     assert_eq!(charged(6, &[peer(1, published(6, 4))]), 1000);
-    assert!(share.others.len() <= MOST_SILENT + 2);
+    assert!(limit.peers.len() <= MAX_SILENT + 2);
 }
 
 fn peer(gateway: u64, counts: UsageCounts) -> PeerUsage {
@@ -229,7 +229,7 @@ const COUNTS: UsageCounts = UsageCounts {
 
 #[test]
 fn what_is_under_way_elsewhere_is_added_up_but_for_gateways_of_which_nothing_is_heard() {
-    let mut share = DistributedLimit::new(CounterReading::default(), at(0));
+    let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
     let published = |seconds: usize, requests, bytes| UsageCounts {
         at: at(seconds * SECOND),
         requests,
@@ -244,14 +244,14 @@ fn what_is_under_way_elsewhere_is_added_up_but_for_gateways_of_which_nothing_is_
         peer(4, published(21, 11, 100_000)),
         peer(5, published(31, 13, u64::MAX)),
     ];
-    let adjustment = share.apply_peers(CounterReading::default(), &peers, None, at(20 * SECOND));
+    let adjustment = limit.apply_peers(CounterReading::default(), &peers, None, at(20 * SECOND));
     assert_eq!((adjustment.requests, adjustment.bytes), (19, 101_100));
     assert_eq!((adjustment.charge, adjustment.surcharge), (0, 0));
     let much = [
         peer(1, published(20, u64::MAX, 1)),
         peer(2, published(20, 1, u64::MAX)),
     ];
-    let adjustment = share.apply_peers(CounterReading::default(), &much, None, at(20 * SECOND));
+    let adjustment = limit.apply_peers(CounterReading::default(), &much, None, at(20 * SECOND));
     assert_eq!(
         (adjustment.requests, adjustment.bytes),
         (u64::MAX, u64::MAX)
@@ -259,15 +259,15 @@ fn what_is_under_way_elsewhere_is_added_up_but_for_gateways_of_which_nothing_is_
 }
 
 #[test]
-fn a_share_is_over_when_nobody_uses_it() {
-    let mut share = DistributedLimit::new(CounterReading::default(), at(0));
-    share.report(CounterReading::default(), 0, [1, 0], at(5 * SECOND));
-    assert!(!share.is_over(at(14 * SECOND)));
-    assert!(share.is_over(at(15 * SECOND)));
-    share.report(CounterReading::default(), 1, [0, 0], at(20 * SECOND));
-    assert!(!share.is_over(at(21 * SECOND)), "something is debt");
-    share.report(CounterReading::default(), 0, [0, 0], at(2 * SECOND));
-    assert!(share.is_over(at(12 * SECOND)), "the clock was set back");
+fn a_limit_is_idle_when_nobody_uses_it() {
+    let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
+    limit.report(CounterReading::default(), 0, [1, 0], at(5 * SECOND));
+    assert!(!limit.is_idle(at(14 * SECOND)));
+    assert!(limit.is_idle(at(15 * SECOND)));
+    limit.report(CounterReading::default(), 1, [0, 0], at(20 * SECOND));
+    assert!(!limit.is_idle(at(21 * SECOND)), "there is debt");
+    limit.report(CounterReading::default(), 0, [0, 0], at(2 * SECOND));
+    assert!(limit.is_idle(at(12 * SECOND)), "the clock was set back");
 }
 
 #[test]
@@ -356,16 +356,16 @@ proptest! {
     ) {
         let rate_limit = RateLimit::new("10/1s".parse().unwrap(), None).synced_every(SYNC_INTERVAL);
         let (counter, bucket) = (Counter::default(), Bucket::default());
-        let mut share = DistributedLimit::new(CounterReading::default(), at(0));
+        let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
         for (step, (gateway, [taken, wanted, debt, requests, bytes], seconds)) in
             published.into_iter().enumerate()
         {
             let at_told = at(seconds as usize * SECOND);
             let counts = UsageCounts { at: at_told, taken, wanted, debt, requests, bytes };
             let _ = counter.take(&rate_limit, &bucket, at(step));
-            share.report(counter.read(), 0, [0, 0], at(step));
+            limit.report(counter.read(), 0, [0, 0], at(step));
             let peers = [peer(gateway % 3, counts)];
-            let adjustment = share.apply_peers(counter.read(), &peers, Some(rate_limit.interval()), at(step));
+            let adjustment = limit.apply_peers(counter.read(), &peers, Some(rate_limit.interval()), at(step));
             rate_limit.charge(&bucket, adjustment.charge, at(step));
             counter.set_surcharge(adjustment.surcharge);
             prop_assert!(adjustment.surcharge as u64 * UNIT <= MAX_PREPAID);
