@@ -41,7 +41,7 @@ use crate::message::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
 use crate::route::{Destination, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, Answered, BackendCredential, Upstream};
+use crate::upstream::{self, BackendCredential, Upstream, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -61,7 +61,7 @@ pub struct Gateway {
 /// What a request gets when nothing refused it.
 enum Answer {
     Own(Reply),
-    Relayed(Answered),
+    Relayed(UpstreamResponse),
 }
 
 impl Gateway {
@@ -160,7 +160,7 @@ impl Gateway {
         };
         let id = call.active.record.id.clone();
         let mut response = match answer {
-            Ok(Answer::Relayed(Answered { head, body })) => {
+            Ok(Answer::Relayed(UpstreamResponse { head, body })) => {
                 call.active.answered(head.status, true);
                 let ends = version < Version::HTTP_2 && transfer.state() == BodyState::GivenUp;
                 let body = ResponseBody::relayed(body, &self.shared.limits, deadline, call.active);
@@ -223,7 +223,7 @@ impl Gateway {
         call: &mut Call<'_>,
         route: &Route,
         parts: Parts,
-    ) -> Result<Answered, Refusal> {
+    ) -> Result<UpstreamResponse, Refusal> {
         let token = bearer::presented(&parts.headers)?;
         let session = match self.shared.tokens.find(token.digest(), call.now) {
             Found::Known(known) => known,

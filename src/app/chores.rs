@@ -15,11 +15,11 @@ use crate::server::Chore;
 /// What there is to do with this configuration.
 pub(super) fn chores(shared: &Arc<Shared>) -> Vec<Chore> {
     let mut chores: Vec<Chore> = Vec::new();
-    if shared.pressure.has_mark() {
+    if shared.pressure.is_enabled() {
         let shared = Arc::clone(shared);
         chores.push(Box::new(|| spawn_local(watch_memory(shared))));
     }
-    if shared.quotas.noted().is_some() {
+    if shared.quotas.sync_queue().is_some() {
         let shared = Arc::clone(shared);
         chores.push(Box::new(|| spawn_local(quotas::share(shared))));
     }
@@ -59,7 +59,7 @@ async fn watch_memory(shared: Arc<Shared>) {
         tick.tick().await;
         // From a file of the kernel's that never makes anybody wait.
         if let Some(resident) = memory::resident() {
-            shared.pressure.note(resident);
+            shared.pressure.update(resident);
         }
     }
 }

@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::control::{IntrospectionSecret, memory};
 use crate::gateway::Shared;
 use crate::identity::Identities;
-use crate::login::Logins;
+use crate::login::Authenticator;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
-use crate::traffic::{ConnectionsBySource, Quotas, Unauthenticated};
+use crate::traffic::{Quotas, SourceConnectionLimit, UnauthenticatedMemory};
 use crate::upstream::BackendCredentials;
 
 /// What a configuration names, opened, with no thread that serves it yet.
@@ -52,13 +52,13 @@ impl Composed {
             answers: config.answers,
             tokens,
             lifetimes: config.tokens.lifetimes(),
-            logins: Logins::start(&config.login, cores(), &random, failures)?,
+            logins: Authenticator::start(&config.login, cores(), &random, failures)?,
             clock,
             trusted_proxies: config.listen.trusted_proxies.clone(),
-            connections: Arc::new(ConnectionsBySource::new(
+            connections: Arc::new(SourceConnectionLimit::new(
                 config.limits.connections_per_source,
             )),
-            unauthenticated: Arc::new(Unauthenticated::new(
+            unauthenticated: Arc::new(UnauthenticatedMemory::new(
                 config.limits.unauthenticated_per_connection,
                 config.limits.unauthenticated_per_source,
             )),

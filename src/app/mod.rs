@@ -22,7 +22,7 @@ use crate::control::{
 };
 use crate::gateway::Shared;
 use crate::identity::IdentityError;
-use crate::login::LoginsError;
+use crate::login::AuthenticatorError;
 use crate::observe::AccessSink;
 use crate::process::RunAs;
 use crate::server::{
@@ -31,7 +31,7 @@ use crate::server::{
 use crate::settings::Problems;
 use crate::store::{Prepared, StoreOpenError, TokenStore};
 use crate::tls::{self, Certificates, TlsError};
-use crate::traffic::Noted;
+use crate::traffic::SyncQueue;
 use crate::upstream::CredentialError;
 
 use chores::chores;
@@ -108,7 +108,7 @@ pub enum StartError {
     Admin(#[from] AdminError),
     /// What checks logins.
     #[error(transparent)]
-    Logins(#[from] LoginsError),
+    Logins(#[from] AuthenticatorError),
     /// A listening address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -244,13 +244,13 @@ impl Server {
     /// or tried to.
     #[must_use]
     pub fn quota_rounds(&self) -> u64 {
-        self.shared.quotas.noted().map_or(0, Noted::rounds)
+        self.shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
     }
 
     /// Bytes that are held for requests without a live token, as far as they are counted.
     #[must_use]
     pub fn held_unauthenticated(&self) -> u64 {
-        self.shared.unauthenticated.held()
+        self.shared.unauthenticated.reserved()
     }
 
     /// How many connections each worker has at present.

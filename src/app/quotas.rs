@@ -1,5 +1,5 @@
-//! Has the gateways that share a token store count the requests of users and routes together, on a
-//! thread that serves no requests.
+//! Synchronizes the usage of users and routes with the gateways that share a token store, on a thread
+//! that serves no requests.
 
 use std::sync::Arc;
 
@@ -7,45 +7,47 @@ use ring::rand::SecureRandom as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::gateway::Shared;
-use crate::traffic::{EXCHANGE, Ledger};
+use crate::traffic::{SYNC_INTERVAL, UsageSync};
 
-/// Tells and hears, over and over.
+/// Publishes and applies usage until it is dropped.
 pub(super) async fn share(shared: Arc<Shared>) {
-    let Some(noted) = shared.quotas.noted() else {
+    let Some(queue) = shared.quotas.sync_queue() else {
         return;
     };
     let mut number = [0; 8];
     if shared.random.fill(&mut number).is_err() {
-        tracing::error!("no random numbers: quotas hold for this gateway by itself");
+        tracing::error!("no random numbers: quotas apply to this gateway alone");
         return;
     }
     let gateway = u64::from_be_bytes(number);
-    let (mut ledger, mut heard) = (Ledger::new(), true);
-    let mut tick = interval(EXCHANGE);
+    let (mut sync, mut synced) = (UsageSync::new(), true);
+    let mut tick = interval(SYNC_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let now = shared.clock.now();
-        let reports = ledger.reports(noted, now);
+        let reports = sync.reports(queue, now);
         if reports.is_empty() {
-            // Nobody is asked where nothing is in use.
-            ledger.settle(noted, &[], now);
+            // Nothing is in use, so there is nothing to publish.
+            sync.apply_peers(queue, &[], now);
             continue;
         }
-        let told = shared.tokens.exchange(gateway, reports, now).await;
+        let published = shared.tokens.exchange(gateway, reports, now).await;
         let now = shared.clock.now();
-        match &told {
-            Ok(told) => ledger.settle(noted, told, now),
-            Err(_) => ledger.miss(noted, now),
+        match &published {
+            Ok(peers) => sync.apply_peers(queue, peers, now),
+            Err(_) => sync.apply_failure(queue, now),
         }
-        match (heard, told.is_ok()) {
+        match (synced, published.is_ok()) {
             (true, false) => tracing::warn!(
-                "quotas cannot be counted with the other gateways: shares hold for a while, then \
-                 the whole of them by each gateway"
+                "quotas cannot be synchronized with the other gateways: the last known usage \
+                 remains valid for a while, then each gateway applies the full limits by itself"
             ),
-            (false, true) => tracing::info!("quotas are counted with the other gateways again"),
+            (false, true) => {
+                tracing::info!("quotas are synchronized with the other gateways again")
+            }
             (true, true) | (false, false) => {}
         }
-        heard = told.is_ok();
+        synced = published.is_ok();
     }
 }

@@ -108,7 +108,7 @@ impl RequestBody {
     pub fn count_in(&mut self, mut counted: BodyInFlight) -> Result<(), BodyError> {
         if !self.incoming.is_end_stream() {
             let announced = self.incoming.size_hint().lower();
-            let limit = counted.most();
+            let limit = counted.limit();
             (counted.grow_to(announced)).map_err(|_| BodyError::OverQuota { limit })?;
             self.counted = Some(counted);
         }
@@ -251,7 +251,7 @@ impl RequestBody {
             if let Some(counted) = &mut self.counted
                 && counted.grow_to(received).is_err()
             {
-                let limit = counted.most();
+                let limit = counted.limit();
                 return self.give_up(BodyError::OverQuota { limit });
             }
             if self.incoming.is_end_stream() {

@@ -18,7 +18,7 @@ use crate::body::Transfer;
 use crate::limits::Limits;
 use crate::message::headers::Forwarded;
 use crate::origin::{ClientAddress, Origin, PeerRole, TrustedProxies, forwarded};
-use crate::traffic::OfConnection;
+use crate::traffic::ConnectionMemory;
 
 use writes::WriteProgress;
 
@@ -35,7 +35,7 @@ pub struct ClientConnection {
     /// Whether its requests are served.
     pub slot_kind: SlotKind,
     /// What its requests without a live token hold.
-    pub unauthenticated: OfConnection,
+    pub unauthenticated: ConnectionMemory,
     text: OnceCell<EndsText>,
     forwarded: RefCell<Option<Rc<Forwarded>>>,
     /// How many requests it may carry.
@@ -146,7 +146,7 @@ impl ClientConnection {
             ends,
             transport,
             slot_kind,
-            unauthenticated: OfConnection::default(),
+            unauthenticated: ConnectionMemory::default(),
             text: OnceCell::new(),
             forwarded: RefCell::new(None),
             requests,

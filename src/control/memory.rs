@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use bytesize::ByteSize;
 
 use crate::limits::MemoryLimit;
-use crate::traffic::Pressure;
+use crate::traffic::MemoryPressure;
 
 /// Resident memory in bytes, as the kernel counts it; `None` where there is no `/proc`.
 pub(crate) fn resident() -> Option<u64> {
@@ -15,9 +15,9 @@ pub(crate) fn resident() -> Option<u64> {
 }
 
 /// The mark above which new requests are sent away.
-pub(crate) fn pressure(limit: MemoryLimit) -> Pressure {
+pub(crate) fn pressure(limit: MemoryLimit) -> MemoryPressure {
     let share = match limit {
-        MemoryLimit::Size(size) => return Pressure::new(size),
+        MemoryLimit::Size(size) => return MemoryPressure::new(size),
         MemoryLimit::Share(share) => share,
     };
     let Some(available) = available(Path::new("/")) else {
@@ -25,7 +25,7 @@ pub(crate) fn pressure(limit: MemoryLimit) -> Pressure {
             "there is no telling how much memory there is: give a size (limits.memory), \
              so that new requests are sent away before it is used up"
         );
-        return Pressure::new(ByteSize::b(0));
+        return MemoryPressure::new(ByteSize::b(0));
     };
     let mark = ByteSize::b(share.of(available));
     tracing::info!(
@@ -33,7 +33,7 @@ pub(crate) fn pressure(limit: MemoryLimit) -> Pressure {
         available = %ByteSize::b(available),
         "new requests are sent away from so much resident memory on (limits.memory)"
     );
-    Pressure::new(mark)
+    MemoryPressure::new(mark)
 }
 
 /// What the machine has, or the process's cgroup and those around it allow, whichever is least.

@@ -13,7 +13,7 @@ use crate::gateway::response_body::ActiveRequest;
 use crate::message::headers::Forwarded;
 use crate::origin::{ClientAddress, Origin, PeerRole, Source};
 use crate::request_id::RequestId;
-use crate::traffic::{Held, HoldsEnough, Unauthenticated};
+use crate::traffic::{MemoryLimitReached, MemoryReservation, UnauthenticatedMemory};
 
 /// One request on its way through the gateway.
 pub(super) struct Call<'a> {
@@ -58,13 +58,17 @@ impl Call<'_> {
     ///
     /// # Errors
     /// When its connection or its source has too many of them.
-    pub(super) fn hold(&self, all: &Arc<Unauthenticated>, bytes: u64) -> Result<Held, Refusal> {
+    pub(super) fn hold(
+        &self,
+        all: &Arc<UnauthenticatedMemory>,
+        bytes: u64,
+    ) -> Result<MemoryReservation, Refusal> {
         // The connection of a proxy carries many clients.
         let of_one = self.client.ends.role == PeerRole::Client;
         let connection = of_one.then_some(&self.client.unauthenticated);
         let source = Source::of(self.address().accountable());
-        let held = all.hold(connection, source, bytes);
-        held.map_err(|HoldsEnough| Refusal::TooMuchUnauthenticated)
+        let held = all.reserve(connection, source, bytes);
+        held.map_err(|MemoryLimitReached| Refusal::TooMuchUnauthenticated)
     }
 
     pub(super) fn body(&mut self) -> &mut RequestBody {

@@ -10,13 +10,13 @@ use crate::clock::Clock;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::Identities;
 use crate::limits::Limits;
-use crate::login::Logins;
+use crate::login::Authenticator;
 use crate::origin::TrustedProxies;
 use crate::route::Routes;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
 use crate::tls::Certificates;
-use crate::traffic::{ConnectionsBySource, Pressure, Quotas, Unauthenticated};
+use crate::traffic::{MemoryPressure, Quotas, SourceConnectionLimit, UnauthenticatedMemory};
 use crate::upstream::BackendCredentials;
 
 /// What all workers share.
@@ -39,19 +39,19 @@ pub struct Shared {
     /// How long tokens live.
     pub lifetimes: Lifetimes,
     /// Password checks.
-    pub logins: Logins,
+    pub logins: Authenticator,
     /// The time of day.
     pub clock: Clock,
     /// Whose word on a client's address is taken.
     pub trusted_proxies: TrustedProxies,
     /// Open connections by their source.
-    pub connections: Arc<ConnectionsBySource>,
+    pub connections: Arc<SourceConnectionLimit>,
     /// What is held for requests without a live token.
-    pub unauthenticated: Arc<Unauthenticated>,
+    pub unauthenticated: Arc<UnauthenticatedMemory>,
     /// What one user, route or source may take.
     pub quotas: Quotas,
     /// Whether there is memory for new requests.
-    pub pressure: Pressure,
+    pub pressure: MemoryPressure,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

@@ -22,7 +22,7 @@ use crate::route::OwnPath;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::{Found, Selection, StoreError};
 use crate::token::{IssuedToken, TokenDigest, TokenId};
-use crate::traffic::Held;
+use crate::traffic::MemoryReservation;
 
 impl Gateway {
     /// What the gateway does itself.
@@ -70,7 +70,7 @@ impl Gateway {
         match self.issue_to(&passed.account, source).await {
             Ok(issued) => Ok(issued),
             Err(refusal) => {
-                self.shared.logins.catch_up(passed).await?;
+                self.shared.logins.equalize_work(passed).await?;
                 Err(refusal)
             }
         }
@@ -244,7 +244,7 @@ impl Gateway {
 
     /// Bounds the body of a request to the gateway itself, and counts it as held: nobody has shown yet
     /// that the request may cost anything. The head should be gone by now.
-    fn begin_own_body(&self, call: &mut Call<'_>) -> Result<Held, Refusal> {
+    fn begin_own_body(&self, call: &mut Call<'_>) -> Result<MemoryReservation, Refusal> {
         let body = call.body();
         body.limit_to(BODY)?;
         body.must_arrive_within_grace();

@@ -1,6 +1,7 @@
-//! Lets login attempts through as [`Failures`] decides, and tells it how each ended. Where several
-//! gateways act as one, what they all know is asked for before each attempt, and told after it. A
-//! failure that the others cannot be told of counts here, beside what they know, until they are.
+//! Lets login attempts through as [`LoginThrottle`] decides, and reports the outcome of each to it.
+//! Where several gateways share their counts of failures, the count is read before each attempt and
+//! updated after it. A failure that cannot be published is counted locally, on top of the shared
+//! count, until it can be.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,14 +10,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::LoginSection;
-use super::guard::{Failures, Origin, Verdict};
 use super::queue::Caller;
+use super::throttle::{AttemptKey, LoginThrottle, ThrottleDecision};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
 use crate::store::{SharedFailures, StoreError};
-use crate::traffic::CountedBy;
+use crate::traffic::Recorded;
 
-/// The login attempts of all clients.
+/// Tracks the login attempts of all clients.
 #[derive(Debug)]
 pub(super) struct Attempts {
     state: Mutex<State>,
@@ -26,29 +27,29 @@ pub(super) struct Attempts {
 
 #[derive(Debug)]
 struct State {
-    failures: Failures,
-    /// Dropping them wakes the attempts that wait for the outcome of others.
+    throttle: LoginThrottle,
+    /// Dropping these wakes the attempts that wait for the outcome of others.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A login that may be tried. Dropped unsettled, it counts neither way.
+/// A login attempt that may proceed. If it is dropped without an outcome, it counts neither way.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Attempt<'a> {
     attempts: &'a Attempts,
-    origin: Origin,
+    key: AttemptKey,
     caller: Caller,
-    /// What stands for the user and the network where all gateways count.
+    /// The keys of the user and the network in the shared count.
     shared: Option<(&'a SharedFailures, [String; 2])>,
     settled: bool,
 }
 
-/// Why a login may not be tried at present.
+/// Why a login attempt may not proceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotNow {
-    /// How long the client has to wait before it may try.
+pub(super) enum AttemptError {
+    /// The client must wait this long before the next attempt.
     Wait(Duration),
-    /// What other gateways know cannot be asked for.
+    /// The shared count cannot be read.
     Unavailable(StoreError),
 }
 
@@ -56,7 +57,7 @@ impl Attempts {
     pub(super) fn new(section: &LoginSection, shared: Option<SharedFailures>) -> Self {
         Self {
             state: Mutex::new(State {
-                failures: Failures::new(section, CAPACITY),
+                throttle: LoginThrottle::new(section, CAPACITY),
                 waiting: Vec::new(),
             }),
             shared: shared.filter(|_| !section.delay.is_zero()),
@@ -64,64 +65,64 @@ impl Attempts {
         }
     }
 
-    /// Waits until it is decided whether a login may be tried. Cancel safe.
+    /// Waits until it is decided whether an attempt may proceed. Cancel safe.
     ///
     /// # Errors
-    /// Why it may not be tried now.
+    /// Why it may not proceed.
     pub(super) async fn begin(
         &self,
         username: Option<&str>,
         from: IpAddr,
         clock: &Clock,
-    ) -> Result<Attempt<'_>, NotNow> {
+    ) -> Result<Attempt<'_>, AttemptError> {
         let shared = self.shared.as_ref().map(|shared| {
             let origins = shared.origins(username, Source::of(from));
             (shared, origins)
         });
         loop {
-            let heard = match &shared {
+            let cluster = match &shared {
                 Some((shared, origins)) => {
-                    let heard = shared.of(origins).await;
-                    Some(heard.map_err(NotNow::Unavailable)?)
+                    let cluster = shared.of(origins).await;
+                    Some(cluster.map_err(AttemptError::Unavailable)?)
                 }
                 None => None,
             };
             let outcome = {
                 let mut state = self.lock();
-                let origin = state.failures.origin(username, from);
-                if let Some(heard) = heard {
-                    state.failures.learn(origin, heard, clock.now());
+                let key = state.throttle.key(username, from);
+                if let Some(cluster) = cluster {
+                    state.throttle.merge_cluster(key, cluster, clock.now());
                 }
-                match state.failures.begin(origin, clock.now()) {
-                    Verdict::Granted => {
+                match state.throttle.begin(key, clock.now()) {
+                    ThrottleDecision::Allow => {
                         return Ok(Attempt {
                             attempts: self,
-                            caller: state.failures.caller(origin),
-                            origin,
+                            caller: state.throttle.caller(key),
+                            key,
                             shared,
                             settled: false,
                         });
                     }
-                    Verdict::Wait(wait) => return Err(NotNow::Wait(wait)),
-                    Verdict::Undecided if state.waiting.len() < MOST_WAITING => {}
-                    Verdict::Undecided => return Err(NotNow::Wait(BRIEFLY)),
+                    ThrottleDecision::Wait(wait) => return Err(AttemptError::Wait(wait)),
+                    ThrottleDecision::Pending if state.waiting.len() < MAX_WAITING => {}
+                    ThrottleDecision::Pending => return Err(AttemptError::Wait(RETRY_SOON)),
                 }
                 let (ended, outcome) = oneshot::channel();
                 state.waiting.push(ended);
                 outcome
             };
-            // Ends by the sender being dropped.
+            // Completes when the sender is dropped.
             let _ = outcome.await;
         }
     }
 
     pub(super) fn sweep(&self, now: UnixMillis) {
-        self.lock().failures.sweep(now);
+        self.lock().throttle.sweep(now);
     }
 
-    fn settle<T>(&self, how: impl FnOnce(&mut Failures) -> T) -> T {
+    fn settle<T>(&self, how: impl FnOnce(&mut LoginThrottle) -> T) -> T {
         let mut state = self.lock();
-        let settled = how(&mut state.failures);
+        let settled = how(&mut state.throttle);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         drop(waiting);
@@ -135,37 +136,38 @@ impl Attempts {
 }
 
 impl Attempt<'_> {
-    /// Whose it is, to the hashing threads.
+    /// The caller's class in the queue of the hashing threads.
     pub(super) fn caller(&self) -> Caller {
         self.caller
     }
 
-    /// The login failed. Until all gateways know, it counts as under way here.
+    /// The login failed. It counts as in flight here until the shared count is updated.
     pub(super) async fn failed(mut self, now: UnixMillis) {
         let counted = match self.shared.take() {
-            None => [CountedBy::All; 2],
+            None => [Recorded::Cluster; 2],
             Some((shared, origins)) => {
-                let (waits, untold) = {
-                    let failures = &self.attempts.lock().failures;
-                    let waits = failures.is_held_up(self.origin);
-                    (waits, failures.untold(self.origin))
+                let (waits, unpublished) = {
+                    let throttle = &self.attempts.lock().throttle;
+                    let waits = throttle.is_throttled(self.key);
+                    (waits, throttle.unpublished(self.key))
                 };
                 let [user, network] = origins;
-                let mut origins = vec![(user, untold[0].saturating_add(1))];
-                // Its failures are the user's alone by now.
-                origins.extend((!waits).then(|| (network, untold[1].saturating_add(1))));
+                let mut origins = vec![(user, unpublished[0].saturating_add(1))];
+                // A throttled user's failures no longer count for the network.
+                origins.extend((!waits).then(|| (network, unpublished[1].saturating_add(1))));
                 shared.failed(origins, self.attempts.forget).await
             }
         };
         self.settled = true;
-        let settle = |it: &mut Failures| it.failed(self.origin, counted, now);
+        let settle = |it: &mut LoginThrottle| it.failed(self.key, counted, now);
         self.attempts.settle(settle);
     }
 
-    /// The login succeeded. Where the others cannot be told, they go on counting what it forgives.
+    /// The login succeeded. If this cannot be published, the other gateways do not forgive earlier
+    /// failures.
     pub(super) async fn succeeded(mut self, now: UnixMillis) {
         self.settled = true;
-        let forgiven = self.attempts.settle(|it| it.succeeded(self.origin, now));
+        let forgiven = self.attempts.settle(|it| it.succeeded(self.key, now));
         if forgiven && let Some((shared, [user, _])) = self.shared.take() {
             shared.forgive(&user, self.attempts.forget).await;
         }
@@ -175,14 +177,14 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.attempts.settle(|it| it.abandoned(self.origin));
+            self.attempts.settle(|it| it.abandoned(self.key));
         }
     }
 }
 
-/// User names and networks counted at once, each.
+/// Maximum user names, and maximum networks, tracked at once.
 const CAPACITY: usize = 200_000;
-/// Attempts that may wait for the outcome of others.
-const MOST_WAITING: usize = 256;
-/// When to come back where too many wait.
-const BRIEFLY: Duration = Duration::from_secs(1);
+/// Maximum attempts that wait for the outcome of others.
+const MAX_WAITING: usize = 256;
+/// When to retry if too many attempts wait.
+const RETRY_SOON: Duration = Duration::from_secs(1);

@@ -1,5 +1,4 @@
-//! One login from its credentials to its verdict: who has to wait, what is known already, and the
-//! hash for all the rest.
+//! Checks one login: throttling first, then the password cache, then the hash.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -11,10 +10,10 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::LoginSection;
-use super::attempts::{Attempts, NotNow};
+use super::attempts::{AttemptError, Attempts};
 use super::body::Credentials;
 use super::hashing::{Caller, HashingPool, Saturated};
-use super::verified::VerifiedPasswords;
+use super::password_cache::PasswordCache;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::ClientAddress;
@@ -22,59 +21,59 @@ use crate::password::Password;
 use crate::policy::admission::NotAdmitted;
 use crate::store::{SharedFailures, StoreError};
 
-/// Checks logins, for all workers.
+/// Authenticates logins, for all workers.
 #[derive(Debug)]
-pub struct Logins {
+pub struct Authenticator {
     attempts: Attempts,
-    verified: VerifiedPasswords,
+    password_cache: PasswordCache,
     hashing: HashingPool,
     hash_wait: Duration,
 }
 
-/// Credentials that are right.
+/// A login whose credentials are valid.
 #[derive(Debug)]
 #[must_use]
-pub struct Passed {
+pub struct VerifiedLogin {
     /// Whose they are.
     pub account: Arc<Account>,
-    /// The password, where it was known and not hashed.
+    /// The password, if it was found in the cache and not hashed.
     unhashed: Option<Password>,
-    /// In whose turn it is hashed.
+    /// The class it is queued in if it still has to be hashed.
     caller: Caller,
 }
 
-/// Why logins cannot be checked.
+/// Why logins cannot be authenticated.
 #[derive(Debug, Error)]
-pub enum LoginsError {
-    /// No threads for the hashing.
-    #[error("the operating system gives no threads")]
+pub enum AuthenticatorError {
+    /// The hashing threads could not be started.
+    #[error("the operating system refuses to start threads")]
     Threads(#[source] io::Error),
-    /// No key for the passwords in memory.
-    #[error("the operating system gives no random numbers")]
+    /// No key could be generated for the password cache.
+    #[error("the operating system provides no random numbers")]
     NoRandom,
 }
 
-impl Logins {
+impl Authenticator {
     /// Starts the hashing threads, as many as `cores` suggests unless the section says so. Failures are
     /// counted with other gateways where there is a `shared` count.
     ///
     /// # Errors
-    /// When the operating system gives no threads or no random numbers.
+    /// When the operating system refuses threads or provides no random numbers.
     pub fn start(
         section: &LoginSection,
         cores: usize,
         random: &dyn SecureRandom,
         shared: Option<SharedFailures>,
-    ) -> Result<Self, LoginsError> {
+    ) -> Result<Self, AuthenticatorError> {
         let threads = NonZeroUsize::new(section.hash_threads)
             .or(NonZeroUsize::new(cores / 2))
             .unwrap_or(NonZeroUsize::MIN);
-        let verified = VerifiedPasswords::new(section.cache, random);
+        let password_cache = PasswordCache::new(section.cache, random);
         Ok(Self {
             attempts: Attempts::new(section, shared),
-            verified: verified.map_err(|_| LoginsError::NoRandom)?,
+            password_cache: password_cache.map_err(|_| AuthenticatorError::NoRandom)?,
             hashing: HashingPool::start(threads, section.hash_queue)
-                .map_err(LoginsError::Threads)?,
+                .map_err(AuthenticatorError::Threads)?,
             hash_wait: section.hash_wait,
         })
     }
@@ -91,13 +90,13 @@ impl Logins {
         credentials: Credentials,
         from: ClientAddress,
         clock: &Clock,
-    ) -> Result<Passed, LoginError> {
+    ) -> Result<VerifiedLogin, LoginError> {
         let attempt = self
             .attempts
             .begin(credentials.username(), from.accountable(), clock);
         let attempt = attempt.await.map_err(|not_now| match not_now {
-            NotNow::Wait(wait) => LoginError::Wait(wait),
-            NotNow::Unavailable(error) => LoginError::Uncounted(error),
+            AttemptError::Wait(wait) => LoginError::Wait(wait),
+            AttemptError::Unavailable(error) => LoginError::Uncounted(error),
         })?;
         let password = credentials.into_password();
         match self
@@ -116,19 +115,20 @@ impl Logins {
         }
     }
 
-    /// Does the work that a wrong password takes, where the right one took less: for the answer that no
-    /// token can be issued, which shall not tell them apart.
+    /// Does the work of a password hash if the login was answered from the cache. Must be called
+    /// before an answer that no token can be issued, so that its timing does not reveal a valid
+    /// password.
     ///
     /// # Errors
-    /// The one that a wrong password would get instead.
-    pub async fn catch_up(&self, passed: Passed) -> Result<(), LoginError> {
+    /// The error that a wrong password would get.
+    pub async fn equalize_work(&self, passed: VerifiedLogin) -> Result<(), LoginError> {
         let Some(password) = passed.unhashed else {
             return Ok(());
         };
         let hash = passed.account.password();
         let hashed = self.hashing.verify(password, hash, passed.caller);
         let verified = timeout(self.hash_wait, hashed).await;
-        // Whether it is right is known.
+        // The password is already known to be right.
         match verified.unwrap_or(Err(Saturated)) {
             Ok(_) => Ok(()),
             Err(Saturated) => Err(LoginError::Saturated),
@@ -142,14 +142,14 @@ impl Logins {
         caller: Caller,
         from: ClientAddress,
         clock: &Clock,
-    ) -> Result<Result<Passed, LoginFault>, Saturated> {
+    ) -> Result<Result<VerifiedLogin, LoginFault>, Saturated> {
         let now = clock.now();
-        let seal = self.verified.seal(account.map(Arc::as_ref), &password);
-        // Who may not log in gets no quick answer, which would tell that the password is right.
+        let mac = self.password_cache.mac(account.map(Arc::as_ref), &password);
+        // A quick answer to a user who may not log in would reveal that the password is right.
         if let Ok(account) = admit(account, now, from)
-            && self.verified.knows(&seal, now)
+            && self.password_cache.contains(&mac, now)
         {
-            return Ok(Ok(Passed {
+            return Ok(Ok(VerifiedLogin {
                 account: Arc::clone(account),
                 unhashed: Some(password),
                 caller,
@@ -163,8 +163,8 @@ impl Logins {
             Err(fault @ (LoginFault::UnknownUser | LoginFault::DisabledUser)) => Err(fault),
             Ok(_) | Err(_) if !matches => Err(LoginFault::WrongPassword),
             Ok(account) => {
-                self.verified.remember(seal, now);
-                Ok(Passed {
+                self.password_cache.insert(mac, now);
+                Ok(VerifiedLogin {
                     account: Arc::clone(account),
                     unhashed: None,
                     caller,
@@ -176,26 +176,26 @@ impl Logins {
 
     /// Forgets the passwords of accounts that have changed.
     pub fn apply(&self, accounts: &AccountTable) {
-        self.verified.apply(accounts);
+        self.password_cache.apply(accounts);
     }
 
-    /// Frees the memory of what is long over. Never locks for longer than a login does.
+    /// Frees the memory of expired entries. Never locks for longer than a login does.
     pub fn sweep(&self, now: UnixMillis) {
         self.attempts.sweep(now);
-        self.verified.sweep(now);
+        self.password_cache.sweep(now);
     }
 }
 
 /// Why a login leads to no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
-    /// Too many failed, as that user or from that network: how long none is tried.
+    /// Too many failures of that user or from that network: how long to wait.
     #[error("too many failed logins: {0:?} to wait")]
     Wait(Duration),
     /// Unknown user, wrong password or disabled user.
     #[error("login failed: {0}")]
     Failed(LoginFault),
-    /// The queue of passwords to check is full, or does not move.
+    /// The queue of the hashing threads is full, or does not move.
     #[error("too many logins at once")]
     Saturated,
     /// Failed logins cannot be counted at present.

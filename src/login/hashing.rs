@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use argon2::Block;
 use tokio::sync::oneshot;
 
-use super::queue::WaitingLogins;
+use super::queue::LoginQueue;
 pub use super::queue::{Caller, Saturated};
 use crate::password::{Password, PasswordHash};
 use crate::process;
@@ -43,7 +43,7 @@ impl HashingPool {
         let queue = Arc::new(Queue {
             state: Mutex::new(QueueState::new(queue.get(), Instant::now())),
             filled: Condvar::new(),
-            patience: PATIENCE,
+            grace: GRACE,
         });
         let pool = Self { queue };
         for index in 0..threads.get() {
@@ -85,9 +85,9 @@ impl HashingPool {
         hash: Option<Arc<PasswordHash>>,
         caller: Caller,
     ) -> Result<bool, Saturated> {
-        let (job, verdict) = Job::new(password, hash);
+        let (job, outcome) = Job::new(password, hash);
         self.queue.push(caller, job)?;
-        verdict.await.map_err(|_| Saturated)
+        outcome.await.map_err(|_| Saturated)
     }
 }
 
@@ -109,14 +109,14 @@ impl Job {
         password: Password,
         hash: Option<Arc<PasswordHash>>,
     ) -> (Arc<Self>, oneshot::Receiver<bool>) {
-        let (answer, verdict) = oneshot::channel();
+        let (answer, outcome) = oneshot::channel();
         let answer = Mutex::new(Some(answer));
         let job = Self {
             password,
             hash,
             answer,
         };
-        (Arc::new(job), verdict)
+        (Arc::new(job), outcome)
     }
 
     /// How many times the work of a usual hash it is, at least 1.
@@ -146,14 +146,14 @@ impl Job {
 struct Queue {
     state: Mutex<QueueState>,
     filled: Condvar,
-    /// How long a job may be neglected before the stand-in takes it over.
-    patience: Duration,
+    /// How long a job may be overdue before the stand-in takes it over.
+    grace: Duration,
 }
 
 struct QueueState {
-    waiting: WaitingLogins<Arc<Job>>,
-    /// What the threads are at, and when it is neglected; without what was taken over.
-    begun: Vec<(Instant, Arc<Job>)>,
+    waiting: LoginQueue<Arc<Job>>,
+    /// What the threads are at, and when it is overdue; without what was taken over.
+    running: Vec<(Instant, Arc<Job>)>,
     closed: bool,
     /// When one of the threads last began a job, or the first of those that wait came.
     moved: Instant,
@@ -162,27 +162,27 @@ struct QueueState {
 impl QueueState {
     fn new(bound: usize, now: Instant) -> Self {
         Self {
-            waiting: WaitingLogins::new(bound),
-            begun: Vec::new(),
+            waiting: LoginQueue::new(bound),
+            running: Vec::new(),
             closed: false,
             moved: now,
         }
     }
 
-    /// When a job is neglected: one that a thread has begun and does not get on with, or the first of
+    /// When a job is overdue: one that a thread has running and does not get on with, or the first of
     /// those that wait while no thread begins any. `None` without a job.
-    fn neglected_at(&self, patience: Duration) -> Option<Instant> {
-        let begun = self.begun.iter().map(|(due, _)| *due);
-        let waits = (!self.waiting.is_empty()).then(|| self.moved + patience);
-        begun.chain(waits).min()
+    fn overdue_at(&self, grace: Duration) -> Option<Instant> {
+        let running = self.running.iter().map(|(due, _)| *due);
+        let waits = (!self.waiting.is_empty()).then(|| self.moved + grace);
+        running.chain(waits).min()
     }
 
-    /// The job that is neglected first.
-    fn neglected(&mut self, patience: Duration) -> Option<Arc<Job>> {
-        let first = self.neglected_at(patience);
-        let begun = |(due, _): &(Instant, Arc<Job>)| Some(*due) == first;
-        match self.begun.iter().position(begun) {
-            Some(at) => Some(self.begun.swap_remove(at).1),
+    /// The job that is overdue first.
+    fn overdue(&mut self, grace: Duration) -> Option<Arc<Job>> {
+        let first = self.overdue_at(grace);
+        let running = |(due, _): &(Instant, Arc<Job>)| Some(*due) == first;
+        match self.running.iter().position(running) {
+            Some(at) => Some(self.running.swap_remove(at).1),
             None => self.waiting.pop(),
         }
     }
@@ -192,7 +192,7 @@ impl fmt::Debug for QueueState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueState")
             .field("waiting", &self.waiting.len())
-            .field("begun", &self.begun.len())
+            .field("running", &self.running.len())
             .field("closed", &self.closed)
             .finish_non_exhaustive()
     }
@@ -226,8 +226,8 @@ impl Queue {
             match state.waiting.pop() {
                 Some(job) if job.is_wanted() => {
                     state.moved = Instant::now();
-                    let due = state.moved + self.patience * job.cost();
-                    state.begun.push((due, Arc::clone(&job)));
+                    let due = state.moved + self.grace * job.cost();
+                    state.running.push((due, Arc::clone(&job)));
                     drop(state);
                     // The stand-in has an eye on it from now on.
                     self.filled.notify_all();
@@ -241,20 +241,22 @@ impl Queue {
 
     fn end(&self, job: &Arc<Job>) {
         let mut state = self.lock();
-        state.begun.retain(|(_, begun)| !Arc::ptr_eq(begun, job));
+        state
+            .running
+            .retain(|(_, running)| !Arc::ptr_eq(running, job));
     }
 
-    /// Waits for a job that is neglected and whose caller still waits; `None` once the pool is closed.
+    /// Waits for a job that is overdue and whose caller still waits; `None` once the pool is closed.
     fn take_over(&self) -> Option<Arc<Job>> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            let due = state.neglected_at(self.patience);
+            let due = state.overdue_at(self.grace);
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             state = match left {
-                Some(Duration::ZERO) => match state.neglected(self.patience) {
+                Some(Duration::ZERO) => match state.overdue(self.grace) {
                     Some(job) if job.is_wanted() => return Some(job),
                     Some(_) | None => state,
                 },
@@ -294,7 +296,7 @@ impl Queue {
     }
 }
 
-/// What one thread keeps from job to job: its memory, since fresh pages cost a third of the time.
+/// What one thread ttl from job to job: its memory, since fresh pages cost a third of the time.
 struct Hasher {
     decoy: PasswordHash,
     memory: Vec<Block>,
@@ -311,15 +313,17 @@ impl Hasher {
     fn work(&mut self, job: &Job) {
         let Self { decoy, memory } = self;
         let hash = job.hash.as_deref().unwrap_or(decoy);
-        let verified = catch_unwind(AssertUnwindSafe(|| hash.verify(&job.password, memory)));
-        let matches = match verified {
+        let password_cache = catch_unwind(AssertUnwindSafe(|| hash.verify(&job.password, memory)));
+        let matches = match password_cache {
             Ok(Ok(matches)) => matches,
             Ok(Err(error)) => {
-                tracing::error!(%error, "a password could not be verified");
+                tracing::error!(%error, "a password could not be password_cache");
                 false
             }
             Err(_) => {
-                tracing::error!("a password could not be verified: the hashing code panicked");
+                tracing::error!(
+                    "a password could not be password_cache: the hashing code panicked"
+                );
                 false
             }
         };
@@ -328,7 +332,7 @@ impl Hasher {
 }
 
 /// Many times what a hash takes by itself: the machine has no time left then, or next to none.
-const PATIENCE: Duration = Duration::from_millis(250);
+const GRACE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -352,15 +356,15 @@ mod tests {
     }
 
     fn waiting(queue: &Queue) -> Result<oneshot::Receiver<bool>, Saturated> {
-        let (job, verdict) = Job::new(password("p"), None);
-        queue.push(Caller::Unknown, job).map(|()| verdict)
+        let (job, outcome) = Job::new(password("p"), None);
+        queue.push(Caller::Unknown, job).map(|()| outcome)
     }
 
     fn idle_queue(bound: usize) -> Queue {
         Queue {
             state: Mutex::new(QueueState::new(bound, Instant::now())),
             filled: Condvar::new(),
-            patience: Duration::ZERO,
+            grace: Duration::ZERO,
         }
     }
 
@@ -379,10 +383,10 @@ mod tests {
             ("Correct horse", false),
             ("", false),
         ] {
-            let verdict = pool
+            let outcome = pool
                 .verify(password(attempt), hash.clone(), Caller::Unknown)
                 .await;
-            assert_eq!(verdict, Ok(expected), "{attempt}");
+            assert_eq!(outcome, Ok(expected), "{attempt}");
         }
         let again = hash_password(&password("correct horse")).expect("hashed");
         assert_ne!(text, again, "every hash has its own salt");
@@ -447,25 +451,25 @@ mod tests {
     #[test]
     fn jobs_are_neglected_when_the_threads_do_not_get_on() {
         let queue = idle_queue(3);
-        let neglected_at = || queue.lock().neglected_at(PATIENCE);
-        assert_eq!(neglected_at(), None, "there is none");
+        let overdue_at = || queue.lock().overdue_at(GRACE);
+        assert_eq!(overdue_at(), None, "there is none");
 
         let _first = waiting(&queue).expect("room");
         let came = queue.lock().moved;
         let _second = waiting(&queue).expect("room");
         assert_eq!(queue.lock().moved, came, "the first still waits");
-        assert_eq!(neglected_at(), Some(came + PATIENCE));
+        assert_eq!(overdue_at(), Some(came + GRACE));
 
         let first = queue.begin().expect("a job");
-        let begun = queue.lock().moved;
-        assert!(begun >= came);
-        // The queue of this test has no patience with what has begun.
-        assert_eq!(neglected_at(), Some(begun));
+        let running = queue.lock().moved;
+        assert!(running >= came);
+        // The queue of this test has no grace with what has running.
+        assert_eq!(overdue_at(), Some(running));
         queue.end(&first);
-        assert_eq!(neglected_at(), Some(begun + PATIENCE), "the second one");
+        assert_eq!(overdue_at(), Some(running + GRACE), "the second one");
         let second = queue.begin().expect("a job");
         queue.end(&second);
-        assert_eq!(neglected_at(), None);
+        assert_eq!(overdue_at(), None);
     }
 
     #[test]
@@ -501,10 +505,10 @@ mod tests {
     #[test]
     fn a_closed_queue_takes_and_gives_nothing() {
         let queue = idle_queue(2);
-        let verdict = waiting(&queue).expect("room");
+        let outcome = waiting(&queue).expect("room");
         queue.close();
         assert!(queue.begin().is_none());
         assert_eq!(waiting(&queue).map(drop), Err(Saturated));
-        assert!(verdict.blocking_recv().is_err());
+        assert!(outcome.blocking_recv().is_err());
     }
 }

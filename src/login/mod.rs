@@ -3,11 +3,11 @@
 mod attempts;
 pub mod body;
 mod check;
-mod guard;
 pub mod hashing;
+pub mod password_cache;
 mod queue;
 mod settings;
-pub mod verified;
+mod throttle;
 
-pub use check::{LoginError, LoginFault, Logins, LoginsError, Passed, admit};
+pub use check::{Authenticator, AuthenticatorError, LoginError, LoginFault, VerifiedLogin, admit};
 pub use settings::LoginSection;

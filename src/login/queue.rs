@@ -11,8 +11,8 @@ pub struct Saturated;
 
 /// Whether the user has lately logged in from that network.
 ///
-/// Any number of networks can send logins that nobody has heard of; those that are known keep a share of the
-/// places, and of the work.
+/// Any number of unknown networks can send logins; known callers keep a share of the queue and of the
+/// hashing threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
     /// It has.
@@ -21,16 +21,16 @@ pub enum Caller {
     Unknown,
 }
 
-/// What waits: each kind in the order in which it came, and the two by turns.
+/// The queue: first in, first out for each class of callers, alternating between the two.
 #[derive(Debug)]
-pub(super) struct WaitingLogins<J> {
+pub(super) struct LoginQueue<J> {
     known: VecDeque<J>,
     unknown: VecDeque<J>,
     bound: usize,
     last: Caller,
 }
 
-impl<J> WaitingLogins<J> {
+impl<J> LoginQueue<J> {
     /// At most `bound` wait.
     pub(super) fn new(bound: usize) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl<J> WaitingLogins<J> {
         }
     }
 
-    /// Takes a job, if there is room once those are gone that are not wanted any more.
+    /// Adds a job, if there is room after dropping the jobs whose callers have gone.
     pub(super) fn push(
         &mut self,
         caller: Caller,
@@ -72,7 +72,7 @@ impl<J> WaitingLogins<J> {
             }
     }
 
-    /// The next to be worked at.
+    /// The next job.
     pub(super) fn pop(&mut self) -> Option<J> {
         let turn = match (self.last, self.known.is_empty(), self.unknown.is_empty()) {
             (_, true, true) => return None,
@@ -100,7 +100,7 @@ impl<J> WaitingLogins<J> {
     }
 }
 
-/// One place in so many is for known callers alone.
+/// One place in this many is reserved for known callers.
 const KEPT_FOR_KNOWN: usize = 4;
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn unknown_callers_leave_a_quarter_to_known_ones() {
         for (bound, unknown) in [(1, 1), (2, 2), (3, 3), (4, 3), (8, 6), (64, 48)] {
-            let mut waiting = WaitingLogins::new(bound);
+            let mut waiting = LoginQueue::new(bound);
             let taken = (0..100).filter(|_| waiting.push(Unknown, (), |()| true).is_ok());
             assert_eq!(taken.count(), unknown, "of {bound}");
             let taken = (0..100).filter(|_| waiting.push(Known, (), |()| true).is_ok());
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_two_kinds_are_taken_by_turns() {
-        let mut waiting = WaitingLogins::new(16);
+        let mut waiting = LoginQueue::new(16);
         for (caller, job) in [
             (Unknown, "u1"),
             (Unknown, "u2"),
@@ -139,14 +139,14 @@ mod tests {
 
     proptest! {
         /// Whatever comes and is taken: there are never too many, a known caller is refused only when the
-        /// queue is full of known callers and of as many unknown ones as may be, and each kind keeps its
+        /// queue is full of known callers and of as many unknown ones as may be, and each kind ttl its
         /// order.
         #[test]
         fn places_are_kept_and_nobody_is_passed(
             bound in 1..20_usize,
             steps in prop::collection::vec(0..3_u8, 0..200),
         ) {
-            let mut waiting = WaitingLogins::new(bound);
+            let mut waiting = LoginQueue::new(bound);
             let mut taken = Vec::new();
             for (number, step) in steps.into_iter().enumerate() {
                 let caller = match step {

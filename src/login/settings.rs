@@ -13,7 +13,7 @@ use crate::settings::units::{duration, positive_duration};
 pub struct LoginSection {
     /// Threads that hash passwords in idle time; 0 means half the cores, at least one.
     pub hash_threads: usize,
-    /// Logins that may wait for such a thread; beyond it, clients are asked to come back.
+    /// Authenticator that may wait for such a thread; beyond it, clients are asked to come back.
     pub hash_queue: NonZeroUsize,
     /// How long a login may take from its place in the queue to its verdict; after that, its client is
     /// asked to come back.

@@ -101,7 +101,9 @@ async fn serve_for_long(
         PeerRole::TrustedProxy => None,
         PeerRole::Client | PeerRole::Unnamed => {
             let shared = gateway.shared();
-            let slot = shared.connections.enter(ends.peer.ip(), &shared.clock);
+            let slot = shared
+                .connections
+                .try_acquire(ends.peer.ip(), &shared.clock);
             let Some(slot) = slot else {
                 return;
             };

@@ -49,7 +49,7 @@ use crate::session::End;
 use crate::session::{Absent, Session};
 use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
-use crate::traffic::{Peer, Report};
+use crate::traffic::{PeerUsage, UsageReport};
 
 pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
@@ -164,9 +164,9 @@ impl TokenStore {
     pub async fn exchange(
         &self,
         gateway: u64,
-        reports: Vec<Report>,
+        reports: Vec<UsageReport>,
         now: UnixMillis,
-    ) -> Result<Vec<Vec<Peer>>, StoreError> {
+    ) -> Result<Vec<Vec<PeerUsage>>, StoreError> {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => Err(StoreError::Unavailable),
             Backing::Shared(shared) => shared.exchange(gateway, reports, now).await,

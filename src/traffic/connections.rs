@@ -1,4 +1,4 @@
-//! The connections that each source has open.
+//! Limits the open connections of each source.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -12,71 +12,75 @@ use dashmap::mapref::entry::Entry;
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
 
-/// Counts open connections by their source. Takes no more room than there are connections.
+/// Counts open connections by source. Its memory is bounded by the number of connections.
 #[derive(Debug)]
-pub struct ConnectionsBySource {
+pub struct SourceConnectionLimit {
     open: DashMap<Source, usize>,
-    most: NonZeroUsize,
-    /// When an operator was last told of a source that has too many, in milliseconds.
-    told: AtomicU64,
+    limit: NonZeroUsize,
+    /// When the last warning was logged, in milliseconds.
+    warned: AtomicU64,
 }
 
-/// One connection in the count of its source, for as long as it is open.
+/// Counts one connection of a source until it is dropped.
 #[derive(Debug)]
-pub struct OfSource {
-    count: Arc<ConnectionsBySource>,
+pub struct SourceConnection {
+    count: Arc<SourceConnectionLimit>,
     source: Source,
 }
 
-impl ConnectionsBySource {
-    /// A count that lets every source have `most`.
+impl SourceConnectionLimit {
+    /// Allows each source `limit` open connections.
     #[must_use]
-    pub fn new(most: NonZeroUsize) -> Self {
+    pub fn new(limit: NonZeroUsize) -> Self {
         Self {
             open: DashMap::new(),
-            most,
-            told: AtomicU64::new(0),
+            limit,
+            warned: AtomicU64::new(0),
         }
     }
 
-    /// Counts a connection from an address, unless its source has as many as it may.
+    /// Counts a connection from an address; `None` if its source has reached the limit.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, address: IpAddr, clock: &Clock) -> Option<OfSource> {
+    pub fn try_acquire(
+        self: &Arc<Self>,
+        address: IpAddr,
+        clock: &Clock,
+    ) -> Option<SourceConnection> {
         let source = Source::of(address);
         {
             let mut open = self.open.entry(source).or_insert(0);
-            if *open < self.most.get() {
+            if *open < self.limit.get() {
                 *open += 1;
-                return Some(OfSource {
+                return Some(SourceConnection {
                     count: Arc::clone(self),
                     source,
                 });
             }
         }
-        self.tell(address, clock.now());
+        self.warn(address, clock.now());
         None
     }
 
-    /// One line a minute is enough to find the partner, or the proxy that was not named.
-    fn tell(&self, address: IpAddr, now: UnixMillis) {
-        let told = self.told.load(Ordering::Relaxed);
+    /// Logs at most one line a minute: enough to find the client, or the proxy that is not trusted.
+    fn warn(&self, address: IpAddr, now: UnixMillis) {
+        let warned = self.warned.load(Ordering::Relaxed);
         let now = now.as_u64();
-        let due = told.saturating_add(u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX));
-        // A clock that was set back tells too.
-        let is_due = told == 0 || now >= due || now < told;
+        let interval = u64::try_from(WARN_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        // Also after the clock was set back.
+        let is_due = warned == 0 || now >= warned.saturating_add(interval) || now < warned;
         let exchange =
-            || (self.told).compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed);
+            || (self.warned).compare_exchange(warned, now, Ordering::Relaxed, Ordering::Relaxed);
         if is_due && exchange().is_ok() {
             tracing::warn!(
                 peer = %address,
-                "a connection was closed: its source has as many as it may \
-                 (limits.connections_per_source); a proxy belongs into listen.trusted_proxies"
+                "connection closed: its source has reached limits.connections_per_source; \
+                 if it is a proxy, add it to listen.trusted_proxies"
             );
         }
     }
 }
 
-impl Drop for OfSource {
+impl Drop for SourceConnection {
     fn drop(&mut self) {
         if let Entry::Occupied(mut open) = self.count.open.entry(self.source) {
             *open.get_mut() -= 1;
@@ -87,7 +91,7 @@ impl Drop for OfSource {
     }
 }
 
-const QUIET: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -95,10 +99,10 @@ mod tests {
 
     #[test]
     fn every_source_has_its_own_count_and_none_is_left_behind() {
-        let most = NonZeroUsize::MIN.saturating_add(1);
-        let count = Arc::new(ConnectionsBySource::new(most));
+        let limit = NonZeroUsize::MIN.saturating_add(1);
+        let count = Arc::new(SourceConnectionLimit::new(limit));
         let clock = Clock::system();
-        let enter = |address: &str| count.enter(address.parse().unwrap(), &clock);
+        let enter = |address: &str| count.try_acquire(address.parse().unwrap(), &clock);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
         assert!(enter("2001:db8::3").is_none(), "the same /64");

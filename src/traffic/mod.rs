@@ -1,27 +1,30 @@
-//! How much of the gateway one client may take, so that the others have theirs: connections of a
-//! source, requests in a time, requests and bodies under way, memory before a token was shown; and
-//! whether there is memory for any.
+//! Limits on what one client may use, so that the others get their share: connections per source,
+//! request rates, requests and bodies in flight, memory used before a token was shown; and whether
+//! there is memory for new requests at all.
 
 mod connections;
-mod failures;
-mod ledger;
-pub mod pace;
-mod pressure;
+pub mod distributed_limit;
+mod login_failures;
+mod memory_pressure;
 mod quotas;
+pub mod rate_limit;
 mod scope;
 mod settings;
-pub mod shares;
 mod unauthenticated;
 mod usage;
+mod usage_sync;
 
-pub use connections::{ConnectionsBySource, OfSource};
-pub(crate) use failures::{CountedBy, Heard, Known};
-pub use ledger::{Ledger, Noted, Report};
-pub use pace::{Bucket, Exceeded, Pace, Rate};
-pub use pressure::Pressure;
+pub use connections::{SourceConnection, SourceConnectionLimit};
+pub use distributed_limit::{PeerUsage, SYNC_INTERVAL, UsageCounts};
+pub(crate) use login_failures::{ClusterFailures, FailureCount, Recorded};
+pub use memory_pressure::MemoryPressure;
 pub use quotas::{Quotas, RouteLimit};
+pub use rate_limit::{Bucket, Exceeded, Rate, RateLimit};
 pub use scope::{QuotaExceeded, RateScope};
 pub use settings::QuotasSection;
-pub use shares::{Counts, EXCHANGE, Peer};
-pub use unauthenticated::{Held, HoldsEnough, OF_A_REQUEST, OfConnection, Unauthenticated};
+pub use unauthenticated::{
+    BASE_REQUEST_MEMORY, ConnectionMemory, MemoryLimitReached, MemoryReservation,
+    UnauthenticatedMemory,
+};
 pub use usage::{BodyInFlight, Full, InFlight, Usage};
+pub use usage_sync::{SyncQueue, UsageReport, UsageSync};

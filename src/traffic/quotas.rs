@@ -7,61 +7,61 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotaExceeded, QuotasSection,
-    Rate, RateScope, Usage,
+    BodyInFlight, Bucket, Exceeded, InFlight, QuotaExceeded, QuotasSection, Rate, RateLimit,
+    RateScope, SYNC_INTERVAL, SyncQueue, Usage,
 };
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
 use crate::origin::Source;
 
-/// What users, routes and sources may take, and what they have taken of it. Users' own counts hang
-/// on their accounts.
+/// The quotas of users, routes and sources, and the usage of routes and sources. That of users is
+/// part of their accounts.
 #[derive(Debug)]
 pub struct Quotas {
     user_requests: usize,
     user_bodies: u64,
-    user: Option<Pace>,
-    /// By the routes' indices.
-    routes: Vec<Option<OfRoute>>,
+    user: Option<RateLimit>,
+    /// Indexed by route.
+    routes: Vec<Option<RouteQuota>>,
     sources: Option<Sources>,
-    /// What is in use, where other gateways are to hear of it.
-    noted: Option<Noted>,
+    /// Usage to publish to other gateways, if the quotas are shared with any.
+    sync_queue: Option<SyncQueue>,
 }
 
-/// What all requests to one route may be, as it is configured.
+/// The configured rate limit of a route, for all users together.
 #[derive(Debug, Clone)]
 pub struct RouteLimit {
-    /// The path, by which gateways name the route to each other.
+    /// The path, which identifies the route among gateways.
     pub path: String,
-    /// Requests in a time; none means any number.
+    /// The request rate; `None` means unlimited.
     pub rate: Option<Rate>,
-    /// How many of them may come at once.
+    /// How many of these requests may arrive at once.
     pub burst: Option<NonZeroU32>,
 }
 
 #[derive(Debug)]
-struct OfRoute {
+struct RouteQuota {
     path: String,
-    pace: Pace,
+    rate_limit: RateLimit,
     usage: Arc<Usage>,
 }
 
 impl Quotas {
-    /// The quotas of a configuration; `in_common` when those of users and routes are shared with other
-    /// gateways, which a [`Ledger`](super::Ledger) sees to then.
+    /// The quotas of a configuration. `distributed` if those of users and routes are shared with other
+    /// gateways; a [`UsageSync`](super::UsageSync) must then publish their usage.
     #[must_use]
     pub fn new(
         section: &QuotasSection,
         routes: impl IntoIterator<Item = RouteLimit>,
-        in_common: bool,
+        distributed: bool,
     ) -> Self {
-        let pace = |rate, burst| match Pace::new(rate, burst) {
-            pace if in_common => pace.charged_every(EXCHANGE),
-            pace => pace,
+        let rate_limit = |rate, burst| match RateLimit::new(rate, burst) {
+            rate_limit if distributed => rate_limit.synced_every(SYNC_INTERVAL),
+            rate_limit => rate_limit,
         };
         let routes = routes.into_iter().map(|route| {
-            Some(OfRoute {
-                pace: pace(route.rate?, route.burst),
+            Some(RouteQuota {
+                rate_limit: rate_limit(route.rate?, route.burst),
                 path: route.path,
                 usage: Arc::default(),
             })
@@ -71,23 +71,23 @@ impl Quotas {
         Self {
             user_requests: section.user_requests.get(),
             user_bodies: section.user_bodies.as_u64(),
-            user: user.map(|rate| pace(rate, section.user_burst)),
+            user: user.map(|rate| rate_limit(rate, section.user_burst)),
             routes: routes.collect(),
-            sources: source.map(|rate| Sources::new(Pace::new(rate, section.source_burst))),
-            noted: in_common.then(Noted::default),
+            sources: source.map(|rate| Sources::new(RateLimit::new(rate, section.source_burst))),
+            sync_queue: distributed.then(SyncQueue::default),
         }
     }
 
-    /// What is in use, where other gateways are to hear of it.
+    /// The usage to publish to other gateways, if the quotas are shared with any.
     #[must_use]
-    pub fn noted(&self) -> Option<&Noted> {
-        self.noted.as_ref()
+    pub fn sync_queue(&self) -> Option<&SyncQueue> {
+        self.sync_queue.as_ref()
     }
 
-    /// Counts a request from an address, whoever makes it.
+    /// Counts a request from an address, with or without a token.
     ///
     /// # Errors
-    /// When its source makes too many.
+    /// When its source exceeds its rate.
     pub fn admit_source(&self, address: IpAddr, now: UnixMillis) -> Result<(), QuotaExceeded> {
         match &self.sources {
             Some(sources) => sources.take(Source::of(address), now),
@@ -95,60 +95,64 @@ impl Quotas {
         }
     }
 
-    /// Counts a request of a user for as long as the result lives.
+    /// Counts a request of a user until the result is dropped.
     ///
     /// # Errors
-    /// When the user makes too many.
+    /// When the user exceeds the rate or the limit of requests in flight.
     pub fn admit_user(
         &self,
         name: &str,
         usage: &Arc<Usage>,
         now: UnixMillis,
     ) -> Result<InFlight, QuotaExceeded> {
-        if let Some(noted) = &self.noted {
-            noted.note(usage, self.user.as_ref(), "user", name);
+        if let Some(sync_queue) = &self.sync_queue {
+            sync_queue.enqueue(usage, self.user.as_ref(), "user", name);
         }
         let limit = self.user_requests;
         let begun = usage.begin(limit);
         let begun = begun.map_err(|_| QuotaExceeded::InFlight { limit })?;
-        if let Some(pace) = &self.user {
-            let taken = self.take(pace, usage, now);
+        if let Some(rate_limit) = &self.user {
+            let taken = self.take(rate_limit, usage, now);
             taken.map_err(|exceeded| QuotaExceeded::Rate(RateScope::User, exceeded))?;
         }
         Ok(begun)
     }
 
-    fn take(&self, pace: &Pace, usage: &Usage, now: UnixMillis) -> Result<(), Exceeded> {
-        match self.noted {
-            Some(_) => usage.tally.take(pace, &usage.bucket, now),
-            None => pace.take(&usage.bucket, now),
+    fn take(&self, rate_limit: &RateLimit, usage: &Usage, now: UnixMillis) -> Result<(), Exceeded> {
+        match self.sync_queue {
+            Some(_) => usage.counter.take(rate_limit, &usage.bucket, now),
+            None => rate_limit.take(&usage.bucket, now),
         }
     }
 
-    /// Counts a request that may take this route.
+    /// Counts a request to a route.
     ///
     /// # Errors
-    /// When the route has too many.
+    /// When the route exceeds its rate.
     pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), QuotaExceeded> {
         match self.routes.get(index) {
-            Some(Some(OfRoute { path, pace, usage })) => {
-                if let Some(noted) = &self.noted {
-                    noted.note(usage, Some(pace), "route", path);
+            Some(Some(RouteQuota {
+                path,
+                rate_limit,
+                usage,
+            })) => {
+                if let Some(sync_queue) = &self.sync_queue {
+                    sync_queue.enqueue(usage, Some(rate_limit), "route", path);
                 }
-                self.take(pace, usage, now)
+                self.take(rate_limit, usage, now)
                     .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Route, exceeded))
             }
             Some(None) | None => Ok(()),
         }
     }
 
-    /// What counts a body of a user's.
+    /// Counts a request body of a user.
     #[must_use]
     pub fn body_of(&self, usage: &Arc<Usage>) -> BodyInFlight {
         usage.body(self.user_bodies)
     }
 
-    /// Frees the memory of sources that have been quiet.
+    /// Frees the memory of idle sources.
     pub fn sweep(&self, now: UnixMillis) {
         if let Some(sources) = &self.sources {
             for shard in &sources.shards {
@@ -158,22 +162,22 @@ impl Quotas {
     }
 }
 
-/// A bucket for each source that was heard of lately. One is forgotten when it is as good as new, or
-/// when there is no room: a flood from a great many sources is for `limits.connections`.
+/// A bucket for each recently seen source. A bucket is dropped once it is like new, or when there is
+/// no room: against a flood from very many sources there is `limits.connections`.
 #[derive(Debug)]
 struct Sources {
-    pace: Pace,
+    rate_limit: RateLimit,
     shards: Vec<Mutex<AgingMap<Source, Bucket>>>,
-    /// Keyed, so that nobody can choose sources of one shard.
+    /// Keyed, so that nobody can choose sources that share a shard.
     hasher: RandomState,
 }
 
 impl Sources {
-    fn new(pace: Pace) -> Self {
-        let period = pace.forgets_after().max(Duration::from_secs(1));
+    fn new(rate_limit: RateLimit) -> Self {
+        let period = rate_limit.refill_time().max(Duration::from_secs(1));
         let shard = || Mutex::new(AgingMap::new(CAPACITY / SHARDS, period));
         Self {
-            pace,
+            rate_limit,
             shards: (0..SHARDS).map(|_| shard()).collect(),
             hasher: RandomState::new(),
         }
@@ -182,7 +186,7 @@ impl Sources {
     fn take(&self, source: Source, now: UnixMillis) -> Result<(), QuotaExceeded> {
         let shard = self.hasher.hash_one(source) as usize % SHARDS;
         let mut buckets = locked(&self.shards[shard]);
-        self.pace
+        self.rate_limit
             .take(buckets.touch(source, now), now)
             .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Source, exceeded))
     }
@@ -192,7 +196,7 @@ fn locked<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sources known at once: some 10 MiB.
+/// Maximum sources tracked at once, some 10 MiB.
 const CAPACITY: usize = 1 << 18;
 
 const SHARDS: usize = 16;

@@ -1,22 +1,22 @@
-//! Pure: which limit a request exceeds.
+//! Pure: the quota that a request exceeds.
 
 use thiserror::Error;
 
 use super::Exceeded;
 
-/// Whose requests in a time are too many.
+/// What a rate limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateScope {
-    /// The user's.
+    /// The requests of one user.
     User,
-    /// Those that take the route, of all users.
+    /// The requests to one route, of all users.
     Route,
-    /// Those from one address of IPv4 or one /64 of IPv6.
+    /// The requests from one IPv4 address or IPv6 /64.
     Source,
 }
 
 impl RateScope {
-    /// The name of the policy, as the `RateLimit` fields have it.
+    /// The name of the policy in the `RateLimit` fields.
     #[must_use]
     pub fn policy(self) -> &'static str {
         match self {
@@ -43,16 +43,16 @@ impl RateScope {
     }
 }
 
-/// Why a request does not fit into the quotas.
+/// Why a request exceeds the quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum QuotaExceeded {
-    /// More requests in a time than may be.
+    /// The request rate is exceeded.
     #[error("too many requests for {}", .0.whose())]
     Rate(RateScope, Exceeded),
-    /// As many requests of the user are in flight as may be.
+    /// The user already has the maximum number of requests in flight.
     #[error("{limit} requests of the user are in flight")]
     InFlight {
-        /// How many may be.
+        /// The maximum.
         limit: usize,
     },
 }

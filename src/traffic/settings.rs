@@ -1,4 +1,4 @@
-//! Pure: what `[quotas]` may say.
+//! Pure: the settings in `[quotas]`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 use super::Rate;
 use crate::settings::units::positive_size;
 
-/// `[quotas]`: how much one user or one source may take, so that the others have theirs.
+/// `[quotas]`: what one user or one source may use, so that the others get their limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuotasSection {
-    /// Requests of one user under way at once.
+    /// Maximum requests of one user in flight.
     pub user_requests: NonZeroUsize,
-    /// Bytes of one user's request bodies on their way to the backend; a single body may be larger.
+    /// Maximum bytes of one user's request bodies in flight to the backend; a single body may be larger.
     #[serde(with = "positive_size")]
     pub user_bodies: ByteSize,
-    /// Requests of one user in a time.
+    /// Request rate of one user.
     pub user_rate: Option<Rate>,
-    /// How many of them may come at once.
+    /// How many of these requests may arrive at once.
     pub user_burst: Option<NonZeroU32>,
-    /// Requests from one source in a time, with or without a token, logins too.
+    /// Request rate of one source, with or without a token, logins included.
     pub source_rate: Option<Rate>,
-    /// How many of them may come at once.
+    /// How many of these requests may arrive at once.
     pub source_burst: Option<NonZeroU32>,
 }
 
 impl Default for QuotasSection {
     fn default() -> Self {
         Self {
-            // Half of the connections that a worker may have to the backend.
+            // Half the connections that a worker may open to the backend.
             user_requests: NonZeroUsize::MIN.saturating_add(511),
             user_bodies: ByteSize::gib(1),
             user_rate: None,

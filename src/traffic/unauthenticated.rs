@@ -1,5 +1,5 @@
-//! What is held in memory for requests that have not shown a live token: so much for one connection
-//! and so much for one source. Whoever has a token is bounded by the quotas of its user.
+//! Limits the memory used by requests that have not shown a live token yet, per connection and per
+//! source. Requests with a token are subject to the quotas of their user.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,33 +11,33 @@ use dashmap::mapref::entry::Entry;
 
 use crate::origin::Source;
 
-/// Counts the bytes that are held by their source. Takes no more room than there are sources with
-/// such a request under way.
+/// Counts the reserved bytes of each source. Its own memory is bounded by the number of sources with
+/// such requests in flight.
 #[derive(Debug)]
-pub struct Unauthenticated {
+pub struct UnauthenticatedMemory {
     by_source: DashMap<Source, u64>,
     per_connection: u64,
     per_source: u64,
 }
 
-/// What one connection's requests hold.
-pub type OfConnection = Rc<Cell<u64>>;
+/// The bytes reserved by the requests of one connection.
+pub type ConnectionMemory = Rc<Cell<u64>>;
 
-/// What one request holds, until it is dropped.
+/// The memory reserved for one request, until it is dropped.
 #[derive(Debug)]
-pub struct Held {
-    all: Arc<Unauthenticated>,
-    connection: Option<OfConnection>,
+pub struct MemoryReservation {
+    all: Arc<UnauthenticatedMemory>,
+    connection: Option<ConnectionMemory>,
     source: Source,
     bytes: u64,
 }
 
-/// The connection or the source holds as much as it may.
+/// The connection or the source has reached its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HoldsEnough;
+pub struct MemoryLimitReached;
 
-impl Unauthenticated {
-    /// Nothing is held yet.
+impl UnauthenticatedMemory {
+    /// Limits for one connection and for one source.
     #[must_use]
     pub fn new(per_connection: ByteSize, per_source: ByteSize) -> Self {
         Self {
@@ -47,38 +47,38 @@ impl Unauthenticated {
         }
     }
 
-    /// Counts a request that holds so many bytes beside what every request takes. The connection of a
-    /// trusted proxy carries many clients, and is not counted itself.
+    /// Reserves memory for a request: `bytes` on top of what every request takes. The connection of a
+    /// trusted proxy carries many clients and has no limit of its own: pass `None`.
     ///
     /// # Errors
-    /// When that is too much, and nothing is counted.
-    pub fn hold(
+    /// When a limit is exceeded; nothing is reserved then.
+    pub fn reserve(
         self: &Arc<Self>,
-        connection: Option<&OfConnection>,
+        connection: Option<&ConnectionMemory>,
         source: Source,
         bytes: u64,
-    ) -> Result<Held, HoldsEnough> {
-        let bytes = bytes.saturating_add(OF_A_REQUEST);
+    ) -> Result<MemoryReservation, MemoryLimitReached> {
+        let bytes = bytes.saturating_add(BASE_REQUEST_MEMORY);
         if let Some(held) = connection
             && held.get().saturating_add(bytes) > self.per_connection
         {
-            return Err(HoldsEnough);
+            return Err(MemoryLimitReached);
         }
         match self.by_source.entry(source) {
             Entry::Occupied(mut held) => {
                 let after = held.get().saturating_add(bytes);
                 if after > self.per_source {
-                    return Err(HoldsEnough);
+                    return Err(MemoryLimitReached);
                 }
                 *held.get_mut() = after;
             }
-            Entry::Vacant(_) if bytes > self.per_source => return Err(HoldsEnough),
+            Entry::Vacant(_) if bytes > self.per_source => return Err(MemoryLimitReached),
             Entry::Vacant(none) => drop(none.insert(bytes)),
         }
         if let Some(held) = connection {
             held.set(held.get() + bytes);
         }
-        Ok(Held {
+        Ok(MemoryReservation {
             all: Arc::clone(self),
             connection: connection.map(Rc::clone),
             source,
@@ -86,14 +86,14 @@ impl Unauthenticated {
         })
     }
 
-    /// The bytes that are held, of all sources.
+    /// The bytes reserved by all sources.
     #[must_use]
-    pub fn held(&self) -> u64 {
+    pub fn reserved(&self) -> u64 {
         self.by_source.iter().map(|held| *held).sum()
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         if let Some(held) = &self.connection {
             held.set(held.get().saturating_sub(self.bytes));
@@ -108,8 +108,8 @@ impl Drop for Held {
     }
 }
 
-/// What a request takes whatever it sends: its task, its HTTP/2 stream, its record.
-pub const OF_A_REQUEST: u64 = 2 * 1024;
+/// What every request takes: its task, its HTTP/2 stream, its access log record.
+pub const BASE_REQUEST_MEMORY: u64 = 2 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -117,12 +117,12 @@ mod tests {
 
     use super::*;
 
-    const CONNECTION: u64 = 10 * OF_A_REQUEST;
-    const SOURCE: u64 = 15 * OF_A_REQUEST;
+    const CONNECTION: u64 = 10 * BASE_REQUEST_MEMORY;
+    const SOURCE: u64 = 15 * BASE_REQUEST_MEMORY;
 
-    fn count() -> Arc<Unauthenticated> {
+    fn count() -> Arc<UnauthenticatedMemory> {
         let (connection, source) = (ByteSize::b(CONNECTION), ByteSize::b(SOURCE));
-        Arc::new(Unauthenticated::new(connection, source))
+        Arc::new(UnauthenticatedMemory::new(connection, source))
     }
 
     fn source(last: u8) -> Source {
@@ -132,42 +132,45 @@ mod tests {
     #[test]
     fn a_connection_and_a_source_have_their_bounds_and_leave_nothing_behind() {
         let count = count();
-        let (one, two) = (OfConnection::default(), OfConnection::default());
-        let hold = |connection, of| count.hold(connection, source(of), 0);
-        let mut of_one: Vec<Held> = (0..10).map(|_| hold(Some(&one), 1).unwrap()).collect();
-        assert_eq!(hold(Some(&one), 1).unwrap_err(), HoldsEnough);
-        let of_two: Vec<Held> = (0..5).map(|_| hold(Some(&two), 1).unwrap()).collect();
+        let (one, two) = (ConnectionMemory::default(), ConnectionMemory::default());
+        let hold = |connection, of| count.reserve(connection, source(of), 0);
+        let mut of_one: Vec<MemoryReservation> =
+            (0..10).map(|_| hold(Some(&one), 1).unwrap()).collect();
+        assert_eq!(hold(Some(&one), 1).unwrap_err(), MemoryLimitReached);
+        let of_two: Vec<MemoryReservation> = (0..5).map(|_| hold(Some(&two), 1).unwrap()).collect();
         assert!(hold(Some(&two), 1).is_err(), "the source has enough");
         let other = hold(Some(&two), 2).unwrap();
         of_one.pop();
         of_one.push(hold(Some(&two), 1).unwrap());
-        assert_eq!(count.held(), 16 * OF_A_REQUEST);
+        assert_eq!(count.reserved(), 16 * BASE_REQUEST_MEMORY);
         drop((of_one, of_two, other));
-        assert_eq!((one.get(), two.get(), count.held()), (0, 0, 0));
+        assert_eq!((one.get(), two.get(), count.reserved()), (0, 0, 0));
         assert!(count.by_source.is_empty());
     }
 
     #[test]
     fn a_trusted_proxy_s_connection_is_not_counted_and_its_clients_are() {
         let count = count();
-        let all: Vec<_> = (0..30).map(|of| count.hold(None, source(of), 0)).collect();
+        let all: Vec<_> = (0..30)
+            .map(|of| count.reserve(None, source(of), 0))
+            .collect();
         assert!(all.iter().all(Result::is_ok));
-        assert!(count.hold(None, source(1), SOURCE).is_err());
+        assert!(count.reserve(None, source(1), SOURCE).is_err());
     }
 
     proptest! {
         #[test]
         fn no_bound_is_ever_passed(
-            steps in proptest::collection::vec((0_usize..3, 0_u8..2, 0_u64..4 * OF_A_REQUEST), 0..60),
+            steps in proptest::collection::vec((0_usize..3, 0_u8..2, 0_u64..4 * BASE_REQUEST_MEMORY), 0..60),
         ) {
             let count = count();
-            let connections: [OfConnection; 3] = Default::default();
+            let connections: [ConnectionMemory; 3] = Default::default();
             let mut held = Vec::new();
             for (connection, of, bytes) in steps {
-                match count.hold(Some(&connections[connection]), source(of), bytes) {
+                match count.reserve(Some(&connections[connection]), source(of), bytes) {
                     Ok(one) => held.push(one),
-                    Err(HoldsEnough) if held.is_empty() => {}
-                    Err(HoldsEnough) => drop(held.remove(held.len() / 2)),
+                    Err(MemoryLimitReached) if held.is_empty() => {}
+                    Err(MemoryLimitReached) => drop(held.remove(held.len() / 2)),
                 }
                 for connection in &connections {
                     prop_assert!(connection.get() <= CONNECTION);
@@ -177,7 +180,7 @@ mod tests {
                 }
             }
             held.clear();
-            prop_assert_eq!(count.held(), 0);
+            prop_assert_eq!(count.reserved(), 0);
         }
     }
 }

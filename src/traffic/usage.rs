@@ -1,51 +1,51 @@
-//! What one user has under way, and what passed only because the user's rights are not enforced. It
-//! hangs on the account, so that a request finds it without looking for it, and lives on over reloads
-//! for as long as there is an account of that name.
+//! What one user has in flight, and how many requests passed only because the user's rights are not
+//! enforced. It is part of the account, so that a request needs no lookup, and survives reloads for as
+//! long as there is an account of that name.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Bucket;
-use super::shares::{Settled, Tally};
+use super::distributed_limit::{Adjustment, Counter};
 
-/// What an account's requests take at present.
+/// The current usage of an account or a route.
 #[derive(Debug, Default)]
 pub struct Usage {
     pub(super) bucket: Bucket,
-    pub(super) tally: Tally,
+    pub(super) counter: Counter,
     requests: AtomicUsize,
     bodies: AtomicU64,
     reported: AtomicU64,
-    /// What the gateways that share its limits have under way; zero where none does.
+    /// What the gateways that share its limits have in flight; zero without any.
     other_requests: AtomicUsize,
     other_bodies: AtomicU64,
-    /// Whether it stands in the ledger of what they are told of.
-    pub(super) listed: AtomicBool,
+    /// Whether [`UsageSync`](super::UsageSync) publishes it to them.
+    pub(super) tracked: AtomicBool,
 }
 
-/// One request in the usage of its user, for as long as it is under way.
+/// Counts one request in the usage of its user until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<Usage>);
 
-/// One request body in the usage of its user, for as long as it is on its way.
+/// Counts one request body in the usage of its user until it is dropped.
 #[derive(Debug)]
 pub struct BodyInFlight {
     usage: Arc<Usage>,
     bytes: u64,
-    most: u64,
+    limit: u64,
 }
 
-/// As much is under way as may be.
+/// The user has reached the limit of what may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl Usage {
-    /// Counts a request, unless `most` are under way. One may be here, whatever there is elsewhere, so
-    /// that no gateway can keep the others from ever having any.
-    pub(super) fn begin(self: &Arc<Self>, most: usize) -> Result<InFlight, Full> {
+    /// Counts a request, unless `limit` are in flight. One is always possible on each gateway, so that
+    /// none can starve the others.
+    pub(super) fn begin(self: &Arc<Self>, limit: usize) -> Result<InFlight, Full> {
         let others = self.other_requests.load(RELAXED);
-        let most = most.saturating_sub(others).max(1);
-        let enter = |requests: usize| (requests < most).then_some(requests + 1);
+        let limit = limit.saturating_sub(others).max(1);
+        let enter = |requests: usize| (requests < limit).then_some(requests + 1);
         match self.requests.fetch_update(RELAXED, RELAXED, enter) {
             Ok(_) => Ok(InFlight(Arc::clone(self))),
             Err(_) => Err(Full),
@@ -57,54 +57,53 @@ impl Usage {
         self.reported.fetch_add(1, RELAXED);
     }
 
-    /// How many such requests there were since this was last asked.
+    /// The number of such requests since the last call.
     #[must_use]
     pub fn take_reported(&self) -> u64 {
         self.reported.swap(0, RELAXED)
     }
 
-    /// Requests under way and bytes of bodies on their way on this gateway.
-    pub(super) fn under_way(&self) -> [u64; 2] {
+    /// Requests and bytes of request bodies in flight on this gateway.
+    pub(super) fn in_flight(&self) -> [u64; 2] {
         let requests = self.requests.load(RELAXED);
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
         [requests, self.bodies.load(RELAXED)]
     }
 
-    /// Leaves to other gateways what is theirs from now on.
-    pub(super) fn obey(&self, settled: Settled) {
-        let requests = usize::try_from(settled.requests).unwrap_or(usize::MAX);
+    /// Takes the usage of the other gateways into account from now on.
+    pub(super) fn apply(&self, adjustment: Adjustment) {
+        let requests = usize::try_from(adjustment.requests).unwrap_or(usize::MAX);
         self.other_requests.store(requests, RELAXED);
-        self.other_bodies.store(settled.bytes, RELAXED);
-        self.tally.set_beside(settled.beside);
+        self.other_bodies.store(adjustment.bytes, RELAXED);
+        self.counter.set_surcharge(adjustment.surcharge);
     }
 
-    /// A body of which nothing is counted yet; `most` bytes may be on their way in all.
-    pub(super) fn body(self: &Arc<Self>, most: u64) -> BodyInFlight {
+    /// A body of which nothing is counted yet, with a limit on the bytes of all bodies in flight.
+    pub(super) fn body(self: &Arc<Self>, limit: u64) -> BodyInFlight {
         BodyInFlight {
             usage: Arc::clone(self),
             bytes: 0,
-            most,
+            limit,
         }
     }
 }
 
 impl BodyInFlight {
-    /// Counts the body as being of `bytes` from now on, or of more if it was before.
+    /// Counts the body as `bytes` long from now on, or longer if it already was.
     ///
     /// # Errors
-    /// When that is more than may be on its way in all; a body that is alone on this gateway is never
-    /// too large.
+    /// When all bodies together exceed the limit. The only body on this gateway never does.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
         if bytes <= self.bytes {
             return Ok(());
         }
         let own = self.bytes;
         let elsewhere = self.usage.other_bodies.load(RELAXED);
-        let most = self.most.saturating_sub(elsewhere);
+        let limit = self.limit.saturating_sub(elsewhere);
         let grow = |all: u64| {
             let others = all - own;
             let after = others.saturating_add(bytes);
-            (others == 0 || after <= most).then_some(after)
+            (others == 0 || after <= limit).then_some(after)
         };
         match (self.usage.bodies).fetch_update(RELAXED, RELAXED, grow) {
             Ok(_) => {
@@ -115,10 +114,10 @@ impl BodyInFlight {
         }
     }
 
-    /// How many bytes may be on their way in all.
+    /// The limit on the bytes of all bodies in flight.
     #[must_use]
-    pub fn most(&self) -> u64 {
-        self.most
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
 }
 
@@ -134,7 +133,7 @@ impl Drop for BodyInFlight {
     }
 }
 
-/// Each number stands for itself alone.
+/// Each number is independent of the others.
 const RELAXED: Ordering = Ordering::Relaxed;
 
 #[cfg(test)]
@@ -155,20 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_elsewhere_leaves_less_but_never_nothing() {
+    fn what_is_in_flight_elsewhere_leaves_less_but_never_nothing() {
         let usage = Arc::new(Usage::default());
-        let obey = |requests, bytes| {
-            usage.obey(Settled {
+        let apply = |requests, bytes| {
+            usage.apply(Adjustment {
                 requests,
                 bytes,
-                ..Settled::default()
+                ..Adjustment::default()
             });
         };
-        obey(3, 70);
+        apply(3, 70);
         let first = usage.begin(4).unwrap();
         assert_eq!(usage.begin(4).unwrap_err(), Full);
         drop(first);
-        obey(9, 70);
+        apply(9, 70);
         let first = usage.begin(4).unwrap();
         assert_eq!(usage.begin(4).unwrap_err(), Full);
         let mut alone = usage.body(100);
@@ -176,8 +175,8 @@ mod tests {
         let mut second = usage.body(100);
         assert_eq!(second.grow_to(11), Err(Full));
         assert_eq!(second.grow_to(10), Ok(()));
-        assert_eq!(usage.under_way(), [1, 30]);
-        obey(0, 0);
+        assert_eq!(usage.in_flight(), [1, 30]);
+        apply(0, 0);
         assert_eq!(second.grow_to(80), Ok(()));
         let _others = [usage.begin(4).unwrap(), usage.begin(4).unwrap()];
         drop(first);

@@ -25,7 +25,7 @@ pub(super) struct Connection {
     /// What was read and is nobody's yet.
     pub(super) buffer: BytesMut,
     /// The timer of whoever waits for the upstream.
-    pub(super) patience: Patience,
+    pub(super) deadline: Deadline,
     /// How much the next read of a body makes room for.
     room: usize,
 }
@@ -46,12 +46,12 @@ pub enum UpstreamBreak {
 
 /// Why there is no head.
 #[derive(Debug)]
-pub(super) enum NoHead {
+pub(super) enum HeadError {
     Broken(UpstreamBreak),
     Malformed(&'static str),
 }
 
-impl From<Malformed> for NoHead {
+impl From<Malformed> for HeadError {
     fn from(Malformed(reason): Malformed) -> Self {
         Self::Malformed(reason)
     }
@@ -69,14 +69,14 @@ impl Connection {
         Self {
             stream,
             buffer: BytesMut::new(),
-            patience: Patience::default(),
-            room: LEAST_ROOM,
+            deadline: Deadline::default(),
+            room: MIN_ROOM,
         }
     }
 
     /// Whether it can carry a request: nothing arrived since the last answer.
-    pub(super) fn is_silent(&self) -> bool {
-        self.buffer.is_empty() && self.stream.is_silent()
+    pub(super) fn is_quiet(&self) -> bool {
+        self.buffer.is_empty() && self.stream.is_quiet()
     }
 
     /// The head of the final answer to a request with this method.
@@ -85,7 +85,7 @@ impl Connection {
         cx: &mut Context<'_>,
         method: &Method,
         progress: &mut HeadProgress,
-    ) -> Poll<Result<ResponseHead, NoHead>> {
+    ) -> Poll<Result<ResponseHead, HeadError>> {
         loop {
             while !self.buffer.is_empty() {
                 let Some(length) = response_head::find(&self.buffer, progress.searched)? else {
@@ -96,17 +96,17 @@ impl Connection {
                 match response_head::parse(&head, method)? {
                     ParsedHead::Final(head) => return Poll::Ready(Ok(head)),
                     ParsedHead::Interim if progress.interim == MAX_INTERIM => {
-                        return Poll::Ready(Err(NoHead::Malformed("too many interim answers")));
+                        return Poll::Ready(Err(HeadError::Malformed("too many interim answers")));
                     }
                     ParsedHead::Interim => progress.interim += 1,
                 }
             }
             progress.searched = self.buffer.len();
             match ready!(self.poll_read_head(cx)) {
-                Ok(0) => return Poll::Ready(Err(NoHead::Broken(UpstreamBreak::Closed))),
+                Ok(0) => return Poll::Ready(Err(HeadError::Broken(UpstreamBreak::Closed))),
                 Ok(_) => {}
                 Err(error) => {
-                    return Poll::Ready(Err(NoHead::Broken(UpstreamBreak::Read(error))));
+                    return Poll::Ready(Err(HeadError::Broken(UpstreamBreak::Read(error))));
                 }
             }
         }
@@ -115,7 +115,7 @@ impl Connection {
     /// Reads by way of a buffer of the thread's, so that what is kept is as large as what came.
     fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READING.with_borrow_mut(|bytes| {
-            bytes.resize(LEAST_ROOM, 0);
+            bytes.resize(MIN_ROOM, 0);
             let mut read = ReadBuf::new(bytes);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
             self.buffer.extend_from_slice(read.filled());
@@ -141,9 +141,9 @@ impl Connection {
         let spare = self.buffer.capacity() - self.buffer.len();
         let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx))?;
         if read == spare {
-            self.room = (self.room * 2).min(MOST_ROOM);
+            self.room = (self.room * 2).min(MAX_ROOM);
         } else if read < self.room / 4 {
-            self.room = (self.room / 2).max(LEAST_ROOM);
+            self.room = (self.room / 2).max(MIN_ROOM);
         }
         Poll::Ready(Ok(read))
     }
@@ -151,18 +151,18 @@ impl Connection {
     /// Gives up what only a connection in use needs.
     pub(super) fn rest(&mut self) {
         self.buffer = BytesMut::new();
-        self.room = LEAST_ROOM;
+        self.room = MIN_ROOM;
     }
 }
 
 /// A timer that is set once for many waits: it is asked only when it fires whether the present wait
 /// is over, and set anew if not.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patience {
+impl Deadline {
     /// Ready when more than `most` have passed since the moment that `since` tells.
     pub(super) fn poll(
         &mut self,
@@ -189,8 +189,8 @@ thread_local! {
 
 /// How much is read at once at first, and at most, in bytes: each read costs the kernel a message to
 /// the upstream that there is room again.
-const LEAST_ROOM: usize = 16 * 1024;
-const MOST_ROOM: usize = 256 * 1024;
+const MIN_ROOM: usize = 16 * 1024;
+const MAX_ROOM: usize = 256 * 1024;
 
 /// How many interim answers may precede the final one.
 const MAX_INTERIM: u8 = 16;

@@ -9,7 +9,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::UpstreamError;
-use super::connection::{Connection, HeadProgress, NoHead, UpstreamBreak};
+use super::connection::{Connection, HeadError, HeadProgress, UpstreamBreak};
 use super::sending::{SendError, Sending};
 use crate::body::Transfer;
 use crate::body::request::{BodyError, BodyFault};
@@ -89,14 +89,14 @@ impl Exchange<'_> {
             && let Poll::Ready(head) = connection.poll_head(cx, self.method, &mut progress.head)
         {
             return Poll::Ready(match head {
-                Ok(_) if !sending.has_asked() => Err(Failure::Refused(UpstreamError::Malformed(
-                    "it came before the request's head was sent",
-                ))),
+                Ok(_) if !sending.has_sent_head() => Err(Failure::Refused(
+                    UpstreamError::Malformed("it came before the request's head was sent"),
+                )),
                 Ok(head) => Ok((head, std::mem::replace(&mut progress.sent, Sent::Broken))),
-                Err(NoHead::Malformed(reason)) => {
+                Err(HeadError::Malformed(reason)) => {
                     Err(Failure::Refused(UpstreamError::Malformed(reason)))
                 }
-                Err(NoHead::Broken(cause)) => {
+                Err(HeadError::Broken(cause)) => {
                     let first = progress.broken.take().map_or(cause, |(first, _)| first);
                     Err(Failure::Refused(UpstreamError::Broke(first)))
                 }
@@ -108,7 +108,7 @@ impl Exchange<'_> {
             (None, None) => self.transfer.upstreams_turn_since(),
             (None, Some(at)) => self.transfer.upstreams_turn_since().max(at),
         };
-        let waited = connection.patience.poll(cx, self.timeout, since);
+        let waited = connection.deadline.poll(cx, self.timeout, since);
         waited.map(|()| Err(Failure::Refused(UpstreamError::Timeout)))
     }
 }

@@ -29,7 +29,7 @@ use crate::message::response_head::ResponseHead;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
 use pool::Pool;
-use relayed::AfterAnswer;
+use relayed::AfterResponse;
 use sending::Sending;
 use upload::Upload;
 
@@ -77,7 +77,7 @@ impl Upstream {
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
-    ) -> Result<Answered, ForwardError> {
+    ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
         let (method, mut sending) = self.begin(permit, identity, body);
         loop {
@@ -127,11 +127,11 @@ impl Upstream {
     ) -> (Method, Sending) {
         let (head, authorization) = permit.into_request();
         let framing = framing_of(&head, &body);
-        let sending = Sending::new(body, framing, |lead| {
-            request_head::begin(lead, &head.method, &head.target);
-            let field = |name: &_, value: &_| request_head::field(lead, name, value);
+        let sending = Sending::new(body, framing, |prefix| {
+            request_head::begin(prefix, &head.method, &head.target);
+            let field = |name: &_, value: &_| request_head::field(prefix, name, value);
             headers::for_upstream(&head.headers, authorization, &self.host, identity, field);
-            request_head::end(lead, framing);
+            request_head::end(prefix, framing);
         });
         (head.method, sending)
     }
@@ -143,16 +143,16 @@ impl Upstream {
         sending: Sending,
         sent: Sent,
         transfer: Rc<Transfer>,
-    ) -> Result<Answered, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         headers::for_client(&mut head.headers);
         let stall = self.response_timeout;
         let after = match sent {
-            Sent::Whole if head.keeps_alive => AfterAnswer::Kept,
-            Sent::Whole | Sent::Broken => AfterAnswer::Closed,
+            Sent::Whole if head.keeps_alive => AfterResponse::Kept,
+            Sent::Whole | Sent::Broken => AfterResponse::Closed,
             Sent::Partly => {
                 let (reader, writer) = connection.stream.share();
                 connection.stream = reader;
-                AfterAnswer::Uploading {
+                AfterResponse::Uploading {
                     upload: Upload::begin(sending, writer, transfer, stall),
                     closes: !head.keeps_alive,
                 }
@@ -160,13 +160,13 @@ impl Upstream {
         };
         let body = RelayedBody::new(connection, head.framing, after, &self.pool, stall)
             .map_err(|_| UpstreamError::Malformed("its chunks are malformed"))?;
-        Ok(Answered { head, body })
+        Ok(UpstreamResponse { head, body })
     }
 }
 
 /// An upstream's answer.
 #[derive(Debug)]
-pub struct Answered {
+pub struct UpstreamResponse {
     /// What the client is told of it.
     pub head: ResponseHead,
     /// Its body, as it comes.

@@ -78,7 +78,7 @@ impl Pool {
 
     fn is_usable(&self, idle: &Idle) -> bool {
         self.now.get().saturating_duration_since(idle.since) < self.idle_timeout
-            && idle.connection.is_silent()
+            && idle.connection.is_quiet()
     }
 
     /// A new connection.

@@ -25,7 +25,7 @@ pub struct RelayedBody(Content);
 enum Content {
     /// It came with the head, and the connection is free.
     Whole(Bytes),
-    Coming(Box<Coming>),
+    Streaming(Box<StreamingBody>),
     /// All of it was handed on.
     Ended,
     Broken,
@@ -39,11 +39,11 @@ impl RelayedBody {
     pub(super) fn new(
         connection: Box<Connection>,
         framing: Framing,
-        after: AfterAnswer,
+        after: AfterResponse,
         pool: &Rc<Pool>,
         stall: Duration,
     ) -> Result<Self, FramingError> {
-        let mut coming = Coming {
+        let mut streaming = StreamingBody {
             connection,
             decoder: Decoder::new(framing),
             first: None,
@@ -53,13 +53,13 @@ impl RelayedBody {
             stall,
             waits_since: None,
         };
-        let first = coming.next()?;
-        if coming.decoder.is_ended() {
-            coming.end();
+        let first = streaming.next()?;
+        if streaming.decoder.is_ended() {
+            streaming.end();
             return Ok(Self(first.map_or(Content::Ended, Content::Whole)));
         }
-        coming.first = first;
-        Ok(Self(Content::Coming(Box::new(coming))))
+        streaming.first = first;
+        Ok(Self(Content::Streaming(Box::new(streaming))))
     }
 
     /// Whether the upstream has sent all of it.
@@ -78,8 +78,8 @@ impl Body for RelayedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let content = &mut self.0;
-        let coming = match content {
-            Content::Coming(coming) => coming,
+        let streaming = match content {
+            Content::Streaming(streaming) => streaming,
             Content::Whole(data) => {
                 let data = std::mem::take(data);
                 *content = Content::Ended;
@@ -87,13 +87,13 @@ impl Body for RelayedBody {
             }
             Content::Ended | Content::Broken => return Poll::Ready(None),
         };
-        let next = ready!(coming.poll_next(cx));
+        let next = ready!(streaming.poll_next(cx));
         if next.is_err() {
             *content = Content::Broken;
-        } else if coming.is_over()
-            && let Content::Coming(coming) = std::mem::replace(content, Content::Ended)
+        } else if streaming.is_over()
+            && let Content::Streaming(streaming) = std::mem::replace(content, Content::Ended)
         {
-            coming.end();
+            streaming.end();
         }
         Poll::Ready(next.transpose().map(|data| data.map(Frame::data)))
     }
@@ -105,7 +105,7 @@ impl Body for RelayedBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
-            Content::Coming(coming) => coming.size_hint(),
+            Content::Streaming(streaming) => streaming.size_hint(),
             Content::Ended | Content::Broken => SizeHint::with_exact(0),
         }
     }
@@ -113,7 +113,7 @@ impl Body for RelayedBody {
 
 /// What becomes of the connection when the answer was read.
 #[derive(Debug)]
-pub(super) enum AfterAnswer {
+pub(super) enum AfterResponse {
     /// It serves another request.
     Kept,
     /// It is closed.
@@ -129,21 +129,21 @@ pub(super) enum AfterAnswer {
 
 /// A body of which some is still to be read, or to be handed on.
 #[derive(Debug)]
-struct Coming {
+struct StreamingBody {
     connection: Box<Connection>,
     decoder: Decoder,
     /// What came with the head.
     first: Option<Bytes>,
     /// What is wrong with the bytes after those that were handed on last.
     fault: Option<FramingError>,
-    after: AfterAnswer,
+    after: AfterResponse,
     pool: Rc<Pool>,
     /// How long the upstream may send nothing.
     stall: Duration,
     waits_since: Option<Instant>,
 }
 
-impl Coming {
+impl StreamingBody {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
@@ -163,7 +163,7 @@ impl Coming {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     let since = *self.waits_since.get_or_insert_with(Instant::now);
-                    ready!(self.connection.patience.poll(cx, self.stall, || since));
+                    ready!(self.connection.deadline.poll(cx, self.stall, || since));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -192,7 +192,7 @@ impl Coming {
 
     /// The answer breaks when the request's body does: the upstream answers only a part of it.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let AfterAnswer::Uploading { upload, closes } = &mut self.after else {
+        let AfterResponse::Uploading { upload, closes } = &mut self.after else {
             return Ok(());
         };
         match upload.poll_end(cx) {
@@ -202,9 +202,9 @@ impl Coming {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             // An upstream that takes no more may still answer to the end.
-            Poll::Ready(Err(SendError::Broken(_))) => self.after = AfterAnswer::Closed,
-            Poll::Ready(Ok(())) if *closes => self.after = AfterAnswer::Closed,
-            Poll::Ready(Ok(())) => self.after = AfterAnswer::Kept,
+            Poll::Ready(Err(SendError::Broken(_))) => self.after = AfterResponse::Closed,
+            Poll::Ready(Ok(())) if *closes => self.after = AfterResponse::Closed,
+            Poll::Ready(Ok(())) => self.after = AfterResponse::Kept,
         }
         Ok(())
     }
@@ -218,14 +218,14 @@ impl Coming {
     fn end(self) {
         match self.after {
             // Bytes that nobody asked for would pass for the next answer.
-            AfterAnswer::Kept if self.connection.buffer.is_empty() => {
+            AfterResponse::Kept if self.connection.buffer.is_empty() => {
                 self.pool.keep(self.connection);
             }
-            AfterAnswer::Uploading {
+            AfterResponse::Uploading {
                 upload,
                 closes: false,
-            } => upload.go_on(),
-            AfterAnswer::Kept | AfterAnswer::Closed | AfterAnswer::Uploading { .. } => {}
+            } => upload.detach(),
+            AfterResponse::Kept | AfterResponse::Closed | AfterResponse::Uploading { .. } => {}
         }
     }
 

@@ -1,5 +1,5 @@
 //! A request on its way to the upstream: its head, and its body as it comes from the client. At most
-//! one piece of the body is held.
+//! one chunk of the body is held.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Write as _};
@@ -17,16 +17,16 @@ use crate::message::request_head::BodyFraming;
 /// A request of which not all was written.
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// What is to be written before the piece: the head, a chunk's size.
-    lead: Vec<u8>,
+    /// What is to be written before the chunk: the head, a chunk's size.
+    prefix: Vec<u8>,
     /// How much of it was written.
-    led: usize,
-    piece: Bytes,
-    /// What is to be written after the piece.
-    trail: &'static [u8],
+    prefix_written: usize,
+    chunk: Bytes,
+    /// What is to be written after the chunk.
+    suffix: &'static [u8],
     /// Until all of it was taken.
     body: Option<RequestBody>,
-    /// The piece that completes the announced length, until the client's end of the body is there:
+    /// The chunk that completes the announced length, until the client's end of the body is there:
     /// with it the upstream has a whole request, whatever the client still sends.
     completing: Bytes,
     framing: BodyFraming,
@@ -54,15 +54,15 @@ impl Sending {
         framing: BodyFraming,
         write_head: impl FnOnce(&mut Vec<u8>),
     ) -> Self {
-        let mut lead = SPARE.take();
-        lead.clear();
-        write_head(&mut lead);
+        let mut prefix = SPARE.take();
+        prefix.clear();
+        write_head(&mut prefix);
         Self {
-            head_left: lead.len(),
-            lead,
-            led: 0,
-            piece: Bytes::new(),
-            trail: b"",
+            head_left: prefix.len(),
+            prefix,
+            prefix_written: 0,
+            chunk: Bytes::new(),
+            suffix: b"",
             body: framing.has_body().then_some(body),
             completing: Bytes::new(),
             framing,
@@ -76,7 +76,7 @@ impl Sending {
     }
 
     /// Whether all of its head was written: before that, nothing can be an answer to it.
-    pub(super) fn has_asked(&self) -> bool {
+    pub(super) fn has_sent_head(&self) -> bool {
         self.head_left == 0
     }
 
@@ -94,13 +94,13 @@ impl Sending {
     ) -> Poll<Result<(), SendError>> {
         loop {
             let mut waits = false;
-            // What is joined to the lead leaves room for more, unless the lead is being written.
-            while self.led == 0
-                && self.piece.is_empty()
-                && self.trail.is_empty()
+            // What is joined to the prefix leaves room for more, unless the prefix is being written.
+            while self.prefix_written == 0
+                && self.chunk.is_empty()
+                && self.suffix.is_empty()
                 && self.body.is_some()
             {
-                match self.poll_piece(cx) {
+                match self.poll_chunk(cx) {
                     Poll::Ready(result) => result?,
                     // What is there goes first.
                     Poll::Pending => {
@@ -120,36 +120,36 @@ impl Sending {
         }
     }
 
-    /// Takes the body's next piece, or its end.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    /// Takes the body's next chunk, or its end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(()));
         };
-        let (mut piece, ended) = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        let (mut chunk, ended) = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
             Some(Ok(frame)) => (frame.into_data().unwrap_or_default(), body.is_end_stream()),
             Some(Err(given_up)) => return Poll::Ready(Err(SendError::Body(given_up))),
             None => (Bytes::new(), true),
         };
         let mut whole = ended;
         if let BodyFraming::Length(left) = &mut self.framing {
-            let less = left.checked_sub(piece.len() as u64);
+            let less = left.checked_sub(chunk.len() as u64);
             let Some(less) = less.filter(|less| *less == 0 || !ended) else {
                 return Poll::Ready(Err(SendError::Length));
             };
             *left = less;
-            if less == 0 && !piece.is_empty() {
-                self.completing = std::mem::take(&mut piece);
+            if less == 0 && !chunk.is_empty() {
+                self.completing = std::mem::take(&mut chunk);
             }
             whole = less == 0 && ended;
             if whole {
-                piece = std::mem::take(&mut self.completing);
+                chunk = std::mem::take(&mut self.completing);
             }
         } else {
-            if !piece.is_empty() {
+            if !chunk.is_empty() {
                 // Writing to a vector does not fail.
-                let _ = write!(self.lead, "{:x}\r\n", piece.len());
+                let _ = write!(self.prefix, "{:x}\r\n", chunk.len());
             }
-            self.trail = match (piece.is_empty(), ended) {
+            self.suffix = match (chunk.is_empty(), ended) {
                 (true, false) => b"",
                 (true, true) => b"0\r\n\r\n",
                 (false, false) => b"\r\n",
@@ -159,19 +159,19 @@ impl Sending {
         if whole {
             self.body = None;
         }
-        self.piece = piece;
+        self.chunk = chunk;
         self.join();
         Poll::Ready(Ok(()))
     }
 
     /// Copies together what is short.
     fn join(&mut self) {
-        let length = self.lead.len() - self.led + self.piece.len() + self.trail.len();
-        if length <= JOINED && !self.lead.is_empty() {
-            self.lead.extend_from_slice(&self.piece);
-            self.lead.extend_from_slice(self.trail);
-            self.piece = Bytes::new();
-            self.trail = b"";
+        let length = self.prefix.len() - self.prefix_written + self.chunk.len() + self.suffix.len();
+        if length <= JOINED && !self.prefix.is_empty() {
+            self.prefix.extend_from_slice(&self.chunk);
+            self.prefix.extend_from_slice(self.suffix);
+            self.chunk = Bytes::new();
+            self.suffix = b"";
         }
     }
 
@@ -181,17 +181,17 @@ impl Sending {
         stream: &mut UpstreamStream,
     ) -> Poll<io::Result<()>> {
         loop {
-            let lead = &self.lead[self.led..];
-            let written = if self.piece.is_empty() && self.trail.is_empty() {
-                if lead.is_empty() {
+            let prefix = &self.prefix[self.prefix_written..];
+            let written = if self.chunk.is_empty() && self.suffix.is_empty() {
+                if prefix.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                ready!(stream.poll_write(cx, lead))?
-            } else if lead.is_empty() && self.trail.is_empty() {
-                ready!(stream.poll_write(cx, &self.piece))?
+                ready!(stream.poll_write(cx, prefix))?
+            } else if prefix.is_empty() && self.suffix.is_empty() {
+                ready!(stream.poll_write(cx, &self.chunk))?
             } else {
-                let pieces = [lead, &self.piece, self.trail].map(IoSlice::new);
-                ready!(stream.poll_write_vectored(cx, &pieces))?
+                let slices = [prefix, &self.chunk, self.suffix].map(IoSlice::new);
+                ready!(stream.poll_write_vectored(cx, &slices))?
             };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -203,41 +203,41 @@ impl Sending {
 
     fn advance(&mut self, mut written: usize) {
         self.head_left = self.head_left.saturating_sub(written);
-        let of_lead = written.min(self.lead.len() - self.led);
-        self.led += of_lead;
-        written -= of_lead;
-        if self.led == self.lead.len() {
-            self.lead.clear();
-            self.led = 0;
+        let of_prefix = written.min(self.prefix.len() - self.prefix_written);
+        self.prefix_written += of_prefix;
+        written -= of_prefix;
+        if self.prefix_written == self.prefix.len() {
+            self.prefix.clear();
+            self.prefix_written = 0;
             if self.body.is_none() {
-                self.spare_lead();
+                self.spare_prefix();
             }
         }
-        let of_piece = written.min(self.piece.len());
-        self.piece.advance(of_piece);
-        self.trail = &self.trail[written - of_piece..];
+        let of_chunk = written.min(self.chunk.len());
+        self.chunk.advance(of_chunk);
+        self.suffix = &self.suffix[written - of_chunk..];
     }
 
-    /// Leaves the lead's buffer to the next request.
-    fn spare_lead(&mut self) {
-        if (1..=MOST_SPARE).contains(&self.lead.capacity()) {
-            SPARE.set(std::mem::take(&mut self.lead));
+    /// Leaves the prefix's buffer to the next request.
+    fn spare_prefix(&mut self) {
+        if (1..=MAX_SPARE).contains(&self.prefix.capacity()) {
+            SPARE.set(std::mem::take(&mut self.prefix));
         }
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.spare_lead();
+        self.spare_prefix();
     }
 }
 
-/// Up to how many bytes a head and a body are copied together, since one piece costs the kernel less
+/// Up to how many bytes a head and a body are copied together, since one chunk costs the kernel less
 /// than two do by more than such a copy.
 const JOINED: usize = 4 * 1024;
 
 /// The largest buffer that is kept for the next request.
-const MOST_SPARE: usize = 16 * 1024;
+const MAX_SPARE: usize = 16 * 1024;
 
 thread_local! {
     /// The buffer of a request that was sent, for the next.

@@ -37,7 +37,7 @@ impl UpstreamStream {
     /// Whether nothing was received since the last read, not even the end. Asks no more of the
     /// system than the runtime has been told by it, and takes part in no budget, so that the answer
     /// is never put off.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let one = &mut [0];
         let read = match self {
             Self::Whole(open) => open.socket.try_read(one),
@@ -92,11 +92,11 @@ impl UpstreamStream {
     pub(super) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
+        slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Whole(open) => open.socket.poll_write_vectored(cx, pieces),
-            Self::Shared(open) => open.borrow_mut().socket.poll_write_vectored(cx, pieces),
+            Self::Whole(open) => open.socket.poll_write_vectored(cx, slices),
+            Self::Shared(open) => open.borrow_mut().socket.poll_write_vectored(cx, slices),
         }
     }
 }
@@ -146,11 +146,11 @@ impl Socket {
     fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
+        slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::connection::{Patience, UpstreamBreak};
+use super::connection::{Deadline, UpstreamBreak};
 use super::sending::{SendError, Sending};
 use super::stream::UpstreamStream;
 use crate::body::Transfer;
@@ -28,13 +28,13 @@ impl Upload {
         stall: Duration,
     ) -> Self {
         Self(Some(spawn_local(async move {
-            let mut patience = Patience::default();
+            let mut deadline = Deadline::default();
             poll_fn(|cx| {
                 if let Poll::Ready(result) = sending.poll(cx, &mut stream) {
                     return Poll::Ready(result);
                 }
                 let turn = || transfer.upstreams_turn_since();
-                patience.poll(cx, stall, turn).map(|()| {
+                deadline.poll(cx, stall, turn).map(|()| {
                     let error = io::ErrorKind::TimedOut.into();
                     Err(SendError::Broken(UpstreamBreak::Write(error)))
                 })
@@ -56,7 +56,7 @@ impl Upload {
     }
 
     /// Goes on by itself: the answer is over.
-    pub(super) fn go_on(mut self) {
+    pub(super) fn detach(mut self) {
         self.0 = None;
     }
 }

@@ -10,12 +10,15 @@ use super::operations::{millis, script};
 use super::scripts;
 use crate::cluster::is_answer;
 use crate::store::StoreError;
-use crate::traffic::{CountedBy, Heard, Known};
+use crate::traffic::{ClusterFailures, FailureCount, Recorded};
 
 impl Engine {
     /// What the server knows of these. A server that answers, but not this, is no reason to let nobody
     /// log in: each gateway counts by itself then.
-    pub(super) async fn failures(&self, origins: &[String; 2]) -> Result<[Heard; 2], StoreError> {
+    pub(super) async fn failures(
+        &self,
+        origins: &[String; 2],
+    ) -> Result<[ClusterFailures; 2], StoreError> {
         let link = self.link()?;
         let one = async |origin: &String| {
             let [key, _] = self.keys.failures(origin);
@@ -24,7 +27,7 @@ impl Engine {
                 Ok(answer) => Ok(heard(&answer)),
                 Err(error) if is_answer(&error) => {
                     self.failed(&error);
-                    Ok(Heard::Nothing)
+                    Ok(ClusterFailures::Unavailable)
                 }
                 Err(error) => Err(self.failed(&error)),
             }
@@ -39,16 +42,16 @@ impl Engine {
         &self,
         origins: &[(String, u32)],
         forget: Duration,
-    ) -> Result<[CountedBy; 2], StoreError> {
+    ) -> Result<[Recorded; 2], StoreError> {
         let link = self.link()?;
-        let mut counted = [CountedBy::All; 2];
+        let mut counted = [Recorded::Cluster; 2];
         for (counted, (origin, more)) in counted.iter_mut().zip(origins) {
             let [key, _] = self.keys.failures(origin);
             let mut count: Cmd = script(scripts::FAIL, std::slice::from_ref(&key));
             count.arg(millis(forget)).arg(*more);
             if let Err(error) = link.run(&key, &count).await {
                 self.failed(&error);
-                *counted = CountedBy::Here;
+                *counted = Recorded::Locally;
             }
         }
         Ok(counted)
@@ -64,14 +67,14 @@ impl Engine {
 }
 
 /// How many there were, and how many milliseconds ago the last was.
-fn heard(answer: &Value) -> Heard {
+fn heard(answer: &Value) -> ClusterFailures {
     let Value::Array(fields) = answer else {
-        return Heard::None;
+        return ClusterFailures::None;
     };
     let [Value::Int(count), Value::Int(age)] = &fields[..] else {
-        return Heard::None;
+        return ClusterFailures::None;
     };
-    Heard::Some(Known {
+    ClusterFailures::Some(FailureCount {
         failures: u32::try_from(*count).unwrap_or(u32::MAX),
         ago: Duration::from_millis(u64::try_from(*age).unwrap_or(0)),
     })

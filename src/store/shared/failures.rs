@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::requests::{Request, send};
 use crate::origin::Source;
 use crate::store::StoreError;
-use crate::traffic::{CountedBy, Heard};
+use crate::traffic::{ClusterFailures, Recorded};
 
 /// The counts on the server.
 #[derive(Debug, Clone)]
@@ -50,7 +50,10 @@ impl SharedFailures {
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub(crate) async fn of(&self, origins: &[String; 2]) -> Result<[Heard; 2], StoreError> {
+    pub(crate) async fn of(
+        &self,
+        origins: &[String; 2],
+    ) -> Result<[ClusterFailures; 2], StoreError> {
         let origins = origins.clone();
         let request = |reply| Request::Failures { origins, reply };
         send(&self.requests, self.patience, request).await
@@ -62,14 +65,14 @@ impl SharedFailures {
         &self,
         origins: Vec<(String, u32)>,
         forget: Duration,
-    ) -> [CountedBy; 2] {
+    ) -> [Recorded; 2] {
         let request = |reply| Request::Failed {
             origins,
             forget,
             reply,
         };
         let counted = send(&self.requests, self.patience, request).await;
-        counted.unwrap_or([CountedBy::Here; 2])
+        counted.unwrap_or([Recorded::Locally; 2])
     }
 
     /// Forgets the failures of a user who has logged in, once in a time.

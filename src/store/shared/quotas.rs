@@ -19,7 +19,7 @@ use crate::clock::UnixMillis;
 use crate::cluster::LinkError;
 use crate::error_chain::chain;
 use crate::store::StoreError;
-use crate::traffic::{Peer, Report};
+use crate::traffic::{PeerUsage, UsageReport};
 
 /// Leaves what a gateway tells and answers what the others did, for each key; what is too old is
 /// struck. Keys: the users and routes of one part. Arguments: the gateway, the oldest moment that
@@ -50,11 +50,11 @@ impl Engine {
     pub(super) async fn exchange(
         self: &Rc<Self>,
         gateway: u64,
-        reports: Vec<Report>,
+        reports: Vec<UsageReport>,
         now: UnixMillis,
-    ) -> Result<Vec<Vec<Peer>>, StoreError> {
+    ) -> Result<Vec<Vec<PeerUsage>>, StoreError> {
         let mut told = vec![Vec::new(); reports.len()];
-        let mut parts = BTreeMap::<u16, Vec<(usize, Report)>>::new();
+        let mut parts = BTreeMap::<u16, Vec<(usize, UsageReport)>>::new();
         for (number, report) in reports.into_iter().enumerate() {
             let part = self.keys.part_of(&report.name);
             parts.entry(part).or_default().push((number, report));
@@ -77,9 +77,9 @@ impl Engine {
         &self,
         gateway: u64,
         part: u16,
-        reports: Vec<(usize, Report)>,
+        reports: Vec<(usize, UsageReport)>,
         now: UnixMillis,
-    ) -> Result<Vec<(usize, Vec<Peer>)>, StoreError> {
+    ) -> Result<Vec<(usize, Vec<PeerUsage>)>, StoreError> {
         let link = self.link()?;
         let keys = reports
             .iter()
@@ -110,7 +110,7 @@ impl Engine {
 }
 
 /// What is told under each key. What cannot be read is left out: it is another version's.
-fn told(answer: &Value, keys: usize) -> Result<Vec<Vec<Peer>>, LinkError> {
+fn told(answer: &Value, keys: usize) -> Result<Vec<Vec<PeerUsage>>, LinkError> {
     let Value::Array(answers) = answer else {
         return Err(LinkError::Answer("quotas"));
     };
@@ -124,12 +124,12 @@ fn told(answer: &Value, keys: usize) -> Result<Vec<Vec<Peer>>, LinkError> {
     Ok(answers.iter().map(peers).collect())
 }
 
-fn peer(field: &[Value]) -> Option<Peer> {
+fn peer(field: &[Value]) -> Option<PeerUsage> {
     let [Value::BulkString(gateway), Value::BulkString(counts)] = field else {
         return None;
     };
     let text = |bytes| std::str::from_utf8(bytes).ok();
-    Some(Peer {
+    Some(PeerUsage {
         gateway: u64::from_str_radix(text(gateway)?, 16).ok()?,
         counts: text(counts)?.parse().ok()?,
     })
@@ -142,7 +142,7 @@ const KEPT: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::Counts;
+    use crate::traffic::UsageCounts;
 
     fn text(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -150,11 +150,11 @@ mod tests {
 
     #[test]
     fn what_is_told_is_read_and_what_is_strange_left_out() {
-        let counts = Counts {
+        let counts = UsageCounts {
             at: UnixMillis::EPOCH.plus(Duration::from_millis(1_745_402_562_000)),
             taken: 7,
             wanted: 9,
-            owed: 250,
+            debt: 250,
             requests: 2,
             bytes: 4096,
         };
@@ -170,7 +170,7 @@ mod tests {
             .iter()
             .flat_map(|(gateway, told)| [text(gateway), text(told)]);
         let answer = Value::Array(vec![Value::Array(fields.collect()), Value::Array(vec![])]);
-        let peer = Peer {
+        let peer = PeerUsage {
             gateway: 0xab,
             counts,
         };

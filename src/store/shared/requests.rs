@@ -24,8 +24,8 @@ use crate::store::{
     Ended, Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
 };
 use crate::token::{TokenDigest, TokenId};
-use crate::traffic::{CountedBy, Heard};
-use crate::traffic::{Peer, Report};
+use crate::traffic::{ClusterFailures, Recorded};
+use crate::traffic::{PeerUsage, UsageReport};
 
 /// Ends that the thread could not be asked for in time. It makes them its own when it comes to.
 #[derive(Debug, Default)]
@@ -135,12 +135,12 @@ pub(super) enum Request {
     },
     Failures {
         origins: [String; 2],
-        reply: Reply<[Heard; 2]>,
+        reply: Reply<[ClusterFailures; 2]>,
     },
     Failed {
         origins: Vec<(String, u32)>,
         forget: Duration,
-        reply: Reply<[CountedBy; 2]>,
+        reply: Reply<[Recorded; 2]>,
     },
     Forgive {
         origin: String,
@@ -149,9 +149,9 @@ pub(super) enum Request {
     },
     Exchange {
         gateway: u64,
-        reports: Vec<Report>,
+        reports: Vec<UsageReport>,
         now: UnixMillis,
-        reply: Reply<Vec<Vec<Peer>>>,
+        reply: Reply<Vec<Vec<PeerUsage>>>,
     },
 }
 
@@ -282,9 +282,9 @@ impl SharedTokens {
     pub(in crate::store) async fn exchange(
         &self,
         gateway: u64,
-        reports: Vec<Report>,
+        reports: Vec<UsageReport>,
         now: UnixMillis,
-    ) -> Result<Vec<Vec<Peer>>, StoreError> {
+    ) -> Result<Vec<Vec<PeerUsage>>, StoreError> {
         let request = |reply| Request::Exchange {
             gateway,
             reports,

@@ -1,5 +1,5 @@
-//! Pure: how many requests in which time, by the generic cell rate algorithm (GCRA), the leaky bucket
-//! of ATM: one number for each who is counted, so that the state of a million sources is small.
+//! Pure: rate limits by the generic cell rate algorithm (GCRA), the leaky bucket of ATM. A bucket is
+//! a single number, so the state of a million sources stays small.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,43 +13,43 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::clock::UnixMillis;
 use crate::settings::units::{duration_of, refuse, show_duration};
 
-/// So many requests in so many whole seconds: `"100/1s"`, `"6000/1m"`.
+/// A number of requests per window of whole seconds: `"100/1s"`, `"6000/1m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// Requests per window.
     pub requests: NonZeroU32,
-    /// In which time.
+    /// Length of the window.
     pub window: Duration,
 }
 
-/// A rate that holds in the long run, and how many requests may come at once before.
+/// A sustained rate and the burst allowed on top of it.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct RateLimit {
     rate: Rate,
-    /// Nanoseconds that one request stands for.
+    /// GCRA's emission interval: nanoseconds between two requests at the sustained rate.
     interval: u64,
-    /// Nanoseconds that requests at once may stand for.
+    /// The burst, in nanoseconds.
     capacity: u64,
-    /// How far a bucket may be ahead of the clock, in nanoseconds: as far as its own requests bring it,
-    /// or further where it is charged with those of other gateways.
-    furthest: u64,
+    /// The maximum debt of a bucket, in nanoseconds: `capacity`, or more where the requests of other
+    /// gateways are charged to it too.
+    max_debt: u64,
 }
 
-/// What was taken at a pace so far: when all of it is paid for, in nanoseconds since 1970.
+/// The state of one rate limit: GCRA's theoretical arrival time, in nanoseconds since 1970.
 #[derive(Debug, Default)]
 pub struct Bucket(AtomicU64);
 
-/// A pace that was exceeded.
+/// A rate limit was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
-    /// The rate that holds.
+    /// The sustained rate.
     pub rate: Rate,
-    /// When the next request may come.
+    /// How long to wait before the next request.
     pub wait: Duration,
 }
 
-impl Pace {
-    /// A pace with this burst; without one, the requests of a whole window may come at once.
+impl RateLimit {
+    /// A limit with this burst; without one, the requests of a whole window may arrive at once.
     #[must_use]
     pub fn new(rate: Rate, burst: Option<NonZeroU32>) -> Self {
         let interval = nanoseconds(rate.window / rate.requests.get()).max(1);
@@ -59,85 +59,90 @@ impl Pace {
             rate,
             interval,
             capacity,
-            furthest: capacity,
+            max_debt: capacity,
         }
     }
 
-    /// The same pace for buckets that are charged, every so often, with what others took meanwhile:
-    /// as far as a great many of them may get in that time.
+    /// The same limit for buckets that are charged every `interval` with the requests that other
+    /// gateways let through meanwhile.
     #[must_use]
-    pub fn charged_every(mut self, time: Duration) -> Self {
-        let of_another = self.capacity.saturating_add(nanoseconds(time));
-        self.furthest = of_another.saturating_mul(MOST_OTHERS);
+    pub fn synced_every(mut self, interval: Duration) -> Self {
+        let per_peer = self.capacity.saturating_add(nanoseconds(interval));
+        self.max_debt = per_peer.saturating_mul(MAX_PEERS);
         self
     }
 
-    /// Takes a request out of a bucket.
+    /// Charges a request to a bucket.
     ///
     /// # Errors
-    /// When it comes too soon; it is not counted then.
+    /// When the limit is exceeded; the request is not charged then.
     pub fn take(&self, bucket: &Bucket, now: UnixMillis) -> Result<(), Exceeded> {
-        self.take_with(bucket, 0, now)
+        self.take_with_surcharge(bucket, 0, now)
     }
 
-    /// Takes a request out of a bucket, if one is in it, and with it as much as `beside` nanoseconds
-    /// stand for, whether that is in it or not.
+    /// Charges a request to a bucket, and `surcharge` nanoseconds on top of it. Only the request
+    /// itself has to fit under the limit.
     ///
     /// # Errors
-    /// When it comes too soon; nothing is counted then.
-    pub fn take_with(&self, bucket: &Bucket, beside: u64, now: UnixMillis) -> Result<(), Exceeded> {
+    /// When the limit is exceeded; nothing is charged then.
+    pub fn take_with_surcharge(
+        &self,
+        bucket: &Bucket,
+        surcharge: u64,
+        now: UnixMillis,
+    ) -> Result<(), Exceeded> {
         let now = in_nanoseconds(now);
-        let take = |until: u64| {
-            let after = self.paid(until, now).saturating_add(self.interval);
-            (after - now <= self.capacity).then_some(after.saturating_add(beside))
+        let take = |arrival: u64| {
+            let next = self.arrival_at(arrival, now).saturating_add(self.interval);
+            (next - now <= self.capacity).then_some(next.saturating_add(surcharge))
         };
         match bucket.0.fetch_update(RELAXED, RELAXED, take) {
             Ok(_) => Ok(()),
-            Err(until) => {
-                let after = self.paid(until, now).saturating_add(self.interval);
+            Err(arrival) => {
+                let next = self.arrival_at(arrival, now).saturating_add(self.interval);
                 Err(Exceeded {
                     rate: self.rate,
-                    wait: Duration::from_nanos(after - now - self.capacity),
+                    wait: Duration::from_nanos(next - now - self.capacity),
                 })
             }
         }
     }
 
-    /// Charges a bucket with what others took: so many nanoseconds.
+    /// Charges a bucket with requests that other gateways let through, in nanoseconds.
     pub fn charge(&self, bucket: &Bucket, nanoseconds: u64, now: UnixMillis) {
         let now = in_nanoseconds(now);
-        let furthest = now.saturating_add(self.furthest);
-        let charge = |until: u64| {
-            let after = self.paid(until, now).saturating_add(nanoseconds);
-            Some(after.min(furthest))
+        let latest = now.saturating_add(self.max_debt);
+        let charge = |arrival: u64| {
+            let next = self.arrival_at(arrival, now).saturating_add(nanoseconds);
+            Some(next.min(latest))
         };
         let _ = bucket.0.fetch_update(RELAXED, RELAXED, charge);
     }
 
-    /// How many nanoseconds it takes until all that was taken out of a bucket is paid for.
+    /// The debt of a bucket: nanoseconds until it has drained completely.
     #[must_use]
-    pub fn owed(&self, bucket: &Bucket, now: UnixMillis) -> u64 {
+    pub fn debt(&self, bucket: &Bucket, now: UnixMillis) -> u64 {
         let now = in_nanoseconds(now);
-        self.paid(bucket.0.load(RELAXED), now) - now
+        self.arrival_at(bucket.0.load(RELAXED), now) - now
     }
 
-    /// Nanoseconds that one request stands for.
+    /// Nanoseconds between two requests at the sustained rate.
     #[must_use]
     pub fn interval(&self) -> u64 {
         self.interval
     }
 
-    /// Until when a bucket is paid for, now at the soonest.
-    fn paid(&self, until: u64, now: u64) -> u64 {
-        // More than was ever given: the clock was set back, and nobody shall wait until it is
-        // there again.
-        let known = until <= now.saturating_add(self.furthest);
-        if known { until.max(now) } else { now }
+    /// The theoretical arrival time of a bucket, `now` at the earliest.
+    fn arrival_at(&self, arrival: u64, now: u64) -> u64 {
+        // A bucket beyond the maximum debt means that the clock was set back: nobody should have to
+        // wait until it catches up.
+        let plausible = arrival <= now.saturating_add(self.max_debt);
+        if plausible { arrival.max(now) } else { now }
     }
 
-    /// After how long without a request a bucket is as good as a new one.
+    /// How long an unused bucket takes at most to become like new.
     #[must_use]
-    pub fn forgets_after(&self) -> Duration {
+    pub fn refill_time(&self) -> Duration {
         Duration::from_nanos(self.capacity)
     }
 }
@@ -160,16 +165,16 @@ impl FromStr for Rate {
     type Err = &'static str;
 
     /// # Errors
-    /// What is wrong with the text.
+    /// A description of what is wrong with the text.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         let (requests, window) = text.split_once('/').ok_or("it has no `/`")?;
         let requests = requests
             .trim()
             .parse()
-            .map_err(|_| "before the `/` stands a number of requests, at least 1")?;
-        let window = duration_of(window.trim()).ok_or("after the `/` stands a duration")?;
+            .map_err(|_| "a number of requests, at least 1, must precede the `/`")?;
+        let window = duration_of(window.trim()).ok_or("a duration must follow the `/`")?;
         if window.subsec_nanos() > 0 || window.is_zero() || window > LONGEST {
-            return Err("the duration must be of whole seconds, a day at most");
+            return Err("the duration must be in whole seconds, one day at most");
         }
         Ok(Self { requests, window })
     }
@@ -188,14 +193,14 @@ impl<'de> Deserialize<'de> for Rate {
             type Value = Rate;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("requests and a duration in quotes, for example \"100/1s\"")
+                f.write_str("a quoted number of requests and a duration, for example \"100/1s\"")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Rate, E> {
                 text.parse().map_err(|wrong| {
                     refuse(
                         format_args!("`{text}` is not a rate: {wrong}"),
-                        "write for example \"100/1s\" or \"6000/1m\"",
+                        "for example, write \"100/1s\" or \"6000/1m\"",
                     )
                 })
             }
@@ -204,13 +209,13 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// The number stands for itself alone.
+/// The number is independent of any other memory.
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// How many others a bucket can be charged with all the excess of.
-const MOST_OTHERS: u64 = 64;
+/// How many peers a bucket can be charged for in full.
+const MAX_PEERS: u64 = 64;
 
-/// In a millisecond.
+/// Nanoseconds in a millisecond.
 const NANOSECONDS: u64 = 1_000_000;
 
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -221,8 +226,8 @@ mod tests {
 
     use super::*;
 
-    fn pace(rate: &str, burst: u32) -> Pace {
-        Pace::new(rate.parse().unwrap(), NonZeroU32::new(burst))
+    fn rate_limit(rate: &str, burst: u32) -> RateLimit {
+        RateLimit::new(rate.parse().unwrap(), NonZeroU32::new(burst))
     }
 
     fn at(millis: u64) -> UnixMillis {
@@ -230,42 +235,48 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_passes_at_once_and_then_the_rate_holds() {
-        let (pace, bucket) = (pace("10/1s", 3), Bucket::default());
+    fn a_burst_passes_at_once_and_then_the_rate_applies() {
+        let (rate_limit, bucket) = (rate_limit("10/1s", 3), Bucket::default());
         for _ in 0..3 {
-            assert_eq!(pace.take(&bucket, at(0)), Ok(()));
+            assert_eq!(rate_limit.take(&bucket, at(0)), Ok(()));
         }
-        let wait = |now| pace.take(&bucket, at(now)).unwrap_err().wait.as_millis();
+        let wait = |now| {
+            rate_limit
+                .take(&bucket, at(now))
+                .unwrap_err()
+                .wait
+                .as_millis()
+        };
         assert_eq!(wait(0), 100);
         assert_eq!(wait(99), 1);
-        assert_eq!(pace.take(&bucket, at(100)), Ok(()));
+        assert_eq!(rate_limit.take(&bucket, at(100)), Ok(()));
         assert_eq!(wait(100), 100);
         for _ in 0..3 {
-            assert_eq!(pace.take(&bucket, at(10_000)), Ok(()));
+            assert_eq!(rate_limit.take(&bucket, at(10_000)), Ok(()));
         }
         assert_eq!(wait(10_000), 100);
     }
 
     #[test]
     fn without_a_burst_a_whole_window_may_come_at_once() {
-        let (pace, bucket) = (pace("5/1m", 0), Bucket::default());
+        let (rate_limit, bucket) = (rate_limit("5/1m", 0), Bucket::default());
         for _ in 0..5 {
-            assert_eq!(pace.take(&bucket, at(0)), Ok(()));
+            assert_eq!(rate_limit.take(&bucket, at(0)), Ok(()));
         }
-        let exceeded = pace.take(&bucket, at(0)).unwrap_err();
+        let exceeded = rate_limit.take(&bucket, at(0)).unwrap_err();
         assert_eq!(exceeded.wait, Duration::from_secs(12));
-        assert_eq!(pace.forgets_after(), Duration::from_secs(60));
+        assert_eq!(rate_limit.refill_time(), Duration::from_secs(60));
     }
 
     #[test]
-    fn a_clock_that_is_set_back_makes_nobody_wait_for_long() {
-        let (pace, bucket) = (pace("1/1s", 2), Bucket::default());
-        assert_eq!(pace.take(&bucket, at(3_600_000)), Ok(()));
+    fn a_clock_set_back_makes_nobody_wait_for_long() {
+        let (rate_limit, bucket) = (rate_limit("1/1s", 2), Bucket::default());
+        assert_eq!(rate_limit.take(&bucket, at(3_600_000)), Ok(()));
         for _ in 0..2 {
-            assert_eq!(pace.take(&bucket, at(0)), Ok(()));
+            assert_eq!(rate_limit.take(&bucket, at(0)), Ok(()));
         }
         assert_eq!(
-            pace.take(&bucket, at(0)).unwrap_err().wait,
+            rate_limit.take(&bucket, at(0)).unwrap_err().wait,
             Duration::from_secs(1)
         );
     }
@@ -300,18 +311,18 @@ mod tests {
     }
 
     proptest! {
-        /// In no window do more pass than the burst and what the rate allows in it.
+        /// No window lets through more than the burst plus what the rate allows in it.
         #[test]
         fn no_window_takes_more_than_burst_and_rate(
             burst in 1_u32..20,
             requests in 1_u32..50,
             steps in prop::collection::vec(0_u64..400, 1..200),
         ) {
-            let (pace, bucket) = (pace(&format!("{requests}/1s"), burst), Bucket::default());
+            let (rate_limit, bucket) = (rate_limit(&format!("{requests}/1s"), burst), Bucket::default());
             let (mut now, mut passed) = (0, Vec::new());
             for step in steps {
                 now += step;
-                if pace.take(&bucket, at(now)).is_ok() {
+                if rate_limit.take(&bucket, at(now)).is_ok() {
                     passed.push(now);
                 }
             }
@@ -323,15 +334,15 @@ mod tests {
             }
         }
 
-        /// Who waits as long as told is let through.
+        /// Who waits as long as published is let through.
         #[test]
-        fn the_wait_that_is_told_suffices(rate in 1_u32..2000, burst in 1_u32..50, now in 0_u64..5000) {
-            let (pace, bucket) = (pace(&format!("{rate}/10s"), burst), Bucket::default());
-            let exceeded = (0..100).find_map(|_| pace.take(&bucket, at(now)).err());
+        fn the_announced_wait_suffices(rate in 1_u32..2000, burst in 1_u32..50, now in 0_u64..5000) {
+            let (rate_limit, bucket) = (rate_limit(&format!("{rate}/10s"), burst), Bucket::default());
+            let exceeded = (0..100).find_map(|_| rate_limit.take(&bucket, at(now)).err());
             if let Some(exceeded) = exceeded {
                 // The clock has whole milliseconds, and waiting rounds up.
                 let later = at(now).plus(exceeded.wait + Duration::from_nanos(999_999));
-                prop_assert_eq!(pace.take(&bucket, later), Ok(()));
+                prop_assert_eq!(rate_limit.take(&bucket, later), Ok(()));
             }
         }
     }

@@ -19,74 +19,74 @@ use crate::clock::UnixMillis;
 use crate::password::Password;
 use crate::session::{AccountId, PasswordMark};
 
-/// The passwords verified lately, one for each account at the most.
+/// The recently verified passwords, one for each account at the most.
 #[derive(Debug)]
-pub struct VerifiedPasswords {
+pub struct PasswordCache {
     key: hmac::Key,
-    keeps: Duration,
+    ttl: Duration,
     known: Mutex<AgingMap<AccountId, Verified>>,
 }
 
 /// A password, sealed so that it can be compared and not read.
-pub struct Seal {
+pub struct PasswordMac {
     account: AccountId,
     mark: PasswordMark,
     mac: hmac::Tag,
 }
 
 struct Verified {
-    seal: Seal,
+    mac: PasswordMac,
     at: UnixMillis,
 }
 
-impl VerifiedPasswords {
-    /// Knows nothing at first, and each password for as long as `keeps` says; zero switches it off.
+impl PasswordCache {
+    /// Knows nothing at first, and each password for as long as `ttl` says; zero switches it off.
     ///
     /// # Errors
     /// When the operating system gives no random numbers.
-    pub fn new(keeps: Duration, random: &dyn SecureRandom) -> Result<Self, Unspecified> {
+    pub fn new(ttl: Duration, random: &dyn SecureRandom) -> Result<Self, Unspecified> {
         Ok(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, random)?,
-            keeps,
-            known: Mutex::new(AgingMap::new(CAPACITY, keeps)),
+            ttl,
+            known: Mutex::new(AgingMap::new(CAPACITY, ttl)),
         })
     }
 
     /// Seals a password for an account and the hash that the account has at present. For a user
     /// that does not exist it is as much work.
     #[must_use]
-    pub fn seal(&self, account: Option<&Account>, password: &Password) -> Seal {
+    pub fn mac(&self, account: Option<&Account>, password: &Password) -> PasswordMac {
         let nobody = || (AccountId::new(u32::MAX), PasswordMark::from_bytes([0; 8]));
         let (id, mark) = account.map_or_else(nobody, |it| (it.id(), it.password_mark()));
-        self.seal_for(id, mark, password)
+        self.mac_for(id, mark, password)
     }
 
-    fn seal_for(&self, account: AccountId, mark: PasswordMark, password: &Password) -> Seal {
+    fn mac_for(&self, account: AccountId, mark: PasswordMark, password: &Password) -> PasswordMac {
         // Parts of fixed length first, so that no two triples make the same bytes.
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&account.to_bytes());
         context.update(&mark.to_bytes());
         context.update(password.expose());
         let mac = context.sign();
-        Seal { account, mark, mac }
+        PasswordMac { account, mark, mac }
     }
 
     /// Whether this very password was right for this very hash a moment before `now`. The caller
     /// has made sure that the account may log in at all.
     #[must_use]
-    pub fn knows(&self, seal: &Seal, now: UnixMillis) -> bool {
+    pub fn contains(&self, mac: &PasswordMac, now: UnixMillis) -> bool {
         let known = self.lock();
-        known.get(&seal.account).is_some_and(|known| {
+        known.get(&mac.account).is_some_and(|known| {
             let age = now.since(known.at);
-            age.is_some_and(|age| age < self.keeps) && known.seal == *seal
+            age.is_some_and(|age| age < self.ttl) && known.mac == *mac
         })
     }
 
-    /// Remembers a password that a hash was just verified with.
-    pub fn remember(&self, seal: Seal, now: UnixMillis) {
-        if !self.keeps.is_zero() {
-            let verified = Verified { seal, at: now };
-            self.lock().insert(verified.seal.account, verified, now);
+    /// Remembers a password that a hash was just verified against.
+    pub fn insert(&self, mac: PasswordMac, now: UnixMillis) {
+        if !self.ttl.is_zero() {
+            let entry = Verified { mac, at: now };
+            self.lock().insert(entry.mac.account, entry, now);
         }
     }
 
@@ -94,7 +94,7 @@ impl VerifiedPasswords {
     pub fn apply(&self, accounts: &AccountTable) {
         self.lock().retain(|&id, known| {
             accounts.by_id(id).is_some_and(|account| {
-                !account.is_disabled() && account.password_mark() == known.seal.mark
+                !account.is_disabled() && account.password_mark() == known.mac.mark
             })
         });
     }
@@ -110,7 +110,7 @@ impl VerifiedPasswords {
     }
 }
 
-impl PartialEq for Seal {
+impl PartialEq for PasswordMac {
     /// Looks at every byte of the MAC, so that time tells nothing of it.
     fn eq(&self, other: &Self) -> bool {
         let bytes = self.mac.as_ref().iter().zip(other.mac.as_ref());
@@ -119,9 +119,9 @@ impl PartialEq for Seal {
     }
 }
 
-impl fmt::Debug for Seal {
+impl fmt::Debug for PasswordMac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seal").finish_non_exhaustive()
+        f.debug_struct("PasswordMac").finish_non_exhaustive()
     }
 }
 
@@ -145,20 +145,20 @@ mod tests {
         UnixMillis::EPOCH.plus(Duration::from_secs(1_000_000 + seconds))
     }
 
-    fn keeping(keeps: Duration) -> VerifiedPasswords {
-        VerifiedPasswords::new(keeps, &SystemRandom::new()).unwrap()
+    fn keeping(ttl: Duration) -> PasswordCache {
+        PasswordCache::new(ttl, &SystemRandom::new()).unwrap()
     }
 
-    fn seal(cache: &VerifiedPasswords, account: u32, mark: u8, password: &str) -> Seal {
+    fn mac(cache: &PasswordCache, account: u32, mark: u8, password: &str) -> PasswordMac {
         let (account, mark) = (AccountId::new(account), PasswordMark::from_bytes([mark; 8]));
-        cache.seal_for(account, mark, &Password::new(password.to_owned()))
+        cache.mac_for(account, mark, &Password::new(password.to_owned()))
     }
 
     #[test]
     fn only_the_same_password_of_the_same_account_and_mark_is_known() {
         let cache = keeping(KEEPS);
-        assert!(!cache.knows(&seal(&cache, 1, 1, "right"), at(0)));
-        cache.remember(seal(&cache, 1, 1, "right"), at(0));
+        assert!(!cache.contains(&mac(&cache, 1, 1, "right"), at(0)));
+        cache.insert(mac(&cache, 1, 1, "right"), at(0));
         for (account, mark, password, expected) in [
             (1, 1, "right", true),
             (1, 1, "wrong", false),
@@ -168,16 +168,16 @@ mod tests {
             (1, 2, "right", false),
             (2, 1, "right", false),
         ] {
-            let seal = seal(&cache, account, mark, password);
-            assert_eq!(cache.knows(&seal, at(1)), expected, "{account} {mark}");
+            let mac = mac(&cache, account, mark, password);
+            assert_eq!(cache.contains(&mac, at(1)), expected, "{account} {mark}");
         }
-        assert!(!keeping(KEEPS).knows(&seal(&cache, 1, 1, "right"), at(1)));
+        assert!(!keeping(KEEPS).contains(&mac(&cache, 1, 1, "right"), at(1)));
     }
 
     #[test]
     fn it_is_known_for_its_time_counted_from_the_hash() {
         let cache = keeping(KEEPS);
-        cache.remember(seal(&cache, 1, 1, "right"), at(100));
+        cache.insert(mac(&cache, 1, 1, "right"), at(100));
         for (second, expected) in [
             (99, false),
             (100, true),
@@ -185,26 +185,26 @@ mod tests {
             (159, true),
             (160, false),
         ] {
-            let seal = seal(&cache, 1, 1, "right");
-            assert_eq!(cache.knows(&seal, at(second)), expected, "{second}");
+            let mac = mac(&cache, 1, 1, "right");
+            assert_eq!(cache.contains(&mac, at(second)), expected, "{second}");
         }
     }
 
     #[test]
     fn zero_switches_it_off() {
         let cache = keeping(Duration::ZERO);
-        cache.remember(seal(&cache, 1, 1, "right"), at(0));
-        assert!(!cache.knows(&seal(&cache, 1, 1, "right"), at(0)));
+        cache.insert(mac(&cache, 1, 1, "right"), at(0));
+        assert!(!cache.contains(&mac(&cache, 1, 1, "right"), at(0)));
     }
 
     #[test]
     fn more_accounts_than_there_is_room_for_take_bounded_memory() {
         let cache = keeping(KEEPS);
         for account in 0..30_000 {
-            cache.remember(seal(&cache, account, 1, "right"), at(0));
+            cache.insert(mac(&cache, account, 1, "right"), at(0));
         }
         assert!(cache.lock().len() <= CAPACITY);
-        assert!(cache.knows(&seal(&cache, 29_999, 1, "right"), at(0)));
+        assert!(cache.contains(&mac(&cache, 29_999, 1, "right"), at(0)));
         cache.sweep(at(1000));
         cache.sweep(at(2000));
         assert_eq!(cache.lock().len(), 0);
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn nothing_of_a_password_is_printed() {
         let cache = keeping(KEEPS);
-        let seal = seal(&cache, 1, 1, "right");
-        assert_eq!(format!("{seal:?}"), "Seal { .. }");
-        cache.remember(seal, at(0));
+        let mac = mac(&cache, 1, 1, "right");
+        assert_eq!(format!("{mac:?}"), "PasswordMac { .. }");
+        cache.insert(mac, at(0));
         assert!(format!("{cache:?}").contains("Verified { .. }"));
     }
 }

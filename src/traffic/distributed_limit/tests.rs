@@ -8,20 +8,20 @@ use super::*;
 struct Gateway {
     number: u64,
     bucket: Bucket,
-    tally: Tally,
-    share: Share,
+    counter: Counter,
+    limit: DistributedLimit,
     /// In steps: how far into each exchange it tells, and how much later it hears.
     phase: usize,
     delay: usize,
-    heard: Vec<Peer>,
+    heard: Vec<PeerUsage>,
     passed: u64,
 }
 
 /// Gateways with one limit, and what stands on the server.
 struct Model {
-    pace: Pace,
+    rate_limit: RateLimit,
     gateways: Vec<Gateway>,
-    server: BTreeMap<u64, Counts>,
+    server: BTreeMap<u64, UsageCounts>,
     step: usize,
     passed: Vec<u64>,
 }
@@ -41,15 +41,15 @@ impl Model {
         let gateway = |(number, &(phase, delay)): (usize, &(usize, usize))| Gateway {
             number: number as u64,
             bucket: Bucket::default(),
-            tally: Tally::default(),
-            share: Share::new(Reading::default(), at(0)),
+            counter: Counter::default(),
+            limit: DistributedLimit::new(CounterReading::default(), at(0)),
             phase: phase % STEPS,
             delay: delay % STEPS,
             heard: Vec::new(),
             passed: 0,
         };
         Self {
-            pace: Pace::new(rate.parse().unwrap(), burst).charged_every(EXCHANGE),
+            rate_limit: RateLimit::new(rate.parse().unwrap(), burst).synced_every(SYNC_INTERVAL),
             gateways: offsets.iter().enumerate().map(gateway).collect(),
             server: BTreeMap::new(),
             step: 0,
@@ -63,35 +63,36 @@ impl Model {
         let mut passed = 0;
         for (gateway, requests) in self.gateways.iter_mut().zip(requests) {
             for _ in 0..*requests {
-                let taken = gateway.tally.take(&self.pace, &gateway.bucket, now);
+                let taken = gateway.counter.take(&self.rate_limit, &gateway.bucket, now);
                 let taken = u64::from(taken.is_ok());
                 gateway.passed += taken;
                 passed += taken;
             }
             if self.step % STEPS == gateway.phase {
-                let owed = self.pace.owed(&gateway.bucket, now);
-                let counts = (gateway.share).report(gateway.tally.read(), owed, [0, 0], now);
+                let debt = self.rate_limit.debt(&gateway.bucket, now);
+                let counts = (gateway.limit).report(gateway.counter.read(), debt, [0, 0], now);
                 if connected {
                     self.server.insert(gateway.number, counts);
                 }
                 let others = self.server.iter().filter(|(it, _)| **it != gateway.number);
-                let peer = |(gateway, counts): (&u64, &Counts)| Peer {
+                let peer = |(gateway, counts): (&u64, &UsageCounts)| PeerUsage {
                     gateway: *gateway,
                     counts: *counts,
                 };
                 gateway.heard = others.map(peer).collect();
             }
             if self.step % STEPS == (gateway.phase + gateway.delay) % STEPS {
-                let settled = if connected {
-                    let interval = Some(self.pace.interval());
-                    let reading = gateway.tally.read();
-                    Some((gateway.share).settle(reading, &gateway.heard, interval, now))
+                let adjustment = if connected {
+                    let interval = Some(self.rate_limit.interval());
+                    let reading = gateway.counter.read();
+                    Some((gateway.limit).apply_peers(reading, &gateway.heard, interval, now))
                 } else {
-                    gateway.share.missed(now)
+                    gateway.limit.expire(now)
                 };
-                if let Some(settled) = settled {
-                    self.pace.charge(&gateway.bucket, settled.charge, now);
-                    gateway.tally.set_beside(settled.beside);
+                if let Some(adjustment) = adjustment {
+                    self.rate_limit
+                        .charge(&gateway.bucket, adjustment.charge, now);
+                    gateway.counter.set_surcharge(adjustment.surcharge);
                 }
             }
         }
@@ -122,11 +123,11 @@ fn three_gateways_have_one_limit_and_each_its_share_by_demand() {
     assert!(first <= 3 * (20 + 25 + 25) + 100, "{first}");
     model.run(4 * SECOND, &[5, 5, 5]);
     let before: Vec<u64> = model.gateways.iter().map(|it| it.passed).collect();
-    let settled = model.run(20 * SECOND, &[5, 5, 5]);
-    assert!((1900..=2100).contains(&settled), "{settled}");
+    let total = model.run(20 * SECOND, &[5, 5, 5]);
+    assert!((1900..=2100).contains(&total), "{total}");
     for (gateway, before) in model.gateways.iter().zip(before) {
         let own = gateway.passed - before;
-        assert!((500..=850).contains(&own), "{own} of {settled}");
+        assert!((500..=850).contains(&own), "{own} of {total}");
     }
     // No gateway is idle for long, nor is any other one's excess repaid by a standstill.
     for second in model.passed[5 * SECOND..].chunks(SECOND) {
@@ -187,96 +188,102 @@ fn a_server_that_lost_everything_or_tells_old_things_locks_nobody_out() {
 
 #[test]
 fn who_is_not_heard_for_a_moment_is_not_charged_for_again() {
-    let mut share = Share::new(Reading::default(), at(0));
-    let told = |step: usize, taken| Counts {
+    let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
+    let published = |step: usize, taken| UsageCounts {
         at: at(step),
         taken,
         wanted: taken,
-        owed: 10_000,
+        debt: 10_000,
         ..COUNTS
     };
-    let mut charged = |step: usize, peers: &[Peer]| {
-        (share.settle(Reading::default(), peers, Some(1000), at(step))).charge
+    let mut charged = |step: usize, peers: &[PeerUsage]| {
+        (limit.apply_peers(CounterReading::default(), peers, Some(1000), at(step))).charge
     };
-    assert_eq!(charged(1, &[peer(1, told(1, 5))]), 5000);
+    assert_eq!(charged(1, &[peer(1, published(1, 5))]), 5000);
     assert_eq!(charged(2, &[]), 0);
-    assert_eq!(charged(3, &[peer(1, told(3, 7))]), 2000);
+    assert_eq!(charged(3, &[peer(1, published(3, 7))]), 2000);
     // One that has begun anew, and so tells of less.
-    assert_eq!(charged(4, &[peer(1, told(4, 3))]), 3000);
+    assert_eq!(charged(4, &[peer(1, published(4, 3))]), 3000);
     for gateway in 2..1000 {
-        charged(5, &[peer(1, told(5, 3)), peer(gateway, told(5, 0))]);
+        charged(
+            5,
+            &[peer(1, published(5, 3)), peer(gateway, published(5, 0))],
+        );
     }
-    assert_eq!(charged(6, &[peer(1, told(6, 4))]), 1000);
-    assert!(share.others.len() <= MOST_SILENT + 2);
+    assert_eq!(charged(6, &[peer(1, published(6, 4))]), 1000);
+    assert!(limit.peers.len() <= MAX_SILENT + 2);
 }
 
-fn peer(gateway: u64, counts: Counts) -> Peer {
-    Peer { gateway, counts }
+fn peer(gateway: u64, counts: UsageCounts) -> PeerUsage {
+    PeerUsage { gateway, counts }
 }
 
-const COUNTS: Counts = Counts {
+const COUNTS: UsageCounts = UsageCounts {
     at: UnixMillis::EPOCH,
     taken: 0,
     wanted: 0,
-    owed: 0,
+    debt: 0,
     requests: 0,
     bytes: 0,
 };
 
 #[test]
 fn what_is_under_way_elsewhere_is_added_up_but_for_gateways_of_which_nothing_is_heard() {
-    let mut share = Share::new(Reading::default(), at(0));
-    let told = |seconds: usize, requests, bytes| Counts {
+    let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
+    let published = |seconds: usize, requests, bytes| UsageCounts {
         at: at(seconds * SECOND),
         requests,
         bytes,
         ..COUNTS
     };
     let peers = [
-        peer(1, told(20, 3, 100)),
-        peer(2, told(10, 5, 1000)),
-        peer(3, told(9, 7, 10_000)),
+        peer(1, published(20, 3, 100)),
+        peer(2, published(10, 5, 1000)),
+        peer(3, published(9, 7, 10_000)),
         // Its clock is ahead.
-        peer(4, told(21, 11, 100_000)),
-        peer(5, told(31, 13, u64::MAX)),
+        peer(4, published(21, 11, 100_000)),
+        peer(5, published(31, 13, u64::MAX)),
     ];
-    let settled = share.settle(Reading::default(), &peers, None, at(20 * SECOND));
-    assert_eq!((settled.requests, settled.bytes), (19, 101_100));
-    assert_eq!((settled.charge, settled.beside), (0, 0));
+    let adjustment = limit.apply_peers(CounterReading::default(), &peers, None, at(20 * SECOND));
+    assert_eq!((adjustment.requests, adjustment.bytes), (19, 101_100));
+    assert_eq!((adjustment.charge, adjustment.surcharge), (0, 0));
     let much = [
-        peer(1, told(20, u64::MAX, 1)),
-        peer(2, told(20, 1, u64::MAX)),
+        peer(1, published(20, u64::MAX, 1)),
+        peer(2, published(20, 1, u64::MAX)),
     ];
-    let settled = share.settle(Reading::default(), &much, None, at(20 * SECOND));
-    assert_eq!((settled.requests, settled.bytes), (u64::MAX, u64::MAX));
+    let adjustment = limit.apply_peers(CounterReading::default(), &much, None, at(20 * SECOND));
+    assert_eq!(
+        (adjustment.requests, adjustment.bytes),
+        (u64::MAX, u64::MAX)
+    );
 }
 
 #[test]
-fn a_share_is_over_when_nobody_uses_it() {
-    let mut share = Share::new(Reading::default(), at(0));
-    share.report(Reading::default(), 0, [1, 0], at(5 * SECOND));
-    assert!(!share.is_over(at(14 * SECOND)));
-    assert!(share.is_over(at(15 * SECOND)));
-    share.report(Reading::default(), 1, [0, 0], at(20 * SECOND));
-    assert!(!share.is_over(at(21 * SECOND)), "something is owed");
-    share.report(Reading::default(), 0, [0, 0], at(2 * SECOND));
-    assert!(share.is_over(at(12 * SECOND)), "the clock was set back");
+fn a_limit_is_idle_when_nobody_uses_it() {
+    let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
+    limit.report(CounterReading::default(), 0, [1, 0], at(5 * SECOND));
+    assert!(!limit.is_idle(at(14 * SECOND)));
+    assert!(limit.is_idle(at(15 * SECOND)));
+    limit.report(CounterReading::default(), 1, [0, 0], at(20 * SECOND));
+    assert!(!limit.is_idle(at(21 * SECOND)), "there is debt");
+    limit.report(CounterReading::default(), 0, [0, 0], at(2 * SECOND));
+    assert!(limit.is_idle(at(12 * SECOND)), "the clock was set back");
 }
 
 #[test]
 fn a_tally_tells_requests_from_what_was_charged_beside_them() {
-    let (tally, bucket) = (Tally::default(), Bucket::default());
-    let pace = Pace::new("2/1s".parse().unwrap(), None).charged_every(EXCHANGE);
-    let before = tally.read();
-    assert_eq!(tally.take(&pace, &bucket, at(0)), Ok(()));
-    tally.set_beside(7);
-    assert_eq!(tally.take(&pace, &bucket, at(0)), Ok(()));
-    assert!(tally.take(&pace, &bucket, at(0)).is_err());
-    let after = tally.read();
+    let (counter, bucket) = (Counter::default(), Bucket::default());
+    let rate_limit = RateLimit::new("2/1s".parse().unwrap(), None).synced_every(SYNC_INTERVAL);
+    let before = counter.read();
+    assert_eq!(counter.take(&rate_limit, &bucket, at(0)), Ok(()));
+    counter.set_surcharge(7);
+    assert_eq!(counter.take(&rate_limit, &bucket, at(0)), Ok(()));
+    assert!(counter.take(&rate_limit, &bucket, at(0)).is_err());
+    let after = counter.read();
     assert_eq!(after.requests_since(before), 2);
-    assert_eq!(after.beside_since(before), 7 * UNIT);
+    assert_eq!(after.surcharge_since(before), 7 * UNIT);
     assert_eq!(after.refused_since(before), 1);
-    assert_eq!(pace.owed(&bucket, at(0)), 1_000_000_000 + 7 * UNIT);
+    assert_eq!(rate_limit.debt(&bucket, at(0)), 1_000_000_000 + 7 * UNIT);
 }
 
 /// What a user does for a time: so many requests to each gateway in each step.
@@ -302,7 +309,7 @@ proptest! {
         }
         let count = offsets.len() as f64;
         let (rate, burst) = (f64::from(rate), f64::from(burst));
-        let excess = count * (burst + rate * 3.0 * EXCHANGE.as_secs_f64() + 1.0);
+        let excess = count * (burst + rate * 3.0 * SYNC_INTERVAL.as_secs_f64() + 1.0);
         let mut sums = vec![0];
         sums.extend(model.passed.iter().scan(0, |sum, passed| {
             *sum += passed;
@@ -345,33 +352,33 @@ proptest! {
     /// Whatever the server tells, a user waits for a bounded time.
     #[test]
     fn nothing_that_is_told_makes_anybody_wait_for_ever(
-        told in prop::collection::vec((any::<u64>(), any::<[u64; 5]>(), 0_u64..30), 0..20),
+        published in prop::collection::vec((any::<u64>(), any::<[u64; 5]>(), 0_u64..30), 0..20),
     ) {
-        let pace = Pace::new("10/1s".parse().unwrap(), None).charged_every(EXCHANGE);
-        let (tally, bucket) = (Tally::default(), Bucket::default());
-        let mut share = Share::new(Reading::default(), at(0));
-        for (step, (gateway, [taken, wanted, owed, requests, bytes], seconds)) in
-            told.into_iter().enumerate()
+        let rate_limit = RateLimit::new("10/1s".parse().unwrap(), None).synced_every(SYNC_INTERVAL);
+        let (counter, bucket) = (Counter::default(), Bucket::default());
+        let mut limit = DistributedLimit::new(CounterReading::default(), at(0));
+        for (step, (gateway, [taken, wanted, debt, requests, bytes], seconds)) in
+            published.into_iter().enumerate()
         {
             let at_told = at(seconds as usize * SECOND);
-            let counts = Counts { at: at_told, taken, wanted, owed, requests, bytes };
-            let _ = tally.take(&pace, &bucket, at(step));
-            share.report(tally.read(), 0, [0, 0], at(step));
+            let counts = UsageCounts { at: at_told, taken, wanted, debt, requests, bytes };
+            let _ = counter.take(&rate_limit, &bucket, at(step));
+            limit.report(counter.read(), 0, [0, 0], at(step));
             let peers = [peer(gateway % 3, counts)];
-            let settled = share.settle(tally.read(), &peers, Some(pace.interval()), at(step));
-            pace.charge(&bucket, settled.charge, at(step));
-            tally.set_beside(settled.beside);
-            prop_assert!(settled.beside as u64 * UNIT <= AHEAD);
+            let adjustment = limit.apply_peers(counter.read(), &peers, Some(rate_limit.interval()), at(step));
+            rate_limit.charge(&bucket, adjustment.charge, at(step));
+            counter.set_surcharge(adjustment.surcharge);
+            prop_assert!(adjustment.surcharge as u64 * UNIT <= MAX_PREPAID);
         }
-        let wait = tally.take(&pace, &bucket, at(20)).err().map_or(Duration::ZERO, |it| it.wait);
+        let wait = counter.take(&rate_limit, &bucket, at(20)).err().map_or(Duration::ZERO, |it| it.wait);
         prop_assert!(wait <= Duration::from_secs(64 * 2), "{:?}", wait);
     }
 
     #[test]
     fn what_is_told_is_read_back(numbers in any::<[u64; 6]>()) {
-        let [at, taken, wanted, owed, requests, bytes] = numbers;
+        let [at, taken, wanted, debt, requests, bytes] = numbers;
         let at = UnixMillis::EPOCH.plus(Duration::from_millis(at));
-        let counts = Counts { at, taken, wanted, owed, requests, bytes };
+        let counts = UsageCounts { at, taken, wanted, debt, requests, bytes };
         prop_assert_eq!(counts.to_string().parse(), Ok(counts));
     }
 }

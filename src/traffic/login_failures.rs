@@ -1,0 +1,31 @@
+//! Pure: failed logins as gateways that count them together exchange them.
+
+use std::time::Duration;
+
+/// The failures of a user or a network, counted by all gateways together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FailureCount {
+    pub(crate) failures: u32,
+    /// Time since the last failure.
+    pub(crate) ago: Duration,
+}
+
+/// The shared count of the failures of a user or a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClusterFailures {
+    /// There were none, or they have been forgiven.
+    None,
+    /// There were some.
+    Some(FailureCount),
+    /// The count cannot be read at present: the last one read remains valid.
+    Unavailable,
+}
+
+/// Where a failed login has been recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// In the count that all gateways limit.
+    Cluster,
+    /// In this process alone: the others could not be reached.
+    Locally,
+}
