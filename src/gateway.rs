@@ -29,7 +29,7 @@ use crate::clock::UnixMillis;
 use crate::identity::Facts;
 use crate::observe::{AccessLog, AccessRecord};
 use crate::refusal::Refusal;
-use crate::reply::{self, Reply};
+use crate::reply::{self, DateField, Reply};
 use crate::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
 use crate::response_body::{ActiveRequest, ResponseBody};
@@ -51,6 +51,7 @@ pub struct Gateway {
     upstream: Upstream,
     ids: RequestIds,
     log: Rc<AccessLog>,
+    date: DateField,
 }
 
 /// What a request gets when nothing refused it.
@@ -63,11 +64,13 @@ impl Gateway {
     /// A worker's gateway.
     #[must_use]
     pub fn new(shared: Arc<Shared>, upstream: Upstream, log: AccessLog) -> Self {
+        let now = shared.clock.now().seconds();
         Self {
             shared,
             upstream,
             ids: RequestIds::new(),
             log: Rc::new(log),
+            date: DateField::new(now),
         }
     }
 
@@ -174,6 +177,8 @@ impl Gateway {
         {
             reply::secure(&mut response, hsts);
         }
+        let now = self.shared.clock.now().seconds();
+        self.date.add(response.headers_mut(), now);
         response
     }
 

@@ -43,7 +43,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::accounts::{AccountId, Accounts, PasswordMark};
-use crate::clock::{UnixMillis, UnixSeconds};
+use crate::clock::{Clock, UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::session::{Absent, Session};
 use crate::token::{TokenDigest, TokenId};
@@ -114,8 +114,8 @@ impl TokenStore {
         }
     }
 
-    /// The store as configured; `accounts` know the names behind the ids in sessions. Not ready before
-    /// [`load`](Self::load) has returned.
+    /// The store as configured; `accounts` know the names behind the ids in sessions, and tokens live by
+    /// the uptime of `clock`. Not ready before [`load`](Self::load) has returned.
     ///
     /// # Errors
     /// When it cannot be had. That a server cannot be reached is no reason.
@@ -123,6 +123,7 @@ impl TokenStore {
         section: &TokensSection,
         prepared: Prepared,
         accounts: &Arc<Accounts>,
+        clock: &Clock,
     ) -> Result<Self, StoreOpenError> {
         let cache = TokensSection {
             per_user: match section.store {
@@ -136,10 +137,11 @@ impl TokenStore {
             },
             ..section.clone()
         };
-        let live = Arc::new(match section.store {
+        let live = match section.store {
             StoreKind::Shared => LiveTokens::cache(&cache),
             StoreKind::Memory | StoreKind::Durable => LiveTokens::new(&cache),
-        });
+        };
+        let live = Arc::new(live.timed_by(clock.clone()));
         let backing = prepared.into_backing(section, &live, accounts)?;
         Ok(Self { live, backing })
     }

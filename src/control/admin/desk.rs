@@ -30,7 +30,7 @@ use super::tally::{self, Tally};
 use super::{introspection, tokens};
 use crate::gateway::Shared;
 use crate::refusal::Refusal;
-use crate::reply::{Detail, Reply};
+use crate::reply::{DateField, Detail, Reply};
 use crate::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::Selection;
@@ -64,6 +64,7 @@ pub(super) struct Desk {
     /// What the TCP address is called, if there is one.
     authority: Option<OwnAuthority>,
     ids: RequestIds,
+    date: DateField,
     tally: RefCell<Tally>,
     started: Instant,
 }
@@ -74,11 +75,13 @@ impl Desk {
         secret: Arc<IntrospectionSecret>,
         authority: Option<OwnAuthority>,
     ) -> Self {
+        let date = DateField::new(shared.clock.now().seconds());
         Self {
             shared,
             secret,
             authority,
             ids: RequestIds::new(),
+            date,
             tally: RefCell::default(),
             started: Instant::now(),
         }
@@ -146,6 +149,7 @@ impl Desk {
             .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(HEADER_SIZE)
             .keep_alive(false)
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service);
         let closed_for_another = async {
             let _ = closed.await;
@@ -200,10 +204,12 @@ impl Desk {
     async fn respond(&self, door: Door, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let id = self.ids.next(self.shared.clock.now());
         let (parts, body) = request.into_parts();
-        let response = match self.answer(door, &id, &parts, body).await {
+        let mut response = match self.answer(door, &id, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Told),
         };
+        self.date
+            .add(response.headers_mut(), self.shared.clock.now().seconds());
         self.log(door, &id, &parts, response.status());
         response.map(Full::new)
     }
