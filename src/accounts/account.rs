@@ -10,8 +10,10 @@ use super::Known;
 use super::admission::Admission;
 use super::judge::Entry;
 use crate::access::rights::{Allow, Mode, Rights};
+use crate::clock::UnixSeconds;
 use crate::login::body::MAX_USERNAME;
 use crate::login::hashing::PasswordHash;
+use crate::session::CLOCK_TOLERANCE;
 use crate::traffic::Usage;
 
 /// Checks a user name: 1 to 256 of the ASCII letters and digits and `. _ - @ +`, the first of them
@@ -115,6 +117,7 @@ pub struct Account {
     password: Arc<PasswordHash>,
     mark: PasswordMark,
     disabled: bool,
+    tokens_before: UnixSeconds,
     allow: Option<Allow>,
     rights: Rights,
     mode: Mode,
@@ -129,6 +132,7 @@ impl Account {
             password,
             mark,
             disabled,
+            tokens_before,
             allow,
             rights,
             mode,
@@ -144,6 +148,7 @@ impl Account {
             password,
             mark,
             disabled,
+            tokens_before,
             allow,
             rights,
             mode,
@@ -187,6 +192,23 @@ impl Account {
     #[must_use]
     pub fn password_mark(&self) -> PasswordMark {
         self.mark
+    }
+
+    /// A token whose password was given before this moment is over, whatever the password: the account
+    /// was disabled then, or given another one. 1970 where nothing is known of that.
+    #[must_use]
+    pub fn tokens_before(&self) -> UnixSeconds {
+        self.tokens_before
+    }
+
+    /// When a password counts as given that is given `now`. The moment above may lie in the second of
+    /// the login, or in the next one, by clocks that differ a little: it was written before the login.
+    #[must_use]
+    pub fn authenticated_at(&self, now: UnixSeconds) -> UnixSeconds {
+        match self.tokens_before <= now.plus(CLOCK_TOLERANCE) {
+            true => now.max(self.tokens_before),
+            false => now,
+        }
     }
 
     /// From where and when the account may be used.

@@ -85,7 +85,15 @@ pub(super) fn unreadable(path: &Path, error: &PrivateFileError) -> Problems {
 
 /// A key of a user is easily written without the user.
 fn home(key: &str) -> Option<String> {
-    let of_a_user = ["password", "disabled", "allow", "mode", "networks", "hours"];
+    let of_a_user = [
+        "password",
+        "disabled",
+        "tokens_before",
+        "allow",
+        "mode",
+        "networks",
+        "hours",
+    ];
     of_a_user.contains(&key).then(|| "users.NAME".to_owned())
 }
 
@@ -96,6 +104,8 @@ pub(super) struct User {
     pub(super) password: Spanned<StoredPassword>,
     #[serde(default)]
     pub(super) disabled: bool,
+    /// Tokens whose password was given before it are over.
+    pub(super) tokens_before: Option<Moment>,
     pub(super) allow: Option<Allow>,
     #[serde(default)]
     pub(super) roles: Vec<Spanned<String>>,

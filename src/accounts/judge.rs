@@ -7,9 +7,10 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::account::PasswordMark;
-use super::admission::Admission;
+use super::admission::{Admission, Moment};
 use super::file::{Name, Role, StoredPassword, User};
 use crate::access::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
+use crate::clock::UnixSeconds;
 use crate::config::document::{Document, Step};
 use crate::config::{Problem, Problems, suggest};
 use crate::login::hashing::PasswordHash;
@@ -30,6 +31,7 @@ pub(super) struct Entry {
     pub(super) password: Arc<PasswordHash>,
     pub(super) mark: PasswordMark,
     pub(super) disabled: bool,
+    pub(super) tokens_before: UnixSeconds,
     pub(super) allow: Option<Allow>,
     pub(super) rights: Rights,
     pub(super) mode: Mode,
@@ -120,6 +122,9 @@ impl Judge<'_, '_> {
             password,
             mark,
             disabled: user.disabled,
+            tokens_before: user
+                .tokens_before
+                .map_or(UnixSeconds::new(0), Moment::seconds),
             allow: user.allow,
             mode: mode(user.mode, &named),
             rights: named

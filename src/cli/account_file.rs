@@ -3,6 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use http::Method;
@@ -12,6 +13,7 @@ use super::ConfigFile;
 use super::admin_client::{AdminAnswer, AdminClient};
 use super::failure::Failure;
 use crate::accounts::{AccountFile, ChangeError};
+use crate::clock::Clock;
 use crate::config;
 use crate::route::RouteSection;
 
@@ -84,6 +86,13 @@ impl Place {
 impl Opened {
     pub(super) fn file(&self) -> AccountFile<'_> {
         AccountFile::new(&self.path, self.routes.as_deref())
+    }
+
+    /// The same, for a change that ends tokens for good: also those of this second.
+    pub(super) fn file_ending_tokens(&self) -> AccountFile<'_> {
+        let now = Clock::system().now().seconds();
+        self.file()
+            .ending_tokens_before(now.plus(Duration::from_secs(1)))
     }
 
     pub(super) fn shown(&self) -> std::path::Display<'_> {

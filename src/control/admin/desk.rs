@@ -280,12 +280,21 @@ impl Desk {
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
             }),
+            // Of tokens that are not read yet nothing can be said, and nothing be held against them.
+            Resource::Tokens | Resource::Token(_) | Resource::Revocation
+                if !shared.tokens.is_ready() =>
+            {
+                Err(Refusal::Starting)
+            }
             Resource::Introspection => {
                 if !self.secret.is_in(&parts.headers) {
                     return Err(Refusal::SecretRefused);
                 }
                 let token = question::token(&parts.headers, &read(body).await?);
                 let token = token.map_err(Refusal::AdminMalformed)?;
+                if !shared.tokens.is_ready() {
+                    return Err(Refusal::Starting);
+                }
                 introspection::introspect(shared, &token).await
             }
             Resource::Tokens => {
