@@ -284,6 +284,10 @@ impl TokenStore {
     /// successful one only where a token is issued. `account` is whose it would be; none for a user
     /// that does not exist. Nothing is changed.
     ///
+    /// That the user alone has as many tokens as allowed (`tokens.per_user`) is not found out: who has no
+    /// password is told the same of every name, and that there is such a user at its limit would be told
+    /// to everybody. Whoever has the password learns so from the answer, as from any successful login.
+    ///
     /// # Errors
     /// What issuing one would fail with, whoever it is for.
     pub async fn rehearse(
