@@ -20,13 +20,13 @@ tools:
 	@scripts/install-test-tools.sh $(target)
 
 lint:
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --test no_secrets -- -D warnings
-	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	cargo clippy --locked --workspace --all-targets --no-default-features -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 deny:
 	cargo deny --locked check bans licenses sources

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::de::IgnoredAny;
-use syncgate::access::form::{FormLimits, FormReader};
+use syncgate::policy::form::{FormLimits, FormReader};
 
 /// Bytes per body.
 const SIZE: usize = 1 << 20;

@@ -14,24 +14,26 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Vers
 use ring::rand::SystemRandom;
 use syncgate::access::permit::Verdict;
 use syncgate::access::{bearer, permit};
-use syncgate::accounts::{AccountId, Accounts, PasswordMark};
+use syncgate::accounts::Accounts;
 use syncgate::client::{ClientConnection, Standing, Transport};
 use syncgate::clock::{Clock, UnixMillis};
+use syncgate::gateway::record::{AccessLog, AccessRecord};
 use syncgate::limits::Limits;
-use syncgate::login::body::Password;
-use syncgate::login::hashing::hash_password;
 use syncgate::login::verified::VerifiedPasswords;
-use syncgate::observe::{AccessLog, AccessRecord, AccessSink, Style};
+use syncgate::message::headers::{AuthorizationHeader, KeptHeaders};
+use syncgate::message::headers::{Identity, for_upstream};
+use syncgate::observe::{AccessSink, LogWriter, Style};
 use syncgate::origin::Source;
+use syncgate::password::Password;
+use syncgate::password::hash_password;
 use syncgate::request_id::RequestIds;
-use syncgate::route::{AuthorizationHeader, Destination, KeptHeaders, RouteSection, Routes};
+use syncgate::route::{Destination, RouteSection, Routes};
+use syncgate::session::{AccountId, PasswordMark};
 use syncgate::session::{Login, Session};
 use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
-use syncgate::upstream::headers::{Identity, for_upstream};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use tracing_appender::non_blocking::NonBlockingBuilder;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -225,9 +227,9 @@ fn decide_rights(c: &mut Criterion) {
                     let user = permit::admit(user, PEER.into(), now).expect("no networks");
                     match permit::authorize(&user, route, parts).expect("a right") {
                         Verdict::Permitted(permit) => permit,
-                        Verdict::DependsOnForm(undecided) => {
-                            undecided.decide(black_box("setInvoice")).expect("a right")
-                        }
+                        Verdict::DependsOnForm(undecided) => undecided
+                            .decide(Ok(black_box("setInvoice")))
+                            .expect("a right"),
                     }
                 },
                 BatchSize::SmallInput,
@@ -264,7 +266,7 @@ fn write_access_record(c: &mut Criterion) {
     let client = client();
     let mut group = c.benchmark_group("access_record");
     for (name, style) in [("json", Style::Json), ("text", Style::Text)] {
-        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
+        let (writer, _thread) = LogWriter::start(std::io::sink()).expect("a thread");
         let log = AccessLog::new(Some(AccessSink::new(writer, style)));
         group.bench_function(name, |b| b.iter(|| log.record(black_box(&record), &client)));
     }

@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use syncgate::accounts::{AccountId, PasswordMark};
 use syncgate::clock::{UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
+use syncgate::session::{AccountId, PasswordMark};
 use syncgate::session::{Login, Session};
 use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::IssuedToken;

@@ -10,9 +10,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
-use syncgate::login::body::Password;
-use syncgate::login::hashing::hash_password;
-use syncgate::server::{Server, development};
+use syncgate::password::Password;
+use syncgate::password::hash_password;
+use syncgate::app::Server;
+use syncgate::tls::development;
 
 /// Ends the connection if what came before ended where a request can begin.
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
+use crate::message::headers::Forwarded;
 use crate::origin::{ClientAddress, Origin, PeerRole, TrustedProxies, forwarded};
 use crate::traffic::OfConnection;
-use crate::upstream::headers::Forwarded;
 
 /// One client connection.
 #[derive(Debug)]
@@ -114,12 +114,15 @@ pub enum Transport {
     },
 }
 
-/// What an HTTP/1 connection is at. A request is over when its answer was flushed and its body has
-/// ended, whichever comes last, and only then is the connection idle again:
+/// What an HTTP/1 connection is at: the state machine of a connection, and all that anybody outside of this
+/// module sees of it. It is not stored. [`ClientConnection::phase`] derives it from the two things that move
+/// independently: how far the answer is (`Stage`, private) and how far the request's body is
+/// ([`BodyState`], in the request's [`Transfer`]). A request is over when its answer was flushed and its
+/// body has ended, whichever comes last, and only then is the connection idle again:
 ///
 /// | from | what happens | to |
 /// |---|---|---|
-/// | `Idle` | bytes arrive | `Head` |
+/// | `Idle` | bytes arrive, other than empty lines | `Head` |
 /// | `Idle`, `Head` | a head is complete | `Answering` |
 /// | `Answering` | the answer is flushed, the body had ended | `Idle` |
 /// | `Answering` | the answer is flushed, the body still arrives | `Uploading` |
@@ -127,6 +130,11 @@ pub enum Transport {
 /// | `Uploading` | the body ends | `Idle` |
 /// | `Uploading` | the body is given up | `Closing` |
 /// | `Uploading`, `Closing` | a head is complete: hyper had all of the body, or found its end | `Answering` |
+///
+/// An HTTP/2 connection has no phase: its requests do not take turns, so that none can be read as part of
+/// another. A stream has the [`BodyState`] of its request and whether a part of its answer waits for the
+/// client ([`part_offered`](ClientConnection::part_offered)); its request is over when its answer was given
+/// to the connection and nobody holds its body any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Between requests.
@@ -162,7 +170,16 @@ impl Phase {
     }
 }
 
+/// Whether these are empty lines, or a part of one, which a server ignores before a request line
+/// (RFC 9112, section 2.2).
+#[must_use]
+pub fn are_empty_lines(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
 /// How far the answer of the present HTTP/1 request is; its body's state is the transfer's.
+/// One half of [`Phase`], which is the state machine: how far the answer of the present HTTP/1 request is. The
+/// other half, its body's state, is the transfer's.
 #[derive(Debug)]
 enum Stage {
     Idle,
@@ -205,7 +222,7 @@ impl ClientConnection {
             written: Cell::new(0),
             unflushed: Cell::new(0),
             blocked: Cell::new(false),
-            rate: RefCell::new(limits.response_rate()),
+            rate: RefCell::new(MinRate::of_responses(limits)),
             offered: Cell::new(0),
             taken: Cell::new(0),
         }
@@ -283,9 +300,9 @@ impl ClientConnection {
         self.in_flight.get()
     }
 
-    /// Bytes arrived: between requests they begin a head.
-    pub fn bytes_arrived(&self) {
-        if self.phase() == Phase::Idle {
+    /// These bytes arrived: between requests they begin a head, unless they are empty lines.
+    pub fn bytes_arrived(&self, bytes: &[u8]) {
+        if self.phase() == Phase::Idle && !are_empty_lines(bytes) {
             self.head_begins();
         }
     }
@@ -391,7 +408,8 @@ impl ClientConnection {
         self.blocked.get().then_some(self.written.get())
     }
 
-    /// A part of an answer was given to the connection, and there is more of it.
+    /// A part of an answer was given to the connection. Over HTTP/2 it may have to wait there for the
+    /// client; over HTTP/1 it is the last that is not counted.
     pub fn part_offered(&self) {
         self.offered.set(self.offered.get() + 1);
     }

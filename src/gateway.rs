@@ -3,13 +3,17 @@
 
 mod call;
 mod contain;
+pub mod record;
+pub mod refusal;
+pub mod reply;
+pub mod response_body;
 mod shared;
 mod tokens;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,23 +28,26 @@ use crate::access::permit::Verdict;
 use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::BodyState;
+use crate::body::request::{BodyError, RequestBody};
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::UnixMillis;
+use crate::gateway::record::{AccessLog, AccessRecord};
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::DateField;
+use crate::gateway::response_body::{ActiveRequest, ResponseBody};
 use crate::identity::Facts;
-use crate::observe::{AccessLog, AccessRecord};
-use crate::refusal::Refusal;
-use crate::reply::{self, DateField, Reply};
-use crate::request::{self, BodyEnd};
+use crate::limits::Limits;
+use crate::message::headers::AuthorizationHeader;
+use crate::message::headers::Identity;
+use crate::message::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
-use crate::response_body::{ActiveRequest, ResponseBody};
-use crate::route::{AuthorizationHeader, Destination, Route};
+use crate::route::{Destination, Route, Routes};
 use crate::store::Found;
-use crate::upstream::body::RequestBody;
-use crate::upstream::headers::Identity;
 use crate::upstream::{self, Answered, BackendCredential, Upstream};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
+use reply::Reply;
 pub use shared::Shared;
 pub(crate) use tokens::{not_kept, not_revoked};
 
@@ -169,7 +176,7 @@ impl Gateway {
                     response
                 }
             }
-            Ok(Answer::Own(reply)) => own(reply.into_response(&id), call.active),
+            Ok(Answer::Own(reply)) => self.own(reply.into_response(&id), call.active),
             Err(refusal) => self.refuse(call, &refusal, version, waits).await,
         };
         if let Transport::Tls { .. } = client.transport
@@ -197,11 +204,12 @@ impl Gateway {
         }
         let source = call.address().accountable();
         self.shared.quotas.admit_source(source, call.now)?;
-        let body_end = request::check(&parts, &self.shared.limits)?;
-        request::check_server_name(&parts, server_name)?;
-        let destination = self.shared.routes.find(&parts.method, parts.uri.path())?;
-        body_end.required()?;
-        match destination {
+        match destination(
+            &parts,
+            server_name,
+            &self.shared.routes,
+            &self.shared.limits,
+        )? {
             Destination::Own(own) => {
                 let name = self.shared.routes.name_of(own);
                 call.active.record.route = Some(Arc::clone(name));
@@ -223,7 +231,7 @@ impl Gateway {
         route: &Route,
         parts: Parts,
     ) -> Result<Answered, Refusal> {
-        let token = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
+        let token = bearer::presented(&parts.headers)?;
         let session = match self.shared.tokens.find(token.digest(), call.now) {
             Found::Known(known) => known,
             // Rare: on the heap, so that every other request is small.
@@ -233,10 +241,10 @@ impl Gateway {
                 Box::pin(self.ask(token.digest(), call.now)).await?
             }
         };
-        let user = permit::authenticate(session, &self.shared.accounts, call.now);
-        let user = user.map_err(Refusal::TokenRefused)?;
+        let user = permit::authenticate(session, &self.shared.accounts, call.now)?;
         call.active.record.account = Some(Arc::clone(user.account()));
         let user = permit::admit(user, call.address(), call.now)?;
+        self.shared.tokens.count_use(token.digest().id(), call.now);
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
@@ -249,22 +257,19 @@ impl Gateway {
         let mut form = None;
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) if !request::is_plain_json(undecided.headers()) => {
-                undecided.decide_unread(Refusal::UnsupportedMediaType)?
-            }
             Verdict::DependsOnForm(undecided) => {
                 let (limits, mode) = (self.shared.limits.form(), undecided.mode());
                 match Box::pin(call.body().read_form(limits, mode)).await {
-                    Ok(read) => undecided.decide(form.insert(read))?,
-                    Err(refusal @ Refusal::FormRefused(_)) => undecided.decide_unread(refusal)?,
-                    Err(refusal) => return Err(refusal),
+                    Ok(read) => undecided.decide(Ok(form.insert(read)))?,
+                    Err(BodyError::Form(violation)) => undecided.decide(Err(violation))?,
+                    Err(error) => return Err(error.into()),
                 }
             }
         };
         if must_end {
             Box::pin(call.body().read_out()).await?;
         }
-        call.active.record.would_refuse = permit.reported().map(Refusal::code);
+        call.active.record.would_refuse = permit.reported().map(Refusal::from).map(|it| it.code());
         let request_id = call.active.record.id.to_header();
         let signed = self.sign(user.account(), route, form.as_deref(), &request_id)?;
         let credential = match route.authorization() {
@@ -285,9 +290,9 @@ impl Gateway {
         let body = call.take_body();
         let answered = self.upstream.forward(permit, &identity, body).await;
         call.active.record.upstream = Some(sent.elapsed());
-        answered.map_err(|unanswered| {
-            call.body = unanswered.unsent;
-            unanswered.refusal
+        answered.map_err(|failed| {
+            call.body = failed.unsent;
+            failed.error.into()
         })
     }
 
@@ -347,18 +352,30 @@ impl Gateway {
         {
             let mut discarding = pin!(body.discard());
             // What is there already is read without ado; only waiting for more holds anything.
-            let here = poll_fn(|cx| Poll::Ready(discarding.as_mut().poll(cx).is_ready())).await;
-            if !here && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0) {
+            if !is_here(discarding.as_mut(), version).await
+                && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0)
+            {
                 discarding.await;
             }
         }
         let client = Rc::clone(call.client);
-        let response = own(response, call.active);
+        let response = self.own(response, call.active);
         if version < Version::HTTP_2 && (refusal.closes() || !transfer.is_ended()) {
             client.will_linger();
             return reply::closing(response);
         }
         response
+    }
+
+    fn own(
+        &self,
+        response: Response<Bytes>,
+        mut request: Box<ActiveRequest>,
+    ) -> Response<ResponseBody> {
+        let (parts, bytes) = response.into_parts();
+        request.answered(parts.status, false);
+        let body = ResponseBody::own(bytes, &self.shared.limits, request);
+        reply::relay(parts, body)
     }
 
     fn record(&self, at: UnixMillis, started: Instant) -> AccessRecord {
@@ -384,10 +401,41 @@ impl Gateway {
     }
 }
 
-fn own(response: Response<Bytes>, mut request: Box<ActiveRequest>) -> Response<ResponseBody> {
-    let (parts, bytes) = response.into_parts();
-    request.answered(parts.status, false);
-    reply::relay(parts, ResponseBody::own(bytes, request))
+/// What a request over TLS asks for, by its head alone; `server_name` is the one that it must be for.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn destination<'a>(
+    parts: &Parts,
+    server_name: Option<&str>,
+    routes: &'a Routes,
+    limits: &Limits,
+) -> Result<Destination<'a>, Refusal> {
+    let body_end = request::check(parts, limits)?;
+    request::check_server_name(parts, server_name)?;
+    let destination = routes.find(&parts.method, parts.uri.path())?;
+    // Only a method that the path takes is told that its length is missing.
+    body_end.required()?;
+    Ok(destination)
+}
+
+/// Polls a future that reads a request's body as far as that goes without waiting for the client, and
+/// says whether it is done.
+///
+/// Cancel safe: the future is the caller's.
+async fn is_here(mut reading: Pin<&mut impl Future<Output = ()>>, version: Version) -> bool {
+    // hyper hands on what has arrived of an HTTP/1 body only once it was asked for any, so the first look
+    // never finds it; the second follows at once, whatever the client does.
+    let mut last = version >= Version::HTTP_2;
+    poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending if std::mem::replace(&mut last, true) => Poll::Ready(false),
+        Poll::Pending => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// An error and all its causes on one line.

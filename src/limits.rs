@@ -10,9 +10,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::access::form::FormLimits;
-use crate::body::MinRate;
-use crate::config::units::{duration, positive_duration, positive_size, size};
+use crate::policy::form::FormLimits;
+use crate::settings::units::{duration, positive_duration, positive_size, size};
 
 pub use memory::{MemoryLimit, Percent};
 
@@ -125,12 +124,6 @@ impl Limits {
     #[must_use]
     pub fn deadline(&self, started: Instant) -> Option<Pin<Box<Sleep>>> {
         (!self.request.is_zero()).then(|| Box::pin(sleep_until(started + self.request)))
-    }
-
-    /// How slowly a client may take an answer.
-    #[must_use]
-    pub fn response_rate(&self) -> MinRate {
-        MinRate::new(self.response_min_rate.as_u64(), self.response_grace)
     }
 
     /// The bounds of reading a form.

@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
 use crate::clock::UnixMillis;
-use crate::reply::X_REQUEST_ID;
+use crate::message::headers::X_REQUEST_ID;
 
 /// The id of one request, as in `X-Request-Id` and in the access record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use http::Method;
 use proptest::prelude::*;
-use syncgate::access::rights::{Decision, Mode};
 use syncgate::accounts::{
     AccountFile, Accounts, ChangeError, EditError, Grant, NewRights, Outcome,
 };
+use syncgate::policy::rights::{Decision, Mode};
 use syncgate::route::RouteSection;
 use tempfile::TempDir;
 

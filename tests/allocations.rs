@@ -5,15 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -24,14 +15,13 @@ use std::thread;
 use ring::rand::SystemRandom;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use support::harness::{Files, NAME, password};
-use support::{Ask, Client, run, tls};
+use syncgate::app::Server;
 use syncgate::clock::Clock;
 use syncgate::config::Config;
-use syncgate::observe::{AccessSink, Style};
-use syncgate::server::Server;
+use syncgate::observe::{AccessSink, LogWriter, Style};
 use syncgate::token::IssuedToken;
-use tracing_appender::non_blocking::NonBlockingBuilder;
+use syncgate_test_support::harness::{Files, NAME, password};
+use syncgate_test_support::{Ask, Client, run, tls};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -51,7 +41,7 @@ fn a_request_costs_no_more_allocations_than_it_did() {
     // Nothing regular may fall into what is counted.
     files.set("listen.workers", 1);
     let config = Config::load(&files.write()).unwrap();
-    let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
+    let (writer, _thread) = LogWriter::start(std::io::sink()).expect("a thread");
     let sink = AccessSink::new(writer, Style::Json);
     let server = Server::start(&config, Clock::system(), Some(sink)).unwrap();
     let client = Client {

@@ -3,16 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
-use support::{Ask, Client, Connection, Harness, run, within};
+use syncgate_test_support::{Ask, Client, Connection, Harness, run, within};
 
 /// A gateway with two workers.
 fn two_workers() -> Harness {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use syncgate::clock::Clock;
-use syncgate::server::development::write_certificate;
+use syncgate::tls::development::write_certificate;
 
 /// Runs `syncgate` in `directory` with nobody at the keyboard.
 fn syncgate(directory: &Path, arguments: &[&str]) -> Output {

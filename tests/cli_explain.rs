@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use syncgate::clock::Clock;
-use syncgate::server::development::write_certificate;
+use syncgate::tls::development::write_certificate;
 use tempfile::TempDir;
 
 const USERS: &str = r#"[users.till]

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use syncgate::login::body::Password;
-use syncgate::login::hashing::{Caller, HashingPool, PasswordHash};
+use syncgate::login::hashing::{Caller, HashingPool};
+use syncgate::password::Password;
+use syncgate::password::PasswordHash;
 use tempfile::TempDir;
 
 /// A directory with a configuration, where the program is run.

@@ -3,24 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 
-use support::harness::{LIFETIME, password};
-use support::tls::Identity;
-use support::upstream::json;
-use support::{Harness, PASSWORD_MARKER, Script, Stage, redact, run, within};
+use syncgate_test_support::harness::{LIFETIME, password};
+use syncgate_test_support::tls::Identity;
+use syncgate_test_support::upstream::json;
+use syncgate_test_support::{Harness, PASSWORD_MARKER, Script, Stage, redact, run, within};
 use tempfile::TempDir;
 use tokio::process::Command;
 

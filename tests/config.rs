@@ -10,7 +10,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use syncgate::config::{self, Config, Severity};
+use syncgate::config::{self, Config};
+use syncgate::settings::Severity;
 use syncgate::upstream::UpstreamUrl;
 
 const EXAMPLE: &str = include_str!("../config.toml");

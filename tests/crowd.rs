@@ -3,19 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::sync::Arc;
 
-use support::latency::honest;
-use support::{Ask, Child, Client, Connection, run, tls, within};
+use syncgate_test_support::latency::honest;
+use syncgate_test_support::{Ask, Child, Client, Connection, run, tls, within};
 use tokio::task::JoinSet;
 
 /// Connections that have had an answer and rest.

@@ -6,7 +6,7 @@ mod form_model;
 use form_model::{check, read, strict};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use syncgate::access::form::{FormLimits, FormViolation};
+use syncgate::policy::form::{FormLimits, FormViolation};
 
 /// Bodies that are good or nearly so; the generators start from them.
 const BODIES: &[&str] = &[

@@ -3,15 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binaries use the rest"
-)]
-mod support;
-
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,9 +20,9 @@ use syncgate::identity::key::{Algorithm, SigningKey};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use support::harness::{Files, write};
-use support::wire::Head;
-use support::{Ask, Harness, run, within};
+use syncgate_test_support::harness::{Files, write};
+use syncgate_test_support::wire::Head;
+use syncgate_test_support::{Ask, Harness, run, within};
 
 /// The second at which a harness's clock stands at first.
 const START: i64 = 1_745_402_562;

@@ -3,16 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
-use support::{Ask, Child, Client, Harness, Script, Stage, run, tls, within};
+use syncgate_test_support::{Ask, Child, Client, Harness, Script, Stage, run, tls, within};
 
 fn sync() -> Ask {
     Ask::post("/api/SyncData").json("{}")

@@ -4,15 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,11 +11,11 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::harness::Files;
-use support::latency::honest;
-use support::{Child, Client, redact, run, within};
 use syncgate::clock::Clock;
-use syncgate::server::development;
+use syncgate::tls::development;
+use syncgate_test_support::harness::Files;
+use syncgate_test_support::latency::honest;
+use syncgate_test_support::{Child, Client, redact, run, within};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 

@@ -4,15 +4,6 @@
 //! `SYNCGATE_KILLS` says how often the process is killed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/mod.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "the other test binary uses the rest"
-)]
-mod support;
-
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -27,16 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
-use syncgate::accounts::{Accounts, PasswordMark};
-use syncgate::clock::{UnixMillis, UnixSeconds};
+use syncgate::accounts::Accounts;
+use syncgate::clock::{Clock, UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
+use syncgate::session::PasswordMark;
 use syncgate::session::{End, Login, Session};
 use syncgate::store::{Found, Prepared, Selection, StoreKind, TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
 use tokio::task::{JoinSet, LocalSet};
 
-use support::harness::password;
-use support::{Ask, Child, Client, Connection, Token, hex, run};
+use syncgate_test_support::harness::password;
+use syncgate_test_support::{Ask, Child, Client, Connection, Token, hex, run};
 
 /// The folder of the process that is to be killed, and what it draws its numbers from.
 const FOLDER: &str = "SYNCGATE_CRASH_FOLDER";
@@ -66,7 +58,7 @@ fn open(folder: &Path) -> (TokenStore, Arc<Accounts>) {
     };
     section.durable.path = folder.join("tokens.redb");
     let prepared = Prepared::open(&section, None).unwrap();
-    let store = TokenStore::start(&section, prepared, &accounts).unwrap();
+    let store = TokenStore::start(&section, prepared, &accounts, &Clock::system()).unwrap();
     store.load(UnixMillis::EPOCH).unwrap();
     (store, accounts)
 }

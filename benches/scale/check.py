@@ -2,7 +2,7 @@
 """Holds the small end of the model against real runs: 1, 2 and 4 gateways with one redis-server on this
 machine. Measures how often the store is asked, and what asking, changes and tokens cost it and them.
 
-    python3 benches/scale/check.py --syncgate target/release/syncgate
+    python3 benches/scale/check.py --syncgate target/optimized/syncgate
 
 Standard library only; needs redis-server, and openssl for a certificate.
 """

@@ -172,7 +172,9 @@ def prepare(bench, options, wanted):
     if any(issubclass(peers.BY_NAME[name], peers.Syncgate) for name in wanted):
         bench.syncgate = options.syncgate or install.release(bench.root)
     if "syncgate-plain" in wanted:
-        built = install.cargo("syncgate", bench.root / "Cargo.toml", bench.root / "target")
+        built = install.cargo(
+            "syncgate", bench.root / "Cargo.toml", bench.root / "target", "production"
+        )
         bench.plain_syncgate = built and built / "syncgate"
     bench.make_material()
     usable = {}

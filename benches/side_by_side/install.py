@@ -88,13 +88,13 @@ def run(command, environment):
         say(f"failed: {' '.join(command)}\n{done.stderr.strip()}")
 
 
-def cargo(name, manifest, target):
+def cargo(name, manifest, target, profile="release"):
     """Builds a package; the directory of its programs, or None."""
     say(f"building {name}")
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
-    command = ["cargo", "build", "--release", "--locked", "--quiet"]
+    command = ["cargo", "build", "--profile", profile, "--locked", "--quiet"]
     done = subprocess.run([*command, "--manifest-path", str(manifest)], env=environment)
-    return target / "release" if done.returncode == 0 else None
+    return target / profile if done.returncode == 0 else None
 
 
 def release(root):

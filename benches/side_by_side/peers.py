@@ -306,7 +306,7 @@ class Syncgate(Peer):
 
 class SyncgatePlain(Syncgate):
     name = "syncgate-plain"
-    shows = "syncgate as `cargo build --release` makes it"
+    shows = "syncgate as `cargo build --profile production` makes it, without PGO"
 
     def path(self):
         return self.bench.plain_syncgate

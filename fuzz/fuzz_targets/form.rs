@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use syncgate::access::form::FormLimits;
+use syncgate::policy::form::FormLimits;
 
 #[path = "../../tests/form_model/mod.rs"]
 mod form_model;

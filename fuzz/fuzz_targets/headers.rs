@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use syncgate::route::{AuthorizationHeader, KeptHeaders};
-use syncgate::upstream::headers::{Forwarded, Identity, for_client, for_upstream};
+use syncgate::message::headers::{AuthorizationHeader, KeptHeaders};
+use syncgate::message::headers::{Forwarded, Identity, for_client, for_upstream};
 
 /// What the gateway adds, and how often the backend sees it.
 const OWN: [&str; 8] = [

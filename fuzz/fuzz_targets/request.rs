@@ -5,7 +5,7 @@
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
 use syncgate::limits::Limits;
-use syncgate::request;
+use syncgate::message::request;
 
 fuzz_target!(|lines: &[u8]| {
     let mut lines = lines.split(|byte| *byte == b'\n');

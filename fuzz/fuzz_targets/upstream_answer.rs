@@ -6,8 +6,8 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
-use syncgate::upstream::framing::{Decoder, Framing};
-use syncgate::upstream::response_head::{Announced, ResponseHead, find, parse};
+use syncgate::message::framing::{Decoder, Framing};
+use syncgate::message::response_head::{Announced, ResponseHead, find, parse};
 
 fuzz_target!(|input: &[u8]| {
     // The first byte chooses the request's method.

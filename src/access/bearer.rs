@@ -4,7 +4,7 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use crate::refusal::TokenFault;
+use super::token_fault::TokenFault;
 use crate::token::PresentedToken;
 
 /// The token that a request presents.

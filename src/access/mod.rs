@@ -1,6 +1,5 @@
-//! Who may do what: from a presented token to a permit.
+//! From a presented token to a permit: who is authenticated, admitted and authorized.
 
 pub mod bearer;
-pub mod form;
 pub mod permit;
-pub mod rights;
+pub mod token_fault;

@@ -3,7 +3,7 @@
 //!
 //! ```compile_fail,E0451
 //! use syncgate::access::permit::Authorized;
-//! use syncgate::upstream::RequestHead;
+//! use syncgate::message::request_head::RequestHead;
 //! fn forge(head: RequestHead) -> Authorized {
 //!     Authorized { head, authorization: Default::default(), reported: None }
 //! }
@@ -11,17 +11,21 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::request::Parts;
+use thiserror::Error;
 
-use crate::access::rights::{Decision, Mode};
+use super::token_fault::TokenFault;
 use crate::accounts::{Account, Accounts};
 use crate::clock::UnixMillis;
+use crate::message::headers::AuthorizationHeader;
+use crate::message::request::is_plain_json;
+use crate::message::request_head::RequestHead;
 use crate::origin::ClientAddress;
-use crate::refusal::{Refusal, TokenFault};
-use crate::route::{AuthorizationHeader, Route};
+use crate::policy::admission::NotAdmitted;
+use crate::policy::form::FormViolation;
+use crate::policy::rights::{Decision, MissingRight, Mode};
+use crate::route::Route;
 use crate::session::{Absent, End, Session};
-use crate::upstream::RequestHead;
 
 /// A user who holds a live token at this moment; made here alone.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl Admitted {
 pub struct Authorized {
     head: RequestHead,
     authorization: AuthorizationHeader,
-    reported: Option<Refusal>,
+    reported: Option<Denied>,
 }
 
 /// What can be said of a request before its body is looked at.
@@ -62,6 +66,20 @@ pub enum Verdict {
     Permitted(Authorized),
     /// It depends on the form that its body names.
     DependsOnForm(Undecided),
+}
+
+/// Why an admitted user's request may not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// The user has no right to it.
+    #[error("{0}")]
+    MissingRight(MissingRight),
+    /// A right depends on the form, and the body cannot be read for it beyond doubt.
+    #[error("the body is refused: {0}")]
+    Form(FormViolation),
+    /// A right depends on the form, and the body is not JSON by its media type.
+    #[error("the media type is not application/json")]
+    MediaType,
 }
 
 /// A request whose form is still to be read.
@@ -106,38 +124,47 @@ pub fn authenticate(
 /// then nothing may count against the user: the token may be in the wrong hands.
 ///
 /// # Errors
-/// [`Refusal::NotAdmitted`].
+/// Why not.
 pub fn admit(
     user: Authenticated,
     client: ClientAddress,
     now: UnixMillis,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, NotAdmitted> {
     let Authenticated(account) = user;
     let decided = account.admission().decide(now.timestamp(), client);
-    decided.map_err(Refusal::NotAdmitted)?;
+    decided?;
     Ok(Admitted(account))
 }
 
 /// Decides whether an admitted user's request may pass, as far as that can be said without its body.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] with the missing right. Where the user's rights are only reported, a
+/// [`Denied::MissingRight`]. Where the user's rights are only reported, a
 /// missing one is noted in the permit instead.
-pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict, Refusal> {
+pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict, Denied> {
     let account = user.account();
     match account.rights().decide(route.index(), &parts.method) {
         Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
-        Decision::AllowedForForms(_) => Ok(Verdict::DependsOnForm(Undecided {
-            account: Arc::clone(account),
-            route: route.index(),
-            permit: Authorized::seal(route, parts),
-        })),
+        Decision::AllowedForForms(_) => {
+            let readable = is_plain_json(&parts.headers);
+            let undecided = Undecided {
+                account: Arc::clone(account),
+                route: route.index(),
+                permit: Authorized::seal(route, parts),
+            };
+            match readable {
+                true => Ok(Verdict::DependsOnForm(undecided)),
+                false => undecided
+                    .unless_reported(Denied::MediaType)
+                    .map(Verdict::Permitted),
+            }
+        }
         Decision::Denied(missing) => {
-            let refusal = Refusal::Forbidden(missing);
+            let denied = Denied::MissingRight(missing);
             match account.mode() {
-                Mode::Enforce => Err(refusal),
+                Mode::Enforce => Err(denied),
                 Mode::Report => Ok(Verdict::Permitted(
-                    Authorized::seal(route, parts).reporting(refusal),
+                    Authorized::seal(route, parts).reporting(denied),
                 )),
             }
         }
@@ -151,36 +178,28 @@ impl Undecided {
         self.account.mode()
     }
 
-    /// The client's header fields.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.permit.head.headers
-    }
-
-    /// Decides with the form that the body names.
+    /// Decides with the form that the body names, or with what is wrong with the body.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`], unless the user's rights are only reported.
-    pub fn decide(self, form: &str) -> Result<Authorized, Refusal> {
+    /// [`Denied::MissingRight`] and [`Denied::Form`], unless the user's rights are only reported.
+    pub fn decide(self, form: Result<&str, FormViolation>) -> Result<Authorized, Denied> {
         let (rights, method) = (self.account.rights(), &self.permit.head.method);
-        match rights.decide_with_form(self.route, method, form) {
+        let decided = match form {
+            Ok(form) => rights
+                .decide_with_form(self.route, method, form)
+                .map_err(Denied::MissingRight),
+            Err(violation) => Err(Denied::Form(violation)),
+        };
+        match decided {
             Ok(()) => Ok(self.permit),
-            Err(missing) => self.unless_reported(Refusal::Forbidden(missing)),
+            Err(denied) => self.unless_reported(denied),
         }
     }
 
-    /// Decides when the body could not be read for its form, because of `refusal`.
-    ///
-    /// # Errors
-    /// The refusal, unless the user's rights are only reported.
-    pub fn decide_unread(self, refusal: Refusal) -> Result<Authorized, Refusal> {
-        self.unless_reported(refusal)
-    }
-
-    fn unless_reported(self, refusal: Refusal) -> Result<Authorized, Refusal> {
+    fn unless_reported(self, denied: Denied) -> Result<Authorized, Denied> {
         match self.account.mode() {
-            Mode::Enforce => Err(refusal),
-            Mode::Report => Ok(self.permit.reporting(refusal)),
+            Mode::Enforce => Err(denied),
+            Mode::Report => Ok(self.permit.reporting(denied)),
         }
     }
 }
@@ -200,22 +219,16 @@ impl Authorized {
         }
     }
 
-    fn reporting(self, refusal: Refusal) -> Self {
+    fn reporting(self, denied: Denied) -> Self {
         Self {
-            reported: Some(refusal),
+            reported: Some(denied),
             ..self
         }
     }
 
     /// What the request would have been refused for, were the user's rights enforced.
     #[must_use]
-    pub fn reported(&self) -> Option<&Refusal> {
-        self.reported.as_ref()
-    }
-
-    /// The same, for whoever only asks and sends nothing.
-    #[must_use]
-    pub fn into_reported(self) -> Option<Refusal> {
+    pub fn reported(&self) -> Option<Denied> {
         self.reported
     }
 
@@ -234,11 +247,11 @@ mod tests {
     use http::{Method, Request};
 
     use super::*;
-    use crate::accounts::{AccountId, PasswordMark};
     use crate::clock::{Clock, UnixSeconds};
     use crate::origin::Source;
     use crate::route::{Destination, RouteSection, Routes};
     use crate::session::Login;
+    use crate::session::{AccountId, PasswordMark};
 
     const USERS: &str = r#"
 [users.till]
@@ -321,8 +334,13 @@ allow = "*"
         }
     }
 
-    /// The verdict without the body, as a word.
-    fn authorized(name: &str, path: &str, peer: [u8; 4]) -> Result<Verdict, Refusal> {
+    /// The verdict without the body, on a request of this media type.
+    fn authorized_as(
+        media_type: &str,
+        name: &str,
+        path: &str,
+        peer: [u8; 4],
+    ) -> Result<Verdict, String> {
         let accounts = accounts();
         let user = authenticate(Ok(session(&accounts, name)), &accounts, now()).expect(name);
         let routes = Routes::new(&RouteSection::defaults());
@@ -331,13 +349,18 @@ allow = "*"
         };
         let request = Request::post(format!("{}?x=1", path.to_uppercase()))
             .header("content-length", "5")
+            .header("content-type", media_type)
             .header("x-mark", "here")
             .body(())
             .expect("a request");
         let (parts, ()) = request.into_parts();
         let from = IpAddr::from(Ipv4Addr::from(peer)).into();
-        let user = admit(user, from, now())?;
-        authorize(&user, route, parts)
+        let user = admit(user, from, now()).map_err(|reason| reason.to_string())?;
+        authorize(&user, route, parts).map_err(|denied| denied.to_string())
+    }
+
+    fn authorized(name: &str, path: &str, peer: [u8; 4]) -> Result<Verdict, String> {
+        authorized_as("application/json", name, path, peer)
     }
 
     fn undecided(name: &str) -> Undecided {
@@ -347,50 +370,32 @@ allow = "*"
         }
     }
 
-    fn code(verdict: Result<Authorized, Refusal>) -> (bool, Option<&'static str>) {
+    /// Whether it passes, and why it should not.
+    fn told(verdict: Result<Authorized, impl ToString>) -> (bool, Option<String>) {
         match verdict {
-            Ok(permit) => {
-                let reported = permit.reported().map(Refusal::code);
-                assert_eq!(
-                    permit.into_reported().map(|refusal| refusal.code()),
-                    reported
-                );
-                (true, reported)
-            }
-            Err(refusal) => (false, Some(refusal.code())),
+            Ok(permit) => (true, permit.reported().map(|denied| denied.to_string())),
+            Err(denied) => (false, Some(denied.to_string())),
         }
     }
 
     #[test]
     fn a_request_passes_with_the_right_or_with_its_lack_reported() {
         let here = [127, 0, 0, 1];
+        let away = [10, 0, 0, 1];
+        let no_route = MissingRight::Route.to_string();
+        let elsewhere = NotAdmitted::Network.to_string();
         let cases = [
             ("till", "/api/GetData", here, (true, None)),
-            (
-                "till",
-                "/api/SyncVoucher",
-                here,
-                (false, Some("no_right_to_route")),
-            ),
-            (
-                "till",
-                "/api/GetData",
-                [10, 0, 0, 1],
-                (false, Some("not_admitted")),
-            ),
-            (
-                "new",
-                "/api/GetData",
-                [10, 0, 0, 1],
-                (true, Some("no_right_to_route")),
-            ),
+            ("till", "/api/SyncVoucher", here, (false, Some(&no_route))),
+            ("till", "/api/GetData", away, (false, Some(&elsewhere))),
+            ("new", "/api/GetData", away, (true, Some(&no_route))),
         ];
-        for (name, path, peer, wanted) in cases {
+        for (name, path, peer, (passes, why)) in cases {
             let verdict = authorized(name, path, peer).map(|verdict| match verdict {
                 Verdict::Permitted(permit) => permit,
                 Verdict::DependsOnForm(undecided) => panic!("{undecided:?}"),
             });
-            assert_eq!(code(verdict), wanted, "{name} {path}");
+            assert_eq!(told(verdict), (passes, why.cloned()), "{name} {path}");
         }
     }
 
@@ -398,24 +403,44 @@ allow = "*"
     fn what_depends_on_the_form_is_decided_by_it() {
         assert_eq!(undecided("till").mode(), Mode::Enforce);
         assert_eq!(undecided("new").mode(), Mode::Report);
-        assert_eq!(undecided("till").headers()["x-mark"], "here");
+        let no_form = Some(Denied::MissingRight(MissingRight::Form));
+        let unread = Some(Denied::Form(FormViolation::MissingForm));
         let cases = [
-            ("till", "SETcustomer", (true, None)),
-            ("till", "setVoucher", (false, Some("no_right_to_form"))),
-            ("new", "setCustomer", (true, None)),
-            ("new", "setVoucher", (true, Some("no_right_to_form"))),
+            ("till", Ok("SETcustomer"), (true, None)),
+            ("till", Ok("setVoucher"), (false, no_form)),
+            ("till", Err(FormViolation::MissingForm), (false, unread)),
+            ("new", Ok("setCustomer"), (true, None)),
+            ("new", Ok("setVoucher"), (true, no_form)),
+            ("new", Err(FormViolation::MissingForm), (true, unread)),
         ];
-        for (name, form, wanted) in cases {
-            assert_eq!(code(undecided(name).decide(form)), wanted, "{name} {form}");
+        for (name, form, (passes, why)) in cases {
+            let why = why.map(|denied| denied.to_string());
+            assert_eq!(
+                told(undecided(name).decide(form)),
+                (passes, why),
+                "{name} {form:?}"
+            );
         }
-        let unread = |name| code(undecided(name).decide_unread(Refusal::UnsupportedMediaType));
-        assert_eq!(unread("till"), (false, Some("unsupported_media_type")));
-        assert_eq!(unread("new"), (true, Some("unsupported_media_type")));
+    }
+
+    #[test]
+    fn what_depends_on_the_form_of_a_body_that_is_no_json_is_refused_or_reported() {
+        for (name, passes) in [("till", false), ("new", true)] {
+            let verdict = authorized_as("text/plain", name, "/api/SyncData", [127, 0, 0, 1]);
+            let permit = verdict.map(|verdict| match verdict {
+                Verdict::Permitted(permit) => permit,
+                Verdict::DependsOnForm(undecided) => panic!("{undecided:?}"),
+            });
+            let why = Some(Denied::MediaType.to_string());
+            assert_eq!(told(permit), (passes, why), "{name}");
+        }
     }
 
     #[test]
     fn a_permit_holds_the_request_as_it_is_to_be_sent() {
-        let permit = undecided("till").decide("setCustomer").expect("a right");
+        let permit = undecided("till")
+            .decide(Ok("setCustomer"))
+            .expect("a right");
         let (head, authorization) = permit.into_request();
         assert_eq!(head.method, Method::POST);
         assert_eq!(head.target.as_str(), "/api/SyncData?x=1");

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use ring::digest;
 use thiserror::Error;
 
 use super::Known;
-use super::admission::Admission;
-use super::judge::Entry;
-use crate::access::rights::{Allow, Mode, Rights};
 use crate::clock::UnixSeconds;
-use crate::login::body::MAX_USERNAME;
-use crate::login::hashing::PasswordHash;
-use crate::session::CLOCK_TOLERANCE;
+use crate::password::PasswordHash;
+use crate::policy::admission::Admission;
+use crate::policy::rights::{Allow, Mode, Rights};
+use crate::session::{AccountId, CLOCK_TOLERANCE, PasswordMark};
 use crate::traffic::Usage;
 
 /// Checks a user name: 1 to 256 of the ASCII letters and digits and `. _ - @ +`, the first of them
@@ -54,57 +51,19 @@ pub enum NameError {
     Character(char),
 }
 
-/// Stands for an account's name: equal names have equal ids for as long as the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccountId(u32);
-
-impl AccountId {
-    /// The id of that number: for stores that keep it, and for tests.
-    #[must_use]
-    pub fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// The same number in bytes, to be part of what is authenticated.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 4] {
-        self.0.to_be_bytes()
-    }
-
-    pub(super) fn from_index(index: usize) -> Self {
-        Self(u32::try_from(index).expect("an account file is too small for 2^32 names"))
-    }
-
-    pub(super) fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// Changes when the password does, and never otherwise; the same in every process. A session
-/// remembers it, so that a new password ends the tokens that the old one obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PasswordMark([u8; 8]);
-
-impl PasswordMark {
-    /// Of a stored hash. Since each has its own salt, the same password set anew counts as new.
-    pub(super) fn of(phc: &str) -> Self {
-        let digest = digest::digest(&digest::SHA256, phc.as_bytes());
-        let mut mark = [0; 8];
-        mark.copy_from_slice(&digest.as_ref()[..8]);
-        Self(mark)
-    }
-
-    /// For a store that outlives the process. Tells nothing about the password.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 8] {
-        self.0
-    }
-
-    /// What [`to_bytes`](Self::to_bytes) gave.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 8]) -> Self {
-        Self(bytes)
-    }
+/// One user of the file, validated.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) password: Arc<PasswordHash>,
+    pub(super) mark: PasswordMark,
+    pub(super) disabled: bool,
+    pub(super) tokens_before: UnixSeconds,
+    pub(super) allow: Option<Allow>,
+    pub(super) rights: Rights,
+    pub(super) mode: Mode,
+    pub(super) roles: Vec<String>,
+    pub(super) admission: Admission,
 }
 
 /// A user of the gateway, as the account file has it at present.
@@ -248,6 +207,9 @@ impl Account {
     }
 }
 
+/// The longest name that an account can have, in bytes.
+pub const MAX_USERNAME: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,13 +236,5 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(check_name(name), expected, "{name:?}");
         }
-    }
-
-    #[test]
-    fn a_mark_follows_the_stored_hash_and_survives_storing() {
-        let mark = PasswordMark::of("one");
-        assert_eq!(mark, PasswordMark::of("one"));
-        assert_ne!(mark, PasswordMark::of("two"));
-        assert_eq!(PasswordMark::from_bytes(mark.to_bytes()), mark);
     }
 }

@@ -9,11 +9,11 @@ use toml_edit::Datetime;
 use super::account::{NameError, check_name};
 use super::edit::{Draft, EditError};
 use super::grants::{self, Grant};
-use super::{AccountTable, Names, file};
+use super::{AccountTable, Names, file, judge};
 use crate::clock::UnixSeconds;
-use crate::config::Problems;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
+use crate::settings::Problems;
 
 /// The account file, to be changed.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +96,7 @@ impl<'a> AccountFile<'a> {
     /// Everything that is wrong with the file.
     pub fn read(&self) -> Result<AccountTable, Problems> {
         let text = file::look(self.path)?;
-        let content = file::parse(self.path, &text, self.routes)?;
+        let content = judge::parse(self.path, &text, self.routes)?;
         Ok(AccountTable::new(content, &mut Names::default()))
     }
 
@@ -248,14 +248,14 @@ impl<'a> AccountFile<'a> {
     ) -> Result<Outcome, ChangeError> {
         let mut outcome = Outcome::AsBefore;
         private_file::update(self.path, fresh, |before| {
-            file::parse(self.path, before, self.routes).map_err(ChangeError::AlreadyWrong)?;
+            judge::parse(self.path, before, self.routes).map_err(ChangeError::AlreadyWrong)?;
             let mut draft = Draft::parse(before)?;
             change(&mut draft)?;
             let after = draft.into_text();
             if after == before {
                 return Ok::<_, ChangeError>(None);
             }
-            file::parse(self.path, &after, self.routes).map_err(ChangeError::WouldBeWrong)?;
+            judge::parse(self.path, &after, self.routes).map_err(ChangeError::WouldBeWrong)?;
             outcome = Outcome::Changed;
             Ok(Some(after))
         })?;

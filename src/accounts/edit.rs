@@ -168,7 +168,7 @@ impl Draft {
         let users = self.users()?;
         if !users.contains_key(name) {
             let names: Vec<_> = users.iter().map(|(name, _)| name).collect();
-            let near = crate::config::suggest::nearest(name, &names).map(str::to_owned);
+            let near = crate::settings::suggest::nearest(name, &names).map(str::to_owned);
             return Err(EditError::NoSuchUser {
                 name: name.to_owned(),
                 near,

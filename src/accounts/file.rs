@@ -11,57 +11,19 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::account::{PasswordMark, check_name};
-use super::admission::{Hours, Moment};
-use super::judge::{Content, Judge};
-use super::mask::mask_secrets;
-use crate::access::rights::{Allow, Mode};
-use crate::config::document::{Document, Source};
-use crate::config::units::refuse;
-use crate::config::{Problem, Problems};
-use crate::login::hashing::{PasswordHash, PasswordHashError};
+use super::account::check_name;
 use crate::origin::Network;
+use crate::password::{PasswordHash, PasswordHashError};
+use crate::policy::admission::{Hours, Moment};
+use crate::policy::rights::{Allow, Mode};
 use crate::private_file::{self, PrivateFileError};
-use crate::route::RouteSection;
-
-/// As [`parse`], of a file that held something before: one that holds nothing now is refused.
-pub(super) fn parse_filled(
-    path: &Path,
-    text: &str,
-    routes: Option<&[RouteSection]>,
-) -> Result<Content, Problems> {
-    if text.trim().is_empty() {
-        let mut problems = Problems::none(path.display().to_string(), "");
-        let problem = Problem::error("the account file is empty");
-        problems.push(problem.remedy("bring its content back, or leave its comments in it"));
-        return Err(problems);
-    }
-    parse(path, text, routes)
-}
+use crate::session::PasswordMark;
+use crate::settings::units::refuse;
+use crate::settings::{Problem, Problems};
 
 /// The same for whoever only looks at it.
 pub(super) fn look(path: &Path) -> Result<String, Problems> {
     private_file::look(path).map_err(|error| unreadable(path, &error))
-}
-
-/// Judges `text`, the content of the file at `path`.
-pub(super) fn parse(
-    path: &Path,
-    text: &str,
-    routes: Option<&[RouteSection]>,
-) -> Result<Content, Problems> {
-    let shown = mask_secrets(text);
-    let source = Source::scan_masked(&path.display().to_string(), text, &shown);
-    let mut document = Document::new(&source);
-    document.refuse_other_sections(&["users", "roles"], home);
-    let roles = document.section("roles").unwrap_or_default();
-    let users = document.section("users").unwrap_or_default();
-    Judge {
-        document,
-        roles,
-        routes,
-    }
-    .judge(users)
 }
 
 /// What to do about an account file that cannot be used at all.
@@ -81,20 +43,6 @@ pub(super) fn unreadable(path: &Path, error: &PrivateFileError) -> Problems {
         None => problem,
     });
     problems
-}
-
-/// A key of a user is easily written without the user.
-fn home(key: &str) -> Option<String> {
-    let of_a_user = [
-        "password",
-        "disabled",
-        "tokens_before",
-        "allow",
-        "mode",
-        "networks",
-        "hours",
-    ];
-    of_a_user.contains(&key).then(|| "users.NAME".to_owned())
 }
 
 /// `[users.NAME]`.
@@ -263,7 +211,9 @@ impl<'de> Deserialize<'de> for Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::rights::Decision;
+    use crate::accounts::judge::{Content, parse};
+    use crate::policy::rights::Decision;
+    use crate::route::RouteSection;
 
     const HASH: &str = "\"$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ\
                         $CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"";

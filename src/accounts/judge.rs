@@ -2,19 +2,71 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::account::PasswordMark;
-use super::admission::{Admission, Moment};
+use super::account::Entry;
 use super::file::{Name, Role, StoredPassword, User};
-use crate::access::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
+use super::mask::mask_secrets;
 use crate::clock::UnixSeconds;
-use crate::config::document::{Document, Step};
-use crate::config::{Problem, Problems, suggest};
-use crate::login::hashing::PasswordHash;
+use crate::password::PasswordHash;
+use crate::policy::admission::{Admission, Moment};
+use crate::policy::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
 use crate::route::RouteSection;
+use crate::session::PasswordMark;
+use crate::settings::document::{Document, Source, Step};
+use crate::settings::{Problem, Problems, suggest};
+
+/// Judges `text`, the content of the file at `path`.
+pub(super) fn parse(
+    path: &Path,
+    text: &str,
+    routes: Option<&[RouteSection]>,
+) -> Result<Content, Problems> {
+    let shown = mask_secrets(text);
+    let source = Source::scan_masked(&path.display().to_string(), text, &shown);
+    let mut document = Document::new(&source);
+    document.refuse_other_sections(&["users", "roles"], home);
+    let roles = document.section("roles").unwrap_or_default();
+    let users = document.section("users").unwrap_or_default();
+    Judge {
+        document,
+        roles,
+        routes,
+    }
+    .judge(users)
+}
+
+/// As [`parse`], of a file that held something before: one that holds nothing now is refused.
+pub(super) fn parse_filled(
+    path: &Path,
+    text: &str,
+    routes: Option<&[RouteSection]>,
+) -> Result<Content, Problems> {
+    if text.trim().is_empty() {
+        let mut problems = Problems::none(path.display().to_string(), "");
+        let problem = Problem::error("the account file is empty");
+        problems.push(problem.remedy("bring its content back, or leave its comments in it"));
+        return Err(problems);
+    }
+    parse(path, text, routes)
+}
+
+/// A key of a user is easily written without the user.
+fn home(key: &str) -> Option<String> {
+    let of_a_user = [
+        "password",
+        "disabled",
+        "tokens_before",
+        "allow",
+        "mode",
+        "networks",
+        "hours",
+    ];
+    of_a_user.contains(&key).then(|| "users.NAME".to_owned())
+}
 
 /// Everything in the file, and what is only worth a warning.
 #[derive(Debug)]
@@ -22,21 +74,6 @@ pub(super) struct Content {
     /// By name.
     pub(super) entries: Vec<Entry>,
     pub(super) warnings: Problems,
-}
-
-/// One user of the file, validated.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) password: Arc<PasswordHash>,
-    pub(super) mark: PasswordMark,
-    pub(super) disabled: bool,
-    pub(super) tokens_before: UnixSeconds,
-    pub(super) allow: Option<Allow>,
-    pub(super) rights: Rights,
-    pub(super) mode: Mode,
-    pub(super) roles: Vec<String>,
-    pub(super) admission: Admission,
 }
 
 /// The file as far as it could be read.

@@ -1,7 +1,6 @@
 //! Who may sign in: the accounts of the gateway, read from `users.toml` and swapped whole on reload.
 
 mod account;
-mod admission;
 mod change;
 mod edit;
 mod file;
@@ -12,8 +11,7 @@ mod origin;
 mod settings;
 
 pub use crate::private_file::PrivateFileError;
-pub use account::{Account, AccountId, NameError, PasswordMark, check_name};
-pub use admission::{Admission, NotAdmitted};
+pub use account::{Account, MAX_USERNAME, NameError, check_name};
 pub use change::{AccountFile, ChangeError, NewRights, Outcome};
 pub use edit::EditError;
 pub use grants::Grant;
@@ -26,9 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::Guard;
 use zeroize::Zeroizing;
 
-use crate::config::Problems;
 use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
 use crate::route::RouteSection;
+use crate::session::{AccountId, End, PasswordMark};
+use crate::settings::Problems;
 use crate::traffic::Usage;
 
 pub use settings::AccountsSection;
@@ -66,8 +65,8 @@ impl Load for AccountFileLoader {
         let text = self.text(reader)?;
         let routes = Some(&*self.routes);
         let content = match before {
-            None => file::parse(&self.path, &text, routes)?,
-            Some(_) => file::parse_filled(&self.path, &text, routes)?,
+            None => judge::parse(&self.path, &text, routes)?,
+            Some(_) => judge::parse_filled(&self.path, &text, routes)?,
         };
         Ok(AccountTable::new(content, &mut self.names()))
     }
@@ -117,7 +116,7 @@ impl Accounts {
         let loader = AccountFileLoader::new(path, routes);
         let mut reader = Reader::onlooking();
         let text = loader.text(&mut reader)?;
-        let content = file::parse(path, &text, Some(&loader.routes))?;
+        let content = judge::parse(path, &text, Some(&loader.routes))?;
         let origins = origin::origins(path, &text, &loader.routes, name);
         let table = AccountTable::new(content, &mut loader.names());
         Ok((Self(Managed::of(loader, reader, table)), origins))
@@ -226,6 +225,16 @@ pub enum Disowned {
     Disabled,
     /// It has this other password now.
     OtherPassword(PasswordMark),
+}
+
+impl From<Disowned> for End {
+    fn from(why: Disowned) -> Self {
+        match why {
+            Disowned::Removed => Self::UserRemoved,
+            Disowned::Disabled => Self::UserDisabled,
+            Disowned::OtherPassword(_) => Self::PasswordChanged,
+        }
+    }
 }
 
 /// One consistent state of all accounts.

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::file::{Name, Role, User};
 use super::mask::mask_secrets;
-use crate::access::rights::{Allow, AllowEntry, Rights};
-use crate::config::document::{Document, Source, Step};
+use crate::policy::rights::{Allow, AllowEntry, Rights};
 use crate::route::RouteSection;
+use crate::settings::document::{Document, Source, Step};
 
 /// One entry of a list of rights, and what it alone gives.
 #[derive(Debug)]

@@ -4,12 +4,26 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::document::Step;
+use crate::settings::file::FileSetting;
+
 /// `[accounts]`: where the accounts are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountsSection {
     /// The account file.
     pub file: PathBuf,
+}
+
+impl AccountsSection {
+    pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
+        let missing = "`syncgate user add NAME` creates it with a first user";
+        vec![FileSetting::read(
+            ["accounts", "file"].map(Step::Key),
+            &mut self.file,
+            missing,
+        )]
+    }
 }
 
 impl Default for AccountsSection {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits::Limits;
+
 /// Time that a peer may still take: waiting for it uses the time up, each byte earns some back,
 /// never more than the grace. Only waiting for the peer counts, and a peer that is always ready
 /// costs nothing but a look.
@@ -32,6 +34,12 @@ impl MinRate {
             left: grace,
             wait: None,
         }
+    }
+
+    /// How slowly a client may take an answer.
+    #[must_use]
+    pub fn of_responses(limits: &Limits) -> Self {
+        Self::new(limits.response_min_rate.as_u64(), limits.response_grace)
     }
 
     /// From now on the grace is all that there is, however steadily the peer moves.

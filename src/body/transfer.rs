@@ -5,9 +5,11 @@ use std::cell::{Cell, RefCell};
 
 use tokio::time::Instant;
 
-use crate::refusal::Refusal;
+use super::request::BodyError;
+use crate::policy::form::FormViolation;
 
-/// A request body on its way from the client.
+/// A request body on its way from the client. Over HTTP/1 it is one half of the connection's
+/// [`Phase`](crate::client::Phase); over HTTP/2 it is the state of the stream's request by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
     /// The client is still to send some of it, or its end.
@@ -26,8 +28,8 @@ pub struct Transfer {
     /// Whether the next piece is the client's to send: the upstream has taken all before it.
     awaited: Cell<bool>,
     last: Cell<Instant>,
-    fault: RefCell<Option<Refusal>>,
-    would_refuse: Cell<Option<&'static str>>,
+    fault: RefCell<Option<BodyError>>,
+    would_refuse: Cell<Option<FormViolation>>,
     /// Whether the body is still held by someone who reads it or sends it on.
     held: Cell<bool>,
     until_over: Cell<Option<Box<dyn Any>>>,
@@ -85,18 +87,18 @@ impl Transfer {
 
     /// What the body would have been given up for, were the user's rights enforced.
     #[must_use]
-    pub fn would_refuse(&self) -> Option<&'static str> {
+    pub fn would_refuse(&self) -> Option<FormViolation> {
         self.would_refuse.get()
     }
 
     /// Notes what the body would have been given up for.
-    pub fn report(&self, code: &'static str) {
-        self.would_refuse.set(Some(code));
+    pub fn report(&self, violation: FormViolation) {
+        self.would_refuse.set(Some(violation));
     }
 
     /// Why the body was given up, if it was; told once.
     #[must_use]
-    pub fn take_fault(&self) -> Option<Refusal> {
+    pub fn take_fault(&self) -> Option<BodyError> {
         self.fault.borrow_mut().take()
     }
 
@@ -150,7 +152,7 @@ impl Transfer {
     }
 
     /// The body is given up because of `fault`.
-    pub fn give_up(&self, fault: Refusal) {
+    pub fn give_up(&self, fault: BodyError) {
         if self.state.get() == BodyState::Arriving {
             self.state.set(BodyState::GivenUp);
         }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::ConfigFile;
 use super::admin_client::{AdminAnswer, AdminClient};
 use super::failure::Failure;
-use crate::accounts::{AccountFile, ChangeError};
+use crate::accounts::{AccountFile, ChangeError, Outcome};
 use crate::clock::Clock;
 use crate::config;
 use crate::route::RouteSection;
@@ -117,3 +117,28 @@ pub(super) fn failure(error: ChangeError) -> Failure {
 
 const NOT_ASKED: &str = "No gateway could be asked to end its tokens: one that runs ends them when it \
                          reads the file, within seconds, and one that does not, at its start.";
+
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// The user name
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+impl Named {
+    /// Makes the change and says which of the two it was.
+    pub(super) fn change(
+        &self,
+        change: impl FnOnce(AccountFile<'_>) -> Result<Outcome, ChangeError>,
+        changed: &str,
+        as_before: &str,
+    ) -> Result<(), Failure> {
+        let opened = self.place.open()?;
+        match change(opened.file_ending_tokens()).map_err(failure)? {
+            Outcome::Changed => say(changed),
+            Outcome::AsBefore => say(&format!("{as_before} Nothing was changed.")),
+        }
+        Ok(())
+    }
+}

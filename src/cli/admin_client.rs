@@ -1,12 +1,12 @@
 //! Asks the admin interface of the running gateway, over its unix socket.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
+use syncgate_selftest::client::{Connection, Request};
 use thiserror::Error;
 
 use super::ConfigFile;
@@ -109,21 +109,20 @@ impl AdminClient {
         target: &str,
         body: Option<&Value>,
     ) -> io::Result<(u16, Value)> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let body = body.map(Value::to_string).unwrap_or_default();
-        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: syncgate\r\n");
-        if !body.is_empty() {
-            request += "Content-Type: application/json\r\n";
-            request += &format!("Content-Length: {}\r\n", body.len());
-        }
-        request = request + "\r\n" + &body;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut answer)?;
-        let parsed = parse(&answer);
-        parsed.ok_or_else(|| io::Error::other("what came back is no whole answer of the gateway's"))
+        let fields = [("Host", "syncgate"), ("Content-Type", "application/json")];
+        let request = Request {
+            method: method.as_str(),
+            target,
+            // Without a body there is nothing to have a type.
+            fields: &fields[..1 + usize::from(!body.is_empty())],
+            body: &body,
+        };
+        let connection = Connection::unix(&self.socket, PATIENCE)?;
+        let answer = connection
+            .reading_up_to(LARGEST)
+            .exchange(&request, PATIENCE)?;
+        Ok((answer.status, serde_json::from_slice(&answer.body)?))
     }
 }
 
@@ -134,47 +133,7 @@ fn is_nobody(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Status and JSON of a whole HTTP/1.1 answer that says its length.
-fn parse(answer: &[u8]) -> Option<(u16, Value)> {
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-    let (head, body) = (answer.get(..end)?, answer.get(end + 4..)?);
-    let head = std::str::from_utf8(head).ok()?;
-    let mut lines = head.split("\r\n");
-    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let same = name.eq_ignore_ascii_case("content-length");
-        same.then(|| value.trim().parse::<usize>().ok()).flatten()
-    })?;
-    let whole = body.len() == length;
-    let value = serde_json::from_slice(body).ok().filter(|_| whole)?;
-    Some((status.parse().ok()?, value))
-}
-
 /// Somewhat longer than the gateway takes at the most.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// Room for a page of tokens, in bytes.
-const LARGEST: u64 = 8 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_whole_answer_is_one() {
-        let whole = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\na: b\r\n\r\n{}";
-        assert_eq!(parse(whole.as_bytes()), Some((404, serde_json::json!({}))));
-        for wrong in [
-            "",
-            "HTTP/1.1 200 OK\r\n",
-            "HTTP/1.1 200 OK\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{",
-            "HTTP/1.1 2\r\ncontent-length: 2\r\n\r\n{}",
-            "SSH-2.0-OpenSSH\r\ncontent-length: 2\r\n\r\n{}",
-        ] {
-            assert_eq!(parse(wrong.as_bytes()), None, "{wrong:?}");
-        }
-    }
-}
+const LARGEST: usize = 8 * 1024 * 1024;

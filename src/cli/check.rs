@@ -16,8 +16,8 @@ use crate::control::IntrospectionSecret;
 use crate::identity::Identities;
 use crate::process::{self, ProcessError, RunAs};
 use crate::server::ListenAddress;
-use crate::server::tls::Certificates;
 use crate::store::{self, StoreOpenError};
+use crate::tls::Certificates;
 use crate::upstream::BackendCredentials;
 
 /// Say whether the configuration and all that it names is in order

@@ -15,14 +15,14 @@ use super::demo_client::Client;
 use super::failure::Failure;
 use super::print;
 use super::signals::Signals;
+use crate::app::Server;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::login::body::Password;
-use crate::login::hashing::hash_password;
 use crate::observe::Logs;
+use crate::password::Password;
+use crate::password::hash_password;
 use crate::sample_backend::SampleBackend;
-use crate::server::Server;
-use crate::server::development::{Written, write_certificate};
+use crate::tls::development::{Written, write_certificate};
 
 /// Show the gateway at work: with a sample backend, a development certificate and a user
 ///
@@ -46,7 +46,7 @@ impl DemoCommand {
         let backend = SampleBackend::start().map_err(Failure::other)?;
         let users = Users::write(&password).map_err(Failure::other)?;
         let config = self.config(&certificate, &backend, &users)?;
-        let logs = Logs::start(&config.log);
+        let logs = Logs::start(&config.log).map_err(Failure::other)?;
         let server = Server::start(&config, Clock::system(), logs.access_sink())?;
         let address = server.https().first().copied().unwrap_or(self.listen);
         let introduction = format!(

@@ -16,17 +16,18 @@ use jiff::Timestamp;
 use super::explain_report::{Answer, Explanation};
 use super::failure::{Failure, USAGE};
 use super::{ConfigFile, print};
-use crate::access::form::{FormLimits, FormReader, FormViolation};
-use crate::access::permit::{self, Verdict};
-use crate::access::rights::Mode;
-use crate::accounts::{AccountId, Accounts, PasswordMark};
+use crate::access::permit::{self, Admitted, Verdict};
+use crate::accounts::Accounts;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::{self, Config};
+use crate::gateway;
+use crate::gateway::refusal::Refusal;
 use crate::login;
 use crate::origin::Source;
-use crate::refusal::Refusal;
-use crate::request;
+use crate::policy::form::{FormLimits, FormReader, FormViolation};
+use crate::policy::rights::Mode;
 use crate::route::{Destination, OwnPath, Route, Routes};
+use crate::session::{AccountId, PasswordMark};
 use crate::session::{Login, Session};
 
 /// Say what a user's request would get, and which entry of the account file decides
@@ -188,13 +189,8 @@ struct Gateway<'a> {
 
 impl Gateway<'_> {
     fn answer(&self, parts: Parts, body: &mut Body) -> Answer {
-        let steps = || {
-            let body_end = request::check(&parts, &self.config.limits)?;
-            let destination = self.routes.find(&parts.method, parts.uri.path())?;
-            body_end.required()?;
-            Ok(destination)
-        };
-        let passed = match steps() {
+        let limits = &self.config.limits;
+        let passed = match gateway::destination(&parts, None, &self.routes, limits) {
             Err(refusal) => Err(refusal),
             Ok(Destination::Own(OwnPath::IssueToken)) => return self.log_in(),
             Ok(Destination::Own(OwnPath::RenewToken)) => match self.renew() {
@@ -218,10 +214,13 @@ impl Gateway<'_> {
         }
     }
 
+    fn admitted(&self) -> Result<Admitted, Refusal> {
+        let user = permit::authenticate(Ok(self.session()), self.accounts, self.at)?;
+        Ok(permit::admit(user, self.from.into(), self.at)?)
+    }
+
     fn renew(&self) -> Result<(), Refusal> {
-        let user = permit::authenticate(Ok(self.session()), self.accounts, self.at);
-        let user = user.map_err(Refusal::TokenRefused)?;
-        permit::admit(user, self.from.into(), self.at).map(drop)
+        self.admitted().map(drop)
     }
 
     /// Token to permit; what would be refused were the user's rights enforced.
@@ -231,23 +230,18 @@ impl Gateway<'_> {
         parts: Parts,
         body: &mut Body,
     ) -> Result<Option<Refusal>, Refusal> {
-        let user = permit::authenticate(Ok(self.session()), self.accounts, self.at);
-        let user = user.map_err(Refusal::TokenRefused)?;
-        let user = permit::admit(user, self.from.into(), self.at)?;
+        let user = self.admitted()?;
         let verdict = permit::authorize(&user, route, parts)?;
         body.limit_to(route.max_body())?;
         let limits = self.config.limits.form();
         let permit = match verdict {
             Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) if !request::is_plain_json(undecided.headers()) => {
-                undecided.decide_unread(Refusal::UnsupportedMediaType)?
+            Verdict::DependsOnForm(undecided) => {
+                let form = body.read_form(limits);
+                undecided.decide(form.as_deref().map_err(|violation| *violation))?
             }
-            Verdict::DependsOnForm(undecided) => match body.read_form(limits) {
-                Ok(form) => undecided.decide(&form)?,
-                Err(violation) => undecided.decide_unread(Refusal::FormRefused(violation))?,
-            },
         };
-        let reported = permit.into_reported();
+        let reported = permit.reported().map(Refusal::from);
         let rest = body.read_rest(route.max_body());
         match (rest, user.account().mode()) {
             (Err(Refusal::FormRefused(violation)), Mode::Report) => {

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::access::rights::{AllowEntry, Decision, MissingRight, Mode};
+use crate::access::token_fault::TokenFault;
 use crate::accounts::{Account, Accounts, Origin};
 use crate::clock::UnixMillis;
-use crate::config::{Config, suggest};
-use crate::refusal::{LoginFault, Refusal, TokenFault};
+use crate::config::Config;
+use crate::gateway::refusal::Refusal;
+use crate::login::LoginFault;
+use crate::policy::rights::{AllowEntry, Decision, MissingRight, Mode};
 use crate::route::Route;
+use crate::settings::suggest;
 
 /// What the gateway would do.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::config::Problems;
+use crate::settings::Problems;
 
 /// The exit status for a wrong configuration or command line.
 pub(super) const USAGE: u8 = 64;

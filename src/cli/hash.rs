@@ -5,7 +5,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::password::PasswordSource;
 use super::print;
-use crate::login::hashing::hash_password;
+use crate::password::hash_password;
 
 /// Make a password hash, to put into an account file by hand
 ///

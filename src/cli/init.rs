@@ -13,10 +13,10 @@ use super::print;
 use crate::accounts::{AccountFile, NewRights, check_name};
 use crate::clock::Clock;
 use crate::config;
-use crate::login::hashing::hash_password;
 use crate::new_file::{make_directory, make_parents, write_new};
+use crate::password::hash_password;
 use crate::process;
-use crate::server::development::{Written, write_certificate};
+use crate::tls::development::{Written, write_certificate};
 use crate::upstream::{UpstreamSection, UpstreamUrl};
 
 /// Write a first configuration, a first user and a development certificate
@@ -304,15 +304,15 @@ fn configuration(upstream: &UpstreamUrl, root: bool) -> String {
     let url = toml::Value::String(upstream.to_string());
     format!(
         "\
-# What syncgate does. Only the settings that you are likely to change stand here; all others, with
-# their defaults, are shown by: syncgate check --show
+# The configuration of syncgate, with the settings that you are likely to change. All others and their
+# defaults are shown by: syncgate check --show
 
 [listen]
-# Where clients connect. \"0.0.0.0:8443\" listens on every network of this machine.
+# Where clients connect. \"0.0.0.0:8443\" listens on all IPv4 interfaces.
 https = [\"127.0.0.1:8443\"]
 
 [tls]
-# A development certificate, for localhost. Clients in other places need a real one.
+# A development certificate, for localhost. Clients on other machines need a real one.
 certificates = [{{ certificate = \"certs/server.pem\", key = \"certs/server.key\" }}]
 
 [upstream]
@@ -324,7 +324,7 @@ url = {url}
 file = \"users.toml\"
 
 [admin]
-# A unix socket for `syncgate tokens`, which shows and revokes tokens. Its folder holds nothing else.
+# A unix socket for `syncgate tokens`, which lists and revokes tokens. Keep its directory for it alone.
 socket = \"run/admin.sock\"
 
 # What is forwarded: every path has a [[routes]] of its own.
@@ -346,8 +346,8 @@ methods = [\"POST\"]
 /// For whoever tries it as root, as in a container.
 const AS_ROOT: &str = "
 [process]
-# This file was written by root. Better than to stay root is to become a user that owns these files and
-# nothing else: write user = \"syncgate\" instead (README: Check and run).
+# This file was written by root. It is safer to switch to a user that owns these files and nothing
+# else: write user = \"syncgate\" instead (docs/hardening.md).
 allow_root = true
 ";
 

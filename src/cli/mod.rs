@@ -29,8 +29,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::Problems;
 use crate::process::panics::log_places_only;
+use crate::settings::Problems;
 use failure::Failure;
 
 /// An authenticating reverse proxy: HTTPS and tokens in front of a backend that has neither

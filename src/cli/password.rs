@@ -8,7 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::login::body::Password;
+use crate::password::Password;
 
 /// How a command is given the password. By default it asks at the terminal, twice.
 #[derive(Debug, Clone, Copy, Args)]

@@ -8,11 +8,11 @@ use clap::Args;
 use super::failure::Failure;
 use super::signals::Signals;
 use super::{ConfigFile, warn};
+use crate::app::{Listeners, Server, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::observe::Logs;
 use crate::process::{self, Needs, ProcessError};
-use crate::server::{Listeners, Server, StartError};
 use crate::store::{self, SharedMode, StoreKind, StoreOpenError};
 use crate::upstream::UpstreamUrl;
 
@@ -45,7 +45,7 @@ impl RunCommand {
         };
         let listeners = Listeners::bind(&config, owner.as_ref())?;
         let protections = process::protect(&config.process, &needs(&config))?;
-        let logs = Logs::start(&config.log);
+        let logs = Logs::start(&config.log).map_err(Failure::other)?;
         protections.log();
         match discarded {
             Some(Some(aside)) => {

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::server::Server;
+use crate::app::Server;
 
 /// Lets a write beyond the limit of file sizes (`RLIMIT_FSIZE`) fail like one to a full disk. Without this the
 /// system ends the process with SIGXFSZ.

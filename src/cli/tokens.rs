@@ -210,6 +210,18 @@ impl Revoke {
             )),
             None => return Err(Failure::other(NO_SENSE)),
         }
+        for key in answer["passed_over"].as_array().into_iter().flatten() {
+            say(&format!(
+                "The key {key} of the token store holds something that no gateway put there: what it should \
+                 hold is not revoked. Delete it, and revoke again."
+            ));
+        }
+        if let Some(moment) = answer["missing_until"].as_str() {
+            say(&format!(
+                "The token store is refused still: revocations up to {moment} are missing. Revoke --before a \
+                 later time (or --all) to accept it."
+            ));
+        }
         match self.json {
             true => print(format!("{answer:#}\n").as_bytes()),
             false => Ok(()),

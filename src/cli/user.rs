@@ -2,14 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::account_file::{Place, failure, say};
+use super::account_file::{Named, Place, failure, say};
 use super::failure::Failure;
 use super::password::{NewPassword, PasswordSource};
 use super::user_rights::Rights;
 use super::{print, user_list};
-use crate::accounts::{AccountFile, ChangeError, EditError, NewRights, Outcome, check_name};
-use crate::config::suggest;
-use crate::login::hashing::hash_password;
+use crate::accounts::{EditError, NewRights, Outcome, check_name};
+use crate::password::hash_password;
+use crate::settings::suggest;
 
 /// Add, change and list the users who may sign in
 ///
@@ -66,14 +66,6 @@ struct Passwd {
     user: Named,
     #[command(flatten)]
     password: PasswordSource,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Named {
-    /// The user name
-    pub(super) name: String,
-    #[command(flatten)]
-    pub(super) place: Place,
 }
 
 /// List the users and what they may
@@ -155,6 +147,36 @@ impl Passwd {
     }
 }
 
+impl List {
+    fn run(&self) -> Result<(), Failure> {
+        let opened = self.place.open()?;
+        let table = opened.file().read()?;
+        let mut accounts: Vec<_> = table.accounts().collect();
+        accounts.sort_by(|a, b| a.name().cmp(b.name()));
+        let listed = match self.json {
+            true => user_list::json(&accounts),
+            false if accounts.is_empty() => {
+                say(&format!(
+                    "No users in {}; `syncgate user add NAME` adds one.",
+                    opened.shown()
+                ));
+                String::new()
+            }
+            false => user_list::text(&accounts),
+        };
+        print(listed.as_bytes())
+    }
+}
+
+/// Prints a password that nobody has seen yet.
+fn hand_over(name: &str, new: NewPassword) -> Result<(), Failure> {
+    let Some(text) = new.generated else {
+        return Ok(());
+    };
+    say(&format!("The password of `{name}` is shown this once:"));
+    print(format!("{}\n", *text).as_bytes())
+}
+
 impl Named {
     fn disable(&self) -> Result<(), Failure> {
         let Self { name, .. } = self;
@@ -188,49 +210,4 @@ impl Named {
         say(&format!("Removed `{name}`. {ended}"));
         Ok(())
     }
-
-    /// Makes the change and says which of the two it was.
-    pub(super) fn change(
-        &self,
-        change: impl FnOnce(AccountFile<'_>) -> Result<Outcome, ChangeError>,
-        changed: &str,
-        as_before: &str,
-    ) -> Result<(), Failure> {
-        let opened = self.place.open()?;
-        match change(opened.file_ending_tokens()).map_err(failure)? {
-            Outcome::Changed => say(changed),
-            Outcome::AsBefore => say(&format!("{as_before} Nothing was changed.")),
-        }
-        Ok(())
-    }
-}
-
-impl List {
-    fn run(&self) -> Result<(), Failure> {
-        let opened = self.place.open()?;
-        let table = opened.file().read()?;
-        let mut accounts: Vec<_> = table.accounts().collect();
-        accounts.sort_by(|a, b| a.name().cmp(b.name()));
-        let listed = match self.json {
-            true => user_list::json(&accounts),
-            false if accounts.is_empty() => {
-                say(&format!(
-                    "No users in {}; `syncgate user add NAME` adds one.",
-                    opened.shown()
-                ));
-                String::new()
-            }
-            false => user_list::text(&accounts),
-        };
-        print(listed.as_bytes())
-    }
-}
-
-/// Prints a password that nobody has seen yet.
-fn hand_over(name: &str, new: NewPassword) -> Result<(), Failure> {
-    let Some(text) = new.generated else {
-        return Ok(());
-    };
-    say(&format!("The password of `{name}` is shown this once:"));
-    print(format!("{}\n", *text).as_bytes())
 }

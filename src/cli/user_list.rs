@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::access::rights::{Allow, AllowEntry, Mode};
 use crate::accounts::Account;
+use crate::policy::rights::{Allow, AllowEntry, Mode};
 
 /// A table for people.
 pub(super) fn text(accounts: &[&Arc<Account>]) -> String {

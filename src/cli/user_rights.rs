@@ -2,9 +2,8 @@
 
 use clap::{ArgGroup, Args};
 
-use super::account_file::say;
+use super::account_file::{Named, say};
 use super::failure::Failure;
-use super::user::Named;
 use crate::accounts::{AccountFile, Grant};
 
 /// The right to give or to take, and whose it is.

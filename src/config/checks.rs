@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Config;
-use super::document::{Document, Step};
-use super::report::Problem;
-use crate::route::{AuthorizationHeader, OwnPath, RouteSection};
+use crate::message::headers::AuthorizationHeader;
+use crate::route::{OwnPath, RouteSection};
 use crate::server::ListenAddress;
+use crate::settings::Problem;
+use crate::settings::document::{Document, Step};
 use crate::upstream::UpstreamUrl;
 
 pub(super) use files::files;

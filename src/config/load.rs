@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::document::{Document, Source};
-use super::report::{Problem, Problems};
 use super::{Config, checks};
 use crate::route::Routes;
-use crate::upstream::UpstreamUrl;
+use crate::settings::document::{Document, Source};
+use crate::settings::file::{FileSetting, FileUse};
+use crate::settings::{Problem, Problems};
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
@@ -105,44 +105,31 @@ impl Config {
         }
     }
 
-    /// Every file that is read again while the gateway runs.
+    /// Every file that is read while the gateway runs.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let pairs = self.tls.certificates.iter();
-        let pairs = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
-        let credentials = self.routes.iter();
-        let credentials = credentials.filter_map(|route| route.authorization_file.as_ref());
-        [&self.accounts.file]
-            .into_iter()
-            .chain(pairs)
-            .chain(credentials)
-            .chain(&self.identity.key)
-            .chain(&self.identity.published)
-            .chain(&self.admin.introspection_secret_file)
-            .chain(self.tokens.files())
-            .cloned()
-            .collect()
+        let mut config = self.clone();
+        let settings = config.file_settings().into_iter();
+        let read = settings.filter(|file| matches!(file.usage, FileUse::Read { .. }));
+        read.map(|file| file.path.clone()).collect()
+    }
+
+    /// Every setting that names a file.
+    pub(super) fn file_settings(&mut self) -> Vec<FileSetting<'_>> {
+        let routes = self.routes.iter_mut().enumerate();
+        let routes = routes.filter_map(|(index, route)| route.files(index));
+        let mut files = self.accounts.files();
+        files.extend(self.tls.files());
+        files.extend(routes);
+        files.extend(self.identity.files());
+        files.extend(self.admin.files());
+        files.extend(self.tokens.files());
+        files.extend(self.upstream.files());
+        files
     }
 
     fn resolve(&mut self, directory: &Path) {
-        let resolve = |path: &mut PathBuf| *path = directory.join(&*path);
-        resolve(&mut self.accounts.file);
-        resolve(&mut self.tokens.durable.path);
-        for certificate in &mut self.tls.certificates {
-            resolve(&mut certificate.certificate);
-            resolve(&mut certificate.key);
+        for file in self.file_settings() {
+            *file.path = directory.join(&*file.path);
         }
-        if let UpstreamUrl::Unix(path) = &mut self.upstream.url {
-            resolve(path);
-        }
-        let routes = self.routes.iter_mut();
-        routes
-            .filter_map(|route| route.authorization_file.as_mut())
-            .chain(&mut self.identity.key)
-            .chain(&mut self.identity.published)
-            .chain(&mut self.admin.socket)
-            .chain(&mut self.admin.introspection_secret_file)
-            .chain(&mut self.tokens.shared.password_file)
-            .chain(&mut self.tokens.shared.ca_file)
-            .for_each(resolve);
     }
 }

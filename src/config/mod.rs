@@ -2,31 +2,25 @@
 //! that uses it.
 
 mod checks;
-pub(crate) mod document;
-mod explain;
 mod load;
-mod report;
-mod source;
-pub(crate) mod suggest;
-pub mod units;
 
 pub use load::{Loaded, load, load_alone, parse};
-pub use report::{Problem, Problems, Severity};
 
-use document::Document;
 use serde::Serialize;
 
 use crate::accounts::AccountsSection;
 use crate::control::AdminSection;
+use crate::gateway::reply::AnswersSection;
 use crate::identity::IdentitySection;
 use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
 use crate::process::ProcessSection;
-use crate::reply::AnswersSection;
 use crate::route::RouteSection;
-use crate::server::{ListenSection, TlsSection};
+use crate::server::ListenSection;
+use crate::settings::document::Document;
 use crate::store::TokensSection;
+use crate::tls::TlsSection;
 use crate::traffic::QuotasSection;
 use crate::upstream::UpstreamSection;
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::accounts::{AccountId, Disowned};
+use crate::accounts::Disowned;
 use crate::gateway::Shared;
+use crate::session::AccountId;
 use crate::session::End;
 use crate::store::{Selection, StoreError};
 

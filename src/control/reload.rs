@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::IntrospectionSecret;
 use crate::gateway::Shared;
 use crate::managed_file::{ManagedFiles, Outcome, When};
-use crate::server::tls::Certificates;
+use crate::tls::Certificates;
 
 /// What can be read again while the gateway runs.
 #[derive(Debug)]

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use crate::body::request::RequestBody;
 use crate::client::ClientConnection;
 use crate::clock::UnixMillis;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::response_body::ActiveRequest;
+use crate::message::headers::Forwarded;
 use crate::origin::{ClientAddress, Origin, PeerRole, Source};
-use crate::refusal::Refusal;
 use crate::request_id::RequestId;
-use crate::response_body::ActiveRequest;
 use crate::traffic::{Held, HoldsEnough, Unauthenticated};
-use crate::upstream::body::RequestBody;
-use crate::upstream::headers::Forwarded;
 
 /// One request on its way through the gateway.
 pub(super) struct Call<'a> {

@@ -7,15 +7,15 @@ use ring::rand::SystemRandom;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
+use crate::gateway::reply::AnswersSection;
 use crate::identity::Identities;
 use crate::limits::Limits;
 use crate::login::Logins;
 use crate::origin::TrustedProxies;
-use crate::reply::AnswersSection;
 use crate::route::Routes;
-use crate::server::tls::Certificates;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
+use crate::tls::Certificates;
 use crate::traffic::{ConnectionsBySource, Pressure, Quotas, Unauthenticated};
 use crate::upstream::BackendCredentials;
 

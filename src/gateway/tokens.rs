@@ -8,14 +8,16 @@ use http_body::Body as _;
 
 use super::Gateway;
 use super::call::Call;
+use crate::access::token_fault::TokenFault;
 use crate::access::{bearer, permit};
 use crate::accounts::{Account, Disowned};
 use crate::clock::UnixMillis;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::Reply;
 use crate::login::body::Credentials;
+use crate::login::{LoginError, LoginFault};
+use crate::message::request;
 use crate::origin::Source;
-use crate::refusal::{LoginFault, Refusal, TokenFault};
-use crate::reply::Reply;
-use crate::request;
 use crate::route::OwnPath;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::{Found, Selection, StoreError};
@@ -58,11 +60,11 @@ impl Gateway {
         let passed = match checked.await {
             Ok(passed) => passed,
             // Where no token can be issued, a wrong password is told so like the right one.
-            Err(refusal @ Refusal::LoginFailed(_)) => {
+            Err(failed @ LoginError::Failed(_)) => {
                 let rehearsed = self.shared.tokens.rehearse(named, clock.now()).await;
-                return Err(rehearsed.map_or_else(not_kept, |()| refusal));
+                return Err(rehearsed.map_or_else(not_kept, |()| failed.into()));
             }
-            Err(refusal) => return Err(refusal),
+            Err(error) => return Err(error.into()),
         };
         let source = Source::of(from.accountable());
         match self.issue_to(&passed.account, source).await {
@@ -119,15 +121,15 @@ impl Gateway {
     /// The first stays good for a while, so that requests of its client that are under way with it,
     /// or a second attempt after an answer that got lost, do not fail.
     async fn renew_token(&self, call: &mut Call<'_>, parts: Parts) -> Result<Reply, Refusal> {
-        let presented = bearer::presented(&parts.headers).map_err(Refusal::TokenRefused)?;
+        let presented = bearer::presented(&parts.headers)?;
         drop(parts);
         let old = presented.digest();
         let held = self.begin_own_body(call)?;
         let found = self.find_or_ask(old, call.now).await?;
-        let user = permit::authenticate(found, &self.shared.accounts, call.now);
-        let user = user.map_err(Refusal::TokenRefused)?;
+        let user = permit::authenticate(found, &self.shared.accounts, call.now)?;
         call.active.record.account = Some(Arc::clone(user.account()));
         let user = permit::admit(user, call.address(), call.now)?;
+        self.shared.tokens.count_use(old.id(), call.now);
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
@@ -254,7 +256,8 @@ impl Gateway {
 
 /// None is needed, but some clients send one with every POST; the connection goes on after it.
 async fn forget_body(call: &mut Call<'_>) -> Result<(), Refusal> {
-    call.take_body().collect().await.map(drop)
+    call.take_body().collect().await?;
+    Ok(())
 }
 
 /// Why a store did not do what it was asked.

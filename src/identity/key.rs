@@ -4,7 +4,7 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
@@ -15,6 +15,8 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::pem::to_pem;
 
 /// How identities are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,22 +296,6 @@ fn sections(pem: &[u8]) -> Result<Vec<Section>, KeyError> {
         }
     }
     Ok(keys)
-}
-
-fn to_pem(label: &str, der: &[u8]) -> String {
-    let text = Zeroizing::new(STANDARD.encode(der));
-    // Its final length, so that no copy of a private key is left behind by growing.
-    let mut pem = String::with_capacity(text.len() * 2 + 128);
-    pem.push_str(&format!("-----BEGIN {label}-----\n"));
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem.push_str(&format!("-----END {label}-----\n"));
-    pem
 }
 
 const SPKI_ED25519: [u8; 12] = [

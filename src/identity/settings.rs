@@ -6,6 +6,9 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
+use crate::settings::document::Step;
+use crate::settings::file::FileSetting;
+
 /// `[identity]`: a signed statement to the backend of who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +31,26 @@ pub struct IdentitySection {
     pub lifetime: Duration,
 }
 
+impl IdentitySection {
+    pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
+        let key = self.key.as_mut().map(|path| {
+            let missing = format!("`syncgate identity-key {}` makes one", path.display());
+            FileSetting::read(["identity", "key"].map(Step::Key), path, missing)
+        });
+        let published = self.published.iter_mut().enumerate();
+        let published = published.map(|(index, path)| {
+            let key = [
+                Step::Key("identity"),
+                Step::Key("published"),
+                Step::Element(index),
+            ];
+            let missing = "`syncgate identity-key --public FILE` prints the public half of a key";
+            FileSetting::read(key, path, missing)
+        });
+        key.into_iter().chain(published).collect()
+    }
+}
+
 impl Default for IdentitySection {
     fn default() -> Self {
         Self {
@@ -44,7 +67,7 @@ impl Default for IdentitySection {
 fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     if text.is_empty() {
-        return Err(crate::config::units::refuse(
+        return Err(crate::settings::units::refuse(
             "this cannot be empty",
             "write a name that gateway and backend agree on",
         ));
@@ -56,8 +79,8 @@ mod header {
     use http::HeaderName;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::config::units::refuse;
-    use crate::upstream::headers;
+    use crate::message::headers;
+    use crate::settings::units::refuse;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderName, D::Error> {
         let text = String::deserialize(from)?;
@@ -87,7 +110,7 @@ mod lifetime {
 
     use serde::{Deserializer, Serializer};
 
-    use crate::config::units::{positive_duration, refuse};
+    use crate::settings::units::{positive_duration, refuse};
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let lifetime = positive_duration::deserialize(from)?;

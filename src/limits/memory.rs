@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::{refuse, size_of, typed_size};
+use crate::settings::units::{refuse, size_of, typed_size};
 
 /// How much resident memory is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

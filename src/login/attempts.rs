@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::LoginSection;
-use super::guard::{CountedBy, Failures, Origin, Verdict};
+use super::guard::{Failures, Origin, Verdict};
 use super::queue::Caller;
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
 use crate::store::{SharedFailures, StoreError};
+use crate::traffic::CountedBy;
 
 /// The login attempts of all clients.
 #[derive(Debug)]

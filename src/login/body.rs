@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use http::HeaderValue;
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::accounts::MAX_USERNAME;
+use crate::password::Password;
 
 /// What a client sent to sign in.
 #[derive(Debug)]
@@ -62,31 +64,6 @@ impl Credentials {
     }
 }
 
-/// A password in clear text: never printed, wiped from memory when dropped.
-///
-/// The buffer that it was read from is the caller's to drop.
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Takes over a password; the string is wiped when the value is dropped.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The bytes to hash. The one way to the clear text.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
-    }
-}
-
 /// Why a body holds no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CredentialsError {
@@ -121,38 +98,6 @@ pub enum CredentialsError {
     NotAString(&'static str),
 }
 
-/// True for `application/json`, alone or with `charset=utf-8`; anything else is not read.
-#[must_use]
-pub fn is_json(content_type: &HeaderValue) -> bool {
-    let Ok(text) = content_type.to_str() else {
-        return false;
-    };
-    let mut parts = text
-        .split(';')
-        .map(|part| part.trim_matches(OPTIONAL_WHITESPACE));
-    if !parts
-        .next()
-        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
-    {
-        return false;
-    }
-    let mut charsets = 0;
-    for parameter in parts.filter(|part| !part.is_empty()) {
-        let Some((name, value)) = parameter.split_once('=') else {
-            return false;
-        };
-        let unquoted = value
-            .strip_prefix('"')
-            .and_then(|v| v.strip_suffix('"'))
-            .unwrap_or(value);
-        if !name.eq_ignore_ascii_case("charset") || !unquoted.eq_ignore_ascii_case("utf-8") {
-            return false;
-        }
-        charsets += 1;
-    }
-    charsets <= 1
-}
-
 /// What the root object held, before it is judged.
 #[derive(Default)]
 struct Root {
@@ -176,7 +121,7 @@ impl Root {
         let password = text_of(self.password, PASSWORD)?;
         Ok(Credentials {
             username: std::mem::take(&mut username),
-            password: Password(password),
+            password: Password::from(password),
         })
     }
 }
@@ -260,11 +205,8 @@ fn not_json(error: &serde_json::Error) -> CredentialsError {
 const USERNAME: &str = "username";
 const PASSWORD: &str = "password";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-const OPTIONAL_WHITESPACE: [char; 2] = [' ', '\t'];
 /// Objects and arrays within each other, the root included.
 const MAX_DEPTH: usize = 32;
-/// The longest name that an account can have, in bytes.
-pub const MAX_USERNAME: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -422,37 +364,6 @@ mod tests {
             let credentials = Credentials::parse(body.as_bytes()).expect("well formed");
             assert_eq!(credentials.username().is_some(), known, "{length}");
         }
-    }
-
-    #[test]
-    fn only_json_in_utf_8_is_json() {
-        let cases = [
-            ("application/json", true),
-            ("Application/JSON", true),
-            ("application/json; charset=utf-8", true),
-            ("application/json;charset=UTF-8", true),
-            ("application/json ;\tCharset=\"Utf-8\"", true),
-            ("application/json;", true),
-            ("application/json; charset=utf-8; charset=utf-8", false),
-            ("application/json; charset=utf-16", false),
-            ("application/json; charset=\"utf-8", false),
-            ("application/json; charset = utf-8", false),
-            ("application/json; charset", false),
-            ("application/json; version=1", false),
-            ("application/json, text/plain", false),
-            ("application/jsonp", false),
-            ("application/problem+json", false),
-            ("text/json", false),
-            ("application/x-www-form-urlencoded", false),
-            ("", false),
-        ];
-        for (value, expected) in cases {
-            let header = HeaderValue::from_str(value).expect("a header value");
-            assert_eq!(is_json(&header), expected, "{value}");
-        }
-        assert!(!is_json(
-            &HeaderValue::from_bytes(b"application/json\xff").expect("opaque")
-        ));
     }
 
     proptest! {

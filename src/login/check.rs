@@ -12,13 +12,14 @@ use tokio::time::timeout;
 
 use super::LoginSection;
 use super::attempts::{Attempts, NotNow};
-use super::body::{Credentials, Password};
+use super::body::Credentials;
 use super::hashing::{Caller, HashingPool, Saturated};
 use super::verified::VerifiedPasswords;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::ClientAddress;
-use crate::refusal::{LoginFault, Refusal};
+use crate::password::Password;
+use crate::policy::admission::NotAdmitted;
 use crate::store::{SharedFailures, StoreError};
 
 /// Checks logins, for all workers.
@@ -90,14 +91,13 @@ impl Logins {
         credentials: Credentials,
         from: ClientAddress,
         clock: &Clock,
-    ) -> Result<Passed, Refusal> {
+    ) -> Result<Passed, LoginError> {
         let attempt = self
             .attempts
             .begin(credentials.username(), from.accountable(), clock);
         let attempt = attempt.await.map_err(|not_now| match not_now {
-            NotNow::Wait(wait) => Refusal::TooManyAttempts { wait },
-            NotNow::Unavailable(StoreError::RolledBack) => Refusal::StoreRolledBack,
-            NotNow::Unavailable(_) => Refusal::StoreUnavailable,
+            NotNow::Wait(wait) => LoginError::Wait(wait),
+            NotNow::Unavailable(error) => LoginError::Uncounted(error),
         })?;
         let password = credentials.into_password();
         match self
@@ -110,9 +110,9 @@ impl Logins {
             }
             Ok(Err(fault)) => {
                 attempt.failed(clock.now()).await;
-                Err(Refusal::LoginFailed(fault))
+                Err(LoginError::Failed(fault))
             }
-            Err(Saturated) => Err(Refusal::LoginsSaturated),
+            Err(Saturated) => Err(LoginError::Saturated),
         }
     }
 
@@ -121,7 +121,7 @@ impl Logins {
     ///
     /// # Errors
     /// The one that a wrong password would get instead.
-    pub async fn catch_up(&self, passed: Passed) -> Result<(), Refusal> {
+    pub async fn catch_up(&self, passed: Passed) -> Result<(), LoginError> {
         let Some(password) = passed.unhashed else {
             return Ok(());
         };
@@ -131,7 +131,7 @@ impl Logins {
         // Whether it is right is known.
         match verified.unwrap_or(Err(Saturated)) {
             Ok(_) => Ok(()),
-            Err(Saturated) => Err(Refusal::LoginsSaturated),
+            Err(Saturated) => Err(LoginError::Saturated),
         }
     }
 
@@ -184,6 +184,40 @@ impl Logins {
         self.attempts.sweep(now);
         self.verified.sweep(now);
     }
+}
+
+/// Why a login leads to no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LoginError {
+    /// Too many failed, as that user or from that network: how long none is tried.
+    #[error("too many failed logins: {0:?} to wait")]
+    Wait(Duration),
+    /// Unknown user, wrong password or disabled user.
+    #[error("login failed: {0}")]
+    Failed(LoginFault),
+    /// The queue of passwords to check is full, or does not move.
+    #[error("too many logins at once")]
+    Saturated,
+    /// Failed logins cannot be counted at present.
+    #[error("failed logins cannot be counted: {0}")]
+    Uncounted(StoreError),
+}
+
+/// Why a login failed; never told to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LoginFault {
+    /// No account of that name.
+    #[error("unknown user")]
+    UnknownUser,
+    /// The account is switched off.
+    #[error("disabled user")]
+    DisabledUser,
+    /// The account may not be used from there, or then.
+    #[error("{0}")]
+    NotAdmitted(NotAdmitted),
+    /// The password is not the account's.
+    #[error("wrong password")]
+    WrongPassword,
 }
 
 /// Whether, with its password, the account may log in from there and now; `None` is an unknown one.

@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use super::LoginSection;
 use super::queue::Caller;
+use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
-use crate::generations::Generations;
 use crate::origin::Source;
+use crate::traffic::{CountedBy, Heard, Known};
 
 /// Failed logins, and successful ones as far as they matter for those.
 #[derive(Debug)]
 pub(super) struct Failures {
     limits: Limits,
-    users: Generations<u64, Count>,
-    networks: Generations<Source, Count>,
-    successes: Generations<u64, Success>,
+    users: AgingMap<u64, Count>,
+    networks: AgingMap<Source, Count>,
+    successes: AgingMap<u64, Success>,
     /// Keyed, so that nobody outside can make names that collide.
     hasher: RandomState,
 }
@@ -33,35 +34,6 @@ pub(super) struct Origin {
     /// Stands for the user name and the network.
     user: u64,
     network: Source,
-}
-
-/// What all gateways together know of the failures of a user or a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// How many there were.
-    pub(crate) failures: u32,
-    /// How long ago the last was.
-    pub(crate) ago: Duration,
-}
-
-/// What is heard of the failures of a user or a network from where all gateways count them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// There were none, or they are forgiven.
-    None,
-    /// There were some.
-    Some(Known),
-    /// It cannot be told at present: what was heard before holds.
-    Nothing,
-}
-
-/// Who knows of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CountedBy {
-    /// All who count together.
-    All,
-    /// This process alone: the others could not be told.
-    Here,
 }
 
 /// Whether a login may be tried now.
@@ -111,9 +83,9 @@ impl Failures {
                 longest_delay: section.longest_delay,
                 forget: section.forget_failures,
             },
-            users: Generations::new(capacity, section.forget_failures),
-            networks: Generations::new(capacity, section.forget_failures),
-            successes: Generations::new(capacity, LATELY),
+            users: AgingMap::new(capacity, section.forget_failures),
+            networks: AgingMap::new(capacity, section.forget_failures),
+            successes: AgingMap::new(capacity, LATELY),
             hasher: RandomState::new(),
         }
     }
@@ -238,7 +210,7 @@ impl Failures {
 
 /// Sets a count to what all gateways know. Attempts under way here are counted beside it.
 fn adopt<K: Copy + Eq + std::hash::Hash>(
-    counts: &mut Generations<K, Count>,
+    counts: &mut AgingMap<K, Count>,
     key: K,
     heard: Heard,
     now: UnixMillis,
@@ -262,7 +234,7 @@ fn adopt<K: Copy + Eq + std::hash::Hash>(
     }
 }
 
-fn end<K: Copy + Eq + std::hash::Hash>(counts: &mut Generations<K, Count>, key: &K) {
+fn end<K: Copy + Eq + std::hash::Hash>(counts: &mut AgingMap<K, Count>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         count.ends();
         if (count.under_way, count.failures()) == (0, 0) {

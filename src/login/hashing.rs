@@ -19,10 +19,9 @@ use std::time::{Duration, Instant};
 use argon2::Block;
 use tokio::sync::oneshot;
 
-use super::body::Password;
-pub use super::password_hash::{HashingFailed, PasswordHash, PasswordHashError, hash_password};
 use super::queue::WaitingLogins;
 pub use super::queue::{Caller, Saturated};
+use crate::password::{Password, PasswordHash};
 use crate::process;
 
 /// Threads that verify passwords, and the bounded queue in front of them.
@@ -334,6 +333,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::password::hash_password;
 
     /// From the test suite of the reference implementation.
     const REFERENCE: &str = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ\

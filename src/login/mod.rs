@@ -5,12 +5,9 @@ pub mod body;
 mod check;
 mod guard;
 pub mod hashing;
-mod password_hash;
 mod queue;
 mod settings;
 pub mod verified;
 
-pub use check::{Logins, LoginsError, Passed, admit};
-pub(crate) use guard::Known;
-pub(crate) use guard::{CountedBy, Heard};
+pub use check::{LoginError, LoginFault, Logins, LoginsError, Passed, admit};
 pub use settings::LoginSection;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::{duration, positive_duration};
+use crate::settings::units::{duration, positive_duration};
 
 /// `[login]`: how much of the machine the checking of passwords may take, and how many wrong ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

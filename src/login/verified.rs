@@ -13,17 +13,18 @@ use ring::error::Unspecified;
 use ring::hmac;
 use ring::rand::SecureRandom;
 
-use super::body::Password;
-use crate::accounts::{Account, AccountId, AccountTable, PasswordMark};
+use crate::accounts::{Account, AccountTable};
+use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
-use crate::generations::Generations;
+use crate::password::Password;
+use crate::session::{AccountId, PasswordMark};
 
 /// The passwords verified lately, one for each account at the most.
 #[derive(Debug)]
 pub struct VerifiedPasswords {
     key: hmac::Key,
     keeps: Duration,
-    known: Mutex<Generations<AccountId, Verified>>,
+    known: Mutex<AgingMap<AccountId, Verified>>,
 }
 
 /// A password, sealed so that it can be compared and not read.
@@ -47,7 +48,7 @@ impl VerifiedPasswords {
         Ok(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, random)?,
             keeps,
-            known: Mutex::new(Generations::new(CAPACITY, keeps)),
+            known: Mutex::new(AgingMap::new(CAPACITY, keeps)),
         })
     }
 
@@ -104,7 +105,7 @@ impl VerifiedPasswords {
     }
 
     /// No code that can panic runs under the lock, so a poisoned one is still sound.
-    fn lock(&self) -> MutexGuard<'_, Generations<AccountId, Verified>> {
+    fn lock(&self) -> MutexGuard<'_, AgingMap<AccountId, Verified>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

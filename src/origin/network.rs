@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::units::refuse;
+use crate::settings::units::refuse;
 
 /// A network, `"10.1.0.0/16"`, or one address, `"10.1.2.3"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

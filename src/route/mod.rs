@@ -1,7 +1,6 @@
 //! Pure: which paths and methods there are. A path matches by its bytes, ignoring ASCII case and
 //! nothing else: nothing is decoded or normalized.
 
-mod kept;
 mod settings;
 
 use std::cmp::Ordering;
@@ -9,11 +8,11 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
+use thiserror::Error;
 
-use crate::refusal::Refusal;
+use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 
-pub use kept::KeptHeaders;
-pub use settings::{AuthorizationHeader, RoutePath, RoutePathError, RouteSection};
+pub use settings::{RoutePath, RoutePathError, RouteSection};
 
 /// What is to be done with a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +21,20 @@ pub enum Destination<'a> {
     Own(OwnPath),
     /// To the upstream, with a valid token.
     Forward(&'a Route),
+}
+
+/// Why a request leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RouteError {
+    /// No such path.
+    #[error("no route has this path")]
+    NotFound,
+    /// The path is there, the method is not.
+    #[error("the route does not take this method")]
+    MethodNotAllowed {
+        /// The value of `Allow`.
+        allow: String,
+    },
 }
 
 /// A path that the gateway answers itself, to POST alone; no route can have it.
@@ -126,8 +139,8 @@ impl Routes {
     /// What a request for `path` with `method` asks for.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] and [`Refusal::MethodNotAllowed`].
-    pub fn find(&self, method: &Method, path: &str) -> Result<Destination<'_>, Refusal> {
+    /// [`RouteError::NotFound`] and [`RouteError::MethodNotAllowed`].
+    pub fn find(&self, method: &Method, path: &str) -> Result<Destination<'_>, RouteError> {
         if let Some(own) = OwnPath::find(path) {
             return self.find_own(own, method);
         }
@@ -135,24 +148,24 @@ impl Routes {
             .forwarded
             .binary_search_by(|route| compare_ignoring_case(&route.path, path));
         let Some(route) = found.ok().and_then(|at| self.forwarded.get(at)) else {
-            return Err(Refusal::NotFound);
+            return Err(RouteError::NotFound);
         };
         if !route.methods.contains(method) {
             let allow: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
-            return Err(Refusal::MethodNotAllowed {
+            return Err(RouteError::MethodNotAllowed {
                 allow: allow.join(", "),
             });
         }
         Ok(Destination::Forward(route))
     }
 
-    fn find_own(&self, own: OwnPath, method: &Method) -> Result<Destination<'_>, Refusal> {
+    fn find_own(&self, own: OwnPath, method: &Method) -> Result<Destination<'_>, RouteError> {
         if own == OwnPath::RenewToken && !self.renewal {
-            return Err(Refusal::NotFound);
+            return Err(RouteError::NotFound);
         }
         match *method {
             Method::POST => Ok(Destination::Own(own)),
-            _ => Err(Refusal::MethodNotAllowed {
+            _ => Err(RouteError::MethodNotAllowed {
                 allow: Method::POST.to_string(),
             }),
         }
@@ -239,8 +252,8 @@ mod tests {
         match routes().find(method, path) {
             Ok(Destination::Own(own)) => format!("{own:?}"),
             Ok(Destination::Forward(route)) => route.name().to_string(),
-            Err(Refusal::MethodNotAllowed { allow }) => format!("405 {allow}"),
-            Err(refusal) => refusal.status().as_u16().to_string(),
+            Err(RouteError::MethodNotAllowed { allow }) => format!("405 {allow}"),
+            Err(RouteError::NotFound) => "404".to_owned(),
         }
     }
 
@@ -285,7 +298,7 @@ mod tests {
         let routes = routes().without_renewal();
         for method in [Method::POST, Method::GET] {
             let found = routes.find(&method, "/api/renewToken");
-            assert!(matches!(found, Err(Refusal::NotFound)), "{method}");
+            assert!(matches!(found, Err(RouteError::NotFound)), "{method}");
         }
         let found = routes.find(&Method::POST, "/api/revokeToken").unwrap();
         assert_eq!(found, Destination::Own(OwnPath::RevokeToken));

@@ -10,9 +10,11 @@ use http::Method;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::KeptHeaders;
-use crate::config::units::{refuse, size};
-use crate::traffic::Rate;
+use crate::message::headers::{AuthorizationHeader, KeptHeaders};
+use crate::settings::document::Step;
+use crate::settings::file::FileSetting;
+use crate::settings::units::{refuse, size};
+use crate::traffic::{Rate, RouteLimit};
 
 /// One entry of `[[routes]]`: a path that is forwarded, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,28 @@ pub struct RouteSection {
 }
 
 impl RouteSection {
+    /// Those of the route at this place of the configuration.
+    pub(crate) fn files(&mut self, index: usize) -> Option<FileSetting<'_>> {
+        let path = self.authorization_file.as_mut()?;
+        let key = [
+            Step::Key("routes"),
+            Step::Element(index),
+            Step::Key("authorization_file"),
+        ];
+        let missing = "put the value of the Authorization header there, mode 0600";
+        Some(FileSetting::read(key, path, missing))
+    }
+
+    /// What all its requests together may be.
+    #[must_use]
+    pub fn limit(&self) -> RouteLimit {
+        RouteLimit {
+            path: self.path.to_string(),
+            rate: self.rate,
+            burst: self.burst,
+        }
+    }
+
     /// A route with every setting but its path at its default.
     #[must_use]
     pub fn new(path: RoutePath) -> Self {
@@ -82,19 +106,6 @@ fn signed() -> bool {
 
 fn ten_mebibytes() -> ByteSize {
     ByteSize::mib(10)
-}
-
-/// What becomes of the client's `Authorization` header on its way to the backend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthorizationHeader {
-    /// The backend does not see it.
-    #[default]
-    Strip,
-    /// The backend is sent it as it came.
-    Keep,
-    /// The backend is sent a credential of its own in its place.
-    Replace,
 }
 
 /// A path that can be matched byte for byte: nothing in it is ever decoded or normalized.
@@ -228,7 +239,7 @@ fn parse_method<E: Error>(text: &str) -> Result<Method, E> {
     if matches!(upper.as_str(), "CONNECT" | "TRACE") {
         return Err(refuse(format_args!("{upper} is never forwarded"), allowed));
     }
-    let near = crate::config::suggest::nearest(&upper, &known);
+    let near = crate::settings::suggest::nearest(&upper, &known);
     let remedy = match near {
         Some(near) if near == upper => format!("methods are upper case: write \"{near}\""),
         Some(near) => format!("did you mean \"{near}\"? {allowed}"),

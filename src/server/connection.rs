@@ -21,7 +21,7 @@ use crate::origin::PeerRole;
 
 /// How a listener's connections are served.
 #[derive(Clone, Debug)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     /// TLS first; the client then chooses between HTTP/1.1 and HTTP/2.
     Https {
         /// Keys, versions and protocols.
@@ -38,10 +38,10 @@ pub(super) enum Protocol {
 
 /// What a listener serves.
 #[derive(Clone, Debug)]
-pub(super) struct Service {
-    pub(super) protocol: Protocol,
+pub(crate) struct Service {
+    pub(crate) protocol: Protocol,
     /// Whether a PROXY header comes first.
-    pub(super) proxy_protocol: bool,
+    pub(crate) proxy_protocol: bool,
 }
 
 /// A connection as it was accepted.

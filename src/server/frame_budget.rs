@@ -1,11 +1,14 @@
-//! Pure: how many HTTP/2 frames a client may send that ask for nothing.
+//! Pure: how many HTTP/2 frames a client may send that ask for nothing, and trailers that are malformed.
 //!
 //! h2 bounds CONTINUATION frames, header lists, empty DATA frames, streams that are reset before they
 //! were looked at and streams that it resets itself. It answers any number of PING and SETTINGS
 //! frames, and takes any number of WINDOW_UPDATE, PRIORITY and unknown ones and of resets of streams
 //! that are being served. Those are counted here, by the nine bytes that each frame begins with.
+//! Trailers it takes whatever is in them, and drops their pseudo-header fields: [`super::trailers`].
 
 use std::time::Duration;
+
+use super::trailers::FirstField;
 
 /// What a connection has sent and may still send.
 #[derive(Debug)]
@@ -14,21 +17,35 @@ pub(super) struct FrameBudget {
     sent: FrameWalk,
     /// The last stream that the client opened.
     last_stream: u32,
+    /// While trailers arrive whose first field is not known yet.
+    trailers: Option<FirstField>,
     said_goaway: bool,
     control: Bucket,
     windows: Bucket,
     resets: Bucket,
 }
 
-/// Frames of one sort, beyond what any honest client sends.
+/// What no honest client sends: frames of one sort beyond measure, or malformed ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flood {
+pub(super) enum Violation {
     /// PING, SETTINGS, PRIORITY, GOAWAY and unknown frames.
     Control,
     /// WINDOW_UPDATE.
     Windows,
     /// RST_STREAM.
     Resets,
+    /// Trailers that begin with a pseudo-header field (RFC 9113, section 8.1).
+    PseudoTrailers,
+}
+
+impl Violation {
+    /// The error code (RFC 9113, section 7).
+    fn code(self) -> u32 {
+        match self {
+            Self::Control | Self::Windows | Self::Resets => ENHANCE_YOUR_CALM,
+            Self::PseudoTrailers => PROTOCOL_ERROR,
+        }
+    }
 }
 
 impl FrameBudget {
@@ -40,6 +57,7 @@ impl FrameBudget {
             },
             sent: FrameWalk::default(),
             last_stream: 0,
+            trailers: None,
             said_goaway: false,
             control: Bucket::default(),
             windows: Bucket::default(),
@@ -51,33 +69,57 @@ impl FrameBudget {
     /// used up.
     ///
     /// # Errors
-    /// Which frames are too many: the connection is to be ended.
+    /// Which frames are too many or malformed: the connection is to be ended.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
         elapsed: impl Fn() -> Duration,
-    ) -> Result<(), Flood> {
+    ) -> Result<(), Violation> {
         let mut walk = self.received;
         let mut result = Ok(());
-        walk.over(bytes, |frame| {
-            let (bucket, burst, cost, flood) = match frame.kind {
-                DATA | CONTINUATION => return,
+        walk.over(bytes, |part| {
+            let frame = match part {
+                Part::Head(frame) => frame,
+                Part::Payload(payload) => {
+                    if let Some(trailers) = &mut self.trailers
+                        && let Some(is_pseudo) = trailers.read(payload)
+                    {
+                        self.trailers = None;
+                        if is_pseudo {
+                            result = Err(Violation::PseudoTrailers);
+                        }
+                    }
+                    return;
+                }
+            };
+            let (bucket, burst, cost, violation) = match frame.kind {
+                DATA => return,
+                CONTINUATION => {
+                    if let Some(trailers) = &mut self.trailers {
+                        trailers.go_on(frame.length);
+                    }
+                    return;
+                }
                 HEADERS => {
+                    // Whatever else it may be on a stream that is over, h2 sees to.
+                    let ends_request = frame.stream <= self.last_stream;
+                    self.trailers =
+                        ends_request.then(|| FirstField::new(frame.length, frame.flags));
                     self.last_stream = self.last_stream.max(frame.stream);
                     self.control.earn(CONTROL_PER_FRAME);
                     self.windows.earn(WINDOWS_PER_STREAM);
                     return;
                 }
-                RST_STREAM => (&mut self.resets, RESETS, 1, Flood::Resets),
-                WINDOW_UPDATE => (&mut self.windows, WINDOWS, 1, Flood::Windows),
+                RST_STREAM => (&mut self.resets, RESETS, 1, Violation::Resets),
+                WINDOW_UPDATE => (&mut self.windows, WINDOWS, 1, Violation::Windows),
                 // Each setting in a SETTINGS frame takes 6 bytes and is looked at.
                 _ => {
                     let cost = 1 + frame.length / 64;
-                    (&mut self.control, CONTROL, cost, Flood::Control)
+                    (&mut self.control, CONTROL, cost, Violation::Control)
                 }
             };
             if !bucket.spend(cost, burst, &elapsed) {
-                result = Err(flood);
+                result = Err(violation);
             }
         });
         self.received = walk;
@@ -87,7 +129,8 @@ impl FrameBudget {
     /// Counts what was written to the client: a client that is sent much opens windows often.
     pub(super) fn send(&mut self, bytes: &[u8]) {
         let mut walk = self.sent;
-        walk.over(bytes, |frame| {
+        walk.over(bytes, |part| {
+            let Part::Head(frame) = part else { return };
             if frame.kind == DATA {
                 self.windows.earn(WINDOWS_PER_DATA);
                 self.control.earn(CONTROL_PER_FRAME);
@@ -102,14 +145,14 @@ impl FrameBudget {
         self.said_goaway
     }
 
-    /// GOAWAY with ENHANCE_YOUR_CALM, or nothing where it would stand within another frame.
-    pub(super) fn goaway(&self) -> Vec<u8> {
+    /// GOAWAY for this reason, or nothing where it would stand within another frame.
+    pub(super) fn goaway(&self, violation: Violation) -> Vec<u8> {
         if self.sent.payload > 0 || self.sent.have > 0 {
             return Vec::new();
         }
         let mut frame = vec![0, 0, 8, GOAWAY, 0, 0, 0, 0, 0];
         frame.extend_from_slice(&self.last_stream.to_be_bytes());
-        frame.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+        frame.extend_from_slice(&violation.code().to_be_bytes());
         frame
     }
 }
@@ -156,15 +199,26 @@ struct FrameWalk {
 struct FrameHead {
     length: u32,
     kind: u8,
+    flags: u8,
     stream: u32,
 }
 
+/// What stands in a stream of frames: the head of one, and then pieces of its payload.
+#[derive(Clone, Copy, Debug)]
+enum Part<'a> {
+    Head(FrameHead),
+    Payload(&'a [u8]),
+}
+
 impl FrameWalk {
-    fn over(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHead)) {
+    fn over(&mut self, mut bytes: &[u8], mut each: impl FnMut(Part<'_>)) {
         loop {
-            let skipped = bytes.len().min(self.payload as usize);
-            self.payload -= skipped as u32;
-            bytes = &bytes[skipped..];
+            let (payload, rest) = bytes.split_at(bytes.len().min(self.payload as usize));
+            if !payload.is_empty() {
+                self.payload -= payload.len() as u32;
+                each(Part::Payload(payload));
+            }
+            bytes = rest;
             if bytes.is_empty() {
                 return;
             }
@@ -174,15 +228,16 @@ impl FrameWalk {
             bytes = &bytes[taken..];
             if self.have == HEAD {
                 self.have = 0;
-                let [a, b, c, kind, _flags, d, e, f, g] = self.head;
+                let [a, b, c, kind, flags, d, e, f, g] = self.head;
                 let length = u32::from_be_bytes([0, a, b, c]);
                 let stream = u32::from_be_bytes([d & 0x7f, e, f, g]);
                 self.payload = length;
-                each(FrameHead {
+                each(Part::Head(FrameHead {
                     length,
                     kind,
+                    flags,
                     stream,
-                });
+                }));
             }
         }
     }
@@ -201,6 +256,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// nghttp2 keeps 1,000 answers to PING and SETTINGS for a client before it gives up.
@@ -290,7 +346,7 @@ mod tests {
             let pieces = bytes.chunks(cut);
             let flood = pieces
                 .map(|piece| budget.receive(piece, || Duration::ZERO))
-                .filter(|result| *result == Err(Flood::Control))
+                .filter(|result| *result == Err(Violation::Control))
                 .count();
             assert_eq!(flood, 1, "in pieces of {cut}");
         }
@@ -312,12 +368,87 @@ mod tests {
     fn goaway_names_the_last_stream_and_stands_between_frames() {
         let mut budget = begun();
         budget.receive(&frame(1, 7, 3), || Duration::ZERO).unwrap();
-        let goaway = budget.goaway();
+        let goaway = budget.goaway(Violation::Resets);
         assert_eq!(goaway[..9], [0, 0, 8, 7, 0, 0, 0, 0, 0]);
         assert_eq!(goaway[9..], [0, 0, 0, 7, 0, 0, 0, 11]);
         budget.send(&frame(0, 1, 100)[..50]);
-        assert!(budget.goaway().is_empty());
+        assert!(budget.goaway(Violation::Resets).is_empty());
         budget.send(&frame(0, 1, 100)[50..]);
-        assert_eq!(budget.goaway().len(), 17);
+        assert_eq!(budget.goaway(Violation::PseudoTrailers)[13..], [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn only_a_second_header_section_of_a_stream_is_looked_at_wherever_the_bytes_are_cut() {
+        let section = |kind, stream, flags, block: &[u8]| {
+            let mut bytes = frame(kind, stream, block.len());
+            bytes[4] = flags;
+            bytes[HEAD..].copy_from_slice(block);
+            bytes
+        };
+        let pseudo: &[u8] = &[0x3f, 0xe1, 0x1f, 0x84];
+        let other: &[u8] = b"\0\x03x-a\x01b";
+        let malformed = Err(Violation::PseudoTrailers);
+        for (what, frames, expected) in [
+            (
+                "the head of a request",
+                vec![section(1, 1, 4, pseudo)],
+                Ok(()),
+            ),
+            (
+                "trailers",
+                vec![
+                    section(1, 1, 4, pseudo),
+                    section(0, 1, 0, pseudo),
+                    section(1, 1, 5, other),
+                ],
+                Ok(()),
+            ),
+            (
+                "pseudo-header fields",
+                vec![
+                    section(1, 1, 4, other),
+                    frame(0, 1, 5),
+                    section(1, 1, 5, pseudo),
+                ],
+                malformed,
+            ),
+            (
+                "a head of another stream between",
+                vec![
+                    section(1, 1, 4, other),
+                    section(1, 3, 5, pseudo),
+                    section(1, 1, 5, pseudo),
+                ],
+                malformed,
+            ),
+            (
+                "in continuations",
+                vec![
+                    section(1, 1, 4, other),
+                    section(1, 1, 1, &[]),
+                    section(9, 1, 0, &pseudo[..2]),
+                    section(9, 1, 4, &pseudo[2..]),
+                ],
+                malformed,
+            ),
+            (
+                "a payload that looks like them",
+                vec![
+                    section(1, 1, 4, other),
+                    section(1, 1, 1, other),
+                    section(9, 1, 4, pseudo),
+                ],
+                Ok(()),
+            ),
+        ] {
+            let bytes = frames.concat();
+            for cut in 1..bytes.len() {
+                let mut budget = begun();
+                let mut pieces = bytes.chunks(cut);
+                let found = pieces.find_map(|piece| budget.receive(piece, || Duration::ZERO).err());
+                let found = found.map_or(Ok(()), Err);
+                assert_eq!(found, expected, "{what}, in pieces of {cut}");
+            }
+        }
     }
 }

@@ -21,11 +21,11 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::drain::Watch;
 use super::stream::ClientStream;
 use super::turns::Rota;
-use crate::client::{ClientConnection, Phase};
+use crate::client::{ClientConnection, Phase, are_empty_lines};
 use crate::gateway::Gateway;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply;
 use crate::limits::Limits;
-use crate::refusal::Refusal;
-use crate::reply;
 use crate::wake::ConnectionWaker;
 
 /// Serves a connection until it ends.
@@ -42,14 +42,15 @@ pub(super) async fn serve(
         let (end, back) = run(stream, &gateway, &client, &watch, &rota).await;
         stream = back;
         match end {
-            End::Rest(read_ahead) if read_ahead.is_empty() => {
-                // Empty, but it keeps the whole buffer that it was cut from.
+            End::Rest(read_ahead) if are_empty_lines(&read_ahead) => {
+                let skipped = read_ahead.len();
+                // It keeps the whole buffer that it was cut from.
                 drop(read_ahead);
                 let longest = match client.begun() {
                     0 => limits.header_read.saturating_sub(REST_AFTER),
                     _ => limits.keep_alive,
                 };
-                let Some(first) = rest(&mut stream, &watch, longest).await else {
+                let Some(first) = rest(&mut stream, &watch, longest, skipped).await else {
                     return close(stream, &client, limits).await;
                 };
                 stream.put_back(first);
@@ -59,10 +60,12 @@ pub(super) async fn serve(
                 client.head_begins();
                 stream.put_back(read_ahead);
             }
-            End::Over => {
+            End::Over(unread) => {
                 return match stream.kept_back().map(refusal_for_status) {
-                    Some(refusal) => answer_last(stream, &gateway, &client, &refusal).await,
-                    None => close(stream, &client, limits).await,
+                    Some(refusal) if !is_no_request(&unread) => {
+                        answer_last(stream, &gateway, &client, &refusal).await;
+                    }
+                    Some(_) | None => close(stream, &client, limits).await,
                 };
             }
             End::HeadTooSlow => {
@@ -77,8 +80,9 @@ pub(super) async fn serve(
 enum End {
     /// Nothing is under way. Holds what was read of a next request.
     Rest(Bytes),
-    /// The connection is over, in good order or by a request that could not be read.
-    Over,
+    /// The connection is over, in good order or by a request that could not be read. Holds what hyper
+    /// made nothing of.
+    Over(Bytes),
     /// The head of a request did not arrive in time.
     HeadTooSlow,
     /// An answer could not be completed, or nobody is there to read it.
@@ -147,7 +151,7 @@ async fn run(
     let parts = connection.into_parts();
     let end = match end {
         Why::Rest => End::Rest(parts.read_buf),
-        Why::Over => End::Over,
+        Why::Over => End::Over(parts.read_buf),
         Why::HeadTooSlow => End::HeadTooSlow,
         Why::Broken => End::Broken,
     };
@@ -266,25 +270,42 @@ fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
-/// Waits for the first bytes of a next request without hyper's buffers. None when the client leaves,
-/// rests for too long, or the gateway stops.
-async fn rest(stream: &mut ClientStream, watch: &Watch, longest: Duration) -> Option<Bytes> {
+/// Waits for the first bytes of a next request without hyper's buffers, and throws empty lines before
+/// them away, of which so many bytes were skipped already. None when the client leaves, rests for too
+/// long or sends too many of them, or the gateway stops.
+async fn rest(
+    stream: &mut ClientStream,
+    watch: &Watch,
+    longest: Duration,
+    mut skipped: usize,
+) -> Option<Bytes> {
     let _resting = watch.rests();
     let mut deadline = Box::pin(sleep(longest));
     poll_fn(|cx| {
-        if watch.has_begun() {
-            return Poll::Ready(None);
+        while skipped <= EMPTY_LINES && !watch.has_begun() {
+            let mut first = [0; 1024];
+            let mut first = ReadBuf::new(&mut first);
+            match Pin::new(&mut *stream).poll_read(cx, &mut first) {
+                Poll::Pending => return deadline.as_mut().poll(cx).map(|()| None),
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if first.filled().is_empty() => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if are_empty_lines(first.filled()) => {
+                    skipped += first.filled().len();
+                }
+                Poll::Ready(Ok(())) => {
+                    return Poll::Ready(Some(Bytes::copy_from_slice(first.filled())));
+                }
+            }
         }
-        let mut first = [0; 1024];
-        let mut first = ReadBuf::new(&mut first);
-        if let Poll::Ready(result) = Pin::new(&mut *stream).poll_read(cx, &mut first) {
-            let read = first.filled();
-            let some = result.is_ok() && !read.is_empty();
-            return Poll::Ready(some.then(|| Bytes::copy_from_slice(read)));
-        }
-        deadline.as_mut().poll(cx).map(|()| None)
+        Poll::Ready(None)
     })
     .await
+}
+
+/// Whether hyper has made nothing of some bytes because they are empty lines: whatever is said of
+/// them would pass for the answer to a request.
+fn is_no_request(unread: &[u8]) -> bool {
+    !unread.is_empty() && are_empty_lines(unread)
 }
 
 /// Answers for hyper where no service saw the request, and ends the connection.
@@ -325,6 +346,10 @@ fn refusal_for_status(status: u16) -> Refusal {
         _ => Refusal::MalformedRequest("it is not valid HTTP/1.1"),
     }
 }
+
+/// How many bytes of empty lines a client may send between two requests; clients of old send one line
+/// behind a body.
+const EMPTY_LINES: usize = 256;
 
 /// After how long without a request a connection gives up hyper's buffers.
 const REST_AFTER: Duration = Duration::from_secs(1);

@@ -42,6 +42,7 @@ pub(super) async fn serve(
         .max_header_list_size(header_size.saturating_mul(2))
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(ERRORS)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
@@ -49,6 +50,7 @@ pub(super) async fn serve(
     let mut idle = Box::pin(sleep(limits.header_read));
     let mut stall = Box::pin(sleep(limits.write_stall));
     let mut stuck = None;
+    let mut blocked = None;
     let mut begun = 0;
     let mut ending = false;
     let mut sent_away = false;
@@ -69,12 +71,18 @@ pub(super) async fn serve(
                 continue;
             }
             if stall.as_mut().poll(cx).is_ready() {
-                // A client may answer pings and yet make no room for its answers.
-                let before = std::mem::replace(&mut stuck, client.stuck_at());
-                if stuck.is_some() && stuck == before {
+                // A client may answer pings and yet make no room for its answers, or read next to
+                // nothing of what it made room for.
+                let no_room = std::mem::replace(&mut stuck, client.stuck_at());
+                let unread = std::mem::replace(&mut blocked, client.blocked_at());
+                let now = Instant::now();
+                if stuck.is_some() && stuck == no_room
+                    || blocked.is_some() && blocked == unread
+                    || client.write_due().is_some_and(|due| due <= now)
+                {
                     return Poll::Ready(());
                 }
-                stall.as_mut().reset(Instant::now() + limits.write_stall);
+                stall.as_mut().reset(now + limits.write_stall);
                 continue;
             }
             if idle.as_mut().poll(cx).is_pending() {
@@ -107,6 +115,9 @@ const RESETS: usize = 20;
 
 /// Streams that we reset because of the client's errors (CVE-2025-8671).
 const ERRORS: usize = 100;
+
+/// What h2 keeps of each answer until it is written, in bytes, and less than a piece more.
+const SEND_BUFFER: usize = 32 * 1024;
 
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);

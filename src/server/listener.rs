@@ -19,7 +19,7 @@ use super::worker::{Accepted, Worker};
 ///
 /// # Errors
 /// When the address is in use or not the machine's.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

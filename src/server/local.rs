@@ -8,17 +8,14 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::Server;
 use super::connection::{self, Arrived, Protocol, Service};
 use super::drain::Drain;
 use super::load::Load;
-use super::tls::{self, Certificates, TlsError};
 use super::turns::Rota;
 use crate::client::Standing;
-use crate::config::Config;
-use crate::gateway::Gateway;
-use crate::observe::AccessLog;
-use crate::upstream::Upstream;
+use crate::gateway::record::AccessLog;
+use crate::gateway::{Gateway, Shared};
+use crate::upstream::{Upstream, UpstreamSection};
 
 /// One more worker of a server, as it were, on the present thread.
 pub struct LocalGateway {
@@ -30,19 +27,11 @@ pub struct LocalGateway {
 }
 
 impl LocalGateway {
-    /// One that shares its users and tokens with `server`, which was started with `config`.
-    ///
-    /// # Errors
-    /// When the certificates cannot be used any more.
-    pub fn new(server: &Server, config: &Config) -> Result<Self, TlsError> {
-        let shared = Arc::clone(&server.shared);
-        let certificates = Arc::new(Certificates::open(&config.tls, &shared.clock)?);
-        let protocol = Protocol::Https {
-            config: Arc::new(tls::server_config(certificates)?),
-            several_names: config.tls.certificates.len() > 1,
-        };
-        let upstream = Upstream::new(&config.upstream);
-        Ok(Self {
+    /// One more worker with what all workers share, serving this protocol.
+    #[must_use]
+    pub(crate) fn new(shared: Arc<Shared>, protocol: Protocol, upstream: &UpstreamSection) -> Self {
+        let upstream = Upstream::new(upstream);
+        Self {
             gateway: Rc::new(Gateway::new(shared, upstream, AccessLog::new(None))),
             drain: Rc::default(),
             rota: Rc::default(),
@@ -51,7 +40,7 @@ impl LocalGateway {
                 protocol,
                 proxy_protocol: false,
             },
-        })
+        }
     }
 
     /// Serves a connection of a client until it ends. Within a runtime of the present thread.

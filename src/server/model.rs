@@ -5,6 +5,8 @@
 //! The real connection code runs over real sockets, on one thread with the client and the backend,
 //! by a clock that stands still but when a step says so.
 
+mod windows;
+
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -34,15 +36,17 @@ use super::drain::Drain;
 use super::load::Load;
 use super::stream::{ClientStream, Wire};
 use super::turns::{Rota, Turns};
-use super::{Composed, development, http1, http2};
+use super::{http1, http2};
+use crate::app::Composed;
 use crate::client::{ClientConnection, Standing, Transport};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::login::body::Password;
-use crate::observe::AccessLog;
+use crate::gateway::record::AccessLog;
+use crate::password::Password;
 use crate::session::{Login, Session};
 use crate::store::Prepared;
+use crate::tls::development;
 use crate::token::IssuedToken;
 use crate::upstream::Upstream;
 
@@ -56,6 +60,8 @@ enum Step {
     Piece,
     /// It sends the rest of the body.
     End,
+    /// It sends an empty line between two requests, where HTTP/1.1 allows that.
+    EmptyLine,
     /// The backend answers the oldest request that it has not answered, whether it has all of it or
     /// not.
     Answer { chunked: bool },
@@ -75,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(chunked, with_piece)| Step::Head { chunked, with_piece }),
         4 => Just(Step::Piece),
         4 => Just(Step::End),
+        2 => Just(Step::EmptyLine),
         5 => any::<bool>().prop_map(|chunked| Step::Answer { chunked }),
         1 => Just(Step::BackendGone),
         // Over the time after which a connection rests, that of a head, and that of a rest.
@@ -123,6 +130,8 @@ struct Backend {
     /// Answers that may be given, each to the next request of its connection.
     allowed: VecDeque<bool>,
     answered: usize,
+    /// How many bytes longer than two the bodies of answers are.
+    padding: usize,
     gone: bool,
 }
 
@@ -170,9 +179,14 @@ impl Exchange {
         {
             present.answered = true;
             state.answered += 1;
+            let body = format!("{{}}{}", " ".repeat(state.padding));
+            let length = body.len();
             let (framing, body) = match chunked {
-                true => ("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
-                false => ("Content-Length: 2", "{}"),
+                true => (
+                    "Transfer-Encoding: chunked".to_owned(),
+                    format!("{length:x}\r\n{body}\r\n0\r\n\r\n"),
+                ),
+                false => (format!("Content-Length: {length}"), body),
             };
             answer = Some(format!(
                 "HTTP/1.1 200 OK\r\nX-Mark: {mark}\r\n{framing}\r\n\r\n{body}"
@@ -296,6 +310,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// One with these lines among its limits.
+    async fn with(limits: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = Clock::manual("2026-01-31T18:00:00Z".parse().expect("a moment"));
         let certificate =
@@ -304,7 +323,7 @@ impl World {
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = upstream.local_addr().expect("an address");
         let users = directory.path().join("users.toml");
-        let hash = crate::login::hashing::hash_password(&Password::new("x".to_owned()));
+        let hash = crate::password::hash_password(&Password::new("x".to_owned()));
         let hash = hash.expect("a hash");
         let text = format!("[users.model]\nallow = \"*\"\npassword = \"{hash}\"\n");
         std::fs::write(&users, text).expect("written");
@@ -314,7 +333,7 @@ impl World {
             "[tls]\ncertificates = [{{ certificate = \"server.pem\", key = \"server.key\" }}]\n\
              [upstream]\nurl = \"http://{address}\"\nresponse_timeout = \"{BODY_GRACE}s\"\n\
              idle_timeout = \"1000s\"\n[limits]\nheader_read = \"{HEADER_READ}s\"\n\
-             keep_alive = \"{KEEP_ALIVE}s\"\nbody_grace = \"{BODY_GRACE}s\"\nbody_min_rate = \"1B\"\n"
+             keep_alive = \"{KEEP_ALIVE}s\"\nbody_grace = \"{BODY_GRACE}s\"\nbody_min_rate = \"1B\"\n{limits}"
         );
         std::fs::write(&config, text).expect("written");
         let config = Config::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
@@ -457,6 +476,7 @@ async fn play(steps: &[Step]) {
                     send_piece(&mut client, &mut text);
                 }
             }
+            Step::EmptyLine if !client.has_open_body() => text = b"\r\n".to_vec(),
             Step::Piece if client.has_open_body() => send_piece(&mut client, &mut text),
             Step::End if client.has_open_body() => {
                 for _ in 0..PIECES {
@@ -494,7 +514,7 @@ async fn play(steps: &[Step]) {
                 client.disturbed = true;
                 break;
             }
-            Step::Head { .. } | Step::Piece | Step::End => {}
+            Step::Head { .. } | Step::Piece | Step::End | Step::EmptyLine => {}
         }
         if let Some(write) = &mut write {
             // The gateway may have gone.
@@ -746,7 +766,12 @@ async fn play_http2(steps: &[Step]) {
                     world.settle().await;
                 }
             }
-            Step::Head { .. } | Step::Piece | Step::End | Step::Goodbye | Step::ClientGone => {}
+            Step::Head { .. }
+            | Step::Piece
+            | Step::End
+            | Step::EmptyLine
+            | Step::Goodbye
+            | Step::ClientGone => {}
         }
         let undisturbed = !disturbed && streams.iter().all(|stream| !stream.reset);
         let is_quiet = || {

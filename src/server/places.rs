@@ -132,6 +132,6 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Connections beyond the limit that are answered at once. Each lasts no longer than a handshake may.
-pub(super) const SURPLUS: usize = 32;
+pub(crate) const SURPLUS: usize = 32;
 
 const QUIET: Duration = Duration::from_secs(60);

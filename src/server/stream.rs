@@ -1,7 +1,7 @@
 //! The byte stream of a client connection, encrypted or not, with an eye on what passes: it tells
 //! the connection's phase, puts back bytes that were read ahead, keeps hyper's own bare answers from
 //! the client, so that the gateway can answer in their place, and sends away an HTTP/2 client that
-//! floods the connection with frames.
+//! floods the connection with frames or sends malformed trailers.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-use super::frame_budget::{Flood, FrameBudget};
+use super::frame_budget::{FrameBudget, Violation};
 use super::socket::Socket;
 use super::turns::Line;
 use crate::client::ClientConnection;
@@ -143,24 +143,25 @@ impl ClientStream {
     }
 
     /// Counts what an HTTP/2 client sent; whether it is to be sent away.
-    fn floods(&mut self, read: &[u8]) -> bool {
+    fn violates(&mut self, read: &[u8]) -> bool {
         let Some(frames) = &mut self.frames else {
             return false;
         };
         let began = frames.began;
-        let Err(flood) = frames.budget.receive(read, || began.elapsed()) else {
+        let Err(violation) = frames.budget.receive(read, || began.elapsed()) else {
             return false;
         };
         tracing::info!(
             peer = %self.client.ends.peer,
-            "an HTTP/2 client was sent away: too many {} frames",
-            match flood {
-                Flood::Control => "PING, SETTINGS or PRIORITY",
-                Flood::Windows => "WINDOW_UPDATE",
-                Flood::Resets => "RST_STREAM",
+            "an HTTP/2 client was sent away: {}",
+            match violation {
+                Violation::Control => "too many PING, SETTINGS or PRIORITY frames",
+                Violation::Windows => "too many WINDOW_UPDATE frames",
+                Violation::Resets => "too many RST_STREAM frames",
+                Violation::PseudoTrailers => "pseudo-header fields in trailers",
             }
         );
-        frames.last_words = Some(LastWords::new(frames.budget.goaway()));
+        frames.last_words = Some(LastWords::new(frames.budget.goaway(violation)));
         self.client.send_away();
         true
     }
@@ -239,9 +240,9 @@ impl AsyncRead for ClientStream {
         let this = &mut *self;
         if !this.ahead.is_empty() {
             let length = this.ahead.len().min(buf.remaining());
+            this.client.bytes_arrived(&this.ahead[..length]);
             buf.put_slice(&this.ahead[..length]);
             this.ahead.advance(length);
-            this.client.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         if this.is_parting() {
@@ -256,8 +257,8 @@ impl AsyncRead for ClientStream {
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         })?;
         if buf.filled().len() > before {
-            this.client.bytes_arrived();
-            if this.floods(&buf.filled()[before..]) {
+            this.client.bytes_arrived(&buf.filled()[before..]);
+            if this.violates(&buf.filled()[before..]) {
                 buf.set_filled(before);
                 return this.poll_part(cx);
             }

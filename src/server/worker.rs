@@ -17,8 +17,9 @@ use super::drain::Drain;
 use super::load::{Counted, Load};
 use super::places::Place;
 use super::turns::Rota;
+use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
-use crate::observe::{AccessLog, AccessSink};
+use crate::observe::AccessSink;
 use crate::upstream::{Upstream, UpstreamSection};
 
 /// A connection on its way to a worker.

@@ -2,9 +2,10 @@
 //! the module above.
 
 use super::change::Change;
-use super::{Backing, Selection, StoreError, TokenStore};
-use crate::accounts::{AccountId, Accounts, Disowned};
+use super::{Backing, Ended, Selection, StoreError, TokenStore};
+use crate::accounts::{Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
@@ -90,6 +91,20 @@ impl TokenStore {
         end: End,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
+        let ended = self.end_and_report(selection, end, now).await;
+        ended.map(|ended| ended.count)
+    }
+
+    /// As [`end`](Self::end), and says what an operator has to know beside it.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn end_and_report(
+        &self,
+        selection: &Selection,
+        end: End,
+        now: UnixMillis,
+    ) -> Result<Ended, StoreError> {
         if let Backing::Shared(shared) = &self.backing {
             return shared.end(*selection, end, now).await;
         }
@@ -117,7 +132,10 @@ impl TokenStore {
         }
         all_kept?;
         match is_ready {
-            true => Ok(count),
+            true => Ok(Ended {
+                count,
+                ..Ended::default()
+            }),
             false => Err(StoreError::Unavailable),
         }
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use ring::rand::SystemRandom;
 
 use super::{Found, Listing, OnLimit, Selection, StoreError, TokenStore, TokensSection};
-use crate::accounts::{AccountId, PasswordMark};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::origin::Source;
 use crate::session::{Absent, End, Lifetimes, Login, Session};
+use crate::session::{AccountId, PasswordMark};
 use crate::token::{IssuedToken, TokenDigest};
 
 /// A kind of store.
@@ -79,13 +79,17 @@ pub(super) fn wait<F: Future>(work: F) -> F::Output {
     runtime.unwrap().block_on(work)
 }
 
-/// What is found of a token, whether somebody has to be asked for it or not.
+/// What is found of a token, whether somebody has to be asked for it or not, and used if it is live.
 pub(super) fn find(
     store: &TokenStore,
     token: TokenDigest,
     now: UnixMillis,
 ) -> Result<Session, Absent> {
-    wait(store.find_or_ask(token, now)).unwrap()
+    let found = wait(store.find_or_ask(token, now)).unwrap();
+    if found.is_ok() {
+        store.count_use(token.id(), now);
+    }
+    found
 }
 
 pub(super) fn digest() -> TokenDigest {
@@ -363,6 +367,8 @@ pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl Kind) {
     let token = issued(&store, kind.account("a"), at(0));
     assert!(find(&store, token, at(9)).is_ok());
     assert!(find(&store, token, at(18)).is_ok());
+    // Whoever only finds it does not use it.
+    assert!(wait(store.find_or_ask(token, at(27))).unwrap().is_ok());
     assert_eq!(find(&store, token, at(28)), Err(Absent::Ended(End::Unused)));
 }
 
@@ -399,7 +405,9 @@ pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
     issued(&store, two, at(0));
     let now = at(5).seconds();
     let info = |digest: TokenDigest| wait(store.info(digest.id(), now)).unwrap();
-    assert_eq!(info(token).unwrap().last_used, None);
+    assert!(wait(store.find_or_ask(token, at(3))).unwrap().is_ok());
+    let unused = info(token).unwrap();
+    assert_eq!((unused.last_used, unused.requests), (None, 0));
     find(&store, token, at(4)).unwrap();
     find(&store, token, at(5)).unwrap();
     let told = info(token).unwrap();

@@ -16,9 +16,10 @@ use super::contract::{at, nonzero, section};
 use super::durable::stepped::{Commit, File, Stepped};
 use super::live::LiveTokens;
 use super::{Backing, Found, OnLimit, Selection, StoreError, TokenStore, TokensSection};
-use crate::accounts::{AccountId, Accounts, PasswordMark};
+use crate::accounts::Accounts;
 use crate::clock::UnixMillis;
 use crate::origin::Source;
+use crate::session::{AccountId, PasswordMark};
 use crate::session::{End, Login, Session};
 use crate::token::TokenDigest;
 

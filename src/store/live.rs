@@ -23,11 +23,12 @@ use dashmap::DashMap;
 use super::change::{Change, Issued};
 use super::settings::{OnLimit, TokensSection};
 use super::{Selection, StoreError, TokenInfo};
-use crate::accounts::{AccountId, Accounts, Disowned, PasswordMark};
+use crate::accounts::{Accounts, Disowned};
+use crate::aging_map::AgingMap;
 use crate::clock::{Clock, UnixMillis, UnixSeconds, Uptime};
-use crate::generations::Generations;
 use crate::origin::Source;
 use crate::session::{Absent, End, Login, Session};
+use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use lineage::{Both, Member};
 
@@ -42,7 +43,7 @@ pub(super) struct LiveTokens {
     /// Those that were replaced and are no longer remembered, for whoever keeps them elsewhere.
     faded: Mutex<Vec<TokenId>>,
     /// How tokens ended that are no longer there.
-    ended: Mutex<Generations<TokenId, End>>,
+    ended: Mutex<AgingMap<TokenId, End>>,
     /// Counted apart, since asking the map locks every shard.
     len: AtomicUsize,
     bounds: Bounds,
@@ -117,7 +118,7 @@ impl LiveTokens {
             ),
             replaced: AtomicUsize::new(0),
             faded: Mutex::default(),
-            ended: Mutex::new(Generations::new(TRACES, super::EXPIRED_TRACE)),
+            ended: Mutex::new(AgingMap::new(TRACES, super::EXPIRED_TRACE)),
             len: AtomicUsize::new(0),
             forgotten: Mutex::default(),
             clock: Clock::system(),
@@ -258,7 +259,7 @@ impl LiveTokens {
         true
     }
 
-    /// The session of a token that is live, which counts as one use of it.
+    /// The session of a token that is live. Counts as no use of it.
     ///
     /// # Errors
     /// Why there is none.
@@ -267,7 +268,7 @@ impl LiveTokens {
             if token.rest != digest.rest() {
                 return Err(Absent::Unknown);
             }
-            let found = token.take(self.present(now.seconds()), self.bounds.trusted);
+            let found = token.live(self.present(now.seconds()), self.bounds.trusted);
             drop(token);
             return found.map_err(|absent| self.replayed(digest, now.seconds()).unwrap_or(absent));
         }
@@ -278,6 +279,16 @@ impl LiveTokens {
         Err(ended
             .get(&digest.id())
             .map_or(Absent::Unknown, |end| Absent::Ended(*end)))
+    }
+
+    /// Counts a use of a token, if it is there. Returns whose it is and when it was used before.
+    pub(super) fn count_use(
+        &self,
+        id: TokenId,
+        now: UnixSeconds,
+    ) -> Option<(AccountId, UnixSeconds)> {
+        let token = self.tokens.get(&id)?;
+        Some((token.account, token.count_use(now)))
     }
 
     /// The ids of at most `most` tokens that are selected.
@@ -528,20 +539,25 @@ impl Token {
         }
     }
 
-    /// Notes a use, unless the token has ended.
-    fn take(&self, present: Present, idle: Option<Duration>) -> Result<Session, Absent> {
-        if let Some(end) = self.end(present, idle) {
-            return Err(Absent::Ended(end));
+    /// The session, unless the token has ended.
+    fn live(&self, present: Present, idle: Option<Duration>) -> Result<Session, Absent> {
+        match self.end(present, idle) {
+            Some(end) => Err(Absent::Ended(end)),
+            None => Ok(self.session_at(present)),
         }
-        let now = present.wall;
-        if self.last_used.load(Ordering::Relaxed) != now.as_u32() {
+    }
+
+    /// Counts a use, and returns when the one before was.
+    fn count_use(&self, now: UnixSeconds) -> UnixSeconds {
+        let before = self.last_used();
+        if before != now {
             self.last_used.store(now.as_u32(), Ordering::Relaxed);
         }
         // Two requests at once may count for one only at the very end of the range.
         if self.requests.load(Ordering::Relaxed) != u32::MAX {
             self.requests.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(self.session_at(present))
+        before
     }
 
     /// The session as it was kept.

@@ -42,10 +42,11 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::accounts::{AccountId, Accounts, PasswordMark};
+use crate::accounts::Accounts;
 use crate::clock::{Clock, UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::session::{Absent, Session};
+use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{Peer, Report};
 
@@ -225,7 +226,8 @@ impl TokenStore {
         }
     }
 
-    /// The session of a live token, as far as memory tells; finding one counts as one use of it.
+    /// The session of a live token, as far as memory tells. That it is used is for
+    /// [`count_use`](Self::count_use) to say.
     #[must_use]
     pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Found {
         match &self.backing {
@@ -239,6 +241,18 @@ impl TokenStore {
                 known @ (Ok(_) | Err(Absent::Ended(_))) => Found::Known(known),
             },
             Backing::Shared(_) => Found::Ask,
+        }
+    }
+
+    /// Counts one use of a token that was found, when it is known that its user may use it from there: what
+    /// refuses a token for where it comes from must not keep it from ending unused. Nothing is counted of one
+    /// that ended meanwhile.
+    pub fn count_use(&self, id: TokenId, now: UnixMillis) {
+        let counted = self.live.count_use(id, now.seconds());
+        if let (Backing::Shared(shared), Some((account, before))) = (&self.backing, counted)
+            && self.live.is_long_since(before, now.seconds())
+        {
+            shared.tell_use(id, account, now);
         }
     }
 
@@ -402,6 +416,19 @@ pub enum Selection {
     AuthenticatedBefore(UnixSeconds),
     /// All there are.
     All,
+}
+
+/// What ending tokens came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// How many live ones they were.
+    pub count: usize,
+    /// Keys on the server of a shared store that hold something no gateway put there, as many as are told
+    /// of: what they should hold was not ended by it.
+    pub passed_over: Vec<String>,
+    /// Where the server of a shared store was set back to an older state and is refused still: up to when
+    /// revocations are missing. Ending what was issued before a later moment accepts the state.
+    pub missing_until: Option<UnixSeconds>,
 }
 
 /// How long an ended token is told from an unknown one, at the least while there are not more than

@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::shared::settings::{ServerAddress, SharedSection};
-use crate::config::units::{duration, positive_duration};
 use crate::session::Lifetimes;
+use crate::settings::document::Step;
+use crate::settings::file::{FileSetting, FileUse};
+use crate::settings::units::{duration, positive_duration};
 
 /// `[tokens]`: how long tokens live and how many there may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,11 +94,36 @@ impl TokensSection {
         servers.filter(|_| self.store == StoreKind::Shared)
     }
 
-    /// The files that are read while the gateway runs.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let files = [&self.shared.password_file, &self.shared.ca_file];
-        let files = files.into_iter().flatten();
-        files.filter(|_| self.store == StoreKind::Shared)
+    pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
+        let is_shared = self.store == StoreKind::Shared;
+        let SharedSection {
+            password_file,
+            ca_file,
+            ..
+        } = &mut self.shared;
+        let read = [
+            (
+                "password_file",
+                password_file,
+                "put the password of the token store there, mode 0600",
+            ),
+            (
+                "ca_file",
+                ca_file,
+                "put the certificates there that the token store's is signed by, in PEM",
+            ),
+        ];
+        let read = read.into_iter().filter_map(|(name, path, missing)| {
+            let key = ["tokens", "shared", name].map(Step::Key);
+            Some(FileSetting::read(key, path.as_mut()?, missing))
+        });
+        let durable = FileSetting {
+            key: ["tokens", "durable", "path"].map(Step::Key).into(),
+            path: &mut self.durable.path,
+            usage: FileUse::Opened,
+        };
+        let read = read.filter(|_| is_shared);
+        std::iter::once(durable).chain(read).collect()
     }
 
     /// How long a token may stay unused, if there is a limit.

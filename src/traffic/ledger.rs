@@ -222,7 +222,7 @@ mod tests {
     impl Pair {
         fn new(section: &QuotasSection) -> Self {
             let gateway = || {
-                let quotas = Quotas::new(section, &[], true);
+                let quotas = Quotas::new(section, [], true);
                 (quotas, Ledger::new(), Arc::default())
             };
             Self {
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_great_many_users_are_told_of_in_turns_and_take_bounded_room() {
-        let quotas = Quotas::new(&QuotasSection::default(), &[], true);
+        let quotas = Quotas::new(&QuotasSection::default(), [], true);
         let noted = quotas.noted().unwrap();
         let usages: Vec<Arc<Usage>> = (0..20_000).map(|_| Arc::default()).collect();
         let (mut ledger, mut held) = (Ledger::new(), Vec::new());

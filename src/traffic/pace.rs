@@ -11,7 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::UnixMillis;
-use crate::config::units::{duration_of, refuse, show_duration};
+use crate::settings::units::{duration_of, refuse, show_duration};
 
 /// So many requests in so many whole seconds: `"100/1s"`, `"6000/1m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,17 +2,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotasSection, Usage,
+    BodyInFlight, Bucket, EXCHANGE, Exceeded, InFlight, Noted, Pace, QuotaExceeded, QuotasSection,
+    Rate, RateScope, Usage,
 };
+use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
-use crate::generations::Generations;
 use crate::origin::Source;
-use crate::refusal::{Paced, Refusal};
-use crate::route::RouteSection;
 
 /// What users, routes and sources may take, and what they have taken of it. Users' own counts hang
 /// on their accounts.
@@ -28,6 +28,17 @@ pub struct Quotas {
     noted: Option<Noted>,
 }
 
+/// What all requests to one route may be, as it is configured.
+#[derive(Debug, Clone)]
+pub struct RouteLimit {
+    /// The path, by which gateways name the route to each other.
+    pub path: String,
+    /// Requests in a time; none means any number.
+    pub rate: Option<Rate>,
+    /// How many of them may come at once.
+    pub burst: Option<NonZeroU32>,
+}
+
 #[derive(Debug)]
 struct OfRoute {
     path: String,
@@ -39,15 +50,19 @@ impl Quotas {
     /// The quotas of a configuration; `in_common` when those of users and routes are shared with other
     /// gateways, which a [`Ledger`](super::Ledger) sees to then.
     #[must_use]
-    pub fn new(section: &QuotasSection, routes: &[RouteSection], in_common: bool) -> Self {
+    pub fn new(
+        section: &QuotasSection,
+        routes: impl IntoIterator<Item = RouteLimit>,
+        in_common: bool,
+    ) -> Self {
         let pace = |rate, burst| match Pace::new(rate, burst) {
             pace if in_common => pace.charged_every(EXCHANGE),
             pace => pace,
         };
-        let routes = routes.iter().map(|route| {
+        let routes = routes.into_iter().map(|route| {
             Some(OfRoute {
                 pace: pace(route.rate?, route.burst),
-                path: route.path.to_string(),
+                path: route.path,
                 usage: Arc::default(),
             })
         });
@@ -73,7 +88,7 @@ impl Quotas {
     ///
     /// # Errors
     /// When its source makes too many.
-    pub fn admit_source(&self, address: IpAddr, now: UnixMillis) -> Result<(), Refusal> {
+    pub fn admit_source(&self, address: IpAddr, now: UnixMillis) -> Result<(), QuotaExceeded> {
         match &self.sources {
             Some(sources) => sources.take(Source::of(address), now),
             None => Ok(()),
@@ -89,16 +104,16 @@ impl Quotas {
         name: &str,
         usage: &Arc<Usage>,
         now: UnixMillis,
-    ) -> Result<InFlight, Refusal> {
+    ) -> Result<InFlight, QuotaExceeded> {
         if let Some(noted) = &self.noted {
             noted.note(usage, self.user.as_ref(), "user", name);
         }
         let limit = self.user_requests;
         let begun = usage.begin(limit);
-        let begun = begun.map_err(|_| Refusal::TooManyAtOnce { limit })?;
+        let begun = begun.map_err(|_| QuotaExceeded::InFlight { limit })?;
         if let Some(pace) = &self.user {
             let taken = self.take(pace, usage, now);
-            taken.map_err(|exceeded| Refusal::TooManyRequests(Paced::User, exceeded))?;
+            taken.map_err(|exceeded| QuotaExceeded::Rate(RateScope::User, exceeded))?;
         }
         Ok(begun)
     }
@@ -114,14 +129,14 @@ impl Quotas {
     ///
     /// # Errors
     /// When the route has too many.
-    pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), Refusal> {
+    pub fn admit_route(&self, index: usize, now: UnixMillis) -> Result<(), QuotaExceeded> {
         match self.routes.get(index) {
             Some(Some(OfRoute { path, pace, usage })) => {
                 if let Some(noted) = &self.noted {
                     noted.note(usage, Some(pace), "route", path);
                 }
                 self.take(pace, usage, now)
-                    .map_err(|exceeded| Refusal::TooManyRequests(Paced::Route, exceeded))
+                    .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Route, exceeded))
             }
             Some(None) | None => Ok(()),
         }
@@ -148,7 +163,7 @@ impl Quotas {
 #[derive(Debug)]
 struct Sources {
     pace: Pace,
-    shards: Vec<Mutex<Generations<Source, Bucket>>>,
+    shards: Vec<Mutex<AgingMap<Source, Bucket>>>,
     /// Keyed, so that nobody can choose sources of one shard.
     hasher: RandomState,
 }
@@ -156,7 +171,7 @@ struct Sources {
 impl Sources {
     fn new(pace: Pace) -> Self {
         let period = pace.forgets_after().max(Duration::from_secs(1));
-        let shard = || Mutex::new(Generations::new(CAPACITY / SHARDS, period));
+        let shard = || Mutex::new(AgingMap::new(CAPACITY / SHARDS, period));
         Self {
             pace,
             shards: (0..SHARDS).map(|_| shard()).collect(),
@@ -164,12 +179,12 @@ impl Sources {
         }
     }
 
-    fn take(&self, source: Source, now: UnixMillis) -> Result<(), Refusal> {
+    fn take(&self, source: Source, now: UnixMillis) -> Result<(), QuotaExceeded> {
         let shard = self.hasher.hash_one(source) as usize % SHARDS;
         let mut buckets = locked(&self.shards[shard]);
         self.pace
             .take(buckets.touch(source, now), now)
-            .map_err(|exceeded| Refusal::TooManyRequests(Paced::Source, exceeded))
+            .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Source, exceeded))
     }
 }
 
@@ -192,7 +207,7 @@ mod tests {
             source_rate: Some("1/1s".parse().unwrap()),
             ..QuotasSection::default()
         };
-        let quotas = Quotas::new(&section, &[], false);
+        let quotas = Quotas::new(&section, [], false);
         for number in 0..300_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
             assert!(quotas.admit_source(address, UnixMillis::EPOCH).is_ok());

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::Rate;
-use crate::config::units::positive_size;
+use crate::settings::units::positive_size;
 
 /// `[quotas]`: how much one user or one source may take, so that the others have theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,8 @@ use http::Method;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::response_head::{self, Announced, Malformed, ResponseHead};
 use super::stream::UpstreamStream;
+use crate::message::response_head::{self, Announced, Malformed, ResponseHead};
 
 /// A connection to the upstream.
 #[derive(Debug)]

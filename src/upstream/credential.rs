@@ -10,8 +10,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::message::headers::AuthorizationHeader;
 use crate::private_file::PrivateFileError;
-use crate::route::{AuthorizationHeader, RouteSection};
+use crate::route::RouteSection;
 
 /// Why a credential cannot be used.
 #[derive(Debug, Error)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
-use super::body::BodyFault;
+use super::UpstreamError;
 use super::connection::{Connection, HeadProgress, NoHead, UpstreamBreak};
-use super::response_head::ResponseHead;
 use super::sending::{SendError, Sending};
 use crate::body::Transfer;
-use crate::refusal::Refusal;
+use crate::body::request::{BodyError, BodyFault};
+use crate::message::response_head::ResponseHead;
 
 /// What an exchange knows of its request.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) enum Sent {
 pub(super) enum Failure {
     /// Not one byte of the request was written.
     NotSent(UpstreamBreak),
-    Refused(Refusal),
+    Refused(UpstreamError),
 }
 
 impl Exchange<'_> {
@@ -67,12 +67,12 @@ impl Exchange<'_> {
                 Poll::Ready(Ok(())) => progress.sent = Sent::Whole,
                 Poll::Ready(Err(SendError::Body(_))) => {
                     let fault = self.transfer.take_fault();
-                    let fault = fault.unwrap_or(Refusal::BodyTooSlow);
-                    return Poll::Ready(Err(Failure::Refused(fault)));
+                    let fault = fault.unwrap_or(BodyError::TooSlow);
+                    return Poll::Ready(Err(Failure::Refused(UpstreamError::Body(fault))));
                 }
                 Poll::Ready(Err(SendError::Length)) => {
-                    let fault = Refusal::MalformedBody(BodyFault::Length);
-                    return Poll::Ready(Err(Failure::Refused(fault)));
+                    let fault = BodyError::Malformed(BodyFault::Length);
+                    return Poll::Ready(Err(Failure::Refused(UpstreamError::Body(fault))));
                 }
                 Poll::Ready(Err(SendError::Broken(cause))) if !sending.has_begun() => {
                     return Poll::Ready(Err(Failure::NotSent(cause)));
@@ -89,16 +89,16 @@ impl Exchange<'_> {
             && let Poll::Ready(head) = connection.poll_head(cx, self.method, &mut progress.head)
         {
             return Poll::Ready(match head {
-                Ok(_) if !sending.has_asked() => Err(Failure::Refused(Refusal::UpstreamMalformed(
+                Ok(_) if !sending.has_asked() => Err(Failure::Refused(UpstreamError::Malformed(
                     "it came before the request's head was sent",
                 ))),
                 Ok(head) => Ok((head, std::mem::replace(&mut progress.sent, Sent::Broken))),
                 Err(NoHead::Malformed(reason)) => {
-                    Err(Failure::Refused(Refusal::UpstreamMalformed(reason)))
+                    Err(Failure::Refused(UpstreamError::Malformed(reason)))
                 }
                 Err(NoHead::Broken(cause)) => {
                     let first = progress.broken.take().map_or(cause, |(first, _)| first);
-                    Err(Failure::Refused(Refusal::UpstreamBroke(first)))
+                    Err(Failure::Refused(UpstreamError::Broke(first)))
                 }
             });
         }
@@ -109,7 +109,7 @@ impl Exchange<'_> {
             (None, Some(at)) => self.transfer.upstreams_turn_since().max(at),
         };
         let waited = connection.patience.poll(cx, self.timeout, since);
-        waited.map(|()| Err(Failure::Refused(Refusal::UpstreamTimeout)))
+        waited.map(|()| Err(Failure::Refused(UpstreamError::Timeout)))
     }
 }
 

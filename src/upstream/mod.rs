@@ -1,47 +1,41 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
-pub mod body;
 mod connection;
 mod credential;
 mod exchange;
-mod form_watch;
-pub mod framing;
-pub mod headers;
 mod pool;
 mod relayed;
-mod request_head;
-pub mod response_head;
 mod sending;
 mod settings;
 mod stream;
 mod upload;
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::uri::Authority;
 use http::{HeaderValue, Method};
 use http_body::Body as _;
+use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::access::permit::Authorized;
 use crate::body::Transfer;
-use crate::refusal::Refusal;
-use body::RequestBody;
+use crate::body::request::{BodyError, RequestBody};
+use crate::message::headers::{self, Identity};
+use crate::message::request_head::{self, BodyFraming, RequestHead};
+use crate::message::response_head::ResponseHead;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
-use headers::Identity;
 use pool::Pool;
 use relayed::AfterAnswer;
-use request_head::BodyFraming;
-use response_head::ResponseHead;
 use sending::Sending;
 use upload::Upload;
 
 pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use relayed::RelayedBody;
-pub use request_head::RequestHead;
 pub use settings::{UpstreamSection, UpstreamUrl, UpstreamUrlError};
 
 /// One worker's access to the backend.
@@ -76,14 +70,14 @@ impl Upstream {
     /// sent over another. Dropping the future ends the exchange and its connection.
     ///
     /// # Errors
-    /// The refusal to answer with when the upstream did not answer, or the client's body failed; and
+    /// When the upstream did not answer, or the client's body failed; and
     /// the body, where no part of the request was sent.
     pub async fn forward(
         &self,
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
-    ) -> Result<Answered, Unanswered> {
+    ) -> Result<Answered, ForwardError> {
         let transfer = Rc::clone(body.transfer());
         let (method, mut sending) = self.begin(permit, identity, body);
         loop {
@@ -91,9 +85,9 @@ impl Upstream {
                 Some(connection) => (connection, None),
                 None => match Box::pin(self.pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
-                    Err(refusal) => {
+                    Err(error) => {
                         let unsent = sending.into_body();
-                        return Err(Unanswered { refusal, unsent });
+                        return Err(ForwardError { error, unsent });
                     }
                 },
             };
@@ -109,12 +103,12 @@ impl Upstream {
                 }
                 Err(Failure::NotSent(_)) if connected.is_none() => {}
                 Err(Failure::NotSent(cause)) => {
-                    return Err(Unanswered {
-                        refusal: Refusal::UpstreamBroke(cause),
+                    return Err(ForwardError {
+                        error: UpstreamError::Broke(cause),
                         unsent: sending.into_body(),
                     });
                 }
-                Err(Failure::Refused(refusal)) => return Err(refusal.into()),
+                Err(Failure::Refused(error)) => return Err(error.into()),
             }
         }
     }
@@ -149,7 +143,7 @@ impl Upstream {
         sending: Sending,
         sent: Sent,
         transfer: Rc<Transfer>,
-    ) -> Result<Answered, Refusal> {
+    ) -> Result<Answered, UpstreamError> {
         headers::for_client(&mut head.headers);
         let stall = self.response_timeout;
         let after = match sent {
@@ -165,7 +159,7 @@ impl Upstream {
             }
         };
         let body = RelayedBody::new(connection, head.framing, after, &self.pool, stall)
-            .map_err(|_| Refusal::UpstreamMalformed("its chunks are malformed"))?;
+            .map_err(|_| UpstreamError::Malformed("its chunks are malformed"))?;
         Ok(Answered { head, body })
     }
 }
@@ -213,18 +207,44 @@ fn is_without_body(method: &Method) -> bool {
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug)]
-pub struct Unanswered {
-    /// What to answer instead.
-    pub refusal: Refusal,
+pub struct ForwardError {
+    /// What went wrong.
+    pub error: UpstreamError,
     /// The body, where no part of the request was sent.
     pub unsent: Option<RequestBody>,
 }
 
-impl From<Refusal> for Unanswered {
-    fn from(refusal: Refusal) -> Self {
+impl From<UpstreamError> for ForwardError {
+    fn from(error: UpstreamError) -> Self {
         Self {
-            refusal,
+            error,
             unsent: None,
         }
     }
+}
+
+/// Why there is no answer of the upstream.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// Nothing accepts connections behind the gateway.
+    #[error("the upstream is unreachable")]
+    Unreachable(#[source] io::Error),
+    /// Connecting took too long.
+    #[error("connecting to the upstream took too long")]
+    ConnectTimeout,
+    /// The upstream's connection broke before its response head was complete.
+    #[error("the upstream broke off before it answered")]
+    Broke(#[source] UpstreamBreak),
+    /// The upstream's answer is not valid HTTP.
+    #[error("the upstream's answer is malformed: {0}")]
+    Malformed(&'static str),
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    /// All connections to the upstream are in use.
+    #[error("too many requests in flight to the upstream")]
+    Busy,
+    /// The client's body failed.
+    #[error(transparent)]
+    Body(BodyError),
 }

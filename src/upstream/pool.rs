@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::UpstreamError;
 use super::connection::Connection;
 use super::settings::{UpstreamSection, UpstreamUrl};
 use super::stream::{Open, UpstreamStream};
-use crate::refusal::Refusal;
 
 /// Connections to one upstream.
 #[derive(Debug)]
@@ -85,16 +85,16 @@ impl Pool {
     ///
     /// # Errors
     /// When too many are open already, or the upstream does not accept one in time.
-    pub(super) async fn connect(&self) -> Result<Box<Connection>, Refusal> {
+    pub(super) async fn connect(&self) -> Result<Box<Connection>, UpstreamError> {
         if self.open.get() >= self.max_open {
-            return Err(Refusal::UpstreamBusy);
+            return Err(UpstreamError::Busy);
         }
         let open = Open::count(&self.open);
         let connecting = UpstreamStream::connect(&self.url, open);
         let stream = timeout(self.connect_timeout, connecting)
             .await
-            .map_err(|_| Refusal::UpstreamConnectTimeout)?
-            .map_err(Refusal::UpstreamUnreachable)?;
+            .map_err(|_| UpstreamError::ConnectTimeout)?
+            .map_err(UpstreamError::Unreachable)?;
         Ok(Box::new(Connection::new(stream)))
     }
 }

@@ -11,10 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::framing::{Decoder, Framing, FramingError};
 use super::pool::Pool;
 use super::sending::SendError;
 use super::upload::Upload;
+use crate::message::framing::{Decoder, Framing, FramingError};
 
 /// A response body that gives its connection back to the pool when both directions are complete,
 /// and ends it otherwise.

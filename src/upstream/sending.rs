@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http_body::Body as _;
 
-use super::body::{BodyGivenUp, RequestBody};
 use super::connection::UpstreamBreak;
-use super::request_head::BodyFraming;
 use super::stream::UpstreamStream;
+use crate::body::request::{BodyGivenUp, RequestBody};
+use crate::message::request_head::BodyFraming;
 
 /// A request of which not all was written.
 #[derive(Debug)]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::{positive_duration, refuse};
+use crate::settings::document::Step;
+use crate::settings::file::{FileSetting, FileUse};
+use crate::settings::units::{positive_duration, refuse};
 
 /// `[upstream]`: the backend that calls are forwarded to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,19 @@ pub struct UpstreamSection {
     pub max_connections: NonZeroUsize,
     /// Unused connections kept, per worker.
     pub max_idle: usize,
+}
+
+impl UpstreamSection {
+    pub(crate) fn files(&mut self) -> Option<FileSetting<'_>> {
+        match &mut self.url {
+            UpstreamUrl::Unix(path) => Some(FileSetting {
+                key: ["upstream", "url"].map(Step::Key).into(),
+                path,
+                usage: FileUse::Connected,
+            }),
+            UpstreamUrl::Http { .. } => None,
+        }
+    }
 }
 
 impl Default for UpstreamSection {
@@ -194,7 +209,7 @@ mod host {
     use http::uri::Authority;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::config::units::refuse;
+    use crate::settings::units::refuse;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,

@@ -7,8 +7,8 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
-use syncgate::access::form::{FormLimits, FormReader, FormViolation, MAX_DEPTH};
-use syncgate::access::form::{MAX_KEY, MAX_NUMBER};
+use syncgate::policy::form::{FormLimits, FormReader, FormViolation, MAX_DEPTH};
+use syncgate::policy::form::{MAX_KEY, MAX_NUMBER};
 
 /// Asserts everything that must hold for a body, cut at these places and in other ways.
 pub(crate) fn check(body: &[u8], limits: FormLimits, cuts: &[usize]) {

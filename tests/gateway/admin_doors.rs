@@ -82,6 +82,26 @@ fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
     });
 }
 
+// Sixteen connections that were accepted behind a request had it closed before it was read at all, though
+// it was there: nothing was read while there was another connection to accept.
+#[test]
+fn a_burst_of_connections_does_not_close_one_whose_request_is_there() {
+    run(async {
+        let child = Child::start(with_secret).await;
+        let address = admin_of(&child).await;
+        child.stop();
+        // The kernel takes these, in their order.
+        let mut asking = over_tcp(address).await;
+        asking.send(&Ask::get("/health")).await;
+        let mut silent = Vec::new();
+        for _ in 0..3 * MOST {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        child.signal(rustix::process::Signal::CONT);
+        assert_eq!(asking.answer().await.status, 200);
+    });
+}
+
 // A page whose name was made to lead to 127.0.0.1 could read whatever a browser of this machine can.
 #[test]
 fn over_tcp_a_request_for_another_host_or_of_another_origin_is_refused() {

@@ -480,7 +480,7 @@ async fn full_backlog() -> FullBacklog {
 
 /// The names of the variants of `Refusal`, from its source.
 fn variants() -> BTreeSet<&'static str> {
-    let source = include_str!("../../src/refusal.rs");
+    let source = include_str!("../../src/gateway/refusal.rs");
     let (_, rest) = source.split_once("pub enum Refusal {").unwrap();
     let (body, _) = rest.split_once("\n}").unwrap();
     body.lines()
@@ -532,8 +532,8 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
 }
 
 #[test]
-fn the_readme_lists_every_answer_that_is_recorded() {
-    let readme = include_str!("../../README.md");
+fn the_docs_list_every_answer_that_is_recorded() {
+    let page = include_str!("../../docs/answers.md");
     for section in GOLDEN.split("## ").skip(1) {
         let (variant, rest) = section.split_once('\n').unwrap();
         let body = rest.lines().find(|line| line.starts_with('{')).unwrap();
@@ -544,8 +544,8 @@ fn the_readme_lists_every_answer_that_is_recorded() {
             envelope["messages"].as_str().unwrap()
         );
         assert!(
-            readme.contains(&row),
-            "{variant}: the README has no row {row}"
+            page.contains(&row),
+            "{variant}: docs/answers.md has no row {row}"
         );
     }
 }

@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use syncgate::app::{Listeners, Server};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
-use syncgate::server::{Listeners, Server};
 use syncgate::store::TokenFile;
 
 use crate::support::harness::{Files, LIFETIME, NAME, START, cheap_hash, password};

@@ -109,6 +109,66 @@ fn a_body_that_goes_on_after_its_answer_has_no_deadline_of_a_head() {
     });
 }
 
+// RFC 9112, section 2.2: an empty line before a request line is ignored. It was taken for the beginning
+// of a head, and the idle connection got a 408.
+#[test]
+fn an_empty_line_between_two_requests_is_no_beginning_of_a_head() {
+    run(async {
+        let harness = patient(|files| files.set("limits.header_read", "150ms"));
+        let client = harness.signed_in().await;
+        let ask = client.with_token(Ask::post("/api/SyncData").json("{}"));
+        let chunked = client.with_token(Ask::post("/api/SyncData").chunked("{}"));
+        let mut connections = Vec::new();
+        for (ask, with_it, after_it) in [
+            (&ask, &b"\r\n"[..], &b""[..]),
+            (&chunked, b"\r\n", b""),
+            (&ask, b"", b"\r\n"),
+            (&ask, b"\n", b"\r\n\r\n"),
+        ] {
+            let mut connection = client.connect().await;
+            connection
+                .write(&[&ask.bytes(HOST), with_it].concat())
+                .await;
+            assert_eq!(connection.answer().await.status, 200);
+            connection.write(after_it).await;
+            connections.push(connection);
+        }
+        for _ in 0..2 {
+            a_while(&harness, &client).await;
+            for connection in &mut connections {
+                let next = client.with_token(Ask::post("/api/SyncData").json(r#"{"next":1}"#));
+                let answer = connection.exchange(&next).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                assert_eq!(answer.json()["length"], 10);
+            }
+            a_while(&harness, &client).await;
+            // Now they rest.
+            for connection in &mut connections {
+                connection.write(b"\r\n").await;
+            }
+        }
+    });
+}
+
+#[test]
+fn empty_lines_without_end_are_not_answered() {
+    run(async {
+        let harness = patient(|files| files.set("limits.header_read", "150ms"));
+        let client = harness.signed_in().await;
+        let ask = client.with_token(Ask::post("/api/SyncData").json("{}"));
+        for lines in [2_000, 50_000] {
+            let mut connection = client.connect().await;
+            assert_eq!(connection.exchange(&ask).await.status, 200);
+            // The gateway may hang up before it has them all.
+            let _ = connection.try_write(&b"\r\n".repeat(lines)).await;
+            a_while(&harness, &client).await;
+            let _ = connection.try_write(&b"\r\n".repeat(lines)).await;
+            let (rest, _) = connection.remainder().await;
+            assert!(rest.is_empty(), "an answer to no request");
+        }
+    });
+}
+
 #[test]
 fn after_an_early_answer_the_connection_rests_when_the_body_has_ended() {
     run(async {

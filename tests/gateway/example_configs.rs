@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use syncgate::clock::Clock;
-use syncgate::server::development::write_certificate;
+use syncgate::tls::development::write_certificate;
 
 use crate::support::harness::{password, write};
 use crate::support::{Ask, Client, Harness, run};

@@ -1,8 +1,11 @@
 //! HTTP/2 written by hand: what an HTTP/1.1 upstream could read as something else must not get
 //! through, whichever way it is refused.
 
-use crate::support::frames::{Frames, RST_STREAM, Verdict, frame};
-use crate::support::{Client, Harness, Script, usually};
+use crate::support::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, Verdict, block, frame,
+    indexed,
+};
+use crate::support::{Client, Harness, Script, run, usually};
 
 /// The pseudo-header fields of a good request.
 const GOOD: [(&str, &str); 4] = [
@@ -237,7 +240,7 @@ fn data_that_differs_from_content_length_never_makes_a_whole_request() {
 
 #[test]
 fn a_connection_that_is_drained_is_told_by_goaway() {
-    crate::support::run(async {
+    run(async {
         let mut harness = Harness::usual();
         let client = harness.signed_in().await;
         let mut frames = Frames::connect(&client).await;
@@ -381,7 +384,7 @@ fn a_request_without_a_body_is_sent_only_when_its_client_has_ended_it() {
     let harness = Harness::start(|files| {
         files.routes(&["path = \"/api/GetData\"\nmethods = [\"GET\"]"]);
     });
-    crate::support::run(async {
+    run(async {
         let client = harness.signed_in().await;
         let mut fields = with(&client, &[]);
         fields[0].1 = "GET";
@@ -463,4 +466,67 @@ async fn never_whole(harness: &Harness, what: &str) {
         let seen = harness.upstream.ended(number).await;
         assert_eq!(seen.whole, Some(false), "{what} arrived whole");
     }
+}
+
+// RFC 9113, section 8.1: they are malformed, but h2 drops them without a word.
+#[test]
+fn pseudo_fields_first_among_trailers_end_the_connection_and_nothing_arrives_whole() {
+    run(async {
+        let harness = Harness::start(|files| files.set("limits.linger", "100ms"));
+        let client = harness.signed_in().await;
+        let fields = with(&client, &[]);
+        for (what, trailers) in [
+            ("an entry of the static table", vec![0x84]),
+            ("the name of an entry", b"\x04\x02/x".to_vec()),
+            ("a name", block(&[(":path", "/x")])),
+            ("a name that nobody knows", block(&[(":x", "1")])),
+            ("a name in Huffman coding", b"\0\x82\xb9\x7f\x01x".to_vec()),
+        ] {
+            for continued in [false, true] {
+                let before = harness.upstream.requests();
+                let mut frames = Frames::connect(&client).await;
+                frames.headers(1, &fields, false).await;
+                frames.data(1, b"{}", false).await;
+                harness.upstream.seen(before + 1).await;
+                let sent = match continued {
+                    false => frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers),
+                    true => [
+                        frame(HEADERS, END_STREAM, 1, &[]),
+                        frame(CONTINUATION, END_HEADERS, 1, &trailers),
+                    ]
+                    .concat(),
+                };
+                frames.send(&sent).await;
+                assert_eq!(frames.verdict(1).await, Verdict::GoAway(1), "{what}");
+                let seen = harness.upstream.ended(before + 1).await;
+                assert_eq!(seen.whole, Some(false), "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn trailers_that_are_pseudo_fields_by_the_dynamic_table_or_later_change_nothing() {
+    usually(async |harness: Harness| {
+        let client = harness.signed_in().await;
+        let later = block(&[("x-a", "1"), (":path", "/x"), (":authority", "x")]);
+        // The newest entry of the table: a path of the client's choice.
+        for (number, trailers) in [vec![0xbe], later].iter().enumerate() {
+            let mut head = block(&with(&client, &[])[..3]);
+            head.extend(indexed(":path", "/api/SyncData"));
+            head.extend(block(&with(&client, &[])[4..]));
+            let mut frames = Frames::connect(&client).await;
+            frames.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
+            frames.data(1, b"{}", false).await;
+            let flags = END_HEADERS | END_STREAM;
+            frames.send(&frame(HEADERS, flags, 1, trailers)).await;
+            assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+            let seen = harness.upstream.whole(number + 1).await;
+            assert!(seen.head.start.starts_with("POST /api/SyncData "));
+            assert_eq!(seen.body, b"{}");
+            assert!(seen.trailers.is_empty(), "{:?}", seen.trailers);
+            let bytes = String::from_utf8_lossy(&harness.upstream.bytes(1)).into_owned();
+            assert!(!bytes.contains("/x"), "a path of the trailers' arrived");
+        }
+    });
 }

@@ -2,7 +2,9 @@
 //! backend or an operator can rely on.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(unreachable_pub, reason = "the support module serves any test binary")]
+#![allow(unreachable_pub, reason = "pub is what other files of these tests use")]
+
+use syncgate_test_support as support;
 
 mod admin_doors;
 mod admin_tokens;
@@ -43,11 +45,10 @@ mod rights_bodies;
 mod rights_matrix;
 mod selftest;
 mod shutdown;
-#[path = "../support/mod.rs"]
-mod support;
 mod tls;
 mod tokens;
 mod tokens_command;
 mod unauthenticated;
 mod upstream;
 mod watch;
+mod windows;

@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
+use syncgate::store::TokenFile;
 
 use crate::support::harness::{Files, users_toml, write};
 use crate::support::{Ask, Child, run};
@@ -242,6 +243,32 @@ fn it_keeps_tokens_in_a_file_whose_folder_is_closed_to_it() {
     });
 }
 
+// Started as root without a user to become, it took over a file of anybody's.
+#[test]
+fn root_takes_over_no_token_file_of_another_user() {
+    if !is_root() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("tokens.redb");
+    let (mut files, _) = Files::new("http://127.0.0.1:9");
+    let section = toml::Table::from_iter([("path".to_owned(), file.to_str().unwrap().into())]);
+    files.set("tokens.store", "durable");
+    files.set("tokens.durable", toml::Value::Table(section));
+    files.set("limits.drain", "0s");
+    let config = files.write();
+    drop(TokenFile::open(&file, None).unwrap());
+    let output = syncgate("check", &config);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    chown(&file, Some(nobody().0), None).unwrap();
+    for (command, status) in [("check", 64), ("run", 1)] {
+        let output = syncgate(command, &config);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{command}: {errors}");
+        assert!(errors.contains("chown 0:0"), "{command}: {errors}");
+    }
+}
+
 #[test]
 fn it_reads_its_files_again_from_their_folder_and_no_others() {
     run(async {
@@ -284,6 +311,54 @@ fn it_reads_its_files_again_from_their_folder_and_no_others() {
         child.signal(Signal::HUP);
         said(&child, "the account file was read again").await;
         assert_eq!(client.post("/api/SyncData", "{}").await.status, 401);
+    });
+}
+
+/// What came of connecting to `port` from inside of the process, and what the log says of its protection.
+async fn intruded(intruder: &Path, port: u16, confine: bool) -> (i32, String) {
+    let port = port.to_string();
+    let environment = [
+        ("LD_PRELOAD", intruder.as_os_str()),
+        ("INTRUDER_PORT", port.as_ref()),
+    ];
+    let child = Child::start_in(&environment, |files| {
+        files.set("process.confine", confine);
+    })
+    .await;
+    let client = child.signed_in().await;
+    assert_eq!(client.post("/api/SyncData", "{}").await.status, 200);
+    let ended = child
+        .until("what the intruder says", |line| {
+            let line = line.strip_prefix("connecting ended with ")?;
+            line.strip_suffix('.')?.parse().ok()
+        })
+        .await;
+    (ended, protection(&child).await.0)
+}
+
+#[test]
+fn foreign_code_in_the_process_cannot_connect_to_any_other_port() {
+    run(async {
+        let place = tempfile::tempdir().unwrap();
+        let intruder = place.path().join("intruder.so");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&intruder)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/gateway/intruder.c"
+            ))
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", text(&built.stderr));
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        assert_eq!(intruded(&intruder, port, false).await.0, 0);
+        let (ended, on) = intruded(&intruder, port, true).await;
+        if !on.contains("connections to the backend and the store alone") {
+            return println!("this kernel does not know ports: {on}");
+        }
+        assert_eq!(ended, rustix::io::Errno::ACCESS.raw_os_error());
     });
 }
 

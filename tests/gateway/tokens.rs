@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::harness::{LIFETIME, password};
+use crate::support::harness::{Files, LIFETIME, password};
 
-use crate::support::{Ask, Client, Harness, run};
+use crate::support::{Ask, Client, Harness, Token, run};
 
 const NAME: &str = "shop-02";
 
@@ -73,4 +73,55 @@ fn a_token_that_nobody_uses_ends_where_that_is_wanted() {
         assert_eq!(used.send(sync()).await.token_fault(), told);
         assert_eq!(harness.upstream.requests(), 3);
     });
+}
+
+// A leaked token that was refused for where it came from was kept alive by that, and shown as in use.
+#[test]
+fn a_use_that_is_refused_for_where_it_comes_from_does_not_count() {
+    for store in ["memory", "durable"] {
+        run(from_outside(|files| {
+            files.set("tokens.store", store);
+        }));
+    }
+}
+
+async fn from_outside(adjust: impl FnOnce(&mut Files)) {
+    let harness = Harness::start(|files| {
+        adjust(files);
+        files.set("tokens.idle", "1h");
+        files.set("listen.trusted_proxies", &["127.0.0.1"][..]);
+        files.users(&[(NAME, "allow = \"*\"\nnetworks = [\"203.0.113.0/24\"]")]);
+    });
+    let inside = |ask: Ask| ask.field("X-Forwarded-For", "203.0.113.9");
+    let outside = |ask: Ask| ask.field("X-Forwarded-For", "198.51.100.7");
+    let renewal = || Ask::post("/api/renewToken").sized("");
+    let uses = async || {
+        let (tokens, now) = (harness.server().tokens(), harness.clock.now().seconds());
+        let listed = tokens.list(None, None, 10, now).await.unwrap();
+        let one = listed.tokens.first().unwrap();
+        (one.requests, one.last_used)
+    };
+    let anonymous = harness.anonymous();
+    let answer = anonymous.send(inside(Ask::login(NAME, &password(NAME))));
+    let answer = answer.await.json();
+    let token = answer["token"]["accesstoken"].as_str().map(Token::new);
+    let client = Client { token, ..anonymous };
+    for ask in [sync, renewal] {
+        assert_eq!(client.send(outside(ask())).await.status, 403);
+    }
+    assert_eq!(uses().await, (0, None));
+    harness.clock.advance(Duration::from_secs(40 * 60));
+    assert_eq!(client.send(inside(sync())).await.status, 200);
+    let used = (1, Some(harness.clock.now().seconds()));
+    for _ in 0..2 {
+        harness.clock.advance(Duration::from_secs(20 * 60));
+        for ask in [sync, renewal] {
+            assert_eq!(client.send(outside(ask())).await.status, 403);
+        }
+        assert_eq!(uses().await, used);
+    }
+    harness.clock.advance(Duration::from_secs(20 * 60));
+    let told = "the token is expired: it was not used for too long, log in again";
+    assert_eq!(client.send(inside(sync())).await.token_fault(), told);
+    assert_eq!(harness.upstream.requests(), 1);
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use syncgate::accounts::PasswordMark;
 use syncgate::clock::Clock;
 use syncgate::origin::Source;
+use syncgate::session::PasswordMark;
 use syncgate::session::{Login, Session};
 use syncgate::store::{Selection, StoreError};
 use syncgate::token::IssuedToken;
@@ -213,5 +213,39 @@ fn after_many_revocations_a_broken_connection_costs_few_round_trips() {
             .tokens()
             .list(None, None, 10, now);
         assert_eq!(left.await.unwrap().tokens, []);
+    });
+}
+
+/// More is revoked all the time than can be told in a round trip, while a gateway connects again: it serves
+/// all the same, and tells what comes later as it comes.
+#[test]
+fn a_gateway_serves_again_while_more_is_revoked_all_the_time() {
+    run(async {
+        let mut redis = Redis::start();
+        let distance = Distance::to(redis.port, Duration::from_millis(5)).await;
+        let stale = ("stale", toml::Value::from("1h"));
+        let clock = Clock::manual(START.parse().unwrap());
+        let fleet = Fleet::at(&[clock], &[server(&distance.address), stale]);
+        fleet.logs_in(0, "till-01").await;
+        redis.kill();
+        fleet.until_store_is(0, "connecting").await;
+        let random = ring::rand::SystemRandom::new();
+        let revoking = async {
+            loop {
+                let id = IssuedToken::generate(&random).unwrap().digest().id();
+                // Held while there is no server, and so answered at once.
+                let _ = fleet.try_end(0, Selection::One(id)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let serving = async {
+            redis.restart();
+            fleet.until_store_is(0, "serving").await;
+            fleet.logs_in(0, "till-01").await;
+        };
+        tokio::select! {
+            () = revoking => {}
+            () = serving => {}
+        }
     });
 }

@@ -7,7 +7,7 @@ use toml::Value;
 use crate::fleet::{Fleet, call, id, server, until, until_status};
 use crate::redis::Redis;
 use crate::support::harness::password;
-use crate::support::{Ask, Client, run};
+use crate::support::{Ask, Client, Token, run};
 
 fn fleet(redis: &Redis, idle: &str, stale: &str, others: &[(&str, Value)]) -> Fleet {
     let idle = [&[("tokens.idle", Value::from(idle))], others].concat();
@@ -140,6 +140,61 @@ fn without_the_server_a_token_goes_on_as_long_as_its_gateway_used_it_lately() {
         }
         for gateway in 0..3 {
             until_status(&fleet.bearer(gateway, &sleepy), 401, &[503]).await;
+        }
+    });
+}
+
+// A leaked token that was refused for where it came from was kept alive by that, on every gateway.
+#[test]
+fn a_use_that_is_refused_for_where_it_comes_from_keeps_no_token_alive() {
+    run(async {
+        let redis = Redis::start();
+        let proxies = Value::from(vec!["127.0.0.1"]);
+        let fleet = fleet(&redis, "4h", "1h", &[("listen.trusted_proxies", proxies)]);
+        for gateway in 0..3 {
+            fleet.logs_in(gateway, "shop-02").await;
+            let harness = &fleet.gateways[gateway];
+            let lines = "allow = \"*\"\nnetworks = [\"203.0.113.0/24\"]";
+            harness.files().users(&[("till-01", lines)]);
+            harness.reload();
+        }
+        let from = |address: &str, ask: Ask| ask.field("X-Forwarded-For", address);
+        let inside = |ask| from("203.0.113.9", ask);
+        let outside = |ask| from("198.51.100.7", ask);
+        let sync = || Ask::post("/api/SyncData").json("{}");
+        let anonymous = fleet.gateways[0].anonymous();
+        let login = inside(Ask::login("till-01", &password("till-01")));
+        let answer = anonymous.send(login).await.json();
+        let token = answer["token"]["accesstoken"].as_str().map(Token::new);
+        let first = Client { token, ..anonymous };
+        let of = |gateway| fleet.bearer(gateway, &first);
+        assert_eq!(of(0).send(inside(sync())).await.status, 200);
+        let used = fleet.clock.now().seconds().as_u32().to_string();
+        let known = || {
+            let id = id(&first).to_string();
+            redis.tell(&["ZSCORE", "syncgate:user:{till-01}:used", &id])
+        };
+        for _ in 0..3 {
+            fleet.clock.advance(hours(1));
+            for gateway in 0..3 {
+                assert_eq!(of(gateway).send(outside(sync())).await.status, 403);
+            }
+        }
+        assert!(known().contains(&used), "{}", known());
+        // Of a use elsewhere all are told, however long the token has not been used here.
+        assert_eq!(of(1).send(inside(sync())).await.status, 200);
+        let used = fleet.clock.now().seconds().as_u32().to_string();
+        until("that the server has been told", async || {
+            known().contains(&used)
+        })
+        .await;
+        fleet.clock.advance(hours(3));
+        assert_eq!(of(2).send(outside(sync())).await.status, 403);
+        fleet.clock.advance(hours(1));
+        for gateway in 0..3 {
+            let answer = of(gateway).send(inside(sync())).await;
+            let told = "the token is expired: it was not used for too long, log in again";
+            assert_eq!((answer.status, answer.token_fault()), (401, told));
         }
     });
 }

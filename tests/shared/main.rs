@@ -1,15 +1,9 @@
 //! Several gateways on one server, through the front door: whatever becomes of the server, no
 //! gateway lets a revoked or expired token through.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(unreachable_pub, reason = "the support module serves any test binary")]
+#![allow(unreachable_pub, reason = "pub is what other files of these tests use")]
 
-#[path = "../support/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "not every test binary needs all of it"
-)]
-mod support;
+use syncgate_test_support as support;
 
 mod cluster;
 mod failovers;
@@ -17,11 +11,14 @@ mod failures;
 mod far;
 mod fleet;
 mod idle;
+mod lineages;
 mod lists;
 mod memory;
 mod outage;
 mod quotas;
 mod redis;
+mod relay;
 mod revocations;
+mod rollbacks;
 mod tokens;
 mod topology;

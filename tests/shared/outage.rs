@@ -1,5 +1,9 @@
 //! The server is killed, stands still, comes back.
 
+use std::io;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::process::Signal;
 use syncgate::store::{Selection, StoreError};
 use toml::Value;
@@ -190,3 +194,56 @@ fn a_server_that_has_lost_everything_makes_no_token_good() {
 
 /// How long the load of an outage lasts.
 const SHORT: std::time::Duration = std::time::Duration::from_millis(300);
+
+/// A log that panics at the first complaint about the server, on the thread that asks it.
+struct Trap;
+
+static SPRUNG: AtomicBool = AtomicBool::new(false);
+
+impl io::Write for Trap {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let complains = String::from_utf8_lossy(line).contains("did not do what it was asked");
+        assert!(
+            !complains || SPRUNG.swap(true, Ordering::SeqCst),
+            "the log cannot be written"
+        );
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// After a panic while the server was asked for a token, nobody asked for it again: 503 for ever. The log
+// is the process's, so that the test runs itself once more as a process of its own.
+#[test]
+fn after_a_panic_while_the_server_is_asked_for_a_token_it_is_asked_again() {
+    const NAME: &str =
+        "outage::after_a_panic_while_the_server_is_asked_for_a_token_it_is_asked_again";
+    const INSIDE: &str = "SYNCGATE_TEST_TRAP";
+    if std::env::var_os(INSIDE).is_none() {
+        let inside = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(INSIDE, "")
+            .status();
+        assert!(inside.unwrap().success());
+        return;
+    }
+    tracing_subscriber::fmt().with_writer(|| Trap).init();
+    run(async {
+        let redis = Redis::start();
+        let fleet = Fleet::start(&[server(&redis.address())]);
+        let client = fleet.signed_in(0, "till-01").await;
+        fleet.logs_in(1, "shop-02").await;
+        let key = format!("syncgate:token:{}", id(&client));
+        let kept = "syncgate:kept";
+        redis.tell(&["RENAME", &key, kept]);
+        redis.tell(&["SET", &key, "of no gateway"]);
+        let elsewhere = fleet.bearer(1, &client);
+        assert_eq!(call(&elsewhere).await.status, 503);
+        assert!(SPRUNG.load(Ordering::SeqCst), "nothing panicked");
+        redis.tell(&["RENAME", kept, &key]);
+        until_status(&elsewhere, 200, &[503]).await;
+    });
+}

@@ -19,7 +19,7 @@ fn stale(text: &str) -> (&'static str, Value) {
 }
 
 /// Waits until every gateway has looked at the server again.
-async fn seen_by_all(redis: &Redis, fleet: &Fleet) {
+pub async fn seen_by_all(redis: &Redis, fleet: &Fleet) {
     let looks = redis.calls("hello") + 3 * fleet.gateways.len() as u64;
     until("further looks", async || redis.calls("hello") >= looks).await;
 }
@@ -108,7 +108,10 @@ fn a_server_that_was_set_back_is_refused_until_somebody_accepts_it() {
             }
         }
         // A gateway that starts now has not seen what was there, but one that has takes the state.
-        let moment = fleet.clock.now().seconds().plus(Duration::from_secs(1));
+        let moment = Clock::system()
+            .now()
+            .seconds()
+            .plus(Duration::from_secs(60));
         assert!(fleet.end(1, Selection::AuthenticatedBefore(moment)).await >= 2);
         for gateway in 1..3 {
             fleet.logs_in(gateway, "shop-02").await;
@@ -230,15 +233,73 @@ fn a_key_that_holds_something_else_is_passed_over_and_the_rest_is_revoked() {
             redis.tell(&["DEL", key]);
             redis.tell(&["LPUSH", key, "something else"]);
         }
-        let account = fleet.gateways[1].server().accounts().id_of("till-01");
-        assert_eq!(fleet.try_end(1, Selection::OfUser(account)).await, Ok(5));
+        let text = format!("syncgate:token:{}", id(&tokens[1]));
+        redis.tell(&["SET", &text, "something else"]);
+        let revoke = Ask::post("/tokens/revoke").json(r#"{"user":"till-01"}"#);
+        let answer = fleet.gateways[1].ask_admin(&revoke).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let told = answer.json();
+        assert_eq!(told["revoked"], 4, "{told}");
+        let passed_over = told["passed_over"]
+            .as_array()
+            .expect("what was passed over");
+        for key in [&broken, &text, &foreign[0]] {
+            assert!(passed_over.contains(&key.as_str().into()), "{key}: {told}");
+        }
         let shop = fleet.signed_in(2, "shop-02").await;
         assert!(fleet.try_end(1, Selection::All).await.unwrap() >= 2);
-        for token in tokens[1..].iter().chain([&shop]) {
+        for token in tokens[2..].iter().chain([&shop]) {
             for gateway in 0..3 {
                 until_status(&fleet.bearer(gateway, token), 401, &[200]).await;
             }
         }
+    });
+}
+
+/// One token's key that holds a text kept a gateway from ever serving again, once a revocation of its user
+/// waited to be told.
+#[test]
+fn a_key_that_holds_a_text_does_not_keep_a_waiting_revocation_from_being_told() {
+    run(async {
+        let mut redis = Redis::start();
+        let fleet = Fleet::start(&[server(&redis.address())]);
+        let token = fleet.signed_in(1, "till-01").await;
+        let broken = fleet.signed_in(1, "till-01").await;
+        redis.tell(&["SET", &format!("syncgate:token:{}", id(&broken)), "a text"]);
+        redis.kill();
+        fleet.until_store_is(1, "connecting").await;
+        let account = fleet.gateways[1].server().accounts().id_of("till-01");
+        let refused = fleet.try_end(1, Selection::OfUser(account)).await;
+        assert_eq!(refused, Err(StoreError::Unavailable));
+        redis.restart();
+        fleet.until_store_is(1, "serving").await;
+        fleet.logs_in(1, "shop-02").await;
+        until_status(&fleet.bearer(0, &token), 401, &[200, 503]).await;
+    });
+}
+
+/// Where nobody can say which users ever had a token, those with an account are gone through.
+#[test]
+fn a_list_of_users_that_holds_something_else_is_passed_over_and_all_is_revoked() {
+    run(async {
+        let mut redis = Redis::start();
+        let fleet = Fleet::start(&[server(&redis.address())]);
+        let token = fleet.signed_in(0, "till-01").await;
+        let shop = fleet.signed_in(1, "shop-02").await;
+        redis.tell(&["DEL", "syncgate:users"]);
+        redis.tell(&["LPUSH", "syncgate:users", "something else"]);
+        let revoke = Ask::post("/tokens/revoke").json(r#"{"all":true}"#);
+        let answer = fleet.gateways[2].ask_admin(&revoke).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["passed_over"][0], "syncgate:users");
+        for one in [&token, &shop] {
+            until_status(&fleet.bearer(2, one), 401, &[]).await;
+        }
+        redis.kill();
+        fleet.until_store_is(1, "connecting").await;
+        assert!(fleet.try_end(1, Selection::All).await.is_err());
+        redis.restart();
+        fleet.until_store_is(1, "serving").await;
     });
 }
 
@@ -303,6 +364,23 @@ fn a_gateway_whose_clock_is_ahead_hides_no_token_and_frees_no_place() {
         let left = redis.tell(&["HGET", "syncgate:places:{all}:counts", "all"]);
         assert!(left.contains("\r\n1\r\n"), "the other user's alone: {left}");
         fleet.end(1, Selection::All).await;
+    });
+}
+
+/// `revoke --before now` goes by when a password was given: a gateway whose clock is ahead said an hour
+/// too late.
+#[test]
+fn what_a_gateway_whose_clock_is_ahead_issued_ends_before_the_server_s_present_moment() {
+    run(async {
+        let redis = Redis::start();
+        let clocks = [now(), hours(1)].map(Clock::manual);
+        let fleet = Fleet::at(&clocks, &[server(&redis.address())]);
+        fleet.logs_in(0, "shop-02").await;
+        let token = fleet.signed_in(1, "till-01").await;
+        let moment = Clock::system().now().seconds().plus(Duration::from_secs(2));
+        fleet.end(0, Selection::AuthenticatedBefore(moment)).await;
+        assert_eq!(call(&fleet.bearer(0, &token)).await.status, 401);
+        until_status(&token, 401, &[200]).await;
     });
 }
 

@@ -198,6 +198,39 @@ fn a_server_with_another_certificate_or_anothers_name_is_not_spoken_to() {
     });
 }
 
+/// Certificates are replaced while gateways run: what the file holds at an attempt to connect counts.
+#[test]
+fn the_certificates_to_trust_are_read_again_for_each_connection() {
+    run(async {
+        let (shown, stranger) = (Identity::new(&["localhost"]), Identity::new(&["localhost"]));
+        let port = free_port().to_string();
+        let tls = "--tls-cert-file {dir}/redis.pem --tls-key-file {dir}/redis.key \
+                   --tls-ca-cert-file {dir}/redis.pem --tls-auth-clients no";
+        let arguments = format!("--tls-port {port} {tls} --loglevel verbose");
+        let redis = Redis::prepared(
+            &arguments.split_whitespace().collect::<Vec<_>>(),
+            |directory| shown.write(directory, "redis"),
+        );
+        let directory = tempfile::tempdir().unwrap();
+        stranger.write(directory.path(), "trusted");
+        let file = directory.path().join("trusted.pem");
+        let fleet = Fleet::start(&[
+            server(&format!("localhost:{port}")),
+            ("tls", Value::from(true)),
+            ("ca_file", Value::from(file.display().to_string())),
+        ]);
+        until("attempts to connect", async || {
+            let log = redis.log();
+            log.matches("Error accepting a client connection").count() >= 4
+        })
+        .await;
+        let login = Ask::login("till-01", &password("till-01"));
+        assert_eq!(fleet.gateways[0].anonymous().send(login).await.status, 503);
+        shown.write(directory.path(), "trusted");
+        fleet.logs_in(0, "till-01").await;
+    });
+}
+
 fn secret(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -34,65 +34,70 @@ struct Output {
 impl Child {
     /// Runs `syncgate run` with JSON logs and waits until it listens.
     pub async fn start(adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(GATEWAY), &[], adjust).await
+        Self::launch(Command::new(program()), &[], adjust).await
     }
 
     /// The same with more arguments.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(GATEWAY), arguments, adjust).await
+        Self::launch(Command::new(program()), arguments, adjust).await
     }
 
     /// The same with files that can grow to so many blocks at the most, as if the disk were full.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_with_file_size(blocks: u32, adjust: impl FnOnce(&mut Files)) -> Self {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -f {blocks} && exec \"$0\" \"$@\""))
-            .arg(GATEWAY);
+            .arg(program());
         Self::launch(shell, &[], adjust).await
     }
 
     /// The same with so many file descriptors at the most.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_with_descriptors(most: u32, adjust: impl FnOnce(&mut Files)) -> Self {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
-            .arg(GATEWAY);
+            .arg(program());
         Self::launch(shell, &[], adjust).await
     }
 
     /// The same by a clock of its own: `library` is libfaketime, `clock` the file that says by how much
     /// the time of day differs from that of the machine. How long the machine has been up stays as it is.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn start_by_clock(
         library: &Path,
         clock: &Path,
         adjust: impl FnOnce(&mut Files),
     ) -> Self {
-        let mut command = Command::new(GATEWAY);
-        command
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME_TIMESTAMP_FILE", clock)
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("DONT_FAKE_MONOTONIC", "1")
-            .env("FAKETIME_DISABLE_SHM", "1");
+        let environment = [
+            ("LD_PRELOAD", library.as_os_str()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.as_os_str()),
+            ("FAKETIME_NO_CACHE", "1".as_ref()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".as_ref()),
+            ("DONT_FAKE_MONOTONIC", "1".as_ref()),
+            ("FAKETIME_DISABLE_SHM", "1".as_ref()),
+        ];
+        Self::start_in(&environment, adjust).await
+    }
+
+    /// The same with these environment variables.
+    pub async fn start_in(
+        environment: &[(&str, &std::ffi::OsStr)],
+        adjust: impl FnOnce(&mut Files),
+    ) -> Self {
+        let mut command = Command::new(program());
+        command.envs(environment.iter().copied());
         Self::launch(command, &[], adjust).await
     }
 
     /// Kills the process as a power failure would, and starts another one on its files.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn kill_and_start_again(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
         for pipe in self.pipes.drain(..) {
             pipe.join().expect("a pipe that was read to its end");
         }
-        let started = spawn(Command::new(GATEWAY), &[], &self.files);
+        let started = spawn(Command::new(program()), &[], &self.files);
         (self.process, self.output, self.pipes) = started;
         self.https = self.until("the address it listens on", listening).await;
     }
@@ -183,7 +188,6 @@ impl Child {
     }
 
     /// Asks the admin interface on its unix socket, `admin.sock` beside the configuration.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn ask_admin(&self, ask: &Ask) -> Answer {
         super::harness::ask_admin_at(self.files.directory(), ask).await
     }
@@ -210,7 +214,6 @@ impl Child {
     }
 
     /// How many sockets the process has open.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn sockets(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.id());
         let files = std::fs::read_dir(path).expect("the files of the process");
@@ -221,7 +224,6 @@ impl Child {
     }
 
     /// What the process has resident now, in KiB.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn memory(&self) -> u64 {
         self.status("VmRSS:")
     }
@@ -232,7 +234,6 @@ impl Child {
     }
 
     /// Lets the process write no file beyond so many bytes from now on, wherever in it.
-    #[allow(dead_code, reason = "not every test binary fills a disk")]
     pub fn limit_file_size(&self, bytes: u64) {
         let pid = i32::try_from(self.process.id()).ok();
         let pid = pid.and_then(Pid::from_raw);
@@ -245,13 +246,11 @@ impl Child {
     }
 
     /// The same, until it [may](Self::let_files_grow) again.
-    #[allow(dead_code, reason = "not every test binary fills a disk")]
     pub fn fill_disk(&self) {
         self.limit_file_size_to(Some(0));
     }
 
     /// Lifts what [`fill_disk`](Self::fill_disk) did.
-    #[allow(dead_code, reason = "not every test binary fills a disk")]
     pub fn let_files_grow(&self) {
         let usual = rustix::process::getrlimit(rustix::process::Resource::Fsize);
         self.limit_file_size_to(usual.maximum);
@@ -277,6 +276,17 @@ impl Child {
             .ok()
             .and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("a process to signal");
+    }
+
+    /// Stops all threads of the process, until it is sent `CONT`.
+    #[allow(dead_code, reason = "not every test binary stops a process")]
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        let stopped = waitpid(pid, WaitOptions::UNTRACED).expect("a process to wait for");
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()));
     }
 
     /// Waits for the process to end; its status and everything it has written. Fails the test
@@ -381,4 +391,12 @@ pub fn record(line: &str) -> Option<Value> {
     (value["target"] == "syncgate::access").then_some(value)
 }
 
-const GATEWAY: &str = env!("CARGO_BIN_EXE_syncgate");
+/// The gateway, which Cargo builds next to the directory of the test binaries.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let built = test
+        .ancestors()
+        .nth(2)
+        .expect("a directory above the tests");
+    built.join("syncgate")
+}

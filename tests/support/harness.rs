@@ -10,9 +10,9 @@ use std::time::Duration;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use syncgate::app::{Server, StartError};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
-use syncgate::server::{Server, StartError};
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use toml::{Table, Value};
@@ -92,7 +92,6 @@ impl Files {
     }
 
     /// Makes the listeners of `listen.https` or `listen.http` demand PROXY headers.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn behind_proxy(&mut self, key: &str) {
         let line = "it = [{ address = \"127.0.0.1:0\", proxy_protocol = true }]";
         let table: Table = line.parse().expect("an address with an option");
@@ -132,7 +131,6 @@ impl Files {
 
     /// Takes over a whole configuration, but for what a test must choose: ports, the upstream, and
     /// the certificate.
-    #[allow(dead_code, reason = "not every test binary has such a test")]
     pub fn adopt(&mut self, config: &str) {
         let mut theirs: Table = config.parse().expect("a configuration");
         for kept in [
@@ -153,7 +151,6 @@ impl Files {
     }
 
     /// Writes the account file as it is.
-    #[allow(dead_code, reason = "not every test binary has such a test")]
     pub fn accounts(&self, text: &str) {
         write(&self.directory().join("users.toml"), text, 0o600);
     }
@@ -284,26 +281,22 @@ impl Harness {
     }
 
     /// Where its admin interface listens for TCP.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn admin(&self) -> Option<SocketAddr> {
         self.server.as_ref().and_then(Server::admin)
     }
 
     /// Asks the admin interface on its unix socket, `admin.sock` beside the configuration.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn ask_admin(&self, ask: &Ask) -> Answer {
         ask_admin_at(self.files.directory(), ask).await
     }
 
     /// Asks the admin interface at its TCP address.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn ask_admin_over_tcp(&self, ask: &Ask) -> Answer {
         let mut connection = self.connect_to_admin().await;
         connection.exchange(ask).await
     }
 
     /// Connects to the admin interface at its TCP address.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub async fn connect_to_admin(&self) -> Connection {
         let address = self.admin().expect("an admin address");
         let stream = TcpStream::connect(address).await.expect("a connection");
@@ -359,7 +352,6 @@ impl Harness {
     }
 
     /// Stops the gateway in good order; its files stay.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             // On another thread, since this one may be within a runtime.
@@ -372,7 +364,6 @@ impl Harness {
     }
 
     /// Starts the gateway again, on what its files are now. Clients have to be made anew.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn start_again(&mut self) -> Result<(), String> {
         let server = open(&self.files, self.clock.clone())?;
         self.https = server.https().to_vec();
@@ -382,7 +373,6 @@ impl Harness {
     }
 
     /// Stops the gateway and starts it again.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn restart(&mut self) {
         self.stop();
         if let Err(error) = self.start_again() {
@@ -404,14 +394,12 @@ impl Drop for Harness {
 }
 
 /// What an admin interface answers whose socket is `admin.sock` in this directory.
-#[allow(dead_code, reason = "another test binary asks for it")]
 pub async fn ask_admin_at(directory: &Path, ask: &Ask) -> Answer {
     let path = directory.join("admin.sock");
     let stream = UnixStream::connect(path).await.expect("an admin socket");
     admin_connection(stream).exchange(ask).await
 }
 
-#[allow(dead_code, reason = "another test binary asks for it")]
 fn admin_connection(stream: impl Stream + 'static) -> Connection {
     Connection::new(Box::new(stream), "admin", Agreed::default())
 }

@@ -128,7 +128,6 @@ impl Feed {
     }
 
     /// The next piece; false when nobody takes it any more.
-    #[allow(dead_code, reason = "not every test binary feeds bytes")]
     pub async fn bytes(&self, piece: Bytes) -> bool {
         self.0.send(Ok(Frame::data(piece))).await.is_ok()
     }

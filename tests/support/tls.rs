@@ -28,7 +28,6 @@ impl Identity {
     }
 
     /// One whose validity begins on this day.
-    #[allow(dead_code, reason = "another test binary asks for it")]
     pub fn from(names: &[&str], year: i32, month: u8, day: u8) -> Self {
         Self::make(names, |parameters| {
             parameters.not_before = rcgen::date_time_ymd(year, month, day);

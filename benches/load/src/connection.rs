@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup};
 
-use crate::reply::ReplyReader;
+use crate::gateway::reply::ReplyReader;
 
 /// A client's connection.
 #[derive(Debug)]

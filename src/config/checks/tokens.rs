@@ -1,4 +1,4 @@
-//! Whether what `[tokens]` says goes together, and whether the files of the shared store are there.
+//! Whether what `[tokens]` says goes together.
 
 use super::{Config, Document, Problem, Step, report};
 use crate::store::{SharedMode, StoreKind};
@@ -53,21 +53,6 @@ fn kept_and_renewed(config: &Config, document: &mut Document<'_>) {
             Some(_) => report(document, &longest, problem),
             None => report(document, &["tokens", "lifetime"].map(Step::Key), problem),
         }
-    }
-}
-
-pub(super) fn files(config: &Config, document: &mut Document<'_>) {
-    let shared = &config.tokens.shared;
-    if config.tokens.store != StoreKind::Shared {
-        return;
-    }
-    if let Some(path) = &shared.password_file {
-        let remedy = "put the password of the token store there, mode 0600";
-        super::files::file(document, &key("password_file"), path, remedy);
-    }
-    if let Some(path) = &shared.ca_file {
-        let remedy = "put the certificates there that the token store's is signed by, in PEM";
-        super::files::file(document, &key("ca_file"), path, remedy);
     }
 }
 

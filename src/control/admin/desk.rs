@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
 use zeroize::Zeroizing;
 
@@ -28,13 +29,13 @@ use super::resource::Resource;
 use super::secret::IntrospectionSecret;
 use super::tally::{self, Tally};
 use super::{introspection, tokens};
+use crate::body::request::BodyFault;
 use crate::gateway::Shared;
-use crate::refusal::Refusal;
-use crate::reply::{DateField, Detail, Reply};
-use crate::request;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::{DateField, Detail, Reply};
+use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
-use crate::store::Selection;
-use crate::upstream::body::BodyFault;
+use crate::store::{Ended, Selection};
 
 /// Where a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +88,9 @@ impl Desk {
         }
     }
 
-    /// Accepts connections for ever. Those without a request are closed for newer ones; while as many
-    /// requests are answered as allowed, further connections wait. Those of one door do not take the
-    /// places of the other.
+    /// Accepts connections for ever. Those that were looked at and had no request are closed for newer
+    /// ones; while as many requests are answered as allowed, further connections wait. Those of one door do
+    /// not take the places of the other.
     pub(super) async fn accept<S>(
         self: &Rc<Self>,
         door: Door,
@@ -109,10 +110,14 @@ impl Desk {
                         self.note(Tally::close);
                     }
                     tokio::task::spawn_local(async move {
+                        // Until the runtime has asked the kernel what has arrived.
+                        yield_now().await;
                         desk.serve(door, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
                         drop(place);
                     });
+                    // However many wait to be accepted, those that were are looked at in between.
+                    yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an admin connection cannot be accepted");
@@ -152,12 +157,15 @@ impl Desk {
             .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service);
         let closed_for_another = async {
+            // Polled after the connection: a request that had arrived was read.
+            idle.borrow_mut().looked_at(id);
             let _ = closed.await;
             if answering.get() {
                 std::future::pending::<()>().await;
             }
         };
         let ended = tokio::select! {
+            biased;
             ended = timeout(door.deadline(), serving) => ended,
             () = closed_for_another => {
                 tracing::debug!("an admin connection was closed for another");
@@ -304,8 +312,8 @@ impl Desk {
             Resource::Token(token) if parts.method == Method::DELETE => {
                 let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
                 match revoked.await? {
-                    0 => Err(Refusal::NotFound),
-                    revoked => Ok(tokens::revoked(revoked)),
+                    Ended { count: 0, .. } => Err(Refusal::NotFound),
+                    ended => Ok(tokens::revoked(ended)),
                 }
             }
             Resource::Token(token) => {

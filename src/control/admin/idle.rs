@@ -1,6 +1,7 @@
 //! Pure: the connections whose request has not arrived, bounded for each peer and in all.
 //!
-//! Whoever opens more loses the oldest of its own, so that nobody's silence keeps anybody out.
+//! Whoever opens more loses the oldest of its own, so that nobody's silence keeps anybody out. Silent is
+//! who was looked at and had no request: one that was not looked at yet is never closed.
 
 /// Connections without a request yet, the oldest first. Dropping a handle closes its connection.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(super) struct IdleConnections<P, H> {
 struct Idle<P, H> {
     id: u64,
     peer: P,
+    looked_at: bool,
     _handle: H,
 }
 
@@ -24,16 +26,17 @@ impl<P: Copy + Eq, H> IdleConnections<P, H> {
         }
     }
 
-    /// Adds a connection of `peer`, and closes the oldest of the same peer, or of all, if there is one too
-    /// many. Returns the connection's id and whether another was closed.
+    /// Adds a connection of `peer`, and closes the oldest silent one of the same peer, or of all, if there is
+    /// one too many. Returns the connection's id and whether another was closed.
     pub(super) fn add(&mut self, peer: P, handle: H) -> (u64, bool) {
         let id = self.next;
         self.next += 1;
         let of_peer = self.open.iter().filter(|idle| idle.peer == peer).count();
+        let mut silent = self.open.iter();
         let oldest = if of_peer >= OF_ONE_PEER {
-            self.open.iter().position(|idle| idle.peer == peer)
+            silent.position(|idle| idle.looked_at && idle.peer == peer)
         } else if self.open.len() >= OF_ALL {
-            Some(0)
+            silent.position(|idle| idle.looked_at)
         } else {
             None
         };
@@ -41,9 +44,17 @@ impl<P: Copy + Eq, H> IdleConnections<P, H> {
         self.open.push(Idle {
             id,
             peer,
+            looked_at: false,
             _handle: handle,
         });
         (id, oldest.is_some())
+    }
+
+    /// What had arrived on the connection was read, and was no request.
+    pub(super) fn looked_at(&mut self, id: u64) {
+        if let Some(idle) = self.open.iter_mut().find(|idle| idle.id == id) {
+            idle.looked_at = true;
+        }
     }
 
     /// The request has arrived, or the connection is over. Returns whether it was still idle; of one that
@@ -69,15 +80,40 @@ mod tests {
         idle.open.iter().map(|idle| idle.id).collect()
     }
 
+    /// Adds one that is silent; whether another was closed.
+    fn add_silent<P: Copy + Eq, H>(idle: &mut IdleConnections<P, H>, peer: P, handle: H) -> bool {
+        let (id, closed_another) = idle.add(peer, handle);
+        idle.looked_at(id);
+        closed_another
+    }
+
+    #[test]
+    fn one_that_was_not_looked_at_is_never_closed() {
+        let mut idle = IdleConnections::new();
+        for _ in 0..=OF_ONE_PEER {
+            assert!(!idle.add('a', ()).1);
+        }
+        idle.looked_at(3);
+        assert!(idle.add('a', ()).1);
+        assert_eq!(ids(&idle)[..4], [0, 1, 2, 4]);
+        assert!(!idle.add('a', ()).1);
+        for peer in ['b', 'c', 'd'] {
+            for _ in 0..OF_ONE_PEER {
+                assert!(!idle.add(peer, ()).1);
+            }
+        }
+        assert!(idle.open.len() > OF_ALL && !idle.add('e', ()).1);
+    }
+
     #[test]
     fn a_peer_with_too_many_loses_its_own_oldest() {
         let mut idle = IdleConnections::new();
         let handle = Rc::new(());
-        assert_eq!(idle.add('a', Rc::clone(&handle)), (0, false));
+        assert!(!add_silent(&mut idle, 'a', Rc::clone(&handle)));
         for _ in 0..OF_ONE_PEER {
-            assert!(!idle.add('b', Rc::clone(&handle)).1);
+            assert!(!add_silent(&mut idle, 'b', Rc::clone(&handle)));
         }
-        assert!(idle.add('b', Rc::clone(&handle)).1);
+        assert!(add_silent(&mut idle, 'b', Rc::clone(&handle)));
         assert_eq!(ids(&idle)[..2], [0, 2], "the other peer's stays");
         assert_eq!(Rc::strong_count(&handle), idle.open.len() + 1);
         assert!(!idle.remove(1), "it was closed");
@@ -88,9 +124,9 @@ mod tests {
     fn in_all_there_are_not_too_many_either() {
         let mut idle = IdleConnections::new();
         for peer in 0..OF_ALL {
-            assert!(!idle.add(peer, ()).1);
+            assert!(!add_silent(&mut idle, peer, ()));
         }
-        assert!(idle.add(OF_ALL, ()).1);
+        assert!(add_silent(&mut idle, OF_ALL, ()));
         assert_eq!(idle.open.len(), OF_ALL);
         assert_eq!(ids(&idle)[0], 1);
     }

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::access::permit;
 use crate::clock::UnixMillis;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::Reply;
 use crate::gateway::{Shared, not_kept};
-use crate::refusal::Refusal;
-use crate::reply::Reply;
 use crate::session::{Absent, Session};
 use crate::token::{PresentedToken, TokenDigest, TokenId};
 
@@ -44,6 +44,7 @@ fn live(
     // Where its client is, only the backend knows; the account's times hold from anywhere.
     let peer = user.account().admission().some_peer();
     let user = permit::admit(user, peer.into(), now).ok()?;
+    shared.tokens.count_use(digest.id(), now);
     Some(Active::of(digest.id(), found.ok()?, user.account().name()))
 }
 

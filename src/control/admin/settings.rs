@@ -8,7 +8,9 @@ use http::uri::Authority;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::units::refuse;
+use crate::settings::document::Step;
+use crate::settings::file::{FileSetting, FileUse};
+use crate::settings::units::refuse;
 
 /// `[admin]`: where operators and the backend ask the gateway about itself. Off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,25 @@ pub struct AdminSection {
     pub hosts: Vec<AdminHost>,
     /// The file with the secret that the backend asks about tokens with; without one, nobody can.
     pub introspection_secret_file: Option<PathBuf>,
+}
+
+impl AdminSection {
+    pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
+        let socket = self.socket.as_mut().map(|path| FileSetting {
+            key: ["admin", "socket"].map(Step::Key).into(),
+            path,
+            usage: FileUse::Bound,
+        });
+        let secret = self.introspection_secret_file.as_mut().map(|path| {
+            let missing = format!(
+                "run: (umask 077; openssl rand -hex 32 > '{}')",
+                path.display()
+            );
+            let key = ["admin", "introspection_secret_file"].map(Step::Key);
+            FileSetting::read(key, path, missing)
+        });
+        socket.into_iter().chain(secret).collect()
+    }
 }
 
 /// An address that only this machine reaches.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::question::{Page, Wanted};
-use crate::accounts::{AccountId, check_name};
+use crate::accounts::check_name;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::Reply;
 use crate::gateway::{Shared, not_kept, not_revoked};
-use crate::refusal::Refusal;
-use crate::reply::Reply;
 use crate::request_id::RequestId;
+use crate::session::AccountId;
 use crate::session::End;
-use crate::store::{Selection, StoreError, TokenInfo, TokenStore};
+use crate::store::{Ended, Selection, StoreError, TokenInfo, TokenStore};
 use crate::token::TokenId;
 
 /// A page of the live tokens.
@@ -66,9 +67,14 @@ fn account_of(shared: &Shared, name: &str) -> Option<AccountId> {
     })
 }
 
-/// That so many were ended.
-pub(super) fn revoked(revoked: usize) -> Reply {
-    Reply::document(&Revoked { revoked })
+/// That so many were ended, and what has to be known beside it.
+pub(super) fn revoked(ended: Ended) -> Reply {
+    let missing = ended.missing_until;
+    Reply::document(&Revoked {
+        revoked: ended.count,
+        passed_over: ended.passed_over,
+        missing_until: missing.map(|moment| moment.timestamp().to_string()),
+    })
 }
 
 /// Ends the tokens that are wanted to end.
@@ -79,7 +85,7 @@ pub(super) async fn revoke_wanted(
     shared: &Arc<Shared>,
     id: &RequestId,
     wanted: &Wanted,
-) -> Result<usize, Refusal> {
+) -> Result<Ended, Refusal> {
     match wanted {
         Wanted::User(name) => match account_of(shared, name) {
             Some(account) => {
@@ -90,7 +96,7 @@ pub(super) async fn revoke_wanted(
                 };
                 revoke(shared, id, Selection::OfUser(account), &of_user).await
             }
-            None => Ok(0),
+            None => Ok(Ended::default()),
         },
         Wanted::Before(moment) => {
             let before = format!("those of passwords given before {}", moment.timestamp());
@@ -109,17 +115,17 @@ pub(super) async fn revoke(
     id: &RequestId,
     selection: Selection,
     which: &str,
-) -> Result<usize, Refusal> {
+) -> Result<Ended, Refusal> {
     let (shared, id, which) = (Arc::clone(shared), id.clone(), which.to_owned());
     let revocation = tokio::task::spawn_local(async move {
         let now = shared.clock.now();
         let ended = end_all(&shared.tokens, &selection, now).await;
         match (&ended, selection) {
-            (Ok(revoked), Selection::One(token)) => {
+            (Ok(Ended { count: revoked, .. }), Selection::One(token)) => {
                 tracing::info!(%id, which, %token, revoked, "tokens were revoked");
             }
             (
-                Ok(revoked),
+                Ok(Ended { count: revoked, .. }),
                 Selection::OfUser(_)
                 | Selection::OfOtherPasswords(..)
                 | Selection::AuthenticatedBefore(_)
@@ -143,18 +149,23 @@ async fn end_all(
     tokens: &TokenStore,
     selection: &Selection,
     now: UnixMillis,
-) -> Result<usize, StoreError> {
+) -> Result<Ended, StoreError> {
     let looks = match selection {
         Selection::One(_) | Selection::AuthenticatedBefore(_) => 1,
         Selection::OfUser(_) | Selection::OfOtherPasswords(..) | Selection::All => LOOKS,
     };
-    let mut all = 0;
+    let mut all = Ended::default();
     for _ in 0..looks {
-        match tokens.end(selection, End::Revoked, now).await? {
-            0 => break,
-            ended => all += ended,
+        let ended = tokens.end_and_report(selection, End::Revoked, now).await?;
+        all.count += ended.count;
+        all.passed_over.extend(ended.passed_over);
+        all.missing_until = ended.missing_until;
+        if ended.count == 0 {
+            break;
         }
     }
+    all.passed_over.sort_unstable();
+    all.passed_over.dedup();
     Ok(all)
 }
 
@@ -199,6 +210,10 @@ struct List {
 #[derive(Serialize)]
 struct Revoked {
     revoked: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed_over: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_until: Option<String>,
 }
 
 const PLACE: &str = "after is next of the page before";

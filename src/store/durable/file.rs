@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use redb::backends::FileBackend;
 use rustix::fs::{Access, access};
+use rustix::process::{Uid, getegid, geteuid};
 
 use super::fault::{FileFault, What};
 use super::table;
@@ -28,7 +29,8 @@ impl TokenFile {
     /// group `owner`, if the process is to become another.
     ///
     /// # Errors
-    /// When it cannot be opened or made, when others can read it, or when another process has it.
+    /// When it cannot be opened or made, when others can read it or it is another user's, or when another
+    /// process has it.
     pub fn open(path: &Path, owner: Option<(u32, u32)>) -> Result<Self, FileFault> {
         let mut made = false;
         loop {
@@ -105,18 +107,24 @@ impl TokenFile {
     }
 }
 
+/// Whether it is a file of `owner`'s alone; without `owner`, of the process's user or of root.
 fn check(path: &Path, file: &File, owner: Option<(u32, u32)>) -> Result<(), FileFault> {
     // Of the open file, not of its name, so that what is judged is what is used.
     let metadata = file.metadata().map_err(FileFault::io("read", path))?;
-    let mode = metadata.mode() & 0o7777;
-    let what = match owner {
-        _ if !metadata.is_file() => What::NotAFile,
-        _ if mode & 0o077 != 0 => What::OthersHaveAccess { mode },
-        Some(expected) if metadata.uid() != expected.0 => What::OtherOwner {
-            owner: metadata.uid(),
+    let (mode, user) = (metadata.mode() & 0o7777, metadata.uid());
+    let expected = owner.unwrap_or_else(|| (geteuid().as_raw(), getegid().as_raw()));
+    let is_owned = user == expected.0 || (owner.is_none() && Uid::from_raw(user).is_root());
+    let what = if !metadata.is_file() {
+        What::NotAFile
+    } else if mode & 0o077 != 0 {
+        What::OthersHaveAccess { mode }
+    } else if !is_owned {
+        What::OtherOwner {
+            owner: user,
             expected,
-        },
-        Some(_) | None => return Ok(()),
+        }
+    } else {
+        return Ok(());
     };
     Err(FileFault::new(path, what))
 }

@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use super::StoreError;
 use super::change::Change;
 use super::live::{Kept, LiveTokens};
-use crate::accounts::{AccountId, Accounts};
+use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::{Login, Session};
 use crate::token::TokenId;
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::accounts::PasswordMark;
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
+use crate::session::PasswordMark;
 use crate::session::Session;
 use crate::token::{TokenDigest, TokenId};
 

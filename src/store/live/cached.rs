@@ -1,15 +1,15 @@
 //! The map as a cache in front of a server that is the authority: what it holds can be forgotten at
 //! any time, without a trace, and neither bound is its to keep.
 
-use crate::accounts::AccountId;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
 use super::lineage::Replaced;
-use super::{BATCH, LiveTokens, Token, TokensSection};
+use super::{BATCH, LiveTokens, Selection, Token, TokensSection};
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 /// A token, whose it is, and when it was used last.
 pub(in crate::store) type Use = (TokenId, AccountId, UnixSeconds);
@@ -27,8 +27,7 @@ impl LiveTokens {
         self.tokens.contains_key(&id)
     }
 
-    /// The session of a token whose last use here is not as long ago as it takes to end it. Counts as
-    /// a use.
+    /// The session of a token whose last use here is not as long ago as it takes to end it.
     pub(in crate::store) fn find_within_idle(
         &self,
         digest: TokenDigest,
@@ -37,7 +36,7 @@ impl LiveTokens {
         let token = self.tokens.get(&digest.id())?;
         let idle = self.bounds.trusted? * 2;
         let is_it = token.rest == digest.rest();
-        is_it.then(|| token.take(self.present(now.seconds()), Some(idle)).ok())?
+        is_it.then(|| token.live(self.present(now.seconds()), Some(idle)).ok())?
     }
 
     /// The tokens that were used at this moment or later. Looks at every token.
@@ -158,13 +157,36 @@ impl LiveTokens {
         }
     }
 
-    /// Counts a use that was not a look-up here.
-    pub(in crate::store) fn count_use(&self, id: TokenId, now: UnixMillis) {
-        if let Some(token) = self.tokens.get(&id) {
-            token
-                .last_used
-                .store(now.seconds().as_u32(), Ordering::Relaxed);
-            token.requests.fetch_add(1, Ordering::Relaxed);
+    /// Ends the selected tokens in the map, each of which `changed` is told before. One that is not there is
+    /// remembered to have ended.
+    pub(in crate::store) fn end_here(
+        &self,
+        selection: &Selection,
+        end: End,
+        now: UnixMillis,
+        changed: impl Fn(TokenId),
+    ) {
+        if let Selection::One(id) = *selection {
+            self.note_end(id, end, now);
+        }
+        loop {
+            let ids = self.selected(selection, STEP);
+            for id in &ids {
+                changed(*id);
+                self.end(*id, end, now, |_| ());
+            }
+            if ids.len() < STEP {
+                return;
+            }
         }
     }
+
+    /// Whether a server has to be told at once of a use, so long was the one before ago.
+    pub(in crate::store) fn is_long_since(&self, before: UnixSeconds, now: UnixSeconds) -> bool {
+        let trusted = self.bounds.trusted;
+        trusted.is_some_and(|trusted| now.since(before) >= trusted)
+    }
 }
+
+/// Tokens that are looked for at once.
+const STEP: usize = 4096;

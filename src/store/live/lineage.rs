@@ -10,8 +10,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::{LiveTokens, UserTokens};
-use crate::accounts::AccountId;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::{Absent, End};
 use crate::store::StoreError;
 use crate::token::{TokenDigest, TokenId};

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use ring::rand::SystemRandom;
 
 use super::*;
-use crate::accounts::PasswordMark;
 use crate::origin::Source;
 use crate::session::Login;
+use crate::session::PasswordMark;
 use crate::token::IssuedToken;
 
 fn digest() -> TokenDigest {
@@ -173,7 +173,9 @@ fn a_token_ends_unused_only_where_that_is_configured() {
     let (kept, used) = (issued(&for_ever, 1, at(0)), issued(&hour, 1, at(0)));
     for seconds in [9, 18, 27] {
         assert!(hour.find(used, at(seconds)).is_ok(), "{seconds}");
+        hour.count_use(used.id(), at(seconds).seconds()).unwrap();
     }
+    assert!(hour.find(used, at(36)).is_ok());
     assert_eq!(hour.find(used, at(37)), Err(Absent::Ended(End::Unused)));
     assert_eq!(hour.sweep(at(37), |_| {}), 1);
     assert_eq!(hour.find(used, at(37)), Err(Absent::Ended(End::Unused)));
@@ -221,6 +223,8 @@ fn what_is_known_of_a_token_tells_who_uses_it() {
     assert_eq!((unused.last_used, unused.requests), (None, 0));
     for seconds in [3, 4, 4] {
         store.find(digest, at(seconds)).unwrap();
+        let counted = store.count_use(digest.id(), at(seconds).seconds());
+        assert_eq!(counted.map(|(account, _)| account), Some(AccountId::new(7)));
     }
     let used = store.info(digest.id(), at(5).seconds()).unwrap();
     assert_eq!((used.last_used, used.requests), (Some(at(4).seconds()), 3));
@@ -498,7 +502,7 @@ fn uses_of_what_was_forgotten_are_kept_until_they_are_told() {
     let cache = LiveTokens::cache(&section);
     let (first, second) = (digest(), digest());
     cache.keep(first, session(1, at(0)), None, at(0).seconds());
-    cache.find(first, at(7)).unwrap();
+    cache.count_use(first.id(), at(7).seconds()).unwrap();
     cache.keep(second, session(2, at(0)), None, at(0).seconds());
     let uses = cache.take_uses_of_forgotten();
     assert_eq!(uses, [(first.id(), AccountId::new(1), at(7).seconds())]);

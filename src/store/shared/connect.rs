@@ -76,7 +76,8 @@ pub(super) enum LinkError {
 
 /// How servers are connected to.
 pub(super) struct Connector {
-    tls: Option<TlsConnector>,
+    /// The certificates to trust, where TLS is spoken.
+    ca_file: Option<PathBuf>,
     username: Option<String>,
     password_file: Option<PathBuf>,
     connect_timeout: Duration,
@@ -103,8 +104,8 @@ impl Connector {
     /// What is wrong with them.
     pub(super) fn open(section: &SharedSection) -> Result<Self, ConnectError> {
         let connector = Self {
-            tls: match (section.tls, &section.ca_file) {
-                (true, Some(path)) => Some(tls(path)?),
+            ca_file: match (section.tls, &section.ca_file) {
+                (true, Some(path)) => Some(path.clone()),
                 (true, None) => return Err(ConnectError::NoCertificates),
                 (false, _) => None,
             },
@@ -113,12 +114,18 @@ impl Connector {
             connect_timeout: section.connect_timeout,
             response_timeout: section.response_timeout,
         };
+        connector.tls()?;
         connector.password()?;
         Ok(connector)
     }
 
     pub(super) fn response_timeout(&self) -> Duration {
         self.response_timeout
+    }
+
+    /// What trusts the certificates as the file has them now.
+    fn tls(&self) -> Result<Option<TlsConnector>, ConnectError> {
+        self.ca_file.as_deref().map(tls).transpose()
     }
 
     /// The password as the file has it now.
@@ -164,8 +171,9 @@ impl Connector {
         let config = config
             .set_response_timeout(Some(self.response_timeout))
             .set_concurrency_limit(MOST_UNDER_WAY);
+        let tls = self.tls()?;
         let established = async {
-            let stream = self.stream(address).await;
+            let stream = stream(address, tls).await;
             let stream = stream.map_err(|error| LinkError::Connect(address.clone(), error))?;
             Ok::<_, LinkError>(MultiplexedConnection::new_with_config(&info, stream, config).await?)
         };
@@ -177,17 +185,17 @@ impl Connector {
             driver: spawn_local(driver).abort_handle(),
         })
     }
+}
 
-    async fn stream(&self, address: &ServerAddress) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect((&*address.host, address.port)).await?;
-        stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else {
-            return Ok(Box::new(stream));
-        };
-        let name = ServerName::try_from(address.host.clone());
-        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Box::new(tls.connect(name, stream).await?))
-    }
+async fn stream(address: &ServerAddress, tls: Option<TlsConnector>) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect((&*address.host, address.port)).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let name = ServerName::try_from(address.host.clone());
+    let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(Box::new(tls.connect(name, stream).await?))
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -215,7 +223,7 @@ fn tls(path: &Path) -> Result<TlsConnector, ConnectError> {
 }
 
 fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
-    let config = ClientConfig::builder_with_provider(crate::server::tls::provider());
+    let config = ClientConfig::builder_with_provider(crate::tls::provider());
     let config = config.with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

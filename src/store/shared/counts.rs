@@ -9,8 +9,8 @@ use super::engine::Engine;
 use super::link::is_answer;
 use super::operations::{millis, script};
 use super::scripts;
-use crate::login::{CountedBy, Heard, Known};
 use crate::store::StoreError;
+use crate::traffic::{CountedBy, Heard, Known};
 
 impl Engine {
     /// What the server knows of these. A server that answers, but not this, is no reason to let nobody

@@ -118,10 +118,21 @@ impl Ends {
         lost.map(|it| (it.number, it.ending)).collect()
     }
 
-    /// Before which moment all tokens have to end on a server that counts so many.
-    pub(super) fn lost_beyond(&self, tag: Tag, count: u64) -> Option<UnixSeconds> {
-        let dropped = self.counted.get(&tag)?.dropped?;
-        (dropped.number > count).then(|| after(dropped.at))
+    /// A server counts so many: what it lost has to be told again, whatever it counts later. Where it lost
+    /// any that are not remembered one by one, all tokens wait to end that were issued before the moment
+    /// that is returned.
+    pub(super) fn lose(&mut self, tag: Tag, count: u64) -> Option<UnixSeconds> {
+        let counted = self.counted.get_mut(&tag)?;
+        for one in counted.list.iter_mut().rev() {
+            if one.number <= count {
+                break;
+            }
+            one.kept = false;
+        }
+        let dropped = counted.dropped.filter(|it| it.number > count)?;
+        let before = after(dropped.at);
+        self.waiting.issued_before(before);
+        Some(before)
     }
 
     pub(super) fn last(&self, tag: Tag) -> u64 {
@@ -135,7 +146,12 @@ impl Ends {
     /// Whether the server has everything, as far as it said so.
     pub(super) fn is_kept(&self) -> bool {
         let mut lists = self.counted.values().map(|it| &it.list);
-        self.waiting == Waiting::default() && lists.all(|list| list.iter().all(|it| it.kept))
+        !self.has_waiting() && lists.all(|list| list.iter().all(|it| it.kept))
+    }
+
+    /// Whether anything waits for a server that can be told.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting != Waiting::default()
     }
 
     pub(super) fn waiting(&mut self) -> &mut Waiting {
@@ -243,9 +259,12 @@ mod tests {
             ends.keep(TAG, number);
         }
         assert_eq!(ends.lost(TAG, 0).len(), MOST);
-        assert_eq!(ends.lost_beyond(TAG, 2), Some(at(4)));
-        assert_eq!(ends.lost_beyond(TAG, 3), None);
+        assert_eq!(ends.lose(TAG, MOST as u64 + 3), None);
         assert!(ends.is_kept());
+        assert_eq!(ends.lose(TAG, 3), None);
+        assert!(!ends.is_kept() && !ends.has_waiting());
+        assert_eq!(ends.lose(TAG, 2), Some(at(4)));
+        assert_eq!(ends.take_waiting().before, Some(at(4)));
         // One that was never acknowledged is not forgotten.
         let unkept = ends.begin(TAG, ending(0), at(50_000));
         for number in 0..MOST as u32 {
@@ -268,8 +287,23 @@ mod tests {
             (MOST, Some(at(10_001)))
         );
         assert!(ends.is_kept());
+        assert!(!ends.has_waiting());
         ends.waiting().give_back(waiting);
         assert!(!ends.is_kept());
+    }
+
+    /// A revocation that is made while the server is being told raises its count.
+    #[test]
+    fn what_a_server_lost_is_told_whatever_it_counts_later() {
+        let mut ends = Ends::default();
+        for number in 1..=5 {
+            let number = ends.begin(TAG, ending(number), at(number));
+            ends.keep(TAG, number);
+        }
+        assert_eq!(ends.lose(TAG, 3), None);
+        let number = ends.begin(TAG, ending(6), at(6));
+        ends.keep(TAG, number);
+        assert_eq!(numbers(&ends.lost(TAG, 6)), [4, 5]);
     }
 
     proptest! {

@@ -16,17 +16,19 @@ use super::asking::{Asking, Waiting};
 use super::cache::Cache;
 use super::connect::{Connector, LinkError};
 use super::ends::Ends;
+use super::issue::Joining;
 use super::keys::Keys;
 use super::link::{Link, ends_link, is_answer};
+use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
-use super::requests::Request;
+use super::requests::{Overdue, Request};
 use super::settings::SharedSection;
 use super::standing::Standing;
 use super::supervise::FIRST_WAIT;
 use super::tally::Seen;
 use super::uses::{self, Told};
 use crate::accounts::Accounts;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::store::StoreError;
 use crate::store::live::LiveTokens;
@@ -47,6 +49,7 @@ pub(super) struct Engine {
     pub(super) accounts: Arc<Accounts>,
     pub(super) connector: Connector,
     pub(super) standing: Arc<Standing>,
+    pub(super) overdue: Arc<Overdue>,
     state: RefCell<State>,
     /// What this process is called in the tallies: a number that no other has.
     pub(super) own: String,
@@ -54,20 +57,27 @@ pub(super) struct Engine {
     pub(super) ends: RefCell<Ends>,
     /// What was revoked by other gateways.
     pub(super) seen: RefCell<Seen>,
+    /// Up to when revocations are missing while the server is refused for that.
+    missing_until: Cell<Option<UnixSeconds>>,
     pub(super) clocks_differ: Cell<bool>,
     pub(super) told: Cell<Told>,
     pub(super) complaints: Complaints,
+    /// Keys of the server that hold something else.
+    pub(super) passed_over: RefCell<PassedOver>,
     asking: Asking,
     /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
     /// that has taken over had not heard of it.
     pub(super) recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
+    /// Renewals that were made here lately, told again in the same way.
+    pub(super) joined: RefCell<VecDeque<(Joining, Instant)>>,
 }
 
 /// The connections, and what they are good for.
 #[derive(Clone)]
 pub(super) enum State {
     Connecting,
-    Telling,
+    /// With connections once it is known what the server has to be told.
+    Telling(Option<Rc<Link>>),
     Refused(Rc<Link>, Reason),
     Serving(Rc<Link>),
 }
@@ -76,7 +86,7 @@ impl State {
     fn phase(&self) -> Phase {
         match self {
             Self::Connecting => Phase::Connecting,
-            Self::Telling => Phase::Telling,
+            Self::Telling(_) => Phase::Telling,
             Self::Refused(_, reason) => Phase::Refused(*reason),
             Self::Serving(_) => Phase::Serving,
         }
@@ -89,7 +99,7 @@ impl Engine {
         connector: Connector,
         live: Arc<LiveTokens>,
         accounts: Arc<Accounts>,
-        standing: Arc<Standing>,
+        (standing, overdue): (Arc<Standing>, Arc<Overdue>),
     ) -> Self {
         Self {
             section: section.shared.clone(),
@@ -103,15 +113,19 @@ impl Engine {
             accounts,
             connector,
             standing,
+            overdue,
             state: RefCell::new(State::Connecting),
             own: format!("{:016x}", RandomState::new().hash_one(0)),
             ends: RefCell::default(),
             seen: RefCell::default(),
+            missing_until: Cell::default(),
             clocks_differ: Cell::default(),
             told: Cell::default(),
             asking: Asking::default(),
             complaints: Complaints::default(),
+            passed_over: RefCell::default(),
             recent: RefCell::default(),
+            joined: RefCell::default(),
         }
     }
 
@@ -120,17 +134,20 @@ impl Engine {
         match &*self.state.borrow() {
             State::Serving(link) => Ok(Rc::clone(link)),
             State::Refused(_, Reason::RolledBack) => Err(StoreError::RolledBack),
-            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling => {
+            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling(_) => {
                 Err(StoreError::Unavailable)
             }
         }
     }
 
-    /// The connections, to end tokens over them: a server that is refused is told of that as well.
+    /// The connections, to end tokens over them: a server that is refused is told of that as well, and one
+    /// that is just being told of what was revoked before.
     pub(super) fn link_to_end(&self) -> Result<Rc<Link>, StoreError> {
         match &*self.state.borrow() {
-            State::Serving(link) | State::Refused(link, _) => Ok(Rc::clone(link)),
-            State::Connecting | State::Telling => Err(StoreError::Unavailable),
+            State::Serving(link) | State::Refused(link, _) | State::Telling(Some(link)) => {
+                Ok(Rc::clone(link))
+            }
+            State::Connecting | State::Telling(None) => Err(StoreError::Unavailable),
         }
     }
 
@@ -138,8 +155,14 @@ impl Engine {
         matches!(*self.state.borrow(), State::Refused(..))
     }
 
-    pub(super) fn is_rolled_back(&self) -> bool {
-        self.state.borrow().phase() == Phase::Refused(Reason::RolledBack)
+    /// Up to when revocations are missing, by the server's clock.
+    pub(super) fn missing_until(&self) -> Option<UnixSeconds> {
+        self.missing_until.get()
+    }
+
+    /// Notes that revocations are missing up to then, or that none are.
+    pub(super) fn miss_until(&self, moment: Option<UnixSeconds>) {
+        self.missing_until.set(moment);
     }
 
     pub(super) fn enter(&self, state: State) {
@@ -159,6 +182,22 @@ impl Engine {
     /// What time it is for the gateway.
     pub(super) fn now(&self) -> UnixMillis {
         self.standing.moment().unwrap_or(UnixMillis::EPOCH)
+    }
+
+    /// What time it is for the server, as far as that is known.
+    pub(super) fn server_time(&self) -> Option<UnixMillis> {
+        let ahead = self.standing.health().clock_skew_ms?;
+        let difference = Duration::from_millis(ahead.unsigned_abs());
+        Some(match ahead < 0 {
+            true => self.now().minus(difference),
+            false => self.now().plus(difference),
+        })
+    }
+
+    /// What time it is at the latest: by the clock that is ahead, the gateway's or the server's.
+    pub(super) fn latest(&self) -> UnixMillis {
+        self.now()
+            .max(self.server_time().unwrap_or(UnixMillis::EPOCH))
     }
 
     /// What an error is to whoever asked; the connections are looked after when it says they must be.
@@ -185,6 +224,14 @@ impl Engine {
         recent.push_back((id, end, Instant::now()));
     }
 
+    pub(super) fn remember_joining(&self, joining: Joining) {
+        let mut joined = self.joined.borrow_mut();
+        if joined.len() >= MOST_RECENT {
+            joined.pop_front();
+        }
+        joined.push_back((joining, Instant::now()));
+    }
+
     async fn serve(self: Rc<Self>, request: Request) {
         if let Some(now) = request.moment() {
             self.standing.note(now);
@@ -192,6 +239,7 @@ impl Engine {
         // Whoever is gone needs no reply.
         match request {
             Request::Ask { digest, now, reply } => self.ask(digest, now, reply).await,
+            Request::Used { id, account, now } => self.tell_use(id, account, now).await,
             Request::Commit { change, now, reply } => {
                 let _ = reply.send(self.commit(change, now).await);
             }
@@ -317,6 +365,7 @@ pub(super) fn run(
                 return;
             };
             let engine = Rc::clone(&engine);
+            engine.take_overdue();
             spawn_local(async move {
                 engine.serve(request).await;
                 drop(place);

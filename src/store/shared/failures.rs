@@ -8,9 +8,9 @@ use ring::hmac;
 use tokio::sync::mpsc;
 
 use super::requests::{Request, send};
-use crate::login::{CountedBy, Heard};
 use crate::origin::Source;
 use crate::store::StoreError;
+use crate::traffic::{CountedBy, Heard};
 
 /// The counts on the server.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use redis::{Value, cmd};
 
 use super::connect::LinkError;
 use super::engine::Engine;
-use super::link::Link;
+use super::link::{Link, is_foreign};
 use super::operations::{left, script};
 use super::record::{Live, Record};
 use super::scripts;
@@ -21,8 +21,27 @@ use crate::store::StoreError;
 use crate::store::settings::OnLimit;
 use crate::token::{TokenDigest, TokenId};
 
+/// How far an issue got.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Done {
+    /// Whether the token has a place among all.
+    placed: bool,
+    /// The first of the lineage that it entered.
+    joined: Option<TokenId>,
+}
+
+/// That a token entered a lineage.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Joining {
+    first: TokenId,
+    /// The one that it replaces, and itself.
+    tokens: (TokenId, TokenId),
+    /// When the lineage is over.
+    until: UnixSeconds,
+}
+
 impl Engine {
-    /// Notes in `placed` whether the token has a place among all.
+    /// Notes in `done` what was done.
     pub(super) async fn issue(
         &self,
         link: &Link,
@@ -30,8 +49,13 @@ impl Engine {
         session: Session,
         replaced: Option<(TokenId, UnixSeconds)>,
         now: UnixMillis,
-        placed: &mut bool,
+        done: &mut Done,
     ) -> Result<(), StoreError> {
+        // Whoever ends what was obtained before a moment goes by the server's time.
+        let session = match self.server_time() {
+            Some(time) => session.obtained_by(time.seconds()),
+            None => session,
+        };
         let failed = |error: LinkError| self.failed(&error);
         let id = digest.id();
         let name = self.accounts.name_of(session.account());
@@ -67,19 +91,21 @@ impl Engine {
         if set.map_err(failed)? == Value::Nil {
             return Err(StoreError::Taken);
         }
+        // Before the old one can end to make room: whoever revokes it finds the new one from then on.
+        if let Some((old, _)) = replaced {
+            self.join(link, first, (old, id), session, now).await?;
+            done.joined = Some(first);
+        }
         let old = replaced.map(|(old, _)| old);
         self.make_room(link, id, session, &name, old, now).await?;
-        *placed = self
+        done.placed = self
             .take_place(link, session.expires(), now)
             .await
             .map_err(failed)?;
-        if let Some((old, _)) = replaced {
-            self.join(link, first, (old, id), session, now).await?;
-        }
         match replaced {
-            None if *placed => {}
+            None if done.placed => {}
             None => return Err(StoreError::Full),
-            Some((old, until)) if *placed => {
+            Some((old, until)) if done.placed => {
                 self.replace(link, old, until, session, &name, now).await?;
             }
             Some((old, _)) => {
@@ -87,8 +113,20 @@ impl Engine {
                 let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
                 let moved = self.move_place(link, was.expires, session.expires(), now);
                 moved.await.map_err(failed)?;
-                *placed = true;
+                done.placed = true;
             }
+        }
+        if let Some((old, _)) = replaced {
+            let until = session
+                .authenticated()
+                .plus(self.longest)
+                .max(session.expires());
+            let tokens = (old, id);
+            self.remember_joining(Joining {
+                first,
+                tokens,
+                until,
+            });
         }
         if flight.is_current() {
             let live = &self.cache.live;
@@ -231,6 +269,34 @@ impl Engine {
         }
     }
 
+    /// Enters a token in its lineage again, where the server lost that it was. One that was revoked
+    /// meanwhile by somebody who could not find it there ends with its lineage.
+    pub(super) async fn join_again(&self, link: &Link, joining: Joining) -> Result<(), LinkError> {
+        let (
+            Joining {
+                first,
+                tokens,
+                until,
+            },
+            now,
+        ) = (joining, self.now());
+        let (old, new) = tokens;
+        let lineage = self.keys.lineage(first);
+        let mut join = script(scripts::JOIN_AGAIN, std::slice::from_ref(&lineage));
+        join.arg(old.to_string()).arg(new.to_string());
+        join.arg(left(until, now));
+        match link.run(&lineage, &join).await {
+            Ok(Value::Int(0)) => {
+                let ended = self.end_lineage(link, new, End::Revoked, None, now).await;
+                ended.map(drop)
+            }
+            Ok(_) => Ok(()),
+            // It is passed over by whoever revokes, too.
+            Err(error) if is_foreign(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes what was done for a token that nobody was told of. What cannot be removed ends by
     /// itself.
     pub(super) async fn take_back(
@@ -238,7 +304,7 @@ impl Engine {
         link: &Link,
         id: TokenId,
         session: Session,
-        placed: bool,
+        done: Done,
         now: UnixMillis,
     ) {
         let key = self.keys.token(id);
@@ -248,8 +314,17 @@ impl Engine {
         self.cache.changed(id);
         self.cache.live.forget(id);
         // Of one that somebody ended meanwhile, the place was given back then.
-        if placed && matches!(removed, Ok(Value::Int(1))) {
+        if done.placed && matches!(removed, Ok(Value::Int(1))) {
             let _ = self.give_place(link, session.expires(), now).await;
+        }
+        if removed.is_ok()
+            && let Some(first) = done.joined
+        {
+            let lineage = self.keys.lineage(first);
+            let mut leave = cmd("ZREM");
+            leave.arg(&lineage).arg(id.to_string());
+            // One that stays there counts to the length of the lineage.
+            let _ = link.run(&lineage, &leave).await;
         }
         if removed.is_ok()
             && let Some(name) = self.accounts.name_of(session.account())

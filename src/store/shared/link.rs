@@ -297,6 +297,7 @@ pub(super) fn is_foreign(error: &LinkError) -> bool {
             let says_so = |detail: &str| detail.contains("WRONGTYPE ");
             error.code() == Some("WRONGTYPE") || error.detail().is_some_and(says_so)
         }
+        LinkError::Foreign(_) => true,
         _ => false,
     }
 }

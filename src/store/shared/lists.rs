@@ -15,8 +15,8 @@ use super::engine::Engine;
 use super::link::Link;
 use super::operations::{all, id_of, text};
 use super::record::Record;
-use crate::accounts::AccountId;
 use crate::clock::UnixSeconds;
+use crate::session::AccountId;
 use crate::store::{Listing, Position, StoreError, TokenInfo};
 use crate::token::TokenId;
 

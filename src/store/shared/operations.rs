@@ -5,6 +5,7 @@
     reason = "the server's values have many more kinds than are expected"
 )]
 
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,15 @@ use tokio::task::JoinSet;
 use super::connect::LinkError;
 use super::ends::Ending;
 use super::engine::Engine;
+use super::issue::Done;
 use super::link::{Link, is_foreign};
 use super::record::{Live, Record};
 use super::scripts;
-use crate::accounts::PasswordMark;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::PasswordMark;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::change::{Change, Issued};
-use crate::store::{EXPIRED_TRACE, Selection, StoreError};
+use crate::store::{EXPIRED_TRACE, Ended, Selection, StoreError};
 use crate::token::{TokenDigest, TokenId};
 
 impl Engine {
@@ -43,18 +45,18 @@ impl Engine {
                 .read(&link, id)
                 .await
                 .map_err(|error| self.failed(&error))?;
-            let is_used = match &found {
+            let is_in_use = match &found {
                 // One that was replaced and is over is remembered: no use undoes that.
                 Some(Record::Live(live)) if live.is_of(digest) && now.seconds() < live.expires => {
-                    let used = self.use_now(&link, id, &live.name, now).await;
-                    used.map_err(|error| self.failed(&error))?
+                    let in_use = self.is_in_use(&link, id, &live.name, now).await;
+                    in_use.map_err(|error| self.failed(&error))?
                 }
                 _ => true,
             };
             if !flight.is_current() {
                 continue;
             }
-            if !is_used {
+            if !is_in_use {
                 let ended = self.end_one(&link, id, End::Unused, None, now).await;
                 ended.map_err(|error| self.failed(&error))?;
                 return Ok(Err(Absent::Ended(End::Unused)));
@@ -81,7 +83,6 @@ impl Engine {
                     }
                     let live = &self.cache.live;
                     let kept = live.keep(digest, session, replaced, now.seconds());
-                    live.count_use(id, now);
                     kept.ok_or(Absent::Ended(End::Expired))
                 }
             });
@@ -96,15 +97,14 @@ impl Engine {
             digest, session, ..
         }) = change.issued
         {
-            let mut placed = false;
+            let mut done = Done::default();
             let issued = self
-                .issue(&link, digest, session, change.replaced, now, &mut placed)
+                .issue(&link, digest, session, change.replaced, now, &mut done)
                 .await;
             if let Err(error) = issued {
                 // Its client was never told of it; one that was there before is another's.
                 if error != StoreError::Taken {
-                    self.take_back(&link, digest.id(), session, placed, now)
-                        .await;
+                    self.take_back(&link, digest.id(), session, done, now).await;
                 }
                 return Err(error);
             }
@@ -116,13 +116,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the selected tokens and returns how many they were.
+    /// Ends the selected tokens and returns what it came to.
     pub(super) async fn end(
         self: &Rc<Self>,
         selection: Selection,
         end: End,
         now: UnixMillis,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Ended, StoreError> {
+        let before = self.passed_over.borrow().noted;
         let ended = match self.link_to_end() {
             Ok(link) => {
                 let ended = self.end_selected(&link, selection, end, now).await;
@@ -133,7 +134,11 @@ impl Engine {
         if ended.is_err() {
             self.hold(selection, end, now);
         }
-        ended
+        ended.map(|count| Ended {
+            count,
+            passed_over: self.passed_over.borrow().since(before),
+            missing_until: self.missing_until(),
+        })
     }
 
     async fn end_selected(
@@ -155,7 +160,8 @@ impl Engine {
             },
             Selection::AuthenticatedBefore(moment) => {
                 let ended = self.end_of_all(link, end, Some(moment), now).await?;
-                if self.is_rolled_back() {
+                // An earlier one leaves good what was revoked since.
+                if self.missing_until().is_some_and(|missing| missing < moment) {
                     self.accept(link).await?;
                 }
                 Ok(ended)
@@ -168,6 +174,16 @@ impl Engine {
         }
     }
 
+    /// Says that a key is passed over, and which.
+    fn skip(&self, key: &str) {
+        tracing::error!(
+            key,
+            "a key of the token store holds something that no gateway put there: passed over; what it should \
+             hold is not revoked by it (delete it, and revoke again)"
+        );
+        self.passed_over.borrow_mut().note(key);
+    }
+
     /// Goes through the users in steps, those of one at once.
     pub(super) async fn end_of_all(
         self: &Rc<Self>,
@@ -178,7 +194,13 @@ impl Engine {
     ) -> Result<usize, LinkError> {
         let (mut last, mut ended) = (String::new(), 0);
         loop {
-            let names = self.names_after(link, &last).await?;
+            let names = match self.names_after(link, &last).await {
+                Err(error) if is_foreign(&error) => {
+                    self.skip(&self.keys.users());
+                    self.accounts_after(&last)
+                }
+                names => names?,
+            };
             for some in names.chunks(USERS) {
                 let of_users = some.iter().map(|name| {
                     let (engine, link, name) = (Rc::clone(self), Rc::clone(link), Arc::clone(name));
@@ -191,6 +213,16 @@ impl Engine {
                 None => return Ok(ended),
             }
         }
+    }
+
+    /// The names of users that have an account here, as `names_after` has them: for where nobody knows who
+    /// else had a token.
+    fn accounts_after(&self, name: &str) -> Vec<Arc<str>> {
+        let table = self.accounts.table();
+        let names = table.accounts().map(|account| Arc::clone(account.name()));
+        let mut names: Vec<_> = names.filter(|it| **it > *name).collect();
+        names.sort_unstable();
+        names
     }
 
     pub(super) async fn end_of_user(
@@ -229,7 +261,7 @@ impl Engine {
             match link.run(&key, &range).await {
                 Ok(Value::Array(ids)) => return Ok(ids.iter().filter_map(id_of).collect()),
                 Ok(_) => return Err(LinkError::Answer("tokens of a user")),
-                Err(error) if is_foreign(&error) => skip(&key),
+                Err(error) if is_foreign(&error) => self.skip(&key),
                 Err(error) => return Err(error),
             }
         }
@@ -252,7 +284,7 @@ impl Engine {
                     ended += self.end_lineage(link, id, end, None, now).await?;
                 }
                 Ok(Some(Record::Live(_) | Record::Ended(..)) | None) => {}
-                Err(error) if is_foreign(&error) => skip(&self.keys.token(id)),
+                Err(error) if is_foreign(&error) => self.skip(&self.keys.token(id)),
                 Err(error) => return Err(error),
             }
         }
@@ -277,27 +309,28 @@ impl Engine {
             Some(was) => {
                 let is_live = now.seconds() < was.expires;
                 self.give_place_back(link, was.expires, now).await?;
-                // Nothing can enter any more: what would, finds the token ended.
-                if was.first == id && was.replaced.is_none() {
-                    return Ok(usize::from(is_live));
-                }
+                // Also of one that seems to be alone: its node may have lost that it was replaced.
                 (was.first, usize::from(is_live))
             }
             // Perhaps an attempt before got no further than this.
             None => match self.read(link, id).await {
                 Ok(Some(Record::Ended(_, first))) => (first, 0),
                 Ok(Some(Record::Live(_)) | None) => return Ok(0),
-                Err(error) if is_foreign(&error) => return Ok(0),
+                Err(error) if is_foreign(&error) => {
+                    self.skip(&self.keys.token(id));
+                    return Ok(0);
+                }
                 Err(error) => return Err(error),
             },
         };
         let lineage = self.keys.lineage(first);
-        let sever = script(scripts::SEVER, std::slice::from_ref(&lineage));
+        let mut sever = script(scripts::SEVER, std::slice::from_ref(&lineage));
+        sever.arg(millis(EXPIRED_TRACE));
         let others = match link.run(&lineage, &sever).await {
             Ok(Value::Array(others)) => others,
             Ok(_) => return Err(LinkError::Answer("a lineage")),
             Err(error) if is_foreign(&error) => {
-                skip(&lineage);
+                self.skip(&lineage);
                 return Ok(ended);
             }
             Err(error) => return Err(error),
@@ -320,7 +353,7 @@ impl Engine {
         now: UnixMillis,
     ) -> Result<(), LinkError> {
         match self.give_place(link, until, now).await {
-            Err(error) if is_foreign(&error) => skip(&self.keys.places()[0]),
+            Err(error) if is_foreign(&error) => self.skip(&self.keys.places()[0]),
             given => given?,
         }
         Ok(())
@@ -355,7 +388,7 @@ impl Engine {
         self.cache.changed(id);
         let was = match was {
             Err(error) if is_foreign(&error) => {
-                skip(&self.keys.token(id));
+                self.skip(&self.keys.token(id));
                 None
             }
             was => was?,
@@ -372,7 +405,7 @@ impl Engine {
             self.cache.live.note_end(id, end, now);
         }
         let Some(Record::Live(live)) = Record::parse(&was) else {
-            skip(&self.keys.token(id));
+            self.skip(&self.keys.token(id));
             return Ok(None);
         };
         self.strike(link, id, &live.name).await?;
@@ -391,7 +424,7 @@ impl Engine {
         }
         let before = ending.before;
         let tag = link.tag_of(&self.keys.token(ending.id))?;
-        let at = self.now().seconds();
+        let at = self.latest().seconds();
         let number = self.ends.borrow_mut().begin(tag, ending, at);
         let note = self.note_ends(link, tag, None);
         let (was, noted) = tokio::join!(self.trace(link, ending), note);
@@ -439,7 +472,7 @@ impl Engine {
             remove.arg(key).arg(id.to_string());
             match link.run(key, &remove).await {
                 Err(error) if is_foreign(&error) => {
-                    skip(key);
+                    self.skip(key);
                     Ok(())
                 }
                 removed => removed.map(drop),
@@ -459,9 +492,7 @@ impl Engine {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => {
                 let record = Record::parse(&bytes);
-                record
-                    .map(Some)
-                    .ok_or(LinkError::Answer("a token of another version"))
+                record.map(Some).ok_or(LinkError::Foreign(key))
             }
             _ => Err(LinkError::Answer("a token")),
         }
@@ -475,6 +506,33 @@ impl Engine {
             at: live.authenticated,
         };
         Session::restored(login, live.issued, live.expires)
+    }
+}
+
+/// Keys that were passed over: the last of them.
+#[derive(Debug, Default)]
+pub(super) struct PassedOver {
+    /// How many there were ever.
+    noted: usize,
+    last: VecDeque<String>,
+}
+
+impl PassedOver {
+    fn note(&mut self, key: &str) {
+        if self.last.len() >= MOST_PASSED_OVER {
+            self.last.pop_front();
+        }
+        self.last.push_back(key.to_owned());
+        self.noted += 1;
+    }
+
+    /// Those since so many were noted, as far as they are remembered. What another revocation came across
+    /// meanwhile is among them.
+    fn since(&self, noted: usize) -> Vec<String> {
+        let more = self.noted.saturating_sub(noted).min(self.last.len());
+        let keys = self.last.range(self.last.len() - more..).cloned();
+        let keys: BTreeSet<String> = keys.collect();
+        keys.into_iter().collect()
     }
 }
 
@@ -508,15 +566,6 @@ fn is_counted(end: End) -> bool {
         | End::PasswordChanged => true,
         End::Expired | End::Unused | End::Displaced => false,
     }
-}
-
-/// Says that a key is passed over, and which.
-fn skip(key: &str) {
-    tracing::error!(
-        key,
-        "a key of the token store holds something that no gateway put there: passed over; what it should \
-         hold is not revoked by it (delete it, and revoke again)"
-    );
 }
 
 pub(super) fn script(text: &str, keys: &[String]) -> Cmd {
@@ -555,3 +604,5 @@ const MOST_CHANGES: usize = 8;
 /// Tokens of one user that are ended at once, and users whose are.
 const STEP: usize = 64;
 const USERS: usize = 8;
+/// Keys that were passed over and are told of.
+const MOST_PASSED_OVER: usize = 100;

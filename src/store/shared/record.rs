@@ -1,9 +1,10 @@
 //! Pure: what the server keeps under a token's key. The layout is that of docs/shared-store.md.
 
-use crate::accounts::{PasswordMark, check_name};
+use crate::accounts::check_name;
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
 use crate::session::End;
+use crate::session::PasswordMark;
 use crate::token::{TokenDigest, TokenId};
 
 /// The layout of everything that is kept, and the first byte of each value.

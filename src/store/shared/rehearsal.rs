@@ -13,8 +13,8 @@ use super::engine::Engine;
 use super::link::Link;
 use super::operations::script;
 use super::scripts;
-use crate::accounts::AccountId;
 use crate::clock::UnixMillis;
+use crate::session::AccountId;
 use crate::store::StoreError;
 use crate::token::TokenId;
 

@@ -1,7 +1,7 @@
 //! What the request path asks of the thread that talks to the server.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,23 +13,76 @@ use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
 use super::standing::Standing;
-use crate::accounts::{AccountId, Accounts};
+use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
-use crate::login::{CountedBy, Heard};
+use crate::session::AccountId;
 use crate::session::{Absent, End, Session};
 use crate::store::change::Change;
 use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
 use crate::store::{
-    Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
+    Ended, Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
 };
 use crate::token::{TokenDigest, TokenId};
+use crate::traffic::{CountedBy, Heard};
 use crate::traffic::{Peer, Report};
+
+/// Ends that the thread could not be asked for in time. It makes them its own when it comes to.
+#[derive(Debug, Default)]
+pub(super) struct Overdue(Mutex<Vec<Asked>>);
+
+/// An end that was asked for: of which tokens, how, and when.
+pub(super) type Asked = (Selection, End, UnixMillis);
+
+impl Overdue {
+    /// More than can be remembered become all there are.
+    fn hold(&self, asked: Asked) {
+        let mut held = self.held();
+        match held.len() < MOST_OVERDUE {
+            true => held.push(asked),
+            false => {
+                let (_, end, now) = asked;
+                held.clear();
+                held.push((Selection::All, end, now));
+            }
+        }
+    }
+
+    pub(super) fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.held())
+    }
+
+    /// No code that can panic runs under the lock, so a poisoned one is still sound.
+    fn held(&self) -> MutexGuard<'_, Vec<Asked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An end until the thread has it. Dropped before, whether in want of time or since nobody waits for it, it
+/// holds here and is held for the thread.
+struct Unasked<'a> {
+    tokens: &'a SharedTokens,
+    asked: Option<Asked>,
+}
+
+impl Drop for Unasked<'_> {
+    fn drop(&mut self) {
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
+        let (selection, end, now) = asked;
+        self.tokens.overdue.hold(asked);
+        self.tokens.live.end_here(&selection, end, now, |_| ());
+    }
+}
 
 /// The server, as the request path sees it. Dropping it ends the connections.
 #[derive(Debug)]
 pub(in crate::store) struct SharedTokens {
     requests: mpsc::Sender<Request>,
+    /// The map in front of the server.
+    live: Arc<LiveTokens>,
+    overdue: Arc<Overdue>,
     standing: Arc<Standing>,
     failures: SharedFailures,
     patience: Duration,
@@ -43,6 +96,11 @@ pub(super) enum Request {
         digest: TokenDigest,
         now: UnixMillis,
         reply: Reply<Result<Session, Absent>>,
+    },
+    Used {
+        id: TokenId,
+        account: AccountId,
+        now: UnixMillis,
     },
     Commit {
         change: Change,
@@ -58,7 +116,7 @@ pub(super) enum Request {
         selection: Selection,
         end: End,
         now: UnixMillis,
-        reply: Reply<usize>,
+        reply: Reply<Ended>,
     },
     Info {
         id: TokenId,
@@ -104,6 +162,7 @@ impl Request {
     pub(super) fn moment(&self) -> Option<UnixMillis> {
         match self {
             Self::Ask { now, .. }
+            | Self::Used { now, .. }
             | Self::Commit { now, .. }
             | Self::Rehearse { now, .. }
             | Self::End { now, .. }
@@ -145,14 +204,18 @@ impl SharedTokens {
             patience,
             key.as_deref().map_or("", String::as_str),
         );
-        let (section, seen) = (section.clone(), Arc::clone(&standing));
-        let start = move || Engine::new(&section, connector, live, accounts, seen);
+        let overdue = Arc::<Overdue>::default();
+        let (section, seen, held) = (section.clone(), Arc::clone(&standing), Arc::clone(&overdue));
+        let map = Arc::clone(&live);
+        let start = move || Engine::new(&section, connector, map, accounts, (seen, held));
         let thread = thread::Builder::new()
             .name("syncgate-shared".to_owned())
             .spawn(move || engine::run(start(), inbox, stopped))
             .map_err(StoreOpenError::Thread)?;
         Ok(Self {
             requests,
+            live,
+            overdue,
             standing,
             failures,
             patience,
@@ -200,7 +263,12 @@ impl SharedTokens {
         send(&self.requests, self.patience, request).await
     }
 
-    /// Asks the server for a token that is not in the map, and keeps it there. Counts as a use.
+    /// Has the server told of a use, if it can be; else it is told with the others.
+    pub(in crate::store) fn tell_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
+        let _ = self.requests.try_send(Request::Used { id, account, now });
+    }
+
+    /// Asks the server for a token that is not in the map, and keeps it there. Counts as no use.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -245,7 +313,7 @@ impl SharedTokens {
         send(&self.requests, self.patience * 2, request).await
     }
 
-    /// Ends the selected tokens, and returns how many they were.
+    /// Ends the selected tokens, and returns what it came to.
     ///
     /// # Errors
     /// When the server cannot be reached; some may have ended.
@@ -254,7 +322,7 @@ impl SharedTokens {
         selection: Selection,
         end: End,
         now: UnixMillis,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Ended, StoreError> {
         let patience = match selection {
             Selection::One(_) => self.patience,
             Selection::OfUser(_)
@@ -262,11 +330,18 @@ impl SharedTokens {
             | Selection::AuthenticatedBefore(_)
             | Selection::All => LONG_WALK,
         };
-        let request = |reply| Request::End {
-            selection,
-            end,
-            now,
-            reply,
+        let mut unasked = Unasked {
+            tokens: self,
+            asked: Some((selection, end, now)),
+        };
+        let request = |reply| {
+            unasked.asked = None;
+            Request::End {
+                selection,
+                end,
+                now,
+                reply,
+            }
         };
         send(&self.requests, patience, request).await
     }
@@ -331,8 +406,10 @@ pub(super) async fn send<T>(
 ) -> Result<T, StoreError> {
     let (reply, answer) = oneshot::channel();
     let sent = async {
-        let sent = requests.send(request(reply)).await;
-        sent.map_err(|_| StoreError::Unavailable)?;
+        let place = requests.reserve().await;
+        let place = place.map_err(|_| StoreError::Unavailable)?;
+        // From here on it is certain to come.
+        place.send(request(reply));
         answer.await.map_err(|_| StoreError::Unavailable)?
     };
     let answer = timeout(patience, sent).await;
@@ -341,7 +418,72 @@ pub(super) async fn send<T>(
 
 /// Requests that wait for the thread; more wait for room.
 const WAITING: usize = 1024;
+/// Ends that are remembered one by one until the thread has them.
+const MOST_OVERDUE: usize = 10_000;
 /// How long a page of a list may take.
 const PAGE: Duration = Duration::from_secs(30);
 /// How long ending many tokens may take.
 const LONG_WALK: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(requests: mpsc::Sender<Request>) -> SharedTokens {
+        let patience = Duration::from_secs(3);
+        SharedTokens {
+            live: Arc::new(LiveTokens::cache(&TokensSection::default())),
+            overdue: Arc::default(),
+            standing: Arc::default(),
+            failures: SharedFailures::new(requests.clone(), patience, ""),
+            requests,
+            patience,
+            stop: None,
+            thread: None,
+        }
+    }
+
+    fn one(number: u8) -> Selection {
+        Selection::One(TokenId::from_bytes([number; 10]))
+    }
+
+    /// The thread has more to do than it can: an end that waited for it in vain was forgotten.
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_the_thread_never_heard_of_is_held() {
+        let now = UnixMillis::EPOCH;
+        let (requests, mut inbox) = mpsc::channel(1);
+        let tokens = tokens(requests);
+        tokens.sweep(now);
+        let ended = tokens.end(one(1), End::Revoked, now).await;
+        assert_eq!(ended, Err(StoreError::Unavailable));
+        assert_eq!(tokens.overdue.take(), [(one(1), End::Revoked, now)]);
+        // Nobody waits any more.
+        let gone = timeout(
+            Duration::from_secs(1),
+            tokens.end(one(2), End::GivenBack, now),
+        );
+        assert!(gone.await.is_err());
+        assert_eq!(tokens.overdue.take(), [(one(2), End::GivenBack, now)]);
+        // One that it has heard of is its own.
+        assert!(inbox.recv().await.is_some());
+        let heard = timeout(
+            Duration::from_secs(1),
+            tokens.end(one(3), End::Revoked, now),
+        );
+        assert!(heard.await.is_err());
+        assert_eq!(tokens.overdue.take(), []);
+        drop(inbox);
+        assert!(tokens.end(one(4), End::Revoked, now).await.is_err());
+        assert_eq!(tokens.overdue.take().len(), 1);
+    }
+
+    #[test]
+    fn more_ends_than_can_be_remembered_become_all() {
+        let overdue = Overdue::default();
+        for _ in 0..=MOST_OVERDUE {
+            overdue.hold((one(1), End::Revoked, UnixMillis::EPOCH));
+        }
+        let all = (Selection::All, End::Revoked, UnixMillis::EPOCH);
+        assert_eq!(overdue.take(), [all]);
+    }
+}

@@ -54,11 +54,23 @@ redis.call('ZADD', KEYS[1], 0, ARGV[1], 0, ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1";
 
-/// Lets nothing enter a lineage any more, and answers which tokens did. Where there is no memory to note
-/// that, there is none to enter one either. Keys: the lineage.
+/// Enters a token in its lineage again, where that was lost. Answers 1, or 0 when the lineage was ended
+/// without it. Keys: the lineage. Arguments: the old token, the new one, how long the lineage is kept in
+/// milliseconds.
+pub(super) const JOIN_AGAIN: &str = "\
+if redis.call('ZSCORE', KEYS[1], ARGV[2]) then return 1 end
+if redis.call('ZSCORE', KEYS[1], 'ended') then return 0 end
+redis.call('ZADD', KEYS[1], 0, ARGV[1], 0, ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1";
+
+/// Lets nothing enter a lineage any more, and answers which tokens did. That is noted also where none did:
+/// one may have that the server lost. Where there is no memory to note it, there is none to enter one
+/// either. Keys: the lineage. Arguments: how long that is kept of an empty one, in milliseconds.
 pub(super) const SEVER: &str = "\
 local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
-if #ids > 0 then redis.pcall('ZADD', KEYS[1], 0, 'ended') end
+local noted = redis.pcall('ZADD', KEYS[1], 0, 'ended')
+if #ids == 0 and noted == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return ids";
 
 /// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
@@ -103,20 +115,15 @@ redis.call('PEXPIRE', KEYS[2], left)
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], left) end
 return {}";
 
-/// Notes a use of a token, unless it has ended for want of use. Answers whether it has not; a server
-/// without memory notes nothing. Keys: its user's tokens by end, and by last use. Arguments: now in
-/// seconds, after how many without a use it ends, the token.
-pub(super) const USE: &str = "\
+/// Whether a token has not ended for want of use. That one has is noted, as far as the server has memory.
+/// Key: its user's tokens by last use. Arguments: now in seconds, after how many without a use it ends, the
+/// token.
+pub(super) const IN_USE: &str = "\
 local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
-local last = redis.call('ZSCORE', KEYS[2], ARGV[3])
+local last = redis.call('ZSCORE', KEYS[1], ARGV[3])
 if last and tonumber(last) + tonumber(ARGV[2]) <= reached then
-  redis.pcall('ZADD', KEYS[2], 0, ARGV[3])
+  redis.pcall('ZADD', KEYS[1], 0, ARGV[3])
   return 0
-end
-if last and tonumber(last) >= reached then return 1 end
-if redis.call('ZSCORE', KEYS[1], ARGV[3]) then
-  redis.pcall('ZADD', KEYS[2], reached, ARGV[3])
-  if not last then redis.call('PEXPIRE', KEYS[2], redis.call('PTTL', KEYS[1])) end
 end
 return 1";
 
@@ -205,10 +212,13 @@ pub(super) const TALLY: &str = "\
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 local all = redis.call('HGETALL', KEYS[1])
-if #all == 0 then
-  local born = ARGV[1] .. time[1] .. time[2]
+if not redis.call('HGET', KEYS[1], 'born') then
+  local born = ARGV[1] .. ' ' .. string.format('%.0f', answer[1])
   local begun = redis.pcall('HSET', KEYS[1], 'born', born)
-  if type(begun) ~= 'table' then all = {'born', born} end
+  if type(begun) ~= 'table' then
+    all[#all + 1] = 'born'
+    all[#all + 1] = born
+  end
 end
 for place = 1, #all, 2 do
   local at = tonumber(string.match(all[place + 1], '^%d+ (%d+)$'))
@@ -230,8 +240,25 @@ if ARGV[2] == '' then count = count + 1 else count = math.max(count, tonumber(AR
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', count) .. ' ' .. redis.call('TIME')[1])
 return 1";
 
-/// Notes that the state is to be taken as it is. Keys: the tally.
+/// Notes what is missing, so that other gateways miss it too; unless the state was accepted meanwhile. Keys:
+/// the tally. Arguments: when it was accepted last, then each field and its value.
+pub(super) const MISS: &str = "\
+if (redis.call('HGET', KEYS[1], 'accepted') or '0') ~= ARGV[1] then return 0 end
+for place = 2, #ARGV, 2 do
+  local value = redis.call('HGET', KEYS[1], ARGV[place])
+  local wanted = tonumber(value and string.match(value, '^%d+') or 0)
+  if tonumber(string.match(ARGV[place + 1], '^%d+')) > wanted then
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1])
+  end
+end
+return 1";
+
+/// Notes that the state is to be taken as it is: nothing is missing any more. Keys: the tally.
 pub(super) const ACCEPT: &str = "\
+local all = redis.call('HGETALL', KEYS[1])
+for place = 1, #all, 2 do
+  if string.sub(all[place], 1, 7) == 'wanted:' then redis.call('HDEL', KEYS[1], all[place]) end
+end
 local before = tonumber(redis.call('HGET', KEYS[1], 'accepted') or 0)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

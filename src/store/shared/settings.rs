@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::units::{duration, positive_duration, refuse};
+use crate::settings::units::{duration, positive_duration, refuse};
 
 /// `[tokens.shared]`: the server that several gateways keep their tokens on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,7 +71,7 @@ impl Engine {
         loop {
             // One that is refused stays so until it has everything.
             if !self.is_refused() {
-                self.enter(State::Telling);
+                self.enter(State::Telling(None));
             }
             match self.settle(link).await {
                 Err(error) => return error,
@@ -87,14 +87,14 @@ impl Engine {
             if let Err(error) = self.tell_uses(link).await {
                 tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
             }
-            // Nothing is asked over the new connections before the old answers are gone; and nothing was
-            // revoked since the server was told of everything.
-            if !self.ends.borrow().is_kept() {
+            // Nothing is asked over the new connections before the old answers are gone. What was revoked
+            // since the server was told of everything before is on its way to it, or has to be told again.
+            if self.ends.borrow().has_waiting() {
                 continue;
             }
             self.cache.void();
             if self.is_refused() {
-                self.enter(State::Telling);
+                self.enter(State::Telling(Some(Rc::clone(link))));
             }
             self.enter(State::Serving(Rc::clone(link)));
             trust.holds();

@@ -15,19 +15,56 @@ pub(super) struct Tag(pub(super) u32);
 /// What the server has of one tally.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Chosen when the tally was begun. Another one than before means that everything was lost since,
-    /// every token too.
-    born: Option<String>,
+    /// Chosen when the tally was begun. One that was begun after the tally before was seen last means that
+    /// everything was lost since, every token too; any other one that this is another, older state.
+    born: Option<Born>,
     /// When somebody said last that the state shall be taken as it is.
     accepted: u64,
     counts: BTreeMap<String, Count>,
+    /// What gateways found to be missing, so that those refuse the state too that did not see it before.
+    wanted: BTreeMap<String, Count>,
+    /// When it was read, in milliseconds by the server's clock.
+    read: u64,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Born {
+    text: String,
+    /// In milliseconds by the server's clock.
+    at: u64,
+}
+
+/// Revocations of a gateway that are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) tag: Tag,
+    /// Which gateway's, or `ALL`.
+    pub(super) gateway: String,
+    pub(super) count: Count,
+}
+
+/// How many tokens a gateway has revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
+pub(super) struct Count {
     ends: u64,
     /// When it was raised last, in seconds by the server's clock.
-    at: u64,
+    pub(super) at: u64,
+}
+
+impl Count {
+    fn parse(text: &str) -> Option<Self> {
+        let (ends, at) = text.split_once(' ')?;
+        let (ends, at) = (ends.parse().ok()?, at.parse().ok()?);
+        Some(Self { ends, at })
+    }
+}
+
+impl Missing {
+    /// The field of a tally that says so, and its value.
+    pub(super) fn field(&self) -> [String; 2] {
+        let Count { ends, at } = self.count;
+        [format!("{WANTED}{}", self.gateway), format!("{ends} {at}")]
+    }
 }
 
 /// The tallies as they were seen last.
@@ -35,26 +72,50 @@ struct Count {
 pub(super) struct Seen(BTreeMap<Tag, Tally>);
 
 impl Tally {
-    /// Reads fields and values. Whatever is none of ours is not looked at.
-    pub(super) fn parse<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut tally = Self::default();
+    /// Reads fields and values as they were at a moment of the server's. Whatever is none of ours is not
+    /// looked at.
+    pub(super) fn parse<'a>(read: u64, fields: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut tally = Self {
+            read,
+            ..Self::default()
+        };
         for (field, value) in fields {
             match field {
-                "born" => tally.born = Some(value.to_owned()),
+                "born" => {
+                    let at = value.split_once(' ').and_then(|(_, at)| at.parse().ok());
+                    tally.born = Some(Born {
+                        text: value.to_owned(),
+                        at: at.unwrap_or(0),
+                    });
+                }
                 "accepted" => tally.accepted = value.parse().unwrap_or(0),
                 gateway => {
-                    let numbers = value.split_once(' ');
-                    let count = numbers.and_then(|(ends, at)| {
-                        let (ends, at) = (ends.parse().ok()?, at.parse().ok()?);
-                        Some(Count { ends, at })
-                    });
-                    tally
-                        .counts
-                        .extend(count.map(|count| (gateway.to_owned(), count)));
+                    let count = Count::parse(value);
+                    let (counts, gateway) = match gateway.strip_prefix(WANTED) {
+                        Some(gateway) => (&mut tally.wanted, gateway),
+                        None => (&mut tally.counts, gateway),
+                    };
+                    counts.extend(count.map(|count| (gateway.to_owned(), count)));
                 }
             }
         }
         tally
+    }
+
+    /// When the state was accepted last.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Whether it says already that this is missing.
+    pub(super) fn says(&self, missing: &Missing) -> bool {
+        let wanted = self.wanted.get(&missing.gateway);
+        wanted.is_some_and(|wanted| wanted.ends >= missing.count.ends)
+    }
+
+    /// Whether the other was begun at another time.
+    fn is_another(&self, other: &Self) -> bool {
+        self.born.is_some() && self.born != other.born
     }
 
     /// How many tokens a gateway has revoked.
@@ -68,29 +129,44 @@ impl Seen {
         self.0.keys().copied()
     }
 
-    /// Whether everything that the tally counted was lost with it, so that nothing can be good again.
+    /// Whether everything that the tally counted was lost with it, so that nothing can be good again: it
+    /// was begun later than the one before was there, or cannot be begun for want of memory.
     pub(super) fn is_new(&self, tag: Tag, tally: &Tally) -> bool {
-        let before = self.0.get(&tag);
-        before.is_some_and(|before| before.born.is_some() && before.born != tally.born)
+        let Some(before) = self.0.get(&tag).filter(|before| before.is_another(tally)) else {
+            return false;
+        };
+        let born = tally.born.as_ref();
+        born.is_none_or(|born| born.at >= before.read)
     }
 
-    /// The gateways of which revocations are missing, at a moment in seconds. What `own` revoked it
-    /// knows better.
-    pub(super) fn missing(&self, now: &[(Tag, Tally)], own: &str, second: u64) -> Vec<String> {
+    /// What is missing, at a moment in seconds. What `own` revoked it knows better.
+    pub(super) fn missing(&self, now: &[(Tag, Tally)], own: &str, second: u64) -> Vec<Missing> {
         let mut missing = Vec::new();
         for (tag, tally) in now {
-            let Some(before) = self.0.get(tag) else {
-                continue;
-            };
-            if self.is_new(*tag, tally) || tally.accepted > before.accepted {
-                continue;
+            let seen = self
+                .0
+                .get(tag)
+                .filter(|before| !self.is_new(*tag, tally) && tally.accepted <= before.accepted);
+            // Whatever was revoked until it was seen last may be missing of an older state.
+            let older = seen
+                .filter(|before| before.is_another(tally))
+                .map(|before| {
+                    let at = before.read / 1000;
+                    (ALL, Count { ends: 1, at })
+                });
+            let seen = seen.into_iter().flat_map(|before| &before.counts);
+            let counted = seen.chain(&tally.wanted);
+            let counted = counted.map(|(gateway, count)| (gateway.as_str(), *count));
+            for (gateway, count) in counted.chain(older) {
+                let matters = gateway != own && count.at.saturating_add(KEPT) >= second;
+                if matters && tally.of(gateway) < count.ends {
+                    missing.push(Missing {
+                        tag: *tag,
+                        gateway: gateway.to_owned(),
+                        count,
+                    });
+                }
             }
-            let counted = before.counts.iter();
-            let matter = counted.filter(|(gateway, count)| {
-                *gateway != own && count.at.saturating_add(KEPT) >= second
-            });
-            let lost = matter.filter(|(gateway, count)| tally.of(gateway) < count.ends);
-            missing.extend(lost.map(|(gateway, _)| gateway.clone()));
         }
         missing
     }
@@ -111,6 +187,10 @@ impl Seen {
 /// How many seconds a count is kept after it was raised last: longer than any token lives. The scripts
 /// are told.
 pub(super) const KEPT: u64 = 400 * 24 * 60 * 60;
+/// What the field of what is missing begins with.
+const WANTED: &str = "wanted:";
+/// In the place of a gateway's name: whatever there was.
+const ALL: &str = "all";
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +201,7 @@ mod tests {
     const TAG: Tag = Tag(7);
 
     fn tally(fields: &[(&str, &str)]) -> Tally {
-        Tally::parse(fields.iter().copied())
+        Tally::parse(950_000, fields.iter().copied())
     }
 
     fn seen(fields: &[(&str, &str)]) -> Seen {
@@ -131,42 +211,77 @@ mod tests {
     }
 
     fn missing(seen: &Seen, fields: &[(&str, &str)]) -> Vec<String> {
-        seen.missing(&[(TAG, tally(fields))], "own", 1000)
+        let missing = seen.missing(&[(TAG, tally(fields))], "own", 1000);
+        missing.into_iter().map(|it| it.gateway).collect()
     }
 
     #[test]
     fn a_count_that_is_lower_than_it_was_is_missed_until_it_is_there_again() {
         let seen = seen(&[
-            ("born", "x"),
+            ("born", "x 800000"),
             ("a", "5 900"),
             ("b", "2 900"),
             ("own", "9 900"),
         ]);
+        let born = ("born", "x 800000");
         assert_eq!(
-            missing(&seen, &[("born", "x"), ("a", "4 900"), ("b", "3 900")]),
+            missing(&seen, &[born, ("a", "4 900"), ("b", "3 900")]),
             ["a"]
         );
-        assert_eq!(missing(&seen, &[("born", "x"), ("a", "5 900")]), ["b"]);
-        assert!(missing(&seen, &[("born", "x"), ("a", "5 900"), ("b", "2 900")]).is_empty());
+        assert_eq!(missing(&seen, &[born, ("a", "5 900")]), ["b"]);
+        assert!(missing(&seen, &[born, ("a", "5 900"), ("b", "2 900")]).is_empty());
     }
 
     #[test]
     fn nothing_is_missed_of_what_was_lost_whole_or_accepted_or_is_too_old() {
-        let before = seen(&[("born", "x"), ("a", "5 900")]);
-        assert!(missing(&before, &[("born", "y")]).is_empty());
+        let born = ("born", "x 800000");
+        let before = seen(&[born, ("a", "5 900")]);
+        assert!(missing(&before, &[("born", "y 950000")]).is_empty());
         assert!(missing(&before, &[]).is_empty());
-        assert!(missing(&before, &[("born", "x"), ("accepted", "1")]).is_empty());
-        assert_eq!(missing(&before, &[("born", "x"), ("accepted", "0")]), ["a"]);
-        let now = [(TAG, tally(&[("born", "x")]))];
+        assert!(missing(&before, &[born, ("accepted", "1")]).is_empty());
+        assert_eq!(missing(&before, &[born, ("accepted", "0")]), ["a"]);
+        let now = [(TAG, tally(&[born]))];
         assert!(before.missing(&now, "own", 901 + KEPT).is_empty());
-        assert!(missing(&Seen::default(), &[("born", "x")]).is_empty());
+        assert!(missing(&Seen::default(), &[born]).is_empty());
+    }
+
+    #[test]
+    fn a_state_that_was_begun_before_the_last_one_was_seen_is_older() {
+        let before = seen(&[("born", "y 940000"), ("own", "5 945")]);
+        for older in ["x 800000", "x 949999", "x"] {
+            assert!(!before.is_new(TAG, &tally(&[("born", older)])), "{older}");
+            assert_eq!(missing(&before, &[("born", older)]), [ALL], "{older}");
+            let accepted = [("born", older), ("accepted", "1")];
+            assert!(missing(&before, &accepted).is_empty());
+        }
+        let now = [(TAG, tally(&[("born", "x 800000")]))];
+        assert_eq!(before.missing(&now, "own", 1000)[0].count.at, 950);
+    }
+
+    #[test]
+    fn what_one_gateway_misses_those_miss_that_never_saw_it() {
+        let before = seen(&[("born", "x 800000"), ("a", "5 900")]);
+        let now = tally(&[("born", "x 800000"), ("a", "3 850")]);
+        let found = before.missing(&[(TAG, now.clone())], "own", 1000);
+        assert!(!now.says(&found[0]));
+        let [field, value] = found[0].field();
+        let told = [("born", "x 800000"), ("a", "3 850"), (&field, &value)];
+        assert!(tally(&told).says(&found[0]));
+        assert_eq!(missing(&Seen::default(), &told), ["a"]);
+        let reached = [("a", "5 960"), (&field, &value)];
+        assert!(missing(&Seen::default(), &reached).is_empty());
+        assert!(
+            Seen::default()
+                .missing(&[(TAG, tally(&told))], "a", 1000)
+                .is_empty()
+        );
     }
 
     proptest! {
         #[test]
         fn fields_of_any_kind_are_read(fields in prop::collection::vec((".*", ".*"), 0..8)) {
             let fields = fields.iter().map(|(field, value)| (&**field, &**value));
-            let tally = Tally::parse(fields);
+            let tally = Tally::parse(0, fields);
             prop_assert_eq!(tally.of("nobody at all"), 0);
         }
     }

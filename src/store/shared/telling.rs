@@ -9,14 +9,15 @@ use redis::Value;
 
 use super::connect::LinkError;
 use super::ends::{Ending, Waiting};
-use super::engine::{Engine, RECENTLY};
+use super::engine::{Engine, RECENTLY, State};
+use super::issue::Joining;
 use super::link::{Link, is_answer, is_foreign};
 use super::operations::{all, script, text};
 use super::phase::Reason;
 use super::record::Record;
 use super::scripts;
-use super::tally::{KEPT, Tag, Tally};
-use crate::clock::UnixMillis;
+use super::tally::{KEPT, Missing, Tag, Tally};
+use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::store::Selection;
 use crate::token::TokenId;
@@ -35,13 +36,40 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
-        loop {
-            let tallies = self.tallies(link).await?;
-            self.tell(link, &tallies).await?;
-            // More may have been revoked meanwhile, or be on its way still.
-            if self.ends.borrow().is_kept() {
-                return Ok(self.judge(tallies));
+        let tallies = self.tallies(link).await?;
+        self.note_lost(&tallies);
+        // From now on the server's count says nothing of what it lost: what is revoked meanwhile is
+        // counted beyond, and goes over these connections by itself. So there is an end to the telling.
+        if !self.is_refused() {
+            self.enter(State::Telling(Some(Rc::clone(link))));
+        }
+        self.take_overdue();
+        self.tell(link, &tallies).await?;
+        Ok(self.judge(link, tallies).await)
+    }
+
+    /// Notes what a server has lost of what was revoked here, so that it is told whatever the server counts
+    /// by then.
+    fn note_lost(&self, tallies: &Tallies) {
+        for (tag, tally) in &tallies.list {
+            let count = self.counted_here(*tag, tally);
+            let beyond = self.ends.borrow_mut().lose(*tag, count);
+            if let Some(before) = beyond {
+                tracing::warn!(
+                    before = %before.timestamp(),
+                    "the token store lost more revocations than are remembered one by one: all tokens \
+                     that were issued before are revoked"
+                );
             }
+        }
+    }
+
+    /// How many revocations of this gateway a server has.
+    fn counted_here(&self, tag: Tag, tally: &Tally) -> u64 {
+        // Of a server that lost everything, nothing is to be ended.
+        match self.seen.borrow().is_new(tag, tally) {
+            true => u64::MAX,
+            false => tally.of(&self.own),
         }
     }
 
@@ -53,10 +81,12 @@ impl Engine {
         link.check_version(&self.keys).await?;
         let tallies = self.tallies(link).await?;
         let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
+        self.take_overdue();
         if fallen || !self.ends.borrow().is_kept() {
+            self.note_lost(&tallies);
             self.tell(link, &tallies).await?;
         }
-        Ok(self.judge(tallies))
+        Ok(self.judge(link, tallies).await)
     }
 
     /// Says that the state of the server shall be taken as it is, which all gateways hear.
@@ -66,6 +96,7 @@ impl Engine {
             let accept = script(scripts::ACCEPT, std::slice::from_ref(&key));
             link.run(&key, &accept).await?;
         }
+        self.miss_until(None);
         self.cache.alarm.notify_one();
         Ok(())
     }
@@ -86,8 +117,8 @@ impl Engine {
             match selection {
                 Selection::One(id) => {
                     let before = None;
-                    waiting.token(Ending { id, end, before }, now.seconds());
-                    self.cache.live.note_end(id, end, now);
+                    let at = now.max(self.latest()).seconds();
+                    waiting.token(Ending { id, end, before }, at);
                 }
                 Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
                 Selection::OfOtherPasswords(..) => {}
@@ -95,15 +126,14 @@ impl Engine {
                 Selection::All => waiting.all = true,
             }
         }
-        loop {
-            let ids = self.cache.live.selected(&selection, STEP);
-            for id in &ids {
-                self.cache.changed(*id);
-                self.cache.live.end(*id, end, now, |_| ());
-            }
-            if ids.len() < STEP {
-                return;
-            }
+        let live = &self.cache.live;
+        live.end_here(&selection, end, now, |id| self.cache.changed(id));
+    }
+
+    /// Makes those ends its own that the thread could not be asked for in time.
+    pub(super) fn take_overdue(&self) {
+        for (selection, end, now) in self.overdue.take() {
+            self.hold(selection, end, now);
         }
     }
 
@@ -157,16 +187,39 @@ impl Engine {
         tags
     }
 
-    fn judge(&self, tallies: Tallies) -> Option<Reason> {
-        let mut seen = self.seen.borrow_mut();
-        let missing = seen.missing(&tallies.list, &self.own, tallies.second);
-        if !missing.is_empty() {
+    async fn judge(&self, link: &Link, tallies: Tallies) -> Option<Reason> {
+        let missing = (self.seen.borrow()).missing(&tallies.list, &self.own, tallies.second);
+        if let Some(last) = missing.iter().map(|it| it.count.at).max() {
+            let last = u32::try_from(last).unwrap_or(u32::MAX);
+            self.miss_until(Some(UnixSeconds::new(last)));
+            self.note_missing(link, &tallies, &missing).await;
             return Some(Reason::RolledBack);
         }
-        seen.learn(tallies.list);
+        self.miss_until(None);
+        self.seen.borrow_mut().learn(tallies.list);
         let most = self.section.max_clock_skew;
         let differs = self.standing.skew().is_some_and(|skew| skew > most);
         (differs && !most.is_zero()).then_some(Reason::Clock)
+    }
+
+    /// Has those miss it too that start later. Where it cannot be noted, those who noticed refuse all the
+    /// same.
+    async fn note_missing(&self, link: &Link, tallies: &Tallies, missing: &[Missing]) {
+        for (tag, tally) in &tallies.list {
+            let unsaid = missing
+                .iter()
+                .filter(|it| it.tag == *tag && !tally.says(it));
+            let fields: Vec<[String; 2]> = unsaid.map(Missing::field).collect();
+            if fields.is_empty() {
+                continue;
+            }
+            let key = self.keys.tally(*tag);
+            let mut miss = script(scripts::MISS, std::slice::from_ref(&key));
+            miss.arg(tally.accepted()).arg(fields.concat());
+            if let Err(error) = link.run(&key, &miss).await {
+                self.complaints.warn(&error);
+            }
+        }
     }
 
     /// Says once that the clocks differ, and once that they do not any more.
@@ -188,11 +241,7 @@ impl Engine {
     /// Tells the server of what it has not got.
     async fn tell(self: &Rc<Self>, link: &Rc<Link>, tallies: &Tallies) -> Result<(), LinkError> {
         for (tag, tally) in &tallies.list {
-            // Of a server that lost everything, nothing is to be ended.
-            let count = match self.seen.borrow().is_new(*tag, tally) {
-                true => u64::MAX,
-                false => tally.of(&self.own),
-            };
+            let count = self.counted_here(*tag, tally);
             self.tell_lost(link, *tag, count).await?;
             let last = self.ends.borrow().last(*tag);
             if tally.of(&self.own) < last {
@@ -215,10 +264,7 @@ impl Engine {
         tag: Tag,
         count: u64,
     ) -> Result<(), LinkError> {
-        let (lost, beyond) = {
-            let ends = self.ends.borrow();
-            (ends.lost(tag, count), ends.lost_beyond(tag, count))
-        };
+        let lost = self.ends.borrow().lost(tag, count);
         if !lost.is_empty() {
             tracing::info!(revocations = lost.len(), "the token store is told again");
         }
@@ -229,17 +275,6 @@ impl Engine {
             for (number, _) in step {
                 ends.keep(tag, *number);
             }
-        }
-        if let Some(before) = beyond {
-            let ended = self
-                .end_of_all(link, End::Revoked, Some(before), self.now())
-                .await?;
-            tracing::warn!(
-                ended,
-                before = %before.timestamp(),
-                "the token store lost more revocations than are remembered one by one: all tokens \
-                 that were issued before are revoked"
-            );
         }
         Ok(())
     }
@@ -271,7 +306,8 @@ impl Engine {
         told.await.map_err(|error: LinkError| (error, waiting))
     }
 
-    /// What ended here lately for want of use or room: it is told again, whether it was lost or not.
+    /// What ended here lately for want of use or room, and what was renewed: it is told again, whether it
+    /// was lost or not.
     async fn tell_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
         let recent: Vec<Ending> = {
             let mut recent = self.recent.borrow_mut();
@@ -285,6 +321,18 @@ impl Engine {
         };
         for step in recent.chunks(AT_ONCE) {
             self.end_all_again(link, step.iter().copied()).await?;
+        }
+        let joined: Vec<Joining> = {
+            let mut joined = self.joined.borrow_mut();
+            joined.retain(|(_, at)| at.elapsed() < RECENTLY);
+            joined.iter().map(|(joining, _)| *joining).collect()
+        };
+        for step in joined.chunks(AT_ONCE) {
+            let again = step.iter().copied().map(|joining| {
+                let (engine, link) = (Rc::clone(self), Rc::clone(link));
+                async move { engine.join_again(&link, joining).await }
+            });
+            all(again).await?;
         }
         Ok(())
     }
@@ -378,12 +426,11 @@ fn read(answer: &Value) -> Option<(u64, Tally)> {
         [field, value] => Some((text(field)?, text(value)?)),
         _ => None,
     });
-    Some((u64::try_from(*millis).ok()?, Tally::parse(pairs)))
+    let millis = u64::try_from(*millis).ok()?;
+    Some((millis, Tally::parse(millis, pairs)))
 }
 
 /// Tokens that are ended at once.
 const AT_ONCE: usize = 512;
-/// Tokens that are looked for in the map at once.
-const STEP: usize = 4096;
 /// A difference of clocks that is worth a line in the log.
 const NOTABLE: Duration = Duration::from_secs(3);

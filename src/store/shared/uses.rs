@@ -1,6 +1,6 @@
 //! When tokens were used last, where `tokens.idle` is set. Each gateway knows its own uses, and tells
 //! the server of them off the request path, every eighth of the idle time. A token that a gateway has
-//! not seen for half of it counts as unknown there: the server is asked, and notes the use at once. So
+//! not seen for half of it counts as unknown there: the server is asked, and told of the use at once. So
 //! what the server knows is never behind by as much as the idle time, and a token that is used on one
 //! gateway ends on none.
 
@@ -21,8 +21,8 @@ use super::engine::{Engine, chain};
 use super::link::Link;
 use super::operations::{all, id_of, millis, script, text};
 use super::scripts;
-use crate::accounts::AccountId;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::session::AccountId;
 use crate::session::End;
 use crate::store::live::Use;
 use crate::token::TokenId;
@@ -53,9 +53,9 @@ impl Told {
 }
 
 impl Engine {
-    /// Notes a use of a token of this user, unless it is too long since the last one, so that it has
-    /// ended. Says whether it is live.
-    pub(super) async fn use_now(
+    /// Whether a token of this user is live: its last use on any gateway is not too long ago. One that has
+    /// ended so stays so, whatever use is told afterwards.
+    pub(super) async fn is_in_use(
         &self,
         link: &Link,
         id: TokenId,
@@ -65,11 +65,25 @@ impl Engine {
         let Some(idle) = self.idle else {
             return Ok(true);
         };
-        let [_, expires, used] = self.keys.user(user);
-        let mut note = script(scripts::USE, &[expires, used.clone()]);
-        note.arg(now.seconds().as_u32()).arg(idle.as_secs());
-        note.arg(id.to_string());
-        Ok(link.run(&used, &note).await? == Value::Int(1))
+        let [_, _, used] = self.keys.user(user);
+        let mut look = script(scripts::IN_USE, std::slice::from_ref(&used));
+        look.arg(now.seconds().as_u32()).arg(idle.as_secs());
+        look.arg(id.to_string());
+        Ok(link.run(&used, &look).await? == Value::Int(1))
+    }
+
+    /// Tells the server of one use at once. One that cannot be told is told with the others.
+    pub(super) async fn tell_use(
+        self: &Rc<Self>,
+        id: TokenId,
+        account: AccountId,
+        now: UnixMillis,
+    ) {
+        let Ok(link) = self.link() else { return };
+        let one = (id, account, now.seconds());
+        if let Err(error) = self.tell_all(&link, std::iter::once(&one)).await {
+            let _ = self.failed(&error);
+        }
     }
 
     /// When a token was used last, as the server knows; or that this is too long ago.

@@ -1,0 +1,81 @@
+//! What a configuration names, opened, with no thread that serves it yet.
+
+use std::sync::Arc;
+
+use ring::rand::SystemRandom;
+
+use super::{StartError, cores};
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::{IntrospectionSecret, memory};
+use crate::gateway::Shared;
+use crate::identity::Identities;
+use crate::login::Logins;
+use crate::route::RouteSection;
+use crate::store::{Prepared, StoreKind, TokenStore};
+use crate::tls::Certificates;
+use crate::traffic::{ConnectionsBySource, Quotas, Unauthenticated};
+use crate::upstream::BackendCredentials;
+
+/// What a configuration names, opened, with no thread that serves it yet.
+pub(crate) struct Composed {
+    pub(crate) shared: Arc<Shared>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) introspection: Arc<IntrospectionSecret>,
+}
+
+impl Composed {
+    pub(crate) fn open(
+        config: &Config,
+        clock: Clock,
+        tokens: Prepared,
+    ) -> Result<Self, StartError> {
+        let certificates = Arc::new(Certificates::open(&config.tls, &clock)?);
+        let accounts = Accounts::open(&config.accounts.file, config.routes.clone())?;
+        let accounts = Arc::new(accounts);
+        accounts.log_warnings();
+        let identities = Identities::open(&config.identity)?;
+        let credentials = BackendCredentials::open(&config.routes)?;
+        let random = SystemRandom::new();
+        let secret = config.admin.introspection_secret_file.as_deref();
+        let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
+        let tokens = TokenStore::start(&config.tokens, tokens, &accounts, &clock)?;
+        let failures = tokens.shared_failures();
+        let in_common = config.tokens.store == StoreKind::Shared;
+        let shared = Arc::new(Shared {
+            routes: config.routes(),
+            accounts: Arc::clone(&accounts),
+            identities,
+            credentials,
+            certificates: Arc::clone(&certificates),
+            answers: config.answers,
+            tokens,
+            lifetimes: config.tokens.lifetimes(),
+            logins: Logins::start(&config.login, cores(), &random, failures)?,
+            clock,
+            trusted_proxies: config.listen.trusted_proxies.clone(),
+            connections: Arc::new(ConnectionsBySource::new(
+                config.limits.connections_per_source,
+            )),
+            unauthenticated: Arc::new(Unauthenticated::new(
+                config.limits.unauthenticated_per_connection,
+                config.limits.unauthenticated_per_source,
+            )),
+            quotas: Quotas::new(
+                &config.quotas,
+                config.routes.iter().map(RouteSection::limit),
+                in_common,
+            ),
+            pressure: memory::pressure(config.limits.memory),
+            limits: config.limits.clone(),
+            hsts: config.tls.hsts.clone(),
+            random,
+        });
+        Ok(Self {
+            shared,
+            certificates,
+            introspection,
+        })
+    }
+}

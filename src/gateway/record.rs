@@ -1,0 +1,168 @@
+//! The access record: one line per request, formatted into a buffer of the worker's own and handed
+//! to the log's writer in blocks, so that a request neither locks nor waits for it.
+
+mod line;
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode, Version};
+use tokio::time::Instant;
+
+use crate::accounts::Account;
+use crate::client::ClientConnection;
+use crate::clock::{UnixMillis, UnixSeconds};
+use crate::observe::{AccessSink, Style};
+use crate::request_id::RequestId;
+
+/// What is recorded of a request. Holds names from the configuration and numbers only, nothing that
+/// a client wrote but its method.
+#[derive(Debug)]
+pub struct AccessRecord {
+    /// The request's id.
+    pub id: RequestId,
+    /// When its head had arrived.
+    pub at: UnixMillis,
+    /// The same moment for measuring durations.
+    pub started: Instant,
+    /// The client's address, where it is not the connection's peer.
+    pub client: Option<IpAddr>,
+    /// The protocol version.
+    pub version: Version,
+    /// The method, unless the head could not be read.
+    pub method: Option<Method>,
+    /// The path of the route as configured.
+    pub route: Option<Arc<str>>,
+    /// Who logged in or holds the token.
+    pub account: Option<Arc<Account>>,
+    /// The status of the answer; none when the client was gone before.
+    pub status: Option<StatusCode>,
+    /// Why the gateway refused, in one word.
+    pub reason: Option<&'static str>,
+    /// Why the gateway would have refused, were the user's rights enforced.
+    pub would_refuse: Option<&'static str>,
+    /// The refusal's whole story, for the gateway's and the upstream's faults.
+    pub cause: Option<String>,
+    /// Whether the answer is the upstream's.
+    pub relayed: bool,
+    /// How long the upstream took until its response head.
+    pub upstream: Option<Duration>,
+    /// Bytes of the request body that arrived.
+    pub bytes_in: u64,
+    /// Bytes of the response body that were handed to the connection.
+    pub bytes_out: u64,
+    /// Whether the response was handed over completely.
+    pub complete: bool,
+}
+
+/// The access log of one worker.
+#[derive(Debug)]
+pub struct AccessLog {
+    sink: Option<AccessSink>,
+    buffer: RefCell<Vec<u8>>,
+    second: Cell<Option<UnixSeconds>>,
+    /// The calendar form of `second`.
+    calendar: RefCell<String>,
+}
+
+impl AccessLog {
+    /// A log that writes to `sink`, or nowhere.
+    #[must_use]
+    pub fn new(sink: Option<AccessSink>) -> Self {
+        Self {
+            sink,
+            buffer: RefCell::default(),
+            second: Cell::new(None),
+            calendar: RefCell::default(),
+        }
+    }
+
+    /// Records a request of `client` that is over.
+    pub fn record(&self, record: &AccessRecord, client: &ClientConnection) {
+        let Some(sink) = &self.sink else {
+            return;
+        };
+        self.calendar_second(record.at);
+        {
+            let calendar = self.calendar.borrow();
+            let mut buffer = self.buffer.borrow_mut();
+            let ends = client.text();
+            let address = record.client.map(|address| address.to_string());
+            let ends = match &address {
+                Some(address) => line::Ends {
+                    peer: address,
+                    via: Some(&ends.peer),
+                },
+                None => line::Ends {
+                    peer: &ends.peer,
+                    via: ends.via.as_deref(),
+                },
+            };
+            match sink.style() {
+                Style::Json => line::json(&mut buffer, record, ends, &calendar),
+                Style::Text => line::text(&mut buffer, record, ends, &calendar),
+            }
+        }
+        if self.buffer.borrow().len() >= BLOCK {
+            self.flush();
+        }
+    }
+
+    /// Hands over what is buffered. Called by the worker several times a second.
+    pub fn flush(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        if let Some(sink) = &self.sink
+            && !buffer.is_empty()
+        {
+            sink.write(&buffer);
+            buffer.clear();
+        }
+    }
+
+    /// Writes the date and time to the second once for all records of that second.
+    fn calendar_second(&self, at: UnixMillis) {
+        if self.second.replace(Some(at.seconds())) != Some(at.seconds()) {
+            let mut calendar = self.calendar.borrow_mut();
+            calendar.clear();
+            let _ = write!(calendar, "{}", at.seconds().timestamp());
+            // The fraction and the `Z` follow with each record.
+            calendar.pop();
+        }
+    }
+}
+
+impl AccessRecord {
+    /// How long the request took until now, in microseconds.
+    pub(super) fn took_micros(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn level(&self) -> &'static str {
+        match self.status {
+            Some(status) if !self.relayed && status.is_server_error() => "WARN",
+            Some(_) | None => "INFO",
+        }
+    }
+
+    pub(super) fn answered_by(&self) -> &'static str {
+        match (self.status, self.relayed) {
+            (None, _) => "nobody",
+            (Some(_), true) => "upstream",
+            (Some(_), false) => "gateway",
+        }
+    }
+
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_2 => "HTTP/2",
+            Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        }
+    }
+}
+
+/// How much is handed over at once, in bytes.
+const BLOCK: usize = 32 * 1024;

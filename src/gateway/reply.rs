@@ -1,0 +1,249 @@
+//! The only place that makes responses: the gateway's own in the envelope of the contract, and the
+//! frame round a relayed one.
+
+mod date;
+mod refused;
+
+pub use date::DateField;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderValue, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixSeconds;
+use crate::message::headers::X_REQUEST_ID;
+use crate::message::response_head::ResponseHead;
+use crate::request_id::RequestId;
+use crate::store::StoreHealth;
+use crate::token::IssuedToken;
+
+/// `[answers]`: what the gateway's own answers tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnswersSection {
+    /// Whether a 401 or 403 says why.
+    pub detail: Detail,
+}
+
+/// Whether a 401 or 403 says why. The log does in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Detail {
+    /// It says what was wrong with the token, or which right is missing.
+    #[default]
+    Told,
+    /// It says the same whatever the reason.
+    Withheld,
+}
+
+impl From<bool> for Detail {
+    fn from(told: bool) -> Self {
+        if told { Self::Told } else { Self::Withheld }
+    }
+}
+
+impl From<Detail> for bool {
+    fn from(detail: Detail) -> Self {
+        match detail {
+            Detail::Told => true,
+            Detail::Withheld => false,
+        }
+    }
+}
+
+/// An answer of the gateway's own.
+#[derive(Debug)]
+pub enum Reply {
+    /// A login that succeeded, or a renewal.
+    TokenIssued {
+        /// The token, told here once and kept nowhere.
+        token: IssuedToken,
+        /// When it ends.
+        expires: UnixSeconds,
+    },
+    /// A token that is not good any more, if it ever was.
+    TokenRevoked,
+    /// The admin listener: the keys that verify signed identities.
+    KeySet {
+        /// The set of RFC 7517, in JSON.
+        json: Bytes,
+    },
+    /// The admin listener: the gateway serves.
+    Healthy {
+        /// How the server of a shared store is.
+        store: Option<StoreHealth>,
+    },
+    /// The admin interface: what it was asked for.
+    Document {
+        /// In JSON.
+        json: Bytes,
+    },
+    /// Plain HTTP that can be repeated over HTTPS.
+    RedirectToHttps {
+        /// The absolute `https` address of what was asked for.
+        location: HeaderValue,
+    },
+}
+
+impl Reply {
+    /// An answer of the admin interface, of strings, numbers and lists of them.
+    #[must_use]
+    pub(crate) fn document<T: Serialize>(value: &T) -> Self {
+        Self::Document {
+            json: to_json(value),
+        }
+    }
+
+    /// The response to send.
+    #[must_use]
+    pub fn into_response(self, id: &RequestId) -> Response<Bytes> {
+        match self {
+            Self::TokenIssued { token, expires } => {
+                let body = Issued {
+                    success: true,
+                    code: 200,
+                    messages: "Success",
+                    token: IssuedFields {
+                        accesstoken: token.expose(),
+                        expires: expires.timestamp().to_string(),
+                    },
+                };
+                own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::TokenRevoked => {
+                let body = Done {
+                    success: true,
+                    code: 200,
+                    messages: "Success",
+                };
+                own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::KeySet { json } => {
+                let mut response = own(StatusCode::OK, json, id);
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, JWK_SET);
+                headers.insert(CACHE_CONTROL, ONE_MINUTE);
+                response
+            }
+            Self::Document { json } => own(StatusCode::OK, json, id),
+            Self::Healthy { store } => {
+                let body = Healthy {
+                    success: true,
+                    messages: "Success",
+                    code: 200,
+                    store,
+                };
+                own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::RedirectToHttps { location } => {
+                let status = StatusCode::PERMANENT_REDIRECT;
+                let mut response = own(status, envelope(status, "Use HTTPS"), id);
+                response.headers_mut().insert(LOCATION, location);
+                response.headers_mut().insert(CONNECTION, CLOSE);
+                response
+            }
+        }
+    }
+}
+
+/// The same response, telling an HTTP/1 client that the connection ends with it.
+#[must_use]
+pub fn closing<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().insert(CONNECTION, CLOSE);
+    response
+}
+
+/// The upstream's answer, with its own reason where that is not the usual one.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn relay_head<B>(head: ResponseHead, body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}
+
+/// A response with the head of `parts` and another body.
+#[must_use]
+pub fn relay<B>(parts: http::response::Parts, body: B) -> Response<B> {
+    Response::from_parts(parts, body)
+}
+
+/// Tells the client to stay with HTTPS (RFC 6797), unless the backend has said so itself.
+pub fn secure<B>(response: &mut Response<B>, hsts: &HeaderValue) {
+    let headers = response.headers_mut();
+    headers
+        .entry(STRICT_TRANSPORT_SECURITY)
+        .or_insert_with(|| hsts.clone());
+}
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
+const ONE_MINUTE: HeaderValue = HeaderValue::from_static("max-age=60");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+fn own(status: StatusCode, body: Bytes, id: &RequestId) -> Response<Bytes> {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = status;
+    parts.headers.insert(CONTENT_TYPE, JSON);
+    parts.headers.insert(CACHE_CONTROL, NO_STORE);
+    parts.headers.insert(X_REQUEST_ID, id.to_header());
+    Response::from_parts(parts, body)
+}
+
+fn envelope(status: StatusCode, text: &str) -> Bytes {
+    to_json(&Envelope {
+        success: false,
+        messages: text,
+        code: status.as_u16(),
+    })
+}
+
+fn to_json<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value)
+        .expect("structs of strings and numbers always serialize")
+        .into()
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    success: bool,
+    messages: &'a str,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct Healthy<'a> {
+    success: bool,
+    messages: &'a str,
+    code: u16,
+    store: Option<StoreHealth>,
+}
+
+/// The beginning of [`Issued`].
+#[derive(Serialize)]
+struct Done<'a> {
+    success: bool,
+    code: u16,
+    messages: &'a str,
+}
+
+#[derive(Serialize)]
+struct Issued<'a> {
+    success: bool,
+    code: u16,
+    messages: &'a str,
+    token: IssuedFields<'a>,
+}
+
+#[derive(Serialize)]
+struct IssuedFields<'a> {
+    accesstoken: &'a str,
+    expires: String,
+}

@@ -1,0 +1,369 @@
+//! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
+//! provider stands here.
+
+mod der;
+pub mod development;
+mod settings;
+mod x509;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{InconsistentKeys, ServerConfig};
+use thiserror::Error;
+
+use x509::Facts;
+
+pub use settings::{CertificateSection, TlsSection};
+
+use crate::clock::{Clock, UnixMillis};
+use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::private_file::{PrivateFileError, Snapshot};
+
+/// Why TLS cannot be served as configured.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file is missing, unreadable or not PEM.
+    #[error("{path} cannot be read as {what} in PEM", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        cause: PemError,
+    },
+    /// A certificate file holds no certificate.
+    #[error("{path} holds no certificate", path = path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate that is none.
+    #[error("{path} holds something that is no X.509 certificate", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The dates of a certificate do not include the present.
+    #[error("the certificate in {path} is valid from {from} until {until}, and it is {now} now",
+            path = path.display())]
+    OutOfDate {
+        /// The file.
+        path: PathBuf,
+        /// Its first moment.
+        from: String,
+        /// Its last moment.
+        until: String,
+        /// The present.
+        now: String,
+    },
+    /// The file of a private key is missing, or others than the gateway can reach it.
+    #[error("a certificate's key cannot be read{}", remedy(.0))]
+    KeyFile(#[from] PrivateFileError),
+    /// A private key of a kind that is not supported.
+    #[error("the key in {path} cannot be used", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        cause: rustls::Error,
+    },
+    /// A private key that belongs to another certificate.
+    #[error("the key in {key} does not belong to the certificate in {certificate}",
+            key = key.display(), certificate = certificate.display())]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// The provider does not go with the protocol settings.
+    #[error("TLS cannot be set up")]
+    Setup(#[source] rustls::Error),
+}
+
+fn remedy(error: &PrivateFileError) -> String {
+    let remedy = error.remedy();
+    remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
+}
+
+/// Certificates by server name, swapped whole.
+#[derive(Debug)]
+pub struct Certificates(Managed<CertificateLoader>);
+
+/// How they are made of their files.
+#[derive(Debug)]
+struct CertificateLoader {
+    sections: Vec<CertificateSection>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct CertificateSet {
+    /// For clients that name no server, or an unknown one: the first of the configuration.
+    default: Arc<CertifiedKey>,
+    /// Exact names, and `*.` for one label, in lower case.
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+    addresses: HashSet<IpAddr>,
+}
+
+impl Certificates {
+    /// Reads the configured certificates and keys and checks that they match and are in date.
+    /// Connections get what is in force when they begin.
+    ///
+    /// # Errors
+    /// The first that cannot be served.
+    pub fn open(section: &TlsSection, clock: &Clock) -> Result<Self, TlsError> {
+        let loader = CertificateLoader {
+            sections: section.certificates.clone(),
+            clock: clock.clone(),
+        };
+        Managed::open(loader).map(Self)
+    }
+
+    /// Whether one of the certificates in force is for this host: a name, or an address, of IPv6 in
+    /// brackets.
+    #[must_use]
+    pub fn cover(&self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let set = self.0.value();
+        match literal.unwrap_or(host).parse::<IpAddr>() {
+            Ok(address) => set.addresses.contains(&address),
+            Err(_) => set.named(host).is_some(),
+        }
+    }
+
+    /// The files of the certificates and keys.
+    pub(crate) fn managed(&self) -> &dyn ManagedFiles {
+        &self.0
+    }
+}
+
+impl Load for CertificateLoader {
+    type Value = CertificateSet;
+    type Error = TlsError;
+    const MESSAGES: Messages = Messages {
+        read: "the certificates were read again",
+        refused: "the certificates cannot be used, the last ones stay",
+    };
+
+    fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.sections.iter();
+        let files = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
+        files.cloned().collect()
+    }
+
+    fn load(
+        &self,
+        reader: &mut Reader,
+        _: Option<&CertificateSet>,
+    ) -> Result<CertificateSet, TlsError> {
+        let provider = provider();
+        let mut by_name = HashMap::new();
+        let mut addresses = HashSet::new();
+        let mut first = None;
+        for section in &self.sections {
+            let (key, facts) = read_one(reader, section, &provider, &self.clock)?;
+            let key = Arc::new(key);
+            first.get_or_insert_with(|| Arc::clone(&key));
+            addresses.extend(facts.addresses);
+            for name in facts.names {
+                // Of two certificates for a name, the one configured first is served.
+                by_name
+                    .entry(name.to_ascii_lowercase())
+                    .or_insert_with(|| Arc::clone(&key));
+            }
+        }
+        let default = first.ok_or_else(|| TlsError::NoCertificate {
+            path: PathBuf::from("tls.certificates"),
+        })?;
+        Ok(CertificateSet {
+            default,
+            by_name,
+            addresses,
+        })
+    }
+
+    fn count(&self, _: &CertificateSet) -> usize {
+        self.sections.len()
+    }
+}
+
+impl CertificateSet {
+    fn find(&self, server_name: Option<&str>) -> &Arc<CertifiedKey> {
+        let named = server_name.and_then(|name| self.named(name));
+        named.unwrap_or(&self.default)
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let name = name.to_ascii_lowercase();
+        let wildcard = || {
+            let (_, parent) = name.split_once('.')?;
+            self.by_name.get(&format!("*.{parent}"))
+        };
+        self.by_name.get(&name).or_else(wildcard)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(self.0.value().find(hello.server_name())))
+    }
+}
+
+/// The settings of all HTTPS listeners.
+///
+/// # Errors
+/// When provider and protocol versions do not go together.
+pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Setup)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    // The last is what old clients offer that are told to speak HTTP/1.0; both are served alike.
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"]
+        .map(<[u8]>::to_vec)
+        .to_vec();
+    // One stateless ticket: resuming saves an RSA signature, and more tickets only cost.
+    config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
+    config.send_tls13_tickets = 1;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // No early data: a replayed login or batch would be a second one.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// *ring*, and in front of its key exchanges X25519MLKEM768 where the processor can do it.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    if let Some(group) = post_quantum_group() {
+        provider.kx_groups.insert(0, group);
+    }
+    Arc::new(provider)
+}
+
+#[cfg(feature = "pq")]
+fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup> {
+    processor_runs_graviola().then(|| rustls_graviola::kx::ALL_KX_GROUPS[0])
+}
+
+#[cfg(not(feature = "pq"))]
+fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup> {
+    None
+}
+
+/// Graviola's assembler asserts these at first use.
+#[cfg(all(feature = "pq", target_arch = "x86_64"))]
+fn processor_runs_graviola() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("ssse3")
+        && std::arch::is_x86_feature_detected!("pclmulqdq")
+        && std::arch::is_x86_feature_detected!("avx")
+        && std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("adx")
+}
+
+#[cfg(all(feature = "pq", target_arch = "aarch64"))]
+fn processor_runs_graviola() -> bool {
+    std::arch::is_aarch64_feature_detected!("neon")
+        && std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
+        && std::arch::is_aarch64_feature_detected!("sha2")
+}
+
+#[cfg(all(
+    feature = "pq",
+    not(any(target_arch = "x86_64", target_arch = "aarch64"))
+))]
+fn processor_runs_graviola() -> bool {
+    false
+}
+
+fn read_one(
+    reader: &mut Reader,
+    section: &CertificateSection,
+    provider: &CryptoProvider,
+    clock: &Clock,
+) -> Result<(CertifiedKey, Facts), TlsError> {
+    let path = &section.certificate;
+    let chain = read_chain(reader, path)?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| TlsError::NoCertificate { path: path.clone() })?;
+    let facts = check_leaf(leaf, path, clock.now())?;
+    let pem = reader.read_private(&section.key)?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|cause| TlsError::Read {
+        path: section.key.clone(),
+        what: "a private key",
+        cause,
+    })?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|cause| TlsError::Key {
+            path: section.key.clone(),
+            cause,
+        })?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok((certified, facts))
+        }
+        Err(_) => Err(TlsError::Mismatch {
+            key: section.key.clone(),
+            certificate: path.clone(),
+        }),
+    }
+}
+
+fn read_chain(reader: &mut Reader, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    read_file(reader, path)
+        .and_then(|file| CertificateDer::pem_slice_iter(file.bytes()).collect())
+        .map_err(|cause| TlsError::Read {
+            path: path.to_owned(),
+            what: "a certificate",
+            cause,
+        })
+}
+
+fn read_file(reader: &mut Reader, path: &Path) -> Result<Snapshot, PemError> {
+    let file = reader.read(path).map_err(PemError::Io)?;
+    let whole = file.check_whole(path).map_err(io::Error::other);
+    whole.map_err(PemError::Io)?;
+    Ok(file)
+}
+
+/// Checks the dates of a certificate and returns what it is for.
+fn check_leaf(leaf: &CertificateDer<'_>, path: &Path, now: UnixMillis) -> Result<Facts, TlsError> {
+    let facts = Facts::read(leaf).ok_or_else(|| TlsError::Malformed {
+        path: path.to_owned(),
+    })?;
+    let seconds = now.timestamp().as_second();
+    if seconds < facts.not_before || facts.not_after < seconds {
+        let show = |seconds| {
+            jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |t| t.to_string())
+        };
+        return Err(TlsError::OutOfDate {
+            path: path.to_owned(),
+            from: show(facts.not_before),
+            until: show(facts.not_after),
+            now: show(seconds),
+        });
+    }
+    Ok(facts)
+}
