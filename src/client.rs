@@ -177,7 +177,6 @@ pub fn are_empty_lines(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
-/// How far the answer of the present HTTP/1 request is; its body's state is the transfer's.
 /// One half of [`Phase`], which is the state machine: how far the answer of the present HTTP/1 request is. The
 /// other half, its body's state, is the transfer's.
 #[derive(Debug)]

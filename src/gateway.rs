@@ -255,7 +255,7 @@ impl Gateway {
         call.body().limit_to(route.max_body())?;
         call.body().count_in(quotas.body_of(usage))?;
         let mut form = None;
-        let permit = match verdict {
+        let permit = match verdict.check_media_type()? {
             Verdict::Permitted(permit) => permit,
             Verdict::DependsOnForm(undecided) => {
                 let (limits, mode) = (self.shared.limits.form(), undecided.mode());

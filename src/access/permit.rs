@@ -145,20 +145,11 @@ pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict
     let account = user.account();
     match account.rights().decide(route.index(), &parts.method) {
         Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
-        Decision::AllowedForForms(_) => {
-            let readable = is_plain_json(&parts.headers);
-            let undecided = Undecided {
-                account: Arc::clone(account),
-                route: route.index(),
-                permit: Authorized::seal(route, parts),
-            };
-            match readable {
-                true => Ok(Verdict::DependsOnForm(undecided)),
-                false => undecided
-                    .unless_reported(Denied::MediaType)
-                    .map(Verdict::Permitted),
-            }
-        }
+        Decision::AllowedForForms(_) => Ok(Verdict::DependsOnForm(Undecided {
+            account: Arc::clone(account),
+            route: route.index(),
+            permit: Authorized::seal(route, parts),
+        })),
         Decision::Denied(missing) => {
             let denied = Denied::MissingRight(missing);
             match account.mode() {
@@ -167,6 +158,22 @@ pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict
                     Authorized::seal(route, parts).reporting(denied),
                 )),
             }
+        }
+    }
+}
+
+impl Verdict {
+    /// Decides what depends on the form of a body that is not JSON by its media type: it has none.
+    ///
+    /// # Errors
+    /// [`Denied::MediaType`], unless the user's rights are only reported.
+    pub fn check_media_type(self) -> Result<Self, Denied> {
+        match self {
+            Self::DependsOnForm(undecided) if !is_plain_json(&undecided.permit.head.headers) => {
+                let permit = undecided.unless_reported(Denied::MediaType)?;
+                Ok(Self::Permitted(permit))
+            }
+            Self::DependsOnForm(_) | Self::Permitted(_) => Ok(self),
         }
     }
 }
@@ -427,7 +434,8 @@ allow = "*"
     fn what_depends_on_the_form_of_a_body_that_is_no_json_is_refused_or_reported() {
         for (name, passes) in [("till", false), ("new", true)] {
             let verdict = authorized_as("text/plain", name, "/api/SyncData", [127, 0, 0, 1]);
-            let permit = verdict.map(|verdict| match verdict {
+            let checked = verdict.unwrap().check_media_type();
+            let permit = checked.map(|verdict| match verdict {
                 Verdict::Permitted(permit) => permit,
                 Verdict::DependsOnForm(undecided) => panic!("{undecided:?}"),
             });

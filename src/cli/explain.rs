@@ -234,7 +234,7 @@ impl Gateway<'_> {
         let verdict = permit::authorize(&user, route, parts)?;
         body.limit_to(route.max_body())?;
         let limits = self.config.limits.form();
-        let permit = match verdict {
+        let permit = match verdict.check_media_type()? {
             Verdict::Permitted(permit) => permit,
             Verdict::DependsOnForm(undecided) => {
                 let form = body.read_form(limits);

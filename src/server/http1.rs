@@ -60,9 +60,9 @@ pub(super) async fn serve(
                 client.head_begins();
                 stream.put_back(read_ahead);
             }
-            End::Over(unread) => {
+            End::Over { request } => {
                 return match stream.kept_back().map(refusal_for_status) {
-                    Some(refusal) if !is_no_request(&unread) => {
+                    Some(refusal) if request => {
                         answer_last(stream, &gateway, &client, &refusal).await;
                     }
                     Some(_) | None => close(stream, &client, limits).await,
@@ -80,9 +80,9 @@ pub(super) async fn serve(
 enum End {
     /// Nothing is under way. Holds what was read of a next request.
     Rest(Bytes),
-    /// The connection is over, in good order or by a request that could not be read. Holds what hyper
-    /// made nothing of.
-    Over(Bytes),
+    /// The connection is over, in good order or by a request that could not be read; `request` where there was
+    /// one, and not merely empty lines.
+    Over { request: bool },
     /// The head of a request did not arrive in time.
     HeadTooSlow,
     /// An answer could not be completed, or nobody is there to read it.
@@ -144,6 +144,7 @@ async fn run(
         }
     })
     .await;
+    let request = client.phase() != Phase::Idle;
     if client.phase().is_amid_request() {
         // It may still be sending.
         client.will_linger();
@@ -151,7 +152,7 @@ async fn run(
     let parts = connection.into_parts();
     let end = match end {
         Why::Rest => End::Rest(parts.read_buf),
-        Why::Over => End::Over(parts.read_buf),
+        Why::Over => End::Over { request },
         Why::HeadTooSlow => End::HeadTooSlow,
         Why::Broken => End::Broken,
     };
@@ -300,12 +301,6 @@ async fn rest(
         Poll::Ready(None)
     })
     .await
-}
-
-/// Whether hyper has made nothing of some bytes because they are empty lines: whatever is said of
-/// them would pass for the answer to a request.
-fn is_no_request(unread: &[u8]) -> bool {
-    !unread.is_empty() && are_empty_lines(unread)
 }
 
 /// Answers for hyper where no service saw the request, and ends the connection.

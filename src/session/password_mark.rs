@@ -24,7 +24,7 @@ impl PasswordMark {
 
     /// What [`to_bytes`](Self::to_bytes) gave.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 }

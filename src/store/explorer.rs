@@ -1,8 +1,11 @@
 //! Histories of a store: several operations at once, of which one takes a step at a time, in an order
 //! that a seed decides, with a file whose every commit can fail, callers that give up, and crashes. What
-//! must hold of each history is written down in [`World`].
+//! must hold of each history is written down in [`World`]; of a shared store, in [`shared`].
 //!
-//! `SYNCGATE_HISTORIES` says how many there are.
+//! `SYNCGATE_HISTORIES` says how many there are of all three stores together, `SYNCGATE_HISTORY` names the
+//! seed of a single one.
+
+mod shared;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,11 +19,10 @@ use super::contract::{at, nonzero, section};
 use super::durable::stepped::{Commit, File, Stepped};
 use super::live::LiveTokens;
 use super::{Backing, Found, OnLimit, Selection, StoreError, TokenStore, TokensSection};
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Disowned};
 use crate::clock::UnixMillis;
 use crate::origin::Source;
-use crate::session::{AccountId, PasswordMark};
-use crate::session::{End, Login, Session};
+use crate::session::{AccountId, End, Lifetimes, Login, PasswordMark, Session};
 use crate::token::TokenDigest;
 
 thread_local! {
@@ -57,12 +59,15 @@ struct Token {
     /// A renewal of it was begun, and is done; when its overlap is over.
     renewing: Option<UnixMillis>,
     renewed: Option<UnixMillis>,
+    /// When it was found last; not known after a crash, which takes the uses along.
+    used: Cell<Option<UnixMillis>>,
 }
 
 /// The tokens of one login.
 #[derive(Debug, Default)]
 struct Lineage {
-    /// Its end was asked for, so that nobody can say whether it lives.
+    /// Its end was asked for, or may have been meant by one that was, so that nobody can say whether it
+    /// lives.
     touched: bool,
     /// Its end was answered, if with an error: no token of it is good in this process.
     over: bool,
@@ -78,7 +83,8 @@ struct World {
     /// Whether there are bounds, so that a token may have made room for another.
     bounded: bool,
     /// Ends that are under way.
-    ending: usize,
+    ending: Vec<(u64, Pick)>,
+    begun: u64,
     /// Whether the process was started anew: what failed before may have been kept.
     crashed: bool,
 }
@@ -87,14 +93,30 @@ type Shared = Rc<RefCell<World>>;
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 impl World {
-    fn lineages(&self, selection: Pick) -> Vec<usize> {
-        let told = self.tokens.iter().filter(|token| token.told);
-        let picked = told.filter(|token| match selection {
+    fn is_meant(&self, pick: Pick, token: &Token) -> bool {
+        match pick {
             Pick::One(index) => token.lineage == self.tokens[index].lineage,
             Pick::User(user) => token.user == user,
+            Pick::Others(user, mark) => {
+                token.user == user && token.session.password_mark() != MARKS[mark]
+            }
             Pick::Before(moment) => token.session.authenticated() < at(moment).seconds(),
-        });
-        picked.map(|token| token.lineage).collect()
+            Pick::All => true,
+        }
+    }
+
+    /// The lineages of tokens that were told of and are meant. Those of whose login nobody was told yet may
+    /// be among them or not; no other is touched.
+    fn lineages(&mut self, pick: Pick) -> Vec<usize> {
+        let meant = |token: &&Token| self.is_meant(pick, token);
+        let all: Vec<(usize, bool)> = (self.tokens.iter().filter(meant))
+            .map(|token| (token.lineage, token.told))
+            .collect();
+        for (lineage, _) in &all {
+            self.lineages[*lineage].touched = true;
+        }
+        let told = all.into_iter().filter(|(_, told)| *told);
+        told.map(|(lineage, _)| lineage).collect()
     }
 
     /// What must hold between any two steps.
@@ -106,6 +128,12 @@ impl World {
             let lineage = &self.lineages[token.lineage];
             let found = find(token);
             let lives = matches!(found, Found::Known(Ok(_)));
+            let unused = |idle| token.used.get().map(|used| now.since(used) >= Some(idle));
+            let unused = section.idle().map_or(Some(false), unused);
+            if lives {
+                assert_ne!(unused, Some(true), "a token lives that nobody used");
+                token.used.set(Some(now));
+            }
             of_users[token.user] +=
                 usize::from(store.live.info(token.digest.id(), now.seconds()).is_some());
             if lives {
@@ -130,7 +158,8 @@ impl World {
             };
             let good =
                 token.session.is_live(now.seconds()) && until.is_none_or(|until| now < until);
-            let lost = token.told && !lineage.touched && !self.bounded && good;
+            let used = unused == Some(false);
+            let lost = token.told && !lineage.touched && !self.bounded && good && used;
             assert!(!lost, "a token is lost: {found:?}");
             // A lineage of which another token lives notices one that was replaced.
             let is_replayed = token.renewed.is_some_and(|until| until <= now);
@@ -159,7 +188,10 @@ impl World {
 enum Pick {
     One(usize),
     User(usize),
+    /// Those of a user with another password than this.
+    Others(usize, usize),
     Before(u64),
+    All,
 }
 
 struct Explorer {
@@ -178,6 +210,10 @@ struct Explorer {
 struct Random(u64);
 
 impl Random {
+    fn of(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     fn below(&mut self, most: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -188,9 +224,12 @@ impl Random {
 
 impl Explorer {
     fn new(seed: u64, accounts: &Arc<Accounts>, durable: bool) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::of(seed);
         let bounded = random.below(2) == 0;
         let section = section(|section| {
+            if random.below(3) == 0 {
+                section.idle = Duration::from_secs(30);
+            }
             if bounded {
                 section.per_user = nonzero(1 + random.below(3));
                 section.capacity = nonzero(1 + random.below(4));
@@ -243,6 +282,7 @@ impl Explorer {
                 .lineages
                 .iter_mut()
                 .for_each(|lineage| lineage.over = false);
+            world.tokens.iter().for_each(|token| token.used.set(None));
         }
         self.open(left);
     }
@@ -282,7 +322,8 @@ impl Explorer {
                 break;
             }
         }
-        if self.file.is_some() {
+        // Uses are not in the file.
+        if self.file.is_some() && self.section.idle().is_none() {
             let found = |explorer: &Self| -> Vec<Option<Session>> {
                 let (world, now) = (explorer.world.borrow(), explorer.now());
                 let tokens = world.tokens.iter();
@@ -342,7 +383,7 @@ impl Explorer {
     }
 
     fn begin(&mut self) {
-        let (user, kind) = (self.random.below(USERS), self.random.below(12));
+        let (user, kind) = (self.random.below(USERS), self.random.below(15));
         let told: Vec<usize> = {
             let world = self.world.borrow();
             let told = (0..world.tokens.len()).filter(|index| world.tokens[*index].told);
@@ -358,22 +399,22 @@ impl Explorer {
                 self.end(Pick::Before(moment))
             }
             (11, Some(one)) => self.present(one),
+            (12, _) => {
+                let mark = self.random.below(MARKS.len());
+                self.end(Pick::Others(user, mark))
+            }
+            (13, _) => self.end(Pick::All),
+            (14, _) => self.end_disowned(),
             _ => self.log_in(user),
         };
         self.tasks.push((task, false));
     }
 
-    fn digest(&mut self) -> TokenDigest {
-        let mut bytes = [0; 32];
-        bytes.fill_with(|| self.random.below(256) as u8);
-        TokenDigest::from_bytes(bytes)
-    }
-
     fn log_in(&mut self, user: usize) -> Task {
-        let (digest, now) = (self.digest(), self.now());
+        let (digest, now) = (some_digest(&mut self.random), self.now());
         let login = Login {
             account: self.users[user],
-            mark: PasswordMark::from_bytes([7; 8]),
+            mark: MARKS[self.random.below(MARKS.len())],
             source: Source::V4([192, 0, 2, 1]),
             at: now.seconds(),
         };
@@ -382,11 +423,7 @@ impl Explorer {
         let index = {
             let mut world = world.borrow_mut();
             let lineage = world.lineages.len();
-            let touched = world.ending > 0;
-            world.lineages.push(Lineage {
-                touched,
-                ..Lineage::default()
-            });
+            world.lineages.push(Lineage::default());
             world.enter(digest, user, lineage, session)
         };
         Box::pin(async move {
@@ -396,7 +433,7 @@ impl Explorer {
     }
 
     fn renew(&mut self, old: usize) -> Task {
-        let (digest, now) = (self.digest(), self.now());
+        let (digest, now) = (some_digest(&mut self.random), self.now());
         let (world, store) = (Rc::clone(&self.world), Rc::clone(&self.store));
         let until = now.plus(Duration::from_secs(10));
         let (index, id, session) = {
@@ -404,12 +441,7 @@ impl Explorer {
             let token = &mut world.tokens[old];
             token.renewing = Some(token.renewing.map_or(until, |is| is.min(until)));
             let (user, lineage, id) = (token.user, token.lineage, token.digest.id());
-            let lifetimes = crate::session::Lifetimes {
-                token: Duration::from_secs(100),
-                overlap: Duration::ZERO,
-                longest: Duration::from_secs(500),
-            };
-            let session = token.session.renewed(now.seconds(), lifetimes);
+            let session = token.session.renewed(now.seconds(), lifetimes());
             let session = session.unwrap_or(token.session);
             (world.enter(digest, user, lineage, session), id, session)
         };
@@ -421,25 +453,52 @@ impl Explorer {
     }
 
     fn end(&mut self, pick: Pick) -> Task {
+        self.end_as(pick, End::Revoked)
+    }
+
+    /// Ends what is left of accounts that are gone, as whoever watches the accounts does.
+    fn end_disowned(&mut self) -> Task {
+        let disowned = self.store.disowned(&self.accounts);
+        let now = self.now();
+        for token in &self.world.borrow().tokens {
+            let account = self.users[token.user];
+            let lives = matches!(self.store.find(token.digest, now), Found::Known(Ok(_)));
+            assert!(
+                !lives || disowned.contains(&(account, Disowned::Removed)),
+                "a token lives whose account is taken for good"
+            );
+        }
+        let of = disowned.first().map(|(account, why)| {
+            let user = self.users.iter().position(|user| user == account);
+            (user.unwrap(), End::from(*why))
+        });
+        match of {
+            Some((user, how)) => self.end_as(Pick::User(user), how),
+            None => Box::pin(async {}),
+        }
+    }
+
+    fn end_as(&mut self, pick: Pick, how: End) -> Task {
         let (world, store, now) = (Rc::clone(&self.world), Rc::clone(&self.store), self.now());
-        let (selection, lineages) = {
+        let (selection, lineages, number) = {
             let mut world = world.borrow_mut();
             let selection = match pick {
                 Pick::One(index) => Selection::One(world.tokens[index].digest.id()),
                 Pick::User(user) => Selection::OfUser(self.users[user]),
+                Pick::Others(user, mark) => {
+                    Selection::OfOtherPasswords(self.users[user], MARKS[mark])
+                }
                 Pick::Before(moment) => Selection::AuthenticatedBefore(at(moment).seconds()),
+                Pick::All => Selection::All,
             };
-            // Those of whose login nobody was told yet may be among them.
-            world
-                .lineages
-                .iter_mut()
-                .for_each(|lineage| lineage.touched = true);
-            world.ending += 1;
-            (selection, world.lineages(pick))
+            world.begun += 1;
+            let number = world.begun;
+            world.ending.push((number, pick));
+            (selection, world.lineages(pick), number)
         };
-        let ending = Ending(Rc::clone(&world));
+        let ending = Ending(Rc::clone(&world), number);
         Box::pin(async move {
-            let ended = store.end(&selection, End::Revoked, now).await;
+            let ended = store.end(&selection, how, now).await;
             drop(ending);
             let mut world = world.borrow_mut();
             for lineage in lineages {
@@ -453,7 +512,7 @@ impl Explorer {
     fn present(&mut self, index: usize) -> Task {
         let digest = self.world.borrow().tokens[index].digest;
         match self.store.find(digest, self.now()) {
-            Found::Ask => self.end(Pick::One(index)),
+            Found::Ask => self.end_as(Pick::One(index), End::Replayed),
             Found::Known(_) => Box::pin(async {}),
         }
     }
@@ -467,7 +526,7 @@ impl World {
         lineage: usize,
         session: Session,
     ) -> usize {
-        self.tokens.push(Token {
+        let token = Token {
             digest,
             user,
             lineage,
@@ -476,17 +535,23 @@ impl World {
             refused: false,
             renewing: None,
             renewed: None,
-        });
+            used: Cell::new(Some(at(self.now))),
+        };
+        // An end that is under way may still come by it.
+        let mut ending = self.ending.iter();
+        self.lineages[lineage].touched |= ending.any(|(_, pick)| self.is_meant(*pick, &token));
+        self.tokens.push(token);
         self.tokens.len() - 1
     }
 }
 
 /// An end that is under way.
-struct Ending(Shared);
+struct Ending(Shared, u64);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.borrow_mut().ending -= 1;
+        let mut world = self.0.borrow_mut();
+        world.ending.retain(|(number, _)| *number != self.1);
     }
 }
 
@@ -537,8 +602,45 @@ fn accounts() -> Arc<Accounts> {
     Arc::new(Accounts::open(&users, Vec::new()).unwrap())
 }
 
-/// So many histories of a store.
-fn histories(count: u64, durable: bool) {
+/// Numbers of a token, those of the seed.
+fn some_digest(random: &mut Random) -> TokenDigest {
+    let mut bytes = [0; 32];
+    bytes.fill_with(|| random.below(256) as u8);
+    TokenDigest::from_bytes(bytes)
+}
+
+fn lifetimes() -> Lifetimes {
+    Lifetimes {
+        token: Duration::from_secs(100),
+        overlap: Duration::ZERO,
+        longest: Duration::from_secs(500),
+    }
+}
+
+/// The seeds of a part of the histories.
+fn seeds(percent: u64) -> std::ops::Range<u64> {
+    match setting("SYNCGATE_HISTORY") {
+        Some(seed) => seed..seed + 1,
+        None => 0..setting("SYNCGATE_HISTORIES").unwrap_or(HISTORIES) / 100 * percent,
+    }
+}
+
+fn is_single() -> bool {
+    setting("SYNCGATE_HISTORY").is_some()
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// One history, which says what its seed is where something does not hold.
+fn told_of(seed: u64, store: &str, history: impl FnOnce()) {
+    let explored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(history));
+    assert!(explored.is_ok(), "the history of seed {seed}, {store}");
+}
+
+/// Histories of a store in this process, with a file or without.
+fn histories(seeds: std::ops::Range<u64>, durable: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -547,34 +649,62 @@ fn histories(count: u64, durable: bool) {
     let _entered = runtime.enter();
     let accounts = accounts();
     EXPLORED.set(true);
-    for seed in 0..count {
-        let explored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Explorer::new(seed, &accounts, durable).explore(STEPS);
-        }));
-        assert!(
-            explored.is_ok(),
-            "the history of seed {seed}, durable: {durable}"
+    for seed in seeds {
+        told_of(
+            seed,
+            if durable { "with a file" } else { "in memory" },
+            || {
+                Explorer::new(seed, &accounts, durable).explore(STEPS);
+            },
         );
     }
     EXPLORED.set(false);
 }
 
-fn count() -> u64 {
-    let histories = std::env::var("SYNCGATE_HISTORIES").ok();
-    histories.map_or(HISTORIES, |histories| histories.parse().unwrap())
-}
-
 #[test]
 fn every_history_of_a_store_in_memory_keeps_its_order() {
-    histories(count() / 2, false);
+    histories(seeds(59), false);
 }
 
 #[test]
 fn every_history_of_a_store_with_a_file_that_fails_keeps_its_order() {
-    histories(count() / 2, true);
+    histories(seeds(40), true);
+}
+
+#[test]
+fn every_history_of_gateways_that_share_a_server_keeps_its_order() {
+    let accounts = accounts();
+    // The dearest of them.
+    for seed in seeds(1) {
+        told_of(seed, "shared", || {
+            in_paused_time(async {
+                shared::Explorer::new(seed, &accounts)
+                    .explore(SHARED_STEPS)
+                    .await;
+            });
+        });
+    }
+}
+
+/// What a server is told in a history without faults, and what it answers.
+pub(super) fn commands(seed: u64) -> Vec<super::shared::simulated::Command> {
+    let accounts = accounts();
+    in_paused_time(shared::Explorer::commands(seed, &accounts))
+}
+
+/// In a runtime of its own, whose tasks end with it.
+fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(work)
 }
 
 const HISTORIES: u64 = 100_000;
 const STEPS: usize = 28;
+const SHARED_STEPS: usize = 70;
 const USERS: usize = 2;
 const SHARDS: usize = 4;
+const MARKS: [PasswordMark; 2] = [
+    PasswordMark::from_bytes([7; 8]),
+    PasswordMark::from_bytes([8; 8]),
+];

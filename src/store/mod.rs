@@ -21,7 +21,8 @@
 //! 5. There are never more tokens than the bounds allow.
 //! 6. A token that was replaced is noticed after its overlap for as long as one of its lineage is good.
 //!
-//! `explorer` holds it for memory and file.
+//! `explorer` holds it for memory, file and server; of a server that fails over, as far as
+//! docs/shared-store.md promises it.
 
 mod change;
 mod changing;

@@ -164,7 +164,11 @@ fn empty_lines_without_end_are_not_answered() {
             a_while(&harness, &client).await;
             let _ = connection.try_write(&b"\r\n".repeat(lines)).await;
             let (rest, _) = connection.remainder().await;
-            assert!(rest.is_empty(), "an answer to no request");
+            assert!(
+                rest.is_empty(),
+                "an answer to no request: {}",
+                String::from_utf8_lossy(&rest)
+            );
         }
     });
 }

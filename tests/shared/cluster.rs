@@ -8,25 +8,56 @@ use toml::Value;
 use crate::fleet::{Fleet, call, id, until, until_status};
 use crate::redis::Redis;
 use crate::support::harness::password;
+use crate::support::tls::Identity;
 use crate::support::{Ask, run};
+use crate::topology::{ACL, Guard};
 
 /// Three masters, and so many replicas for each.
 pub struct Cluster {
     pub nodes: Vec<Redis>,
+    /// What gateways have to say to be let in.
+    guard: Option<Guard>,
 }
 
 impl Cluster {
     pub async fn start(replicas: usize) -> Self {
-        let settings = [
+        Self::with(replicas, &[], None, None).await
+    }
+
+    /// One whose nodes know the gateways as a user with no more rights than it needs, over TLS where they
+    /// have a certificate. Its names begin with `gate`.
+    pub async fn guarded(replicas: usize, shown: Option<&Identity>) -> Self {
+        let user = format!("--user {ACL} +cluster|slots +asking");
+        let user: Vec<&str> = user.split(' ').filter(|word| !word.is_empty()).collect();
+        Self::with(replicas, &user, shown, Some(Guard::new(shown))).await
+    }
+
+    /// The same, of which gateways trust another certificate.
+    pub fn trusting(mut self, trusted: &Identity) -> Self {
+        self.guard = Some(Guard::new(Some(trusted)));
+        self
+    }
+
+    async fn with(
+        replicas: usize,
+        further: &[&str],
+        shown: Option<&Identity>,
+        guard: Option<Guard>,
+    ) -> Self {
+        let mut settings = further.to_vec();
+        settings.extend([
             "--cluster-enabled",
             "yes",
             "--cluster-config-file",
             "{dir}/nodes.conf",
             "--cluster-node-timeout",
             "2000",
-        ];
+        ]);
         let nodes: Vec<Redis> = (0..3 + 3 * replicas)
-            .map(|_| Redis::with(&settings))
+            .map(|_| match shown {
+                Some(shown) => Redis::over_tls(shown, &[&settings[..], &TLS_BUS].concat()),
+                None => Redis::with(&settings),
+            })
             .collect();
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]);
@@ -38,7 +69,7 @@ impl Cluster {
             "{}",
             String::from_utf8_lossy(&created.stdout)
         );
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, guard };
         until("a cluster that agrees", async || {
             cluster.nodes.iter().all(|node| {
                 let slots = node.tell(&["CLUSTER", "SLOTS"]);
@@ -53,13 +84,15 @@ impl Cluster {
         cluster
     }
 
-    pub fn settings(&self) -> [(&'static str, Value); 3] {
-        let servers = [1, 0, 2].map(|node| self.nodes[node].address());
-        [
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let servers = [1, 0, 2].map(|node| self.nodes[node].address_for_gateways());
+        let mut settings = vec![
             ("servers", Value::from(servers.to_vec())),
             ("mode", Value::from("cluster")),
             ("stale", Value::from("1h")),
-        ]
+        ];
+        settings.extend(self.guard.iter().flat_map(Guard::settings));
+        settings
     }
 
     /// The name that the nodes have for one of them.
@@ -239,3 +272,7 @@ async fn come_and_go(fleet: &Fleet) {
     })
     .await;
 }
+
+/// The nodes speak TLS with each other, and tell gateways of ports where they speak it too. The port of
+/// their own is the one that `redis-cli` takes it for.
+const TLS_BUS: [&str; 4] = ["--tls-cluster", "yes", "--cluster-port", "{bus}"];

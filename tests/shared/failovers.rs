@@ -1,8 +1,8 @@
 //! Servers that take over from each other while tokens come and go: no revocation that was acknowledged
-//! is lost. `SYNCGATE_FAILOVERS=200` makes it so many of each kind.
+//! is lost, whichever token of a lineage it was asked for. Some servers are told to hand over, others are
+//! killed. `SYNCGATE_FAILOVERS=200` makes it so many of each kind.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use syncgate::store::Selection;
@@ -30,7 +30,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Tokens are issued by one gateway and revoked by another, one after the other, for ever.
+    /// Tokens are issued by one gateway, some renewed by another, and revoked by a third, one after the
+    /// other, for ever.
     async fn come_and_go(&self, fleet: &Fleet, first: usize) {
         for number in first.. {
             let by = &fleet.gateways[number % 3];
@@ -52,11 +53,20 @@ impl Ledger {
             }
             let known = fleet.bearer((number + 1) % 3, &client);
             call(&known).await;
+            let mut lineage = vec![client];
+            if number % 2 == 1 {
+                match renewed(&known).await {
+                    Some(fresh) => lineage.push(fresh),
+                    None => *self.refused.borrow_mut() += 1,
+                }
+            }
+            // Either end of the lineage ends all of it.
+            let named = &lineage[number / 2 % lineage.len()];
             let ended = fleet
-                .try_end((number + 2) % 3, Selection::One(id(&client)))
+                .try_end((number + 2) % 3, Selection::One(id(named)))
                 .await;
             match ended {
-                Ok(_) => self.revoked.borrow_mut().push(client),
+                Ok(_) => self.revoked.borrow_mut().extend(lineage),
                 Err(_) => *self.refused.borrow_mut() += 1,
             }
         }
@@ -84,6 +94,21 @@ impl Ledger {
         }
         lost
     }
+}
+
+/// The token that takes the place of a client's, where the gateway gives one.
+async fn renewed(client: &Client) -> Option<Client> {
+    let answer = client.send(Ask::post("/api/renewToken").sized("")).await;
+    let token = match answer.status {
+        200 => answer.json()["token"]["accesstoken"]
+            .as_str()
+            .map(Token::new),
+        _ => return None,
+    };
+    Some(Client {
+        token,
+        ..client.clone()
+    })
 }
 
 /// Lets one server after another take over, with tokens coming and going all the time.
@@ -128,26 +153,30 @@ fn no_acknowledged_revocation_is_lost_when_sentinels_change_the_server() {
     run(async {
         let first = Redis::start();
         let second = Redis::with(&["--replicaof", "127.0.0.1", &first.port.to_string()]);
+        let ports = [first.port, second.port];
+        let mut servers = [first, second];
         let port = free_port();
         let settings = format!(
             "port {port}\nbind 127.0.0.1\n\
              sentinel monitor gate 127.0.0.1 {} 1\n\
              sentinel down-after-milliseconds gate 1000\nsentinel failover-timeout gate 3000\n",
-            first.port
+            ports[0]
         );
         let sentinel = Sentinel::start(port, &settings);
         let replica_follows = async || {
             until("a replica that follows", async || {
-                let follows = |redis: &Redis| {
-                    let told = redis.tell(&["INFO", "replication"]);
-                    told.contains("role:slave") && told.contains("master_link_status:up")
+                let follows = |port: &u16| {
+                    let told = tell(*port, &["INFO", "replication"]);
+                    told.is_some_and(|told| {
+                        told.contains("role:slave") && told.contains("master_link_status:up")
+                    })
                 };
                 let replicas = tell(sentinel.port, &["SENTINEL", "REPLICAS", "gate"]);
                 let known = replicas.is_some_and(|told| {
                     told.contains("flags\r\n$5\r\nslave")
                         && told.contains("master-link-status\r\n$2\r\nok")
                 });
-                (follows(&first) || follows(&second)) && known
+                ports.iter().any(follows) && known
             })
             .await;
         };
@@ -158,16 +187,27 @@ fn no_acknowledged_revocation_is_lost_when_sentinels_change_the_server() {
             ("sentinel_name", Value::from("gate")),
         ]);
         fleet.logs_in(0, "till-01").await;
-        through_failovers(&fleet, "sentinels", async |_| {
+        through_failovers(&fleet, "sentinels", async |number| {
             replica_follows().await;
             let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "gate"];
-            let before = tell(port, &ask);
+            let before = tell(port, &ask).expect("a sentinel that answers");
+            let named = |server: &&mut Redis| before.contains(&server.port.to_string());
+            let mut killed = servers.iter_mut().find(named).filter(|_| number % 2 == 1);
+            if let Some(master) = &mut killed {
+                master.kill();
+            }
+            let is_killed = killed.is_some();
             until("another server", async || {
                 // One that is under way is not begun again; one that was given up is.
-                tell(port, &["SENTINEL", "FAILOVER", "gate"]);
-                tell(port, &ask) != before
+                if !is_killed {
+                    tell(port, &["SENTINEL", "FAILOVER", "gate"]);
+                }
+                tell(port, &ask).is_some_and(|answer| answer != before)
             })
             .await;
+            if let Some(master) = killed {
+                master.restart();
+            }
         })
         .await;
     });
@@ -176,33 +216,57 @@ fn no_acknowledged_revocation_is_lost_when_sentinels_change_the_server() {
 #[test]
 fn no_acknowledged_revocation_is_lost_when_nodes_of_a_cluster_take_over() {
     run(async {
-        let cluster = Cluster::start(1).await;
+        let mut cluster = Cluster::start(1).await;
         let fleet = Fleet::start(&cluster.settings());
         fleet.logs_in(0, "till-01").await;
         through_failovers(&fleet, "a cluster", async |number| {
-            let replicas = || {
-                let role = |node: &&Redis| {
-                    let told = node.tell(&["INFO", "replication"]);
-                    told.contains("role:slave") && told.contains("master_link_status:up")
-                };
-                cluster.nodes.iter().filter(role).collect::<Vec<_>>()
-            };
-            until("replicas that follow", async || replicas().len() == 3).await;
-            let next = replicas()[number % 3];
-            let way = ["FORCE", "TAKEOVER"][number % 2];
-            next.tell(&["CLUSTER", "FAILOVER", way]);
-            until("a node that has taken over", async || {
-                next.tell(&["INFO", "replication"]).contains("role:master")
+            until("replicas that follow", async || {
+                replicas(&cluster).len() == 3
             })
             .await;
-            let ports = || -> BTreeSet<u16> { replicas().iter().map(|it| it.port).collect() };
+            let next = replicas(&cluster)[number % 3];
+            let told = cluster.nodes[next].tell(&["INFO", "replication"]);
+            let master = told
+                .lines()
+                .find_map(|line| line.strip_prefix("master_port:"));
+            let master = master.map(str::trim).expect("a master");
+            let is_master = |node: &Redis| node.port.to_string() == master;
+            let master = cluster.nodes.iter().position(is_master).expect("a node");
+            match number % 3 {
+                1 => cluster.nodes[master].kill(),
+                way => {
+                    let way = ["FORCE", "", "TAKEOVER"][way];
+                    cluster.nodes[next].tell(&["CLUSTER", "FAILOVER", way]);
+                }
+            }
+            until("a node that has taken over", async || {
+                let told = cluster.nodes[next].tell(&["INFO", "replication"]);
+                told.contains("role:master")
+            })
+            .await;
+            if number % 3 == 1 {
+                cluster.nodes[master].restart();
+            }
             until("a cluster that agrees", async || {
                 let good =
                     |node: &Redis| node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
-                ports().len() == 3 && cluster.nodes.iter().all(good)
+                replicas(&cluster).len() == 3 && cluster.nodes.iter().all(good)
             })
             .await;
         })
         .await;
     });
+}
+
+/// Which nodes of a cluster follow another.
+fn replicas(cluster: &Cluster) -> Vec<usize> {
+    let follows = |node: &Redis| {
+        let told = node.tell(&["INFO", "replication"]);
+        told.contains("role:slave") && told.contains("master_link_status:up")
+    };
+    let nodes = cluster.nodes.iter().enumerate();
+    nodes
+        .filter(|(_, node)| follows(node))
+        .map(|(number, _)| number)
+        .collect()
 }

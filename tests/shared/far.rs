@@ -116,8 +116,8 @@ async fn issue(fleet: &Fleet, tokens: usize) {
     let server = fleet.gateways[0].server();
     let now = fleet.clock.now();
     let random = ring::rand::SystemRandom::new();
-    for first in (0..tokens).step_by(500) {
-        let issues = (first..tokens.min(first + 500)).map(|number| {
+    for first in (0..tokens).step_by(AT_ONCE) {
+        let issues = (first..tokens.min(first + AT_ONCE)).map(|number| {
             let login = Login {
                 account: server.accounts().id_of(&format!("user-{}", number % 100)),
                 mark: PasswordMark::from_bytes([7; 8]),
@@ -125,12 +125,24 @@ async fn issue(fleet: &Fleet, tokens: usize) {
                 at: now.seconds(),
             };
             let session = Session::begin(login, Duration::from_secs(3600));
-            let digest = IssuedToken::generate(&random).unwrap().digest();
-            server.tokens().issue(digest, session, now)
+            let random = &random;
+            async move {
+                // A busy machine may not answer in time.
+                loop {
+                    let digest = IssuedToken::generate(random).unwrap().digest();
+                    let issued = server.tokens().issue(digest, session, now).await;
+                    if issued != Err(StoreError::Unavailable) {
+                        return issued;
+                    }
+                }
+            }
         });
         all(issues.map(Box::pin).collect()).await;
     }
 }
+
+/// Tokens that are issued at once.
+const AT_ONCE: usize = 100;
 
 /// All at once.
 async fn all<F: Future<Output = Result<(), StoreError>>>(mut work: Vec<Pin<Box<F>>>) {

@@ -11,10 +11,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::DEADLINE;
+use crate::support::tls::Identity;
 
 /// A `redis-server` process.
 pub struct Redis {
     pub port: u16,
+    /// Where it speaks TLS, if it does.
+    pub tls_port: Option<u16>,
     directory: TempDir,
     arguments: Vec<String>,
     process: Option<Child>,
@@ -37,6 +40,7 @@ impl Redis {
         let arguments = Vec::new();
         let mut server = Self {
             port,
+            tls_port: None,
             directory,
             arguments,
             process: None,
@@ -45,19 +49,35 @@ impl Redis {
         server
     }
 
+    /// A server that speaks TLS beside its port, and with other servers, and shows this certificate.
+    pub fn over_tls(shown: &Identity, settings: &[&str]) -> Self {
+        let tls = "--tls-port {tls} --tls-replication yes --tls-cert-file {dir}/redis.pem \
+                   --tls-key-file {dir}/redis.key --tls-ca-cert-file {dir}/redis.pem \
+                   --tls-auth-clients no";
+        let mut all: Vec<&str> = tls.split_whitespace().collect();
+        all.extend(settings);
+        Self::prepared(&all, |directory| shown.write(directory, "redis"))
+    }
+
     /// As `with`, after `prepare` has written files into the directory.
     pub fn prepared(settings: &[&str], prepare: impl Fn(&Path)) -> Self {
+        let speaks_tls = settings.contains(&"{tls}");
         for _ in 0..10 {
             let directory = tempfile::tempdir().expect("a directory");
             prepare(directory.path());
             let port = free_port();
+            let tls_port = speaks_tls.then(free_port);
             let shown = directory.path().display().to_string();
             let arguments = settings.iter().map(|text| {
                 let text = text.replace("{dir}", &shown);
+                let text = text.replace("{tls}", &tls_port.unwrap_or_default().to_string());
+                // Computed for a cluster alone, whose ports leave room for it.
+                let text = text.replace("{bus}", &port.saturating_add(10_000).to_string());
                 text.replace("{port}", &port.to_string())
             });
             let mut server = Self {
                 port,
+                tls_port,
                 arguments: arguments.collect(),
                 directory,
                 process: None,
@@ -102,6 +122,11 @@ impl Redis {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where gateways reach it.
+    pub fn address_for_gateways(&self) -> String {
+        format!("127.0.0.1:{}", self.tls_port.unwrap_or(self.port))
     }
 
     pub fn signal(&self, signal: Signal) {

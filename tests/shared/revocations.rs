@@ -8,11 +8,12 @@ use syncgate::clock::Clock;
 use syncgate::store::{Selection, StoreError};
 use toml::Value;
 
+use crate::cluster::Cluster;
 use crate::fleet::{Fleet, call, id, server, until, until_status};
-use crate::redis::Redis;
+use crate::redis::{Redis, tell};
 use crate::support::harness::password;
 use crate::support::{Ask, run};
-use crate::topology::ACL;
+use crate::topology::{ACL, Watched};
 
 fn stale(text: &str) -> (&'static str, Value) {
     ("stale", Value::from(text))
@@ -307,36 +308,74 @@ fn a_list_of_users_that_holds_something_else_is_passed_over_and_all_is_revoked()
 /// that was acknowledged holds everywhere, and one that was not does in the end.
 #[test]
 fn whatever_right_is_missing_a_revocation_holds() {
-    let rights = ACL.split_whitespace().filter_map(|it| it.strip_prefix('+'));
     run(async {
         let redis = Redis::start();
         let fleet = Fleet::start(&[server(&redis.address()), stale("1h")]);
-        for gateway in 0..3 {
-            fleet.logs_in(gateway, "till-01").await;
-        }
-        for right in rights {
-            let doomed = fleet.signed_in(0, "till-01").await;
-            until_status(&fleet.bearer(1, &doomed), 200, &[503]).await;
-            redis.tell(&["ACL", "SETUSER", "default", &format!("-{right}")]);
-            let ended = fleet.try_end(1, Selection::One(id(&doomed))).await;
-            assert_eq!(call(&fleet.bearer(1, &doomed)).await.status, 401, "{right}");
-            if ended.is_ok() {
-                until_status(&fleet.bearer(0, &doomed), 401, &[200, 503]).await;
-            }
-            redis.tell(&["ACL", "SETUSER", "default", "+@all"]);
-            for gateway in 0..3 {
-                until_status(&fleet.bearer(gateway, &doomed), 401, &[200, 503]).await;
-            }
-            for gateway in 0..3 {
-                fleet.until_store_is(gateway, "serving").await;
-                assert_eq!(
-                    call(&fleet.bearer(gateway, &doomed)).await.status,
-                    401,
-                    "{right}"
-                );
-            }
-        }
+        each_right_is_missing_in_turn(&fleet, &[redis.port], "default", &[]).await;
     });
+}
+
+/// The same where the servers belong to a cluster, which takes two rights more.
+#[test]
+fn whatever_right_is_missing_on_a_cluster_a_revocation_holds() {
+    run(async {
+        let cluster = Cluster::guarded(0, None).await;
+        let fleet = Fleet::start(&cluster.settings());
+        let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+        let further = ["cluster|slots", "asking"];
+        each_right_is_missing_in_turn(&fleet, &ports, "gate", &further).await;
+    });
+}
+
+/// The same where a sentinel names the server.
+#[test]
+fn whatever_right_is_missing_behind_a_sentinel_a_revocation_holds() {
+    run(async {
+        let watched = Watched::start(None);
+        let fleet = Fleet::start(&watched.settings());
+        each_right_is_missing_in_turn(&fleet, &[watched.redis.port], "gate", &[]).await;
+    });
+}
+
+/// Takes each right from the user that the gateways are, on all of the servers, and gives it back.
+async fn each_right_is_missing_in_turn(
+    fleet: &Fleet,
+    servers: &[u16],
+    user: &str,
+    further: &[&str],
+) {
+    let rights = ACL.split_whitespace().filter_map(|it| it.strip_prefix('+'));
+    for gateway in 0..3 {
+        fleet.logs_in(gateway, "till-01").await;
+    }
+    for right in rights.chain(further.iter().copied()) {
+        let set = |sign: char| {
+            for port in servers {
+                let changed = tell(*port, &["ACL", "SETUSER", user, &format!("{sign}{right}")]);
+                assert_eq!(changed.as_deref(), Some("+OK\r\n"), "{sign}{right}");
+            }
+        };
+        let doomed = fleet.signed_in(0, "till-01").await;
+        until_status(&fleet.bearer(1, &doomed), 200, &[503]).await;
+        set('-');
+        let ended = fleet.try_end(1, Selection::One(id(&doomed))).await;
+        assert_eq!(call(&fleet.bearer(1, &doomed)).await.status, 401, "{right}");
+        if ended.is_ok() {
+            until_status(&fleet.bearer(0, &doomed), 401, &[200, 503]).await;
+        }
+        set('+');
+        for gateway in 0..3 {
+            until_status(&fleet.bearer(gateway, &doomed), 401, &[200, 503]).await;
+        }
+        for gateway in 0..3 {
+            fleet.until_store_is(gateway, "serving").await;
+            assert_eq!(
+                call(&fleet.bearer(gateway, &doomed)).await.status,
+                401,
+                "{right}"
+            );
+        }
+    }
 }
 
 fn now() -> Timestamp {

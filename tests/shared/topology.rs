@@ -8,6 +8,7 @@ use std::process::Command;
 use syncgate::store::Selection;
 use toml::Value;
 
+use crate::cluster::Cluster;
 use crate::fleet::{Fleet, call, id, server, until, until_status};
 use crate::redis::{Redis, free_port, tell};
 use crate::support::harness::password;
@@ -229,6 +230,156 @@ fn the_certificates_to_trust_are_read_again_for_each_connection() {
         shown.write(directory.path(), "trusted");
         fleet.logs_in(0, "till-01").await;
     });
+}
+
+/// What a gateway has to say to be let in by servers that know it as a user, and perhaps over TLS.
+pub struct Guard {
+    directory: tempfile::TempDir,
+    speaks_tls: bool,
+}
+
+impl Guard {
+    /// With the certificate to trust, where the servers speak TLS.
+    pub fn new(trusted: Option<&Identity>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        secret(&directory.path().join("password"), "of-the-server\n");
+        if let Some(trusted) = trusted {
+            trusted.write(directory.path(), "trusted");
+        }
+        Self {
+            directory,
+            speaks_tls: trusted.is_some(),
+        }
+    }
+
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let path = |name: &str| Value::from(self.directory.path().join(name).display().to_string());
+        let mut settings = vec![
+            ("username", Value::from("gate")),
+            ("password_file", path("password")),
+            ("prefix", Value::from("gate")),
+        ];
+        if self.speaks_tls {
+            settings.push(("tls", Value::from(true)));
+            settings.push(("ca_file", path("trusted.pem")));
+        }
+        settings
+    }
+}
+
+/// A server that a sentinel watches, which knows the gateways as a user.
+pub struct Watched {
+    pub redis: Redis,
+    port: u16,
+    guard: Guard,
+    _sentinel: Sentinel,
+}
+
+impl Watched {
+    /// With the certificate that both show, where they speak TLS.
+    pub fn start(shown: Option<&Identity>) -> Self {
+        let user = format!("--user {ACL}");
+        let user: Vec<&str> = user.split(' ').filter(|word| !word.is_empty()).collect();
+        let redis = match shown {
+            Some(shown) => Redis::over_tls(shown, &user),
+            None => Redis::with(&user),
+        };
+        let (plain, tls) = (free_port(), free_port());
+        let guard = Guard::new(shown);
+        let mut settings = format!("port {plain}\nbind 127.0.0.1\n");
+        if let Some(shown) = shown {
+            let directory = guard.directory.path();
+            shown.write(directory, "sentinel");
+            let path = directory.join("sentinel");
+            let path = path.display();
+            settings.push_str(&format!(
+                "tls-port {tls}\ntls-replication yes\ntls-auth-clients no\n\
+                 tls-cert-file {path}.pem\ntls-key-file {path}.key\ntls-ca-cert-file {path}.pem\n"
+            ));
+        }
+        let at = redis.address_for_gateways();
+        let (_, at) = at.split_once(':').unwrap();
+        settings.push_str(&format!("sentinel monitor gate 127.0.0.1 {at} 1\n"));
+        Self {
+            redis,
+            port: if shown.is_some() { tls } else { plain },
+            guard,
+            _sentinel: Sentinel::start(plain, &settings),
+        }
+    }
+
+    /// The same, of which gateways trust another certificate.
+    fn trusting(mut self, trusted: &Identity) -> Self {
+        self.guard = Guard::new(Some(trusted));
+        self
+    }
+
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        let mut settings = vec![
+            server(&format!("127.0.0.1:{}", self.port)),
+            ("mode", Value::from("sentinel")),
+            ("sentinel_name", Value::from("gate")),
+            ("stale", Value::from("1h")),
+        ];
+        settings.extend(self.guard.settings());
+        settings
+    }
+}
+
+#[test]
+fn a_cluster_over_tls_is_spoken_to_as_a_user_and_only_with_its_own_certificate() {
+    run(async {
+        for (shown, trusted, expected) in certificates() {
+            let cluster = Cluster::guarded(0, Some(&shown)).await.trusting(&trusted);
+            let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+            speaks_or_not(&cluster.settings(), &ports, expected).await;
+        }
+    });
+}
+
+#[test]
+fn a_sentinel_over_tls_is_spoken_to_as_a_user_and_only_with_its_own_certificate() {
+    run(async {
+        for (shown, trusted, expected) in certificates() {
+            let watched = Watched::start(Some(&shown)).trusting(&trusted);
+            speaks_or_not(&watched.settings(), &[watched.redis.port], expected).await;
+        }
+    });
+}
+
+/// What servers show, what gateways trust, and what a login gets: the right one, a stranger's of the same
+/// name, and one for another name.
+fn certificates() -> [(Identity, Identity, u16); 3] {
+    let right = || Identity::new(&["localhost", "127.0.0.1"]);
+    let (own, elsewhere) = (right(), Identity::new(&["elsewhere.test"]));
+    [
+        (own.clone(), own, 200),
+        (right(), right(), 503),
+        (elsewhere.clone(), elsewhere, 503),
+    ]
+}
+
+/// Tokens are issued and revoked over these servers; or none is, and nothing was written there.
+async fn speaks_or_not(settings: &[(&str, Value)], servers: &[u16], expected: u16) {
+    let fleet = Fleet::start(settings);
+    if expected == 200 {
+        let client = fleet.signed_in(0, "till-01").await;
+        fleet.logs_in(1, "till-01").await;
+        assert_eq!(call(&fleet.bearer(1, &client)).await.status, 200);
+        assert_eq!(fleet.end(2, Selection::One(id(&client))).await, 1);
+        until_status(&fleet.bearer(1, &client), 401, &[200]).await;
+        for port in servers {
+            assert_eq!(tell(*port, &["ACL", "LOG"]).as_deref(), Some("*0\r\n"));
+        }
+        return;
+    }
+    let login = Ask::login("till-01", &password("till-01"));
+    let answer = fleet.gateways[0].anonymous().send(login).await;
+    assert_eq!(answer.status, expected, "{answer:?}");
+    fleet.until_store_is(0, "connecting").await;
+    for port in servers {
+        assert_eq!(tell(*port, &["DBSIZE"]).as_deref(), Some(":0\r\n"));
+    }
 }
 
 fn secret(path: &Path, text: &str) {

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 /// A self-signed P-256 certificate and its key.
+#[derive(Clone)]
 pub struct Identity {
     pub certificate: CertificateDer<'static>,
     pub certificate_pem: String,

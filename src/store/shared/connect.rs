@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -82,18 +82,56 @@ pub(super) struct Connector {
     password_file: Option<PathBuf>,
     connect_timeout: Duration,
     response_timeout: Duration,
+    /// Where tests have a server in memory: that, and which gateway this is.
+    #[cfg(test)]
+    simulated: Option<(super::simulated::Server, usize)>,
 }
 
 /// One connection, whose driver ends with it.
 pub(super) struct Node {
     pub(super) address: ServerAddress,
-    pub(super) connection: MultiplexedConnection,
-    driver: AbortHandle,
+    connection: Connection,
 }
 
-impl Drop for Node {
+/// What commands go over.
+enum Connection {
+    Server(MultiplexedConnection, AbortHandle),
+    #[cfg(test)]
+    Simulated(super::simulated::Simulated),
+}
+
+impl Node {
+    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RedisError> {
+        match &self.connection {
+            Connection::Server(connection, _) => command.query_async(&mut connection.clone()).await,
+            #[cfg(test)]
+            Connection::Simulated(connection) => connection.query(command).await,
+        }
+    }
+
+    /// Has a command done whose slot is on its way to this node.
+    pub(super) async fn query_asking(&self, command: &Cmd) -> Result<Value, RedisError> {
+        let mut both = redis::pipe();
+        both.cmd("ASKING").ignore();
+        both.add_command(command.clone());
+        match &self.connection {
+            Connection::Server(connection, _) => {
+                let (value,): (Value,) = both.query_async(&mut connection.clone()).await?;
+                Ok(value)
+            }
+            #[cfg(test)]
+            Connection::Simulated(connection) => connection.query(command).await,
+        }
+    }
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.driver.abort();
+        match self {
+            Self::Server(_, driver) => driver.abort(),
+            #[cfg(test)]
+            Self::Simulated(_) => {}
+        }
     }
 }
 
@@ -113,10 +151,26 @@ impl Connector {
             password_file: section.password_file.clone(),
             connect_timeout: section.connect_timeout,
             response_timeout: section.response_timeout,
+            #[cfg(test)]
+            simulated: None,
         };
         connector.tls()?;
         connector.password()?;
         Ok(connector)
+    }
+
+    /// To a server in memory.
+    #[cfg(test)]
+    pub(super) fn simulated(
+        section: &SharedSection,
+        server: super::simulated::Server,
+        gateway: usize,
+    ) -> Self {
+        let connector = Self::open(section).expect("settings that name no files");
+        Self {
+            simulated: Some((server, gateway)),
+            ..connector
+        }
     }
 
     pub(super) fn response_timeout(&self) -> Duration {
@@ -145,6 +199,16 @@ impl Connector {
         address: &ServerAddress,
         pushes: Arc<dyn AsyncPushSender>,
     ) -> Result<Node, LinkError> {
+        #[cfg(test)]
+        if let Some((server, gateway)) = &self.simulated {
+            let connection = server.connect(*gateway, pushes, self.response_timeout);
+            let connection =
+                connection.map_err(|error| LinkError::Connect(address.clone(), error))?;
+            return Ok(Node {
+                address: address.clone(),
+                connection: Connection::Simulated(connection),
+            });
+        }
         let mut info = plain();
         if let Some(name) = &self.username {
             info = info.set_username(name);
@@ -181,8 +245,7 @@ impl Connector {
         let (connection, driver) = established.map_err(|_| LinkError::Slow(address.clone()))??;
         Ok(Node {
             address: address.clone(),
-            connection,
-            driver: spawn_local(driver).abort_handle(),
+            connection: Connection::Server(connection, spawn_local(driver).abort_handle()),
         })
     }
 }

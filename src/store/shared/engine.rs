@@ -329,11 +329,7 @@ impl Complaints {
 }
 
 /// The thread: until it is stopped.
-pub(super) fn run(
-    engine: Engine,
-    mut inbox: mpsc::Receiver<Request>,
-    mut stopped: oneshot::Receiver<()>,
-) {
+pub(super) fn run(engine: Engine, inbox: mpsc::Receiver<Request>, stopped: oneshot::Receiver<()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
@@ -342,36 +338,43 @@ pub(super) fn run(
             return;
         }
     };
-    runtime.block_on(async move {
-        let engine = Rc::new(engine);
-        let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
-        let supervised = Rc::clone(&engine);
-        spawn_local(for_ever(move || Rc::clone(&supervised).supervise()));
-        if let Some(idle) = engine.idle {
-            let teller = Rc::clone(&engine);
-            spawn_local(for_ever(move || {
-                Rc::clone(&teller).tell_uses_for_ever(idle)
-            }));
-        }
-        loop {
-            let request = tokio::select! {
-                request = inbox.recv() => request,
-                _ = &mut stopped => None,
-            };
-            let Some(request) = request else {
-                return uses::finish(&engine).await;
-            };
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            let engine = Rc::clone(&engine);
-            engine.take_overdue();
-            spawn_local(async move {
-                engine.serve(request).await;
-                drop(place);
-            });
-        }
-    });
+    runtime.block_on(serve_all(engine, inbox, stopped));
+}
+
+/// Serves the requests until it is stopped; within a runtime whose tasks stay on one thread.
+pub(super) async fn serve_all(
+    engine: Engine,
+    mut inbox: mpsc::Receiver<Request>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let engine = Rc::new(engine);
+    let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
+    let supervised = Rc::clone(&engine);
+    spawn_local(for_ever(move || Rc::clone(&supervised).supervise()));
+    if let Some(idle) = engine.idle {
+        let teller = Rc::clone(&engine);
+        spawn_local(for_ever(move || {
+            Rc::clone(&teller).tell_uses_for_ever(idle)
+        }));
+    }
+    loop {
+        let request = tokio::select! {
+            request = inbox.recv() => request,
+            _ = &mut stopped => None,
+        };
+        let Some(request) = request else {
+            return uses::finish(&engine).await;
+        };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let engine = Rc::clone(&engine);
+        engine.take_overdue();
+        spawn_local(async move {
+            engine.serve(request).await;
+            drop(place);
+        });
+    }
 }
 
 /// Runs a task, and another one after it panicked: without it the store would be of no use for as long

@@ -118,7 +118,7 @@ impl Link {
         let mut attempts = 1;
         loop {
             let node = self.node_of(key)?;
-            let answer = match query(node, command).await {
+            let answer = match node.query(command).await {
                 Ok(value) => Ok(value),
                 Err(error) => self.redirected(error, command).await,
             };
@@ -199,14 +199,9 @@ impl Link {
         let address = address.parse();
         let node = self.node_at(&address.map_err(|_| LinkError::Moved)?)?;
         if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
-            return Ok(query(node, command).await?);
+            return Ok(node.query(command).await?);
         }
-        let mut both = redis::pipe();
-        both.cmd("ASKING").ignore();
-        both.add_command(command.clone());
-        let mut connection = node.connection.clone();
-        let (value,): (Value,) = both.query_async(&mut connection).await?;
-        Ok(value)
+        Ok(node.query_asking(command).await?)
     }
 
     /// Whether what is kept there is of this version; it is from now on where nothing is kept.
@@ -308,16 +303,11 @@ fn is_between(error: &LinkError) -> bool {
     matches!(error, LinkError::Redis(error) if error.kind() == between)
 }
 
-async fn query(node: &Node, command: &Cmd) -> Result<Value, RedisError> {
-    let mut connection = node.connection.clone();
-    command.query_async(&mut connection).await
-}
-
 /// Asks a node what it is.
 async fn greet(node: &Node, mode: SharedMode) -> Result<(), LinkError> {
     let mut hello = cmd("HELLO");
     hello.arg(3);
-    let Value::Map(facts) = query(node, &hello).await? else {
+    let Value::Map(facts) = node.query(&hello).await? else {
         return Err(LinkError::Answer("HELLO"));
     };
     let fact = |name: &str| {
@@ -344,14 +334,14 @@ async fn track(node: &Node, keys: &Keys) -> Result<(), LinkError> {
     let mut track = cmd("CLIENT");
     track.arg("TRACKING").arg("ON").arg("BCAST");
     track.arg("PREFIX").arg(keys.tokens()).arg("NOLOOP");
-    query(node, &track).await?;
+    node.query(&track).await?;
     Ok(())
 }
 
 async fn named_by(sentinel: &Node, name: &str) -> Result<ServerAddress, LinkError> {
     let mut ask = cmd("SENTINEL");
     ask.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-    let answer = query(sentinel, &ask).await?;
+    let answer = sentinel.query(&ask).await?;
     let unknown = || LinkError::NoServer(name.to_owned());
     let Value::Array(parts) = answer else {
         return Err(unknown());
@@ -370,7 +360,7 @@ async fn named_by(sentinel: &Node, name: &str) -> Result<ServerAddress, LinkErro
 async fn parts_of(node: &Node) -> Result<Vec<Part>, LinkError> {
     let mut ask = cmd("CLUSTER");
     ask.arg("SLOTS");
-    let Value::Array(ranges) = query(node, &ask).await? else {
+    let Value::Array(ranges) = node.query(&ask).await? else {
         return Err(LinkError::Answer("CLUSTER SLOTS"));
     };
     let parts: Option<Vec<Part>> = ranges.iter().map(|range| part(range, node)).collect();

@@ -36,6 +36,8 @@ mod rehearsal;
 mod requests;
 mod scripts;
 pub(super) mod settings;
+#[cfg(test)]
+pub(super) mod simulated;
 mod standing;
 mod supervise;
 mod tally;

@@ -224,6 +224,37 @@ impl SharedTokens {
         })
     }
 
+    /// One whose server is in memory, and which does nothing but when what is returned with it is polled.
+    #[cfg(test)]
+    pub(in crate::store) fn simulated(
+        section: &TokensSection,
+        live: Arc<LiveTokens>,
+        accounts: Arc<Accounts>,
+        server: super::simulated::Server,
+        gateway: usize,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let connector = Connector::simulated(&section.shared, server, gateway);
+        let (requests, inbox) = mpsc::channel(WAITING);
+        let (stop, stopped) = oneshot::channel();
+        let standing = Arc::new(Standing::default());
+        let patience = section.shared.response_timeout * 2 + section.shared.connect_timeout;
+        let failures = SharedFailures::new(requests.clone(), patience, "");
+        let overdue = Arc::<Overdue>::default();
+        let told = (Arc::clone(&standing), Arc::clone(&overdue));
+        let engine = Engine::new(section, connector, Arc::clone(&live), accounts, told);
+        let shared = Self {
+            requests,
+            live,
+            overdue,
+            standing,
+            failures,
+            patience,
+            stop: Some(stop),
+            thread: None,
+        };
+        (shared, engine::serve_all(engine, inbox, stopped))
+    }
+
     /// Whether the tokens in the map may be trusted: the server tells what becomes of them, or did
     /// so lately enough.
     pub(in crate::store) fn trusts_map(&self) -> bool {

@@ -1,22 +1,30 @@
 //! The contract of every store, on a real server.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the server's values have many more kinds than are expected"
+)]
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::net::TcpListener;
+use std::io::{BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use redis::Value;
 use tempfile::TempDir;
 
+use super::scripts;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::session::AccountId;
 use crate::store::contract::{Kind, at, digest, store_contract, wait};
-use crate::store::{Prepared, StoreKind, TokenStore, TokensSection};
+use crate::store::{Prepared, StoreKind, TokenStore, TokensSection, explorer};
 
 /// A server of one test.
 struct Place {
@@ -86,3 +94,81 @@ impl Kind for Place {
 }
 
 store_contract!(Place::new());
+
+/// What the explorer takes for the server does what the server does: the same answers to the same commands.
+#[test]
+fn the_simulated_server_answers_as_the_real_one_does() {
+    let place = Place::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let stream = loop {
+        match TcpStream::connect(("127.0.0.1", place.port)) {
+            Ok(stream) => break stream,
+            Err(_) => assert!(Instant::now() < deadline, "the server is not there"),
+        }
+        std::thread::yield_now();
+    };
+    let mut stream = BufReader::new(stream);
+    let mut ask = |words: &[Vec<u8>]| {
+        let mut text = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            text.extend(format!("${}\r\n", word.len()).bytes());
+            text.extend(word);
+            text.extend(b"\r\n");
+        }
+        stream.get_mut().write_all(&text).unwrap();
+        redis::Parser::new().parse_value(&mut stream).unwrap()
+    };
+    let words = |text: &str| {
+        text.split(' ')
+            .map(|word| word.as_bytes().to_vec())
+            .collect()
+    };
+    let mut compared = 0;
+    for seed in 0..40 {
+        let flush: Vec<Vec<u8>> = words("FLUSHALL");
+        ask(&flush);
+        for (words, expected) in explorer::commands(seed) {
+            if [&b"HELLO"[..], b"CLIENT"].contains(&&words[0][..]) {
+                continue;
+            }
+            let answer = ask(&words);
+            let shown: Vec<_> = words
+                .iter()
+                .map(|word| word.escape_ascii().to_string())
+                .collect();
+            assert_eq!(
+                timeless(&words, &answer),
+                timeless(&words, &expected),
+                "{seed}: {shown:?}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 1000, "{compared}");
+}
+
+/// An answer without what tells of the time: a tally by its fields and counts.
+fn timeless(words: &[Vec<u8>], answer: &Value) -> Value {
+    let is_tally = words
+        .get(1)
+        .is_some_and(|word| word == scripts::TALLY.as_bytes());
+    let Value::Array(parts) = answer else {
+        return answer.clone();
+    };
+    if !is_tally {
+        return answer.clone();
+    }
+    let text = |value: &Value| match value {
+        Value::BulkString(text) => String::from_utf8(text.clone()).unwrap(),
+        _ => panic!("{value:?}"),
+    };
+    let fields = parts[1..].chunks_exact(2).map(|pair| {
+        let (field, value) = (text(&pair[0]), text(&pair[1]));
+        match &*field {
+            "born" | "accepted" => field,
+            _ => format!("{field} {}", value.split(' ').next().unwrap_or_default()),
+        }
+    });
+    let fields: BTreeSet<String> = fields.collect();
+    Value::Array(fields.into_iter().map(Value::SimpleString).collect())
+}
