@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
 use syncgate::accounts::Accounts;
-use syncgate::clock::{UnixMillis, UnixSeconds};
+use syncgate::clock::{Clock, UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
 use syncgate::session::PasswordMark;
 use syncgate::session::{Login, Session};
@@ -81,7 +81,7 @@ fn open(path: &Path, accounts: &Arc<Accounts>) -> TokenStore {
     path.clone_into(&mut section.durable.path);
     section.durable.wait = Duration::from_secs(600);
     let prepared = Prepared::open(&section, None).expect("a token file");
-    let store = TokenStore::start(&section, prepared, accounts).expect("a store");
+    let store = TokenStore::start(&section, prepared, accounts, &Clock::system()).expect("a store");
     store.load(UnixMillis::EPOCH).expect("a sound file");
     store
 }

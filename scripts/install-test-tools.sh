@@ -40,6 +40,7 @@ need testssl.sh command -v testssl
 need slowhttptest command -v slowhttptest
 need nghttp2-client command -v h2load
 need haproxy command -v haproxy
+need faketime command -v faketime
 need redis-server command -v redis-server
 need redis-tools command -v redis-cli
 if ((${#missing[@]})); then

@@ -1,6 +1,8 @@
-//! The time of day. The only place that asks the system for it, so that a test can pass its own.
+//! The time of day, and how long the machine has been up. The only place that asks the system for
+//! either, so that a test can pass its own.
 //!
-//! Deadlines do not come from here: they are measured with the runtime's monotonic clock.
+//! Deadlines of connections and requests do not come from here: they are measured with the runtime's
+//! monotonic clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 /// A source of the time of day, to be cloned freely: clones of a manual clock share their time.
 #[derive(Clone, Debug)]
@@ -16,8 +19,15 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     System,
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<Manual>),
     Asked(Arc<dyn Fn() -> UnixMillis + Send + Sync>),
+}
+
+/// In milliseconds.
+struct Manual {
+    /// Since 1970.
+    wall: AtomicU64,
+    up: AtomicU64,
 }
 
 impl fmt::Debug for Source {
@@ -37,11 +47,14 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands at `start` (not before 1970) until [`Clock::advance`] moves it.
+    /// A clock that stands at `start` (not before 1970) until [`Clock::advance`] or [`Clock::set`]
+    /// moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        let millis = u64::try_from(start.as_millisecond()).unwrap_or(0);
-        Self(Source::Manual(Arc::new(AtomicU64::new(millis))))
+        Self(Source::Manual(Arc::new(Manual {
+            wall: AtomicU64::new(millis(start)),
+            up: AtomicU64::new(0),
+        })))
     }
 
     /// A clock that asks `now` each time.
@@ -50,14 +63,24 @@ impl Clock {
         Self(Source::Asked(Arc::new(now)))
     }
 
-    /// Moves a manual clock forward, to the millisecond; any other stays as it is.
+    /// Lets time pass on a manual clock, to the millisecond; any other stays as it is.
     pub fn advance(&self, by: Duration) {
         match &self.0 {
             Source::System | Source::Asked(_) => {}
-            Source::Manual(millis) => {
+            Source::Manual(manual) => {
                 let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-                millis.fetch_add(by, Ordering::SeqCst);
+                manual.wall.fetch_add(by, Ordering::SeqCst);
+                manual.up.fetch_add(by, Ordering::SeqCst);
             }
+        }
+    }
+
+    /// Sets the time of day of a manual clock, back or ahead, without any time passing; any other stays
+    /// as it is.
+    pub fn set(&self, to: Timestamp) {
+        match &self.0 {
+            Source::System | Source::Asked(_) => {}
+            Source::Manual(manual) => manual.wall.store(millis(to), Ordering::SeqCst),
         }
     }
 
@@ -72,9 +95,47 @@ impl Clock {
                     .unwrap_or_default();
                 UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Source::Manual(millis) => UnixMillis(millis.load(Ordering::SeqCst)),
+            Source::Manual(manual) => UnixMillis(manual.wall.load(Ordering::SeqCst)),
             Source::Asked(now) => now(),
         }
+    }
+
+    /// How long the machine has been up, the time included that it was suspended
+    /// (`CLOCK_BOOTTIME`): it goes on evenly whatever the time of day is set to.
+    #[must_use]
+    pub fn uptime(&self) -> Uptime {
+        let seconds = match &self.0 {
+            Source::System | Source::Asked(_) => {
+                u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default()
+            }
+            Source::Manual(manual) => manual.up.load(Ordering::SeqCst) / 1000,
+        };
+        Uptime(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}
+
+fn millis(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_millisecond()).unwrap_or(0)
+}
+
+/// Whole seconds that the machine has been up, in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(u32);
+
+impl Uptime {
+    /// This moment and `by` more, in whole seconds, stopping at the last moment that fits.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u32::try_from(by.as_secs()).unwrap_or(u32::MAX)),
+        )
+    }
+
+    /// How many seconds `earlier` is ago at this moment; none when it is still to come.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
     }
 }
 
@@ -151,6 +212,13 @@ impl UnixSeconds {
         )
     }
 
+    /// The moment `by` before this one, in whole seconds, but not before 1970.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        let by = u32::try_from(by.as_secs()).unwrap_or(u32::MAX);
+        Self(self.0.saturating_sub(by))
+    }
+
     /// How many seconds `earlier` is ago at this moment; none when it is still to come.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -189,5 +257,18 @@ mod tests {
         );
         let tomorrow = clock.now().seconds().plus(Duration::from_secs(86_400));
         assert_eq!(tomorrow.timestamp().to_string(), "2025-04-24T10:02:43Z");
+    }
+
+    #[test]
+    fn time_passes_evenly_whatever_the_time_of_day_is_set_to() {
+        let clock = Clock::manual("2025-04-23T10:02:42Z".parse().unwrap());
+        let begun = clock.uptime();
+        clock.set("2025-04-25T10:02:42Z".parse().unwrap());
+        clock.advance(Duration::from_secs(7));
+        clock.set("2025-04-23T10:02:42Z".parse().unwrap());
+        assert_eq!(clock.now().timestamp().to_string(), "2025-04-23T10:02:42Z");
+        assert_eq!(clock.uptime().since(begun), Duration::from_secs(7));
+        let system = Clock::system();
+        assert!(system.uptime() <= system.uptime());
     }
 }

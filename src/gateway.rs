@@ -32,6 +32,7 @@ use crate::connection::{ClientConnection, SlotKind, Transport};
 use crate::error_chain::chain;
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
+use crate::gateway::reply::DateField;
 use crate::gateway::response_body::{ActiveRequest, ResponseBody};
 use crate::identity::Facts;
 use crate::limits::Limits;
@@ -56,6 +57,7 @@ pub struct Gateway {
     upstream: Upstream,
     ids: RequestIds,
     log: Rc<AccessLog>,
+    date: DateField,
 }
 
 /// What a request gets when nothing refused it.
@@ -68,11 +70,13 @@ impl Gateway {
     /// A worker's gateway.
     #[must_use]
     pub fn new(shared: Arc<Shared>, upstream: Upstream, log: AccessLog) -> Self {
+        let now = shared.clock.now().seconds();
         Self {
             shared,
             upstream,
             ids: RequestIds::new(),
             log: Rc::new(log),
+            date: DateField::new(now),
         }
     }
 
@@ -179,6 +183,8 @@ impl Gateway {
         {
             reply::secure(&mut response, hsts);
         }
+        let now = self.shared.clock.now().seconds();
+        self.date.add(response.headers_mut(), now);
         response
     }
 

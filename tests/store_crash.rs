@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
 use syncgate::accounts::Accounts;
-use syncgate::clock::{UnixMillis, UnixSeconds};
+use syncgate::clock::{Clock, UnixMillis, UnixSeconds};
 use syncgate::origin::Source;
 use syncgate::session::PasswordMark;
 use syncgate::session::{End, Login, Session};
@@ -58,7 +58,7 @@ fn open(folder: &Path) -> (TokenStore, Arc<Accounts>) {
     };
     section.durable.path = folder.join("tokens.redb");
     let prepared = Prepared::open(&section, None).unwrap();
-    let store = TokenStore::start(&section, prepared, &accounts).unwrap();
+    let store = TokenStore::start(&section, prepared, &accounts, &Clock::system()).unwrap();
     store.load(UnixMillis::EPOCH).unwrap();
     (store, accounts)
 }

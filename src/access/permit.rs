@@ -94,7 +94,8 @@ pub struct Undecided {
 ///
 /// # Errors
 /// Which of the reasons ends the token: none of that digest is known, it has ended, or its account
-/// is gone, disabled or has another password now.
+/// is gone, disabled or has another password now, or was so since the token's password was given
+/// (`tokens_before`).
 pub fn authenticate(
     session: Result<Session, Absent>,
     accounts: &Accounts,
@@ -112,6 +113,9 @@ pub fn authenticate(
     }
     if account.password_mark() != session.password_mark() {
         return Err(TokenFault::PasswordChanged);
+    }
+    if session.authenticated() < account.tokens_before() {
+        return Err(TokenFault::Ended(End::Revoked));
     }
     Ok(Authenticated(account))
 }

@@ -6,10 +6,11 @@ use http::HeaderValue;
 use thiserror::Error;
 
 use super::Known;
+use crate::clock::UnixSeconds;
 use crate::password::PasswordHash;
 use crate::policy::admission::Admission;
 use crate::policy::rights::{Allow, Mode, Rights};
-use crate::session::{AccountId, PasswordMark};
+use crate::session::{AccountId, CLOCK_TOLERANCE, PasswordMark};
 use crate::traffic::Usage;
 
 /// Checks a user name: 1 to 256 of the ASCII letters and digits and `. _ - @ +`, the first of them
@@ -57,6 +58,7 @@ pub(super) struct Entry {
     pub(super) password: Arc<PasswordHash>,
     pub(super) mark: PasswordMark,
     pub(super) disabled: bool,
+    pub(super) tokens_before: UnixSeconds,
     pub(super) allow: Option<Allow>,
     pub(super) rights: Rights,
     pub(super) mode: Mode,
@@ -74,6 +76,7 @@ pub struct Account {
     password: Arc<PasswordHash>,
     mark: PasswordMark,
     disabled: bool,
+    tokens_before: UnixSeconds,
     allow: Option<Allow>,
     rights: Rights,
     mode: Mode,
@@ -88,6 +91,7 @@ impl Account {
             password,
             mark,
             disabled,
+            tokens_before,
             allow,
             rights,
             mode,
@@ -103,6 +107,7 @@ impl Account {
             password,
             mark,
             disabled,
+            tokens_before,
             allow,
             rights,
             mode,
@@ -146,6 +151,23 @@ impl Account {
     #[must_use]
     pub fn password_mark(&self) -> PasswordMark {
         self.mark
+    }
+
+    /// A token whose password was given before this moment is over, whatever the password: the account
+    /// was disabled then, or given another one. 1970 where nothing is known of that.
+    #[must_use]
+    pub fn tokens_before(&self) -> UnixSeconds {
+        self.tokens_before
+    }
+
+    /// When a password counts as given that is given `now`. The moment above may lie in the second of
+    /// the login, or in the next one, by clocks that differ a little: it was written before the login.
+    #[must_use]
+    pub fn authenticated_at(&self, now: UnixSeconds) -> UnixSeconds {
+        match self.tokens_before <= now.plus(CLOCK_TOLERANCE) {
+            true => now.max(self.tokens_before),
+            false => now,
+        }
     }
 
     /// From where and when the account may be used.

@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use thiserror::Error;
+use toml_edit::Datetime;
 
 use super::account::{NameError, check_name};
 use super::edit::{Draft, EditError};
 use super::grants::{self, Grant};
 use super::{AccountTable, Names, file, judge};
+use crate::clock::UnixSeconds;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 use crate::settings::Problems;
@@ -18,6 +20,8 @@ use crate::settings::Problems;
 pub struct AccountFile<'a> {
     path: &'a Path,
     routes: Option<&'a [RouteSection]>,
+    /// What disabling an account, enabling it and changing its password write down as `tokens_before`.
+    tokens_before: Option<UnixSeconds>,
 }
 
 /// What was done.
@@ -68,7 +72,22 @@ impl<'a> AccountFile<'a> {
     /// The file at `path`. Without `routes`, any path may be allowed.
     #[must_use]
     pub fn new(path: &'a Path, routes: Option<&'a [RouteSection]>) -> Self {
-        Self { path, routes }
+        Self {
+            path,
+            routes,
+            tokens_before: None,
+        }
+    }
+
+    /// The same: whoever disables an account, enables it or changes its password also ends, by a note in
+    /// the file, its tokens whose password was given before `moment`, so that they stay ended when the
+    /// change is undone before any gateway has seen it.
+    #[must_use]
+    pub fn ending_tokens_before(self, moment: UnixSeconds) -> Self {
+        Self {
+            tokens_before: Some(moment),
+            ..self
+        }
     }
 
     /// The accounts that the file has.
@@ -111,7 +130,10 @@ impl<'a> AccountFile<'a> {
     /// # Errors
     /// As for every change: see [`ChangeError`].
     pub fn set_password(&self, name: &str, phc: &str) -> Result<Outcome, ChangeError> {
-        self.change(None, |draft| draft.set(name, "password", phc))
+        self.change(None, |draft| {
+            draft.set(name, "password", phc)?;
+            self.end_tokens(draft, name)
+        })
     }
 
     /// Lets nobody sign in as the account, nor use its tokens.
@@ -119,7 +141,14 @@ impl<'a> AccountFile<'a> {
     /// # Errors
     /// As for every change: see [`ChangeError`].
     pub fn disable(&self, name: &str) -> Result<Outcome, ChangeError> {
-        self.change(None, |draft| draft.set(name, "disabled", true))
+        self.change(None, |draft| {
+            let is_disabled = is_disabled(draft, name)?;
+            draft.set(name, "disabled", true)?;
+            match is_disabled {
+                true => Ok(()),
+                false => self.end_tokens(draft, name),
+            }
+        })
     }
 
     /// Undoes [`disable`](Self::disable).
@@ -128,8 +157,13 @@ impl<'a> AccountFile<'a> {
     /// As for every change: see [`ChangeError`].
     pub fn enable(&self, name: &str) -> Result<Outcome, ChangeError> {
         self.change(None, |draft| {
-            match draft.account(name)?.contains_key("disabled") {
-                true => draft.set(name, "disabled", false),
+            let was_disabled = is_disabled(draft, name)?;
+            if draft.account(name)?.contains_key("disabled") {
+                draft.set(name, "disabled", false)?;
+            }
+            match was_disabled {
+                // Whoever disabled it by hand may have noted nothing.
+                true => self.end_tokens(draft, name),
                 false => Ok(()),
             }
         })
@@ -195,6 +229,18 @@ impl<'a> AccountFile<'a> {
         self.change(None, |draft| grants::leave(draft.account(name)?, role))
     }
 
+    fn end_tokens(&self, draft: &mut Draft, name: &str) -> Result<(), EditError> {
+        let Some(moment) = self.tokens_before else {
+            return Ok(());
+        };
+        let moment = moment.timestamp().to_string().parse::<Datetime>();
+        draft.set(
+            name,
+            "tokens_before",
+            moment.map_err(|_| EditError::Layout)?,
+        )
+    }
+
     fn change(
         &self,
         fresh: Option<&str>,
@@ -217,6 +263,12 @@ impl<'a> AccountFile<'a> {
     }
 }
 
+fn is_disabled(draft: &mut Draft, name: &str) -> Result<bool, EditError> {
+    let account = draft.account(name)?;
+    let disabled = account.get("disabled").and_then(|item| item.as_bool());
+    Ok(disabled.unwrap_or_default())
+}
+
 const HEADER: &str = "\
 # The accounts of the gateway. Only its owner may read this file (mode 0600).
 #
@@ -226,6 +278,7 @@ const HEADER: &str = "\
 # [users.NAME]
 # password = \"$argon2id$...\"               # made by `syncgate user passwd` or `syncgate hash`
 # disabled = true                          # may neither sign in nor use its tokens
+# tokens_before = 2026-01-01T00:00:00Z     # tokens whose password was given before it are over
 # allow = \"*\"                              # everything that is routed, or a list:
 # allow = [{ route = \"/api/SyncData\", methods = [\"POST\"], forms = [\"setCustomer\", \"get*\"] }]
 # roles = [\"tills\"]                        # the rights of [roles.tills] as well

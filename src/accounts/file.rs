@@ -52,6 +52,8 @@ pub(super) struct User {
     pub(super) password: Spanned<StoredPassword>,
     #[serde(default)]
     pub(super) disabled: bool,
+    /// Tokens whose password was given before it are over.
+    pub(super) tokens_before: Option<Moment>,
     pub(super) allow: Option<Allow>,
     #[serde(default)]
     pub(super) roles: Vec<Spanned<String>>,

@@ -10,8 +10,9 @@ use toml::Spanned;
 use super::account::Entry;
 use super::file::{Name, Role, StoredPassword, User};
 use super::mask::mask_secrets;
+use crate::clock::UnixSeconds;
 use crate::password::PasswordHash;
-use crate::policy::admission::Admission;
+use crate::policy::admission::{Admission, Moment};
 use crate::policy::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
 use crate::route::RouteSection;
 use crate::session::PasswordMark;
@@ -55,7 +56,15 @@ pub(super) fn parse_filled(
 
 /// A key of a user is easily written without the user.
 fn home(key: &str) -> Option<String> {
-    let of_a_user = ["password", "disabled", "allow", "mode", "networks", "hours"];
+    let of_a_user = [
+        "password",
+        "disabled",
+        "tokens_before",
+        "allow",
+        "mode",
+        "networks",
+        "hours",
+    ];
     of_a_user.contains(&key).then(|| "users.NAME".to_owned())
 }
 
@@ -150,6 +159,9 @@ impl Judge<'_, '_> {
             password,
             mark,
             disabled: user.disabled,
+            tokens_before: user
+                .tokens_before
+                .map_or(UnixSeconds::new(0), Moment::seconds),
             allow: user.allow,
             mode: mode(user.mode, &named),
             rights: named

@@ -40,7 +40,7 @@ impl Composed {
         let random = SystemRandom::new();
         let secret = config.admin.introspection_secret_file.as_deref();
         let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
-        let tokens = TokenStore::start(&config.tokens, tokens, &accounts)?;
+        let tokens = TokenStore::start(&config.tokens, tokens, &accounts, &clock)?;
         let failures = tokens.shared_failures();
         let in_common = config.tokens.store == StoreKind::Shared;
         let shared = Arc::new(Shared {

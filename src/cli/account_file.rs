@@ -3,6 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use http::Method;
@@ -12,6 +13,7 @@ use super::ConfigFile;
 use super::admin_client::{AdminAnswer, AdminClient};
 use super::failure::Failure;
 use crate::accounts::{AccountFile, ChangeError, Outcome};
+use crate::clock::Clock;
 use crate::config;
 use crate::route::RouteSection;
 
@@ -86,6 +88,13 @@ impl Opened {
         AccountFile::new(&self.path, self.routes.as_deref())
     }
 
+    /// The same, for a change that ends tokens for good: also those of this second.
+    pub(super) fn file_ending_tokens(&self) -> AccountFile<'_> {
+        let now = Clock::system().now().seconds();
+        self.file()
+            .ending_tokens_before(now.plus(Duration::from_secs(1)))
+    }
+
     pub(super) fn shown(&self) -> std::path::Display<'_> {
         self.path.display()
     }
@@ -126,7 +135,7 @@ impl Named {
         as_before: &str,
     ) -> Result<(), Failure> {
         let opened = self.place.open()?;
-        match change(opened.file()).map_err(failure)? {
+        match change(opened.file_ending_tokens()).map_err(failure)? {
             Outcome::Changed => say(changed),
             Outcome::AsBefore => say(&format!("{as_before} Nothing was changed.")),
         }

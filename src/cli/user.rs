@@ -139,7 +139,8 @@ impl Passwd {
         }
         let new = self.password.obtain(Some(name)).map_err(Failure::usage)?;
         let hash = hash_password(&new.password).map_err(Failure::other)?;
-        opened.file().set_password(name, &hash).map_err(failure)?;
+        let file = opened.file_ending_tokens();
+        file.set_password(name, &hash).map_err(failure)?;
         let ended = self.user.place.end_tokens(name);
         say(&format!("Set the password of `{name}`. {ended}"));
         hand_over(name, new)
@@ -180,7 +181,7 @@ impl Named {
     fn disable(&self) -> Result<(), Failure> {
         let Self { name, .. } = self;
         let opened = self.place.open()?;
-        match opened.file().disable(name).map_err(failure)? {
+        match opened.file_ending_tokens().disable(name).map_err(failure)? {
             Outcome::Changed => {
                 let ended = self.place.end_tokens(name);
                 say(&format!("Disabled `{name}`: it cannot sign in. {ended}"));

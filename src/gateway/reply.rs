@@ -1,7 +1,10 @@
 //! The only place that makes responses: the gateway's own in the envelope of the contract, and the
 //! frame round a relayed one.
 
+mod date;
 mod refused;
+
+pub use date::DateField;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY};

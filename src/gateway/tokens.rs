@@ -84,9 +84,10 @@ impl Gateway {
             account: account.id(),
             mark: account.password_mark(),
             source,
-            at: now.seconds(),
+            at: account.authenticated_at(now.seconds()),
         };
-        let session = Session::begin(login, self.shared.lifetimes.token);
+        let until = now.seconds().plus(self.shared.lifetimes.token);
+        let session = Session::restored(login, now.seconds(), until);
         let expires = session.expires();
         let kept = self.shared.tokens.issue(token.digest(), session, now);
         kept.await.map_err(not_kept)?;
@@ -275,11 +276,13 @@ pub(crate) fn not_kept(error: StoreError) -> Refusal {
 /// Why a store did not keep what it ended: it holds in this process all the same.
 pub(crate) fn not_revoked(error: StoreError) -> Refusal {
     match error {
-        StoreError::Unavailable | StoreError::RolledBack => Refusal::RevocationUnkept,
-        other @ (StoreError::Full
+        // A server may be out of room for the trace of an end as for a token.
+        StoreError::Unavailable
+        | StoreError::RolledBack
+        | StoreError::Full
         | StoreError::UserFull { .. }
-        | StoreError::Taken
-        | StoreError::Gone) => not_kept(other),
+        | StoreError::Taken => Refusal::RevocationUnkept,
+        other @ StoreError::Gone => not_kept(other),
     }
 }
 

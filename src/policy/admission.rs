@@ -9,6 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::clock::UnixSeconds;
 use crate::origin::{ClientAddress, Network};
 use crate::settings::units::refuse;
 
@@ -103,6 +104,14 @@ impl fmt::Display for Admission {
 /// A moment in time, as RFC 3339 writes it: `2026-01-31T18:00:00Z`, with or without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(super) Timestamp);
+
+impl Moment {
+    /// The second that it lies in, from 1970 on.
+    pub(crate) fn seconds(self) -> UnixSeconds {
+        let seconds = self.0.as_second().max(0);
+        UnixSeconds::new(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -119,7 +119,9 @@ async fn run(
     // Dropped after hyper, and whatever happens: what it holds knows the client.
     let _request = LastRequest(http1);
     let mut builder = Builder::new();
-    builder.max_header_size(usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX));
+    builder
+        .max_header_size(usize::try_from(limits.header_size.as_u64()).unwrap_or(usize::MAX))
+        .auto_date_header(false);
     // On the heap, so that a connection at rest does not keep the room for it.
     let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
     let mut timer = Timer::new(client, limits);

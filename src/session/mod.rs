@@ -71,6 +71,42 @@ impl Session {
         }
     }
 
+    /// Whether the token was issued in the future, by more than clocks differ anyway: by a clock that was
+    /// ahead then.
+    #[must_use]
+    pub fn is_ahead(self, now: UnixSeconds) -> bool {
+        self.issued > now.plus(CLOCK_TOLERANCE)
+    }
+
+    /// The session of a token that is [ahead](Self::is_ahead) and has `left` to live, by the clock that
+    /// shows `now`. Never longer than it was.
+    #[must_use]
+    pub fn set_right(self, now: UnixSeconds, left: Duration) -> Self {
+        let expires = self.expires.min(now.plus(left));
+        let ahead = self.expires.since(expires);
+        let given = self.authenticated;
+        Self {
+            // The password may have been given while the clock was right.
+            authenticated: match given > now {
+                true => given.minus(ahead),
+                false => given,
+            },
+            issued: self.issued.minus(ahead),
+            expires,
+            ..self
+        }
+    }
+
+    /// The session as another process kept it, by the clock that shows `now`: one that is
+    /// [ahead](Self::is_ahead) lives from now on for as long as it was to live from its issue.
+    #[must_use]
+    pub fn as_of(self, now: UnixSeconds) -> Self {
+        match self.is_ahead(now) && self.expires > self.issued {
+            true => self.set_right(now, self.expires.since(self.issued)),
+            false => self,
+        }
+    }
+
     /// The session of a token that takes this one's place at `now` for another lifetime, at the
     /// longest until [`Lifetimes::longest`] after the password was given. `None` when that is over.
     #[must_use]
@@ -191,6 +227,9 @@ pub enum End {
     PasswordChanged,
 }
 
+/// By how much a token may have been issued in the future without anything being wrong with a clock.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +268,34 @@ mod tests {
             (at(39), at(39))
         );
         assert_eq!(third.obtained_by(at(120)), third);
+    }
+
+    #[test]
+    fn a_session_that_a_clock_ahead_began_is_set_right_and_never_made_longer() {
+        let at = UnixSeconds::new;
+        let session = session();
+        for now in [35, 40, 99] {
+            assert!(!session.is_ahead(at(now)), "{now}");
+            assert_eq!(session.as_of(at(now)), session, "{now}");
+        }
+        let right = session.as_of(at(10));
+        assert!(session.is_ahead(at(10)));
+        let moments = [right.authenticated(), right.issued(), right.expires()];
+        assert_eq!(moments, [10, 10, 70].map(at));
+        assert_eq!(right.as_of(at(12)), right);
+        let used = session.set_right(at(10), Duration::from_secs(20));
+        let moments = [used.authenticated(), used.issued(), used.expires()];
+        assert_eq!(moments, [0, 0, 30].map(at));
+        assert_eq!(session.set_right(at(10), Duration::from_secs(500)), session);
+        // Its password was given before the clock was ahead.
+        let lifetimes = Lifetimes {
+            token: Duration::from_secs(60),
+            overlap: Duration::from_secs(1),
+            longest: Duration::from_secs(1000),
+        };
+        let renewed = session.renewed(at(90), lifetimes).unwrap().as_of(at(50));
+        let moments = [renewed.authenticated(), renewed.issued(), renewed.expires()];
+        assert_eq!(moments, [40, 50, 110].map(at));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl TokenStore {
         point().await;
         kept(queued).await?;
         point().await;
-        self.live.settle(old, until, |until| {
+        self.live.settle(old, until, now.seconds(), |until| {
             // Nobody waits for it: the two differ by as much as the renewals were apart.
             let _ = self.queue(Change {
                 replaced: Some((old, until)),

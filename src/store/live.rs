@@ -25,9 +25,10 @@ use super::settings::{OnLimit, TokensSection};
 use super::{Selection, StoreError, TokenInfo};
 use crate::accounts::{Accounts, Disowned};
 use crate::aging_map::AgingMap;
-use crate::clock::{UnixMillis, UnixSeconds};
-use crate::session::AccountId;
-use crate::session::{Absent, End, Session};
+use crate::clock::{Clock, UnixMillis, UnixSeconds, Uptime};
+use crate::origin::Source;
+use crate::session::{Absent, End, Login, Session};
+use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use lineage::{Both, Member};
 
@@ -46,6 +47,8 @@ pub(super) struct LiveTokens {
     /// Counted apart, since asking the map locks every shard.
     len: AtomicUsize,
     bounds: Bounds,
+    /// Of it the uptime alone is asked: callers say what time of day it is.
+    clock: Clock,
     /// Uses of tokens that were forgotten to make room.
     forgotten: Mutex<Vec<Use>>,
 }
@@ -61,15 +64,30 @@ struct Bounds {
     trusted: Option<Duration>,
 }
 
-/// What is known of a token beside its id.
+/// What is known of a token beside its id. The fields of its session stand here one by one, since a
+/// `Session` within would be followed by padding.
 #[derive(Debug)]
 struct Token {
     rest: [u8; 22],
-    session: Session,
+    account: AccountId,
+    mark: PasswordMark,
+    source: Source,
+    authenticated: UnixSeconds,
+    issued: UnixSeconds,
+    expires: UnixSeconds,
+    /// The first second in which it is no longer accepted, whatever the time of day was set to.
+    deadline: Uptime,
     /// In seconds since 1970.
     last_used: AtomicU32,
     /// Stops at its largest.
     requests: AtomicU32,
+}
+
+/// The present moment by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Present {
+    wall: UnixSeconds,
+    uptime: Uptime,
 }
 
 /// The tokens of one user.
@@ -103,6 +121,7 @@ impl LiveTokens {
             ended: Mutex::new(AgingMap::new(TRACES, super::EXPIRED_TRACE)),
             len: AtomicUsize::new(0),
             forgotten: Mutex::default(),
+            clock: Clock::system(),
             bounds: Bounds {
                 capacity: section.capacity.get(),
                 per_user: section.per_user.get(),
@@ -110,6 +129,18 @@ impl LiveTokens {
                 idle: section.idle(),
                 trusted: section.idle(),
             },
+        }
+    }
+
+    /// The same, whose tokens live by the uptime of `clock` instead of the system's.
+    pub(super) fn timed_by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    fn present(&self, now: UnixSeconds) -> Present {
+        Present {
+            wall: now,
+            uptime: self.clock.uptime(),
         }
     }
 
@@ -161,7 +192,8 @@ impl LiveTokens {
             ..Change::default()
         });
         let queued = queued.inspect_err(|_| self.give_places(1))?;
-        self.put(&mut user, digest, session);
+        let present = self.present(now.seconds());
+        self.put(&mut user, digest, session, present);
         Ok(queued)
     }
 
@@ -186,7 +218,8 @@ impl LiveTokens {
         }
         let account = session.account();
         let mut user = self.users.entry(account).or_default();
-        let is_live = |token: &Token| token.session.is_live(now.seconds());
+        let present = self.present(now.seconds());
+        let is_live = |token: &Token| token.end(present, None).is_none();
         if !self.tokens.get(&old).is_some_and(|token| is_live(&token)) {
             return Err(StoreError::Gone);
         }
@@ -207,7 +240,7 @@ impl LiveTokens {
         let ids = (old, digest.id());
         let room = if both { Both::Fit } else { Both::DoNot };
         self.join(&mut user, account, ids, until, room);
-        self.put(&mut user, digest, session);
+        self.put(&mut user, digest, session, present);
         if !both {
             // Its place is that of the new one.
             self.take_out(&mut user, old, End::Expired, now);
@@ -215,11 +248,15 @@ impl LiveTokens {
         Ok(queued)
     }
 
-    /// Lets a token end at `until`, unless it ends before.
-    pub(super) fn shorten(&self, id: TokenId, until: UnixSeconds) -> Option<Session> {
-        let mut token = self.tokens.get_mut(&id)?;
-        token.session = token.session.ending(until);
-        Some(token.session)
+    /// Lets a token end at `until`, unless it ends before. Says whether there is one.
+    pub(super) fn shorten(&self, id: TokenId, until: UnixSeconds, now: UnixSeconds) -> bool {
+        let present = self.present(now);
+        let Some(mut token) = self.tokens.get_mut(&id) else {
+            return false;
+        };
+        token.expires = token.expires.min(until);
+        token.deadline = token.deadline.min(present.deadline(until));
+        true
     }
 
     /// The session of a token that is live. Counts as no use of it.
@@ -231,7 +268,7 @@ impl LiveTokens {
             if token.rest != digest.rest() {
                 return Err(Absent::Unknown);
             }
-            let found = token.session(now.seconds(), self.bounds.trusted);
+            let found = token.live(self.present(now.seconds()), self.bounds.trusted);
             drop(token);
             return found.map_err(|absent| self.replayed(digest, now.seconds()).unwrap_or(absent));
         }
@@ -251,7 +288,7 @@ impl LiveTokens {
         now: UnixSeconds,
     ) -> Option<(AccountId, UnixSeconds)> {
         let token = self.tokens.get(&id)?;
-        Some((token.session.account(), token.count_use(now)))
+        Some((token.account, token.count_use(now)))
     }
 
     /// The ids of at most `most` tokens that are selected.
@@ -263,11 +300,11 @@ impl LiveTokens {
             }
             Selection::OfUser(account) => self.ids_of(*account, |_| true, most),
             Selection::OfOtherPasswords(account, mark) => {
-                let is_other = |token: &Token| token.session.password_mark() != *mark;
+                let is_other = |token: &Token| token.mark != *mark;
                 self.ids_of(*account, is_other, most)
             }
             Selection::AuthenticatedBefore(moment) => {
-                self.ids(|token| token.session.authenticated() < *moment, most)
+                self.ids(|token| token.authenticated < *moment, most)
             }
             Selection::All => self.ids(|_| true, most),
         }
@@ -276,7 +313,8 @@ impl LiveTokens {
     /// What is known of a token that has not ended.
     pub(super) fn info(&self, id: TokenId, now: UnixSeconds) -> Option<TokenInfo> {
         let token = self.tokens.get(&id)?;
-        (token.end(now, self.bounds.idle).is_none()).then(|| token.info(id))
+        let present = self.present(now);
+        (token.end(present, self.bounds.idle).is_none()).then(|| token.info(id, present))
     }
 
     /// What is known of the tokens that have not ended, in the order of their ids: the first `most`
@@ -289,13 +327,14 @@ impl LiveTokens {
         now: UnixSeconds,
     ) -> Vec<TokenInfo> {
         let mut found = std::collections::BTreeMap::new();
+        let present = self.present(now);
         for entry in &self.tokens {
             let (id, token) = entry.pair();
-            let wanted = account.is_none_or(|account| token.session.account() == account)
+            let wanted = account.is_none_or(|account| token.account == account)
                 && after.is_none_or(|after| *id > after)
-                && token.end(now, self.bounds.idle).is_none();
+                && token.end(present, self.bounds.idle).is_none();
             if wanted {
-                found.insert(*id, token.info(*id));
+                found.insert(*id, token.info(*id, present));
                 if found.len() > most {
                     found.pop_last();
                 }
@@ -312,7 +351,8 @@ impl LiveTokens {
     pub(super) fn sweep(&self, now: UnixMillis, gone: impl Fn(&[TokenId])) -> usize {
         let mut swept = 0;
         loop {
-            let ended = |token: &Token| token.end(now.seconds(), self.bounds.idle).is_some();
+            let present = self.present(now.seconds());
+            let ended = |token: &Token| token.end(present, self.bounds.idle).is_some();
             let mut ids = self.ids(ended, BATCH);
             let found = ids.len();
             ids.retain(|id| self.end_if_over(*id, now));
@@ -335,9 +375,8 @@ impl LiveTokens {
     pub(super) fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
         let mut found = HashMap::new();
         for token in &self.tokens {
-            let (account, mark) = (token.session.account(), token.session.password_mark());
-            if let Some(why) = accounts.disowned(account, mark) {
-                found.insert(account, why);
+            if let Some(why) = accounts.disowned(token.account, token.mark) {
+                found.insert(token.account, why);
             }
         }
         found.into_iter().collect()
@@ -358,7 +397,7 @@ impl LiveTokens {
     }
 
     fn end_if_over(&self, id: TokenId, now: UnixMillis) -> bool {
-        let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
+        let Some(account) = self.tokens.get(&id).map(|token| token.account) else {
             return false;
         };
         let Some(mut user) = self.users.get_mut(&account) else {
@@ -379,7 +418,7 @@ impl LiveTokens {
 
     fn over(&self, id: TokenId, now: UnixMillis) -> Option<End> {
         let token = self.tokens.get(&id)?;
-        token.end(now.seconds(), self.bounds.idle)
+        token.end(self.present(now.seconds()), self.bounds.idle)
     }
 
     /// Whether there is room for a token of a user who has none.
@@ -404,8 +443,8 @@ impl LiveTokens {
     }
 
     /// Puts a token in, for which a place was taken.
-    fn put(&self, user: &mut UserTokens, digest: TokenDigest, session: Session) {
-        let token = Token::new(digest, session);
+    fn put(&self, user: &mut UserTokens, digest: TokenDigest, session: Session, present: Present) {
+        let token = Token::new(digest, session, present);
         if self.tokens.insert(digest.id(), token).is_some() {
             // Two of one id at the same moment: 80 random bits make it a matter of principle only.
             self.give_places(1);
@@ -458,7 +497,7 @@ impl LiveTokens {
         let token = self.detach(user, id)?;
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.insert(id, end, now);
-        Some(token.session)
+        Some(token.session())
     }
 
     /// Takes a token out without a trace; its place stays taken.
@@ -474,20 +513,37 @@ impl LiveTokens {
     }
 }
 
+impl Present {
+    /// When what ends at a time of day is over. As the seconds of the two clocks do not begin together,
+    /// it is one more that is left: never before that time of day, if nobody sets the clock.
+    fn deadline(self, until: UnixSeconds) -> Uptime {
+        let left = until.since(self.wall);
+        self.uptime
+            .plus(left.saturating_add(Duration::from_secs(1)))
+    }
+}
+
 impl Token {
-    fn new(digest: TokenDigest, session: Session) -> Self {
+    fn new(digest: TokenDigest, session: Session, present: Present) -> Self {
         Self {
             rest: digest.rest(),
-            session,
+            account: session.account(),
+            mark: session.password_mark(),
+            source: session.source(),
+            authenticated: session.authenticated(),
+            issued: session.issued(),
+            expires: session.expires(),
+            deadline: present.deadline(session.expires()),
             last_used: AtomicU32::new(session.issued().as_u32()),
             requests: AtomicU32::new(0),
         }
     }
 
-    fn session(&self, now: UnixSeconds, idle: Option<Duration>) -> Result<Session, Absent> {
-        match self.end(now, idle) {
+    /// The session, unless the token has ended.
+    fn live(&self, present: Present, idle: Option<Duration>) -> Result<Session, Absent> {
+        match self.end(present, idle) {
             Some(end) => Err(Absent::Ended(end)),
-            None => Ok(self.session),
+            None => Ok(self.session_at(present)),
         }
     }
 
@@ -504,11 +560,31 @@ impl Token {
         before
     }
 
-    fn end(&self, now: UnixSeconds, idle: Option<Duration>) -> Option<End> {
-        if !self.session.is_live(now) {
+    /// The session as it was kept.
+    fn session(&self) -> Session {
+        let login = Login {
+            account: self.account,
+            mark: self.mark,
+            source: self.source,
+            at: self.authenticated,
+        };
+        Session::restored(login, self.issued, self.expires)
+    }
+
+    /// The session by the clock as it is now, which may have been set back since it began.
+    fn session_at(&self, present: Present) -> Session {
+        let session = self.session();
+        match session.is_ahead(present.wall) {
+            true => session.set_right(present.wall, self.deadline.since(present.uptime)),
+            false => session,
+        }
+    }
+
+    fn end(&self, present: Present, idle: Option<Duration>) -> Option<End> {
+        if present.wall >= self.expires || present.uptime >= self.deadline {
             return Some(End::Expired);
         }
-        let unused = now.since(self.last_used());
+        let unused = present.wall.since(self.last_used());
         idle.is_some_and(|idle| unused >= idle)
             .then_some(End::Unused)
     }
@@ -517,11 +593,11 @@ impl Token {
         UnixSeconds::new(self.last_used.load(Ordering::Relaxed))
     }
 
-    fn info(&self, id: TokenId) -> TokenInfo {
+    fn info(&self, id: TokenId, present: Present) -> TokenInfo {
         let requests = self.requests.load(Ordering::Relaxed);
         TokenInfo {
             id,
-            session: self.session,
+            session: self.session_at(present),
             last_used: (requests > 0).then(|| self.last_used()),
             requests,
         }

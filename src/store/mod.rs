@@ -44,7 +44,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::accounts::Accounts;
-use crate::clock::{UnixMillis, UnixSeconds};
+use crate::clock::{Clock, UnixMillis, UnixSeconds};
 use crate::session::End;
 use crate::session::{Absent, Session};
 use crate::session::{AccountId, PasswordMark};
@@ -117,8 +117,8 @@ impl TokenStore {
         }
     }
 
-    /// The store as configured; `accounts` know the names behind the ids in sessions. Not ready before
-    /// [`load`](Self::load) has returned.
+    /// The store as configured; `accounts` know the names behind the ids in sessions, and tokens live by
+    /// the uptime of `clock`. Not ready before [`load`](Self::load) has returned.
     ///
     /// # Errors
     /// When it cannot be had. That a server cannot be reached is no reason.
@@ -126,6 +126,7 @@ impl TokenStore {
         section: &TokensSection,
         prepared: Prepared,
         accounts: &Arc<Accounts>,
+        clock: &Clock,
     ) -> Result<Self, StoreOpenError> {
         let cache = TokensSection {
             per_user: match section.store {
@@ -139,10 +140,11 @@ impl TokenStore {
             },
             ..section.clone()
         };
-        let live = Arc::new(match section.store {
+        let live = match section.store {
             StoreKind::Shared => LiveTokens::cache(&cache),
             StoreKind::Memory | StoreKind::Durable => LiveTokens::new(&cache),
-        });
+        };
+        let live = Arc::new(live.timed_by(clock.clone()));
         let backing = prepared.into_backing(section, &live, accounts)?;
         Ok(Self { live, backing })
     }
@@ -297,6 +299,10 @@ impl TokenStore {
     /// somebody outside could tell: for a login that failed, so that its answer differs from that of a
     /// successful one only where a token is issued. `account` is whose it would be; none for a user
     /// that does not exist. Nothing is changed.
+    ///
+    /// That the user alone has as many tokens as allowed (`tokens.per_user`) is not found out: who has no
+    /// password is told the same of every name, and that there is such a user at its limit would be told
+    /// to everybody. Whoever has the password learns so from the answer, as from any successful login.
     ///
     /// # Errors
     /// What issuing one would fail with, whoever it is for.

@@ -448,6 +448,37 @@ fn while_no_token_can_be_issued_a_wrong_password_is_answered_like_the_right_one(
     });
 }
 
+/// That a user has as many tokens as allowed is for whoever has the password: to anybody else it would
+/// say that there is such a user.
+#[test]
+fn a_user_at_the_limit_of_tokens_is_not_told_from_nobody_without_the_password() {
+    run(async {
+        let harness = Harness::start(|files| {
+            files.set("tokens.on_limit", "refuse");
+            files.set("tokens.per_user", 1);
+        });
+        harness.signed_in().await;
+        let login = |name: &str, password: &str| {
+            let login = Ask::login(name, password);
+            let client = harness.anonymous();
+            async move {
+                let mut answer = client.send(login).await;
+                let told = |name: &str| !["date", "x-request-id"].contains(&name);
+                answer.head.fields.retain(|(name, _)| told(name));
+                (answer.status, answer.text(), answer.head.fields)
+            }
+        };
+        let nobody = login("nobody", "a guess").await;
+        assert_eq!(nobody.0, 401, "{nobody:?}");
+        for _ in 0..4 {
+            assert_eq!(login("till-01", "a guess").await, nobody);
+        }
+        let right = login("till-01", &password("till-01")).await;
+        assert_eq!(right.0, 429, "{right:?}");
+        assert!(right.1.contains("tokens"), "{right:?}");
+    });
+}
+
 /// Keeps sessions under one name whatever the server, as no honest client does.
 #[derive(Debug)]
 struct OneName(ClientSessionMemoryCache);

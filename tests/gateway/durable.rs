@@ -331,6 +331,66 @@ fn a_revocation_that_could_not_be_kept_says_so_and_holds_in_the_process() {
     });
 }
 
+#[test]
+fn a_revocation_that_could_not_be_kept_is_told_again_until_it_is() {
+    run(async {
+        let mut child = Child::start(durable).await;
+        let (revoked, other) = (child.signed_in().await, child.signed_in().await);
+        child.fill_disk();
+        let answer = revoked.send(Ask::post("/api/revokeToken").sized("")).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.text().contains("refused from now on"), "{answer:?}");
+        child.let_files_grow();
+        child
+            .until("that it is kept", |line| {
+                line.contains("the token file can be written again")
+                    .then_some(())
+            })
+            .await;
+        child.kill_and_start_again().await;
+        for (client, status) in [(&revoked, 401), (&other, 200)] {
+            let client = Client {
+                token: client.token.clone(),
+                ..child.anonymous()
+            };
+            assert_eq!(client.send(sync()).await.status, status);
+        }
+    });
+}
+
+/// What `syncgate user` does to a user while the gateway sees nothing of it.
+fn unseen(child: &Child, command: &str) {
+    let users = child.files().directory().join("users.toml");
+    let output = Command::new(env!("CARGO_BIN_EXE_syncgate"))
+        .args(["user", command, "till-01", "--file"])
+        .arg(users)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+}
+
+#[test]
+fn a_user_who_is_disabled_and_enabled_while_no_gateway_looks_has_to_log_in_again() {
+    run(async {
+        let mut child = Child::start(durable).await;
+        let client = child.signed_in().await;
+        child.signal(rustix::process::Signal::STOP);
+        unseen(&child, "disable");
+        unseen(&child, "enable");
+        child.kill_and_start_again().await;
+        let before = Client {
+            token: client.token.clone(),
+            ..child.anonymous()
+        };
+        let refused = before.send(sync()).await;
+        assert_eq!(refused.status, 401);
+        assert!(refused.token_fault().contains("revoked"), "{refused:?}");
+        let after = child.signed_in().await;
+        assert_eq!(after.send(sync()).await.status, 200);
+    });
+}
+
 fn syncgate(command: &str, files: &Files) -> Output {
     Command::new(env!("CARGO_BIN_EXE_syncgate"))
         .args([command, "--config"])

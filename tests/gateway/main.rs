@@ -14,6 +14,7 @@ mod authorize;
 mod bodies;
 mod bounds;
 mod brute_force;
+mod clocks;
 mod described;
 mod durable;
 mod early_answers;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -60,6 +60,24 @@ impl Child {
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
             .arg(program());
         Self::launch(shell, &[], adjust).await
+    }
+
+    /// The same by a clock of its own: `library` is libfaketime, `clock` the file that says by how much
+    /// the time of day differs from that of the machine. How long the machine has been up stays as it is.
+    pub async fn start_by_clock(
+        library: &Path,
+        clock: &Path,
+        adjust: impl FnOnce(&mut Files),
+    ) -> Self {
+        let environment = [
+            ("LD_PRELOAD", library.as_os_str()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.as_os_str()),
+            ("FAKETIME_NO_CACHE", "1".as_ref()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".as_ref()),
+            ("DONT_FAKE_MONOTONIC", "1".as_ref()),
+            ("FAKETIME_DISABLE_SHM", "1".as_ref()),
+        ];
+        Self::start_in(&environment, adjust).await
     }
 
     /// The same with these environment variables.
@@ -224,6 +242,27 @@ impl Child {
             maximum: Some(bytes),
         };
         rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit)
+            .expect("a process of ours");
+    }
+
+    /// The same, until it [may](Self::let_files_grow) again.
+    pub fn fill_disk(&self) {
+        self.limit_file_size_to(Some(0));
+    }
+
+    /// Lifts what [`fill_disk`](Self::fill_disk) did.
+    pub fn let_files_grow(&self) {
+        let usual = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+        self.limit_file_size_to(usual.maximum);
+    }
+
+    /// Leaves the bound of the limit, which nobody may raise again.
+    fn limit_file_size_to(&self, current: Option<u64>) {
+        let pid = i32::try_from(self.process.id()).ok();
+        let fsize = rustix::process::Resource::Fsize;
+        let usual = rustix::process::getrlimit(fsize);
+        let limit = rustix::process::Rlimit { current, ..usual };
+        rustix::process::prlimit(pid.and_then(Pid::from_raw), fsize, limit)
             .expect("a process of ours");
     }
 

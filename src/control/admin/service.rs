@@ -32,7 +32,7 @@ use super::{introspection, tokens};
 use crate::body::request::BodyFault;
 use crate::gateway::Shared;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::reply::{Detail, Reply};
+use crate::gateway::reply::{DateField, Detail, Reply};
 use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
@@ -65,6 +65,7 @@ pub(super) struct AdminService {
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
     ids: RequestIds,
+    date: DateField,
     counter: RefCell<RefusalCounter>,
     started: Instant,
 }
@@ -75,11 +76,13 @@ impl AdminService {
         secret: Arc<IntrospectionSecret>,
         hosts: Option<OwnHosts>,
     ) -> Self {
+        let date = DateField::new(shared.clock.now().seconds());
         Self {
             shared,
             secret,
             hosts,
             ids: RequestIds::new(),
+            date,
             counter: RefCell::default(),
             started: Instant::now(),
         }
@@ -151,6 +154,7 @@ impl AdminService {
             .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(HEADER_SIZE)
             .keep_alive(false)
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service);
         let evicted = async {
             // Polled after the connection: a request that had arrived was read.
@@ -212,10 +216,12 @@ impl AdminService {
     ) -> Response<Full<Bytes>> {
         let id = self.ids.next(self.shared.clock.now());
         let (parts, body) = request.into_parts();
-        let response = match self.answer(listener, &id, &parts, body).await {
+        let mut response = match self.answer(listener, &id, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };
+        self.date
+            .add(response.headers_mut(), self.shared.clock.now().seconds());
         self.log(listener, &id, &parts, response.status());
         response.map(Full::new)
     }
@@ -286,12 +292,21 @@ impl AdminService {
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
             }),
+            // Of tokens that are not read yet nothing can be said, and nothing be held against them.
+            Resource::Tokens | Resource::Token(_) | Resource::Revocation
+                if !shared.tokens.is_ready() =>
+            {
+                Err(Refusal::Starting)
+            }
             Resource::Introspection => {
                 if !self.secret.is_presented(&parts.headers) {
                     return Err(Refusal::SecretRefused);
                 }
                 let token = parameters::token(&parts.headers, &read(body).await?);
                 let token = token.map_err(Refusal::AdminMalformed)?;
+                if !shared.tokens.is_ready() {
+                    return Err(Refusal::Starting);
+                }
                 introspection::introspect(shared, &token).await
             }
             Resource::Tokens => {

@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::{Detail, closing, envelope, own};
+use super::{Detail, closing, date, envelope, own};
 use crate::access::token_fault::TokenFault;
 use crate::clock::UnixMillis;
 use crate::gateway::refusal::Refusal;
@@ -91,7 +90,7 @@ impl Refusal {
                 let _ = write!(head, "{name}: {value}\r\n");
             }
         }
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now.as_u64()));
+        let date = date::text(now.seconds());
         let _ = write!(
             head,
             "content-length: {}\r\ndate: {date}\r\n\r\n",

@@ -44,6 +44,7 @@ pub(super) async fn serve(
     let mut builder = Builder::new(executor.clone());
     builder
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_concurrent_streams(limits.streams.get())
         // Above our own bound, so that a list somewhat too long is refused with an envelope.
         .max_header_list_size(header_size.saturating_mul(2))

@@ -27,8 +27,8 @@ use crate::token::TokenId;
 
 pub use fault::FileFault;
 pub use file::TokenFile;
-use record::Record;
-use table::Opener;
+use record::{Key, Record};
+use table::{Opener, Step};
 use writer::{Entry, Queue, Writer};
 
 /// The file's end of a store.
@@ -66,6 +66,8 @@ struct Found {
     tokens: Vec<Kept>,
     /// Those that are over, the first of their lineage, and until when they overlapped with another.
     over: Vec<(TokenId, TokenId, Option<UnixSeconds>)>,
+    /// The keys and values of those that a clock ahead issued, as they are now.
+    set_right: Vec<(Key, Vec<u8>)>,
 }
 
 impl Journal {
@@ -114,15 +116,33 @@ impl Journal {
             self.find(&record, now, &mut ids, &mut found)
         });
         read.map_err(fault)?;
-        table::migrate(&database).map_err(|error| {
+        let Found {
+            tokens,
+            over,
+            set_right,
+        } = found;
+        let steps = set_right.iter().map(|(key, value)| Step::Put(key, value));
+        let written = match set_right.is_empty() {
+            true => Ok(()),
+            false => table::apply(&database, steps),
+        };
+        let written = written.and_then(|()| table::migrate(&database));
+        written.map_err(|error| {
             let cause = table::cause(error);
             FileFault::io("write", &self.path)(cause)
         })?;
-        let Found { tokens, over } = found;
         let count = tokens.len();
         let left_out = live.restore(tokens, over, now.seconds());
         let expired = live.take_faded();
         let path = self.path.display();
+        if !set_right.is_empty() {
+            tracing::warn!(
+                %path,
+                tokens = set_right.len(),
+                "tokens were issued in the future, by a clock that was ahead: each lives from now on for \
+                 as long as it was to live then"
+            );
+        }
         if !left_out.is_empty() {
             tracing::warn!(
                 %path,
@@ -174,7 +194,11 @@ impl Journal {
             source: record.source,
             at: record.authenticated,
         };
-        let session = Session::restored(login, record.issued, record.expires);
+        let kept = Session::restored(login, record.issued, record.expires);
+        let session = kept.as_of(now.seconds());
+        if session != kept {
+            found.set_right.push(record.with(session));
+        }
         let (id, first) = (record.digest.id(), record.first);
         if session.is_live(now.seconds()) {
             found.tokens.push(Kept {

@@ -64,6 +64,17 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The key and value of the same token with the moments of another session.
+    pub(super) fn with(&self, session: Session) -> (Key, Vec<u8>) {
+        let record = Self {
+            authenticated: session.authenticated(),
+            issued: session.issued(),
+            expires: session.expires(),
+            ..*self
+        };
+        (record.key(), record.value())
+    }
+
     pub(super) fn key(&self) -> Key {
         self.digest.id().to_bytes()
     }

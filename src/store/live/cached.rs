@@ -9,6 +9,7 @@ use crate::token::{TokenDigest, TokenId};
 use super::lineage::Replaced;
 use super::{BATCH, LiveTokens, Selection, Token, TokensSection};
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
 
 /// A token, whose it is, and when it was used last.
 pub(in crate::store) type Use = (TokenId, AccountId, UnixSeconds);
@@ -35,7 +36,7 @@ impl LiveTokens {
         let token = self.tokens.get(&digest.id())?;
         let idle = self.bounds.trusted? * 2;
         let is_it = token.rest == digest.rest();
-        is_it.then(|| token.session(now.seconds(), Some(idle)).ok())?
+        is_it.then(|| token.live(self.present(now.seconds()), Some(idle)).ok())?
     }
 
     /// The tokens that were used at this moment or later. Looks at every token.
@@ -44,7 +45,7 @@ impl LiveTokens {
             .tokens
             .iter()
             .filter(|token| token.last_used() >= since);
-        used.map(|token| (*token.key(), token.session.account(), token.last_used()))
+        used.map(|token| (*token.key(), token.account, token.last_used()))
             .collect()
     }
 
@@ -72,7 +73,7 @@ impl LiveTokens {
             .tokens
             .get(&id)
             .filter(|_| self.bounds.trusted.is_some());
-        let last = last.map(|token| (id, token.session.account(), token.last_used()));
+        let last = last.map(|token| (id, token.account, token.last_used()));
         let mut forgotten = self
             .forgotten
             .lock()
@@ -83,8 +84,16 @@ impl LiveTokens {
     }
 
     /// Keeps what the server says of a live token, in the place of any other where there is no room.
-    /// Counts as no use of it.
-    pub(in crate::store) fn keep(&self, digest: TokenDigest, session: Session, replaced: Replaced) {
+    /// Counts as no use of it. Returns the session, unless the token was here for its lifetime already.
+    pub(in crate::store) fn keep(
+        &self,
+        digest: TokenDigest,
+        session: Session,
+        replaced: Replaced,
+        now: UnixSeconds,
+    ) -> Option<Session> {
+        let present = self.present(now);
+        let fresh = Token::new(digest, session, present);
         while self.len() >= self.bounds.capacity {
             let Some(other) = self.ids(|_| true, 1).pop() else {
                 break;
@@ -94,25 +103,38 @@ impl LiveTokens {
         }
         let mut user = self.users.entry(session.account()).or_default();
         if let Some(mut token) = self.tokens.get_mut(&digest.id()) {
-            token.rest = digest.rest();
-            token.session = session;
+            let is_same = (token.rest, token.expires) == (fresh.rest, fresh.expires);
+            let deadline = match is_same {
+                true => token.deadline.min(fresh.deadline),
+                false => fresh.deadline,
+            };
+            *token = Token {
+                deadline,
+                last_used: AtomicU32::new(*token.last_used.get_mut()),
+                requests: AtomicU32::new(*token.requests.get_mut()),
+                ..fresh
+            };
+            if present.uptime >= deadline {
+                return None;
+            }
         } else if self.take_place().is_ok() {
-            self.put(&mut user, digest, session);
+            self.put(&mut user, digest, session, present);
         } else {
-            return;
+            return Some(session);
         }
         if let Some(until) = replaced {
             self.note_replaced(&mut user, digest.id(), session.account(), until);
         }
+        Some(session)
     }
 
     /// Lets a token end at `until`, unless it ends before, since another has taken its place.
-    pub(in crate::store) fn replaced(&self, id: TokenId, until: UnixSeconds) {
-        let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
+    pub(in crate::store) fn replaced(&self, id: TokenId, until: UnixSeconds, now: UnixSeconds) {
+        let Some(account) = self.tokens.get(&id).map(|token| token.account) else {
             return;
         };
         if let Some(mut user) = self.users.get_mut(&account)
-            && self.shorten(id, until).is_some()
+            && self.shorten(id, until, now)
         {
             self.note_replaced(&mut user, id, account, until);
         }

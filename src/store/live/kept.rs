@@ -14,7 +14,7 @@ use crate::token::{TokenDigest, TokenId};
 impl LiveTokens {
     /// Drops a token without a trace: nothing is known of it any more.
     pub(in crate::store) fn forget(&self, id: TokenId) {
-        let Some(account) = self.tokens.get(&id).map(|token| token.session.account()) else {
+        let Some(account) = self.tokens.get(&id).map(|token| token.account) else {
             return;
         };
         if let Some(mut user) = self.users.get_mut(&account)
@@ -34,6 +34,7 @@ impl LiveTokens {
     ) -> Vec<TokenId> {
         tokens.sort_unstable_by_key(|kept| Reverse(kept.session.issued()));
         let mut left_out = Vec::new();
+        let present = self.present(now);
         // A token that was never renewed is a lineage of its own, of which nothing need be known.
         let others = |kept: &Kept| kept.first != kept.digest.id() || kept.replaced.is_some();
         let mut members = over;
@@ -51,7 +52,7 @@ impl LiveTokens {
                 left_out.push(id);
                 continue;
             }
-            let token = Token::new(kept.digest, kept.session);
+            let token = Token::new(kept.digest, kept.session, present);
             token.last_used.fetch_max(now.as_u32(), Ordering::Relaxed);
             self.tokens.insert(id, token);
             user.order.push_front(id);

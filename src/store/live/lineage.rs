@@ -148,6 +148,7 @@ impl LiveTokens {
         &self,
         old: TokenId,
         until: UnixSeconds,
+        now: UnixSeconds,
         queue: impl FnOnce(UnixSeconds),
     ) {
         let Some(member) = self.members.get(&old).map(|member| *member) else {
@@ -162,7 +163,7 @@ impl LiveTokens {
             queue(least);
         }
         let until = least.unwrap_or(until);
-        self.shorten(old, until);
+        self.shorten(old, until, now);
         self.remember(&mut user, old, until);
     }
 
@@ -174,7 +175,7 @@ impl LiveTokens {
         old: Option<TokenId>,
         queue: impl FnOnce(Option<(TokenId, UnixSeconds)>),
     ) {
-        let account = self.tokens.get(&id).map(|token| token.session.account());
+        let account = self.tokens.get(&id).map(|token| token.account);
         let old_account = || Some(self.members.get(&old?)?.account);
         let Some(account) = account.or_else(old_account) else {
             // Ended meanwhile.
@@ -194,8 +195,8 @@ impl LiveTokens {
         }
         let restored = old.and_then(|old| {
             self.no_more_under_way(old);
-            let session = self.tokens.get(&old).map(|token| token.session);
-            let Some(session) = session else {
+            let expires = self.tokens.get(&old).map(|token| token.expires);
+            let Some(expires) = expires else {
                 self.left(&mut user, old);
                 return None;
             };
@@ -204,7 +205,7 @@ impl LiveTokens {
             if let (true, Some(mut member)) = (is_free, self.members.get_mut(&old)) {
                 member.least = None;
             }
-            is_free.then_some((old, session.expires()))
+            is_free.then_some((old, expires))
         });
         queue(restored);
     }
@@ -224,7 +225,7 @@ impl LiveTokens {
         now: UnixMillis,
         queue: impl FnOnce(&[TokenId]),
     ) -> Ended {
-        let account = self.tokens.get(&id).map(|token| token.session.account());
+        let account = self.tokens.get(&id).map(|token| token.account);
         let account = account.or_else(|| Some(self.members.get(&id)?.account));
         let user = account.and_then(|account| self.users.get_mut(&account));
         let mut ended = Ended::default();
@@ -323,7 +324,7 @@ impl LiveTokens {
         for (first, members) in lineages {
             let mut ids: Vec<TokenId> = members.iter().map(|(id, _)| *id).collect();
             let here = ids.iter().find_map(|id| self.tokens.get(id));
-            let Some(account) = here.map(|token| token.session.account()) else {
+            let Some(account) = here.map(|token| token.account) else {
                 self.fade(ids);
                 continue;
             };

@@ -70,7 +70,7 @@ fn renew(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     store.replace(old.id(), (new, session), until, now, |_| Ok(()))?;
-    store.settle(old.id(), until, |_| ());
+    store.settle(old.id(), until, now.seconds(), |_| ());
     Ok(())
 }
 
@@ -501,13 +501,81 @@ fn uses_of_what_was_forgotten_are_kept_until_they_are_told() {
     };
     let cache = LiveTokens::cache(&section);
     let (first, second) = (digest(), digest());
-    cache.keep(first, session(1, at(0)), None);
+    cache.keep(first, session(1, at(0)), None, at(0).seconds());
     cache.count_use(first.id(), at(7).seconds()).unwrap();
-    cache.keep(second, session(2, at(0)), None);
+    cache.keep(second, session(2, at(0)), None, at(0).seconds());
     let uses = cache.take_uses_of_forgotten();
     assert_eq!(uses, [(first.id(), AccountId::new(1), at(7).seconds())]);
     assert!(cache.take_uses_of_forgotten().is_empty());
     // They could not be told, and there is room for so many.
     cache.return_uses(uses.repeat(BATCH + 1));
     assert_eq!(cache.take_uses_of_forgotten().len(), BATCH);
+}
+
+/// A store that lives by a clock of its own, which stands at its moment 0.
+fn timed() -> (LiveTokens, Clock) {
+    let clock = Clock::manual(at(0).timestamp());
+    (store(|_| ()).timed_by(clock.clone()), clock)
+}
+
+#[test]
+fn a_token_lives_no_longer_than_its_lifetime_whatever_the_clock_is_set_to() {
+    // How far the clock was ahead when the token was issued, and how far it is after that.
+    for (ahead, then) in [(172_800, 0), (172_800, 7200), (60, 0), (60, 59), (0, 0)] {
+        let (store, clock) = timed();
+        clock.set(at(ahead).timestamp());
+        let digest = issued(&store, 1, clock.now());
+        clock.set(at(then).timestamp());
+        let name = (ahead, then);
+        clock.advance(Duration::from_secs(99));
+        let session = store.find(digest, clock.now()).unwrap();
+        assert!(session.is_live(clock.now().seconds()), "{name:?}");
+        // A second more is the most by which the seconds of two clocks are apart.
+        let left = session.expires().since(clock.now().seconds()).as_secs();
+        assert!(left <= 2 || ahead - then <= 5, "{name:?}: {left}");
+        let told = store.info(digest.id(), clock.now().seconds()).unwrap();
+        assert_eq!(told.session, session, "{name:?}");
+        clock.advance(Duration::from_secs(2));
+        let found = store.find(digest, clock.now());
+        assert_eq!(found, Err(Absent::Ended(End::Expired)), "{name:?}");
+        assert_eq!(store.info(digest.id(), clock.now().seconds()), None);
+        assert_eq!(store.sweep(clock.now(), |_| ()), 1, "{name:?}");
+    }
+}
+
+#[test]
+fn neither_a_renewal_nor_its_overlap_gains_by_a_clock_that_was_ahead() {
+    let lifetimes = crate::session::Lifetimes {
+        token: Duration::from_secs(100),
+        overlap: Duration::from_secs(10),
+        longest: Duration::from_secs(150),
+    };
+    let (store, clock) = timed();
+    clock.set(at(172_800).timestamp());
+    let first = issued(&store, 1, clock.now());
+    let renewed = |old, clock: &Clock| {
+        let now = clock.now();
+        let session = store.find(old, now).unwrap();
+        let session = session.renewed(now.seconds(), lifetimes).unwrap();
+        let new = digest();
+        let until = now.seconds().plus(lifetimes.overlap);
+        renew(&store, old, (new, session), until, now).unwrap();
+        new
+    };
+    let second = renewed(first, &clock);
+    clock.set(at(0).timestamp());
+    clock.advance(Duration::from_secs(11));
+    assert!(store.find(first, clock.now()).is_err());
+    clock.advance(Duration::from_secs(79));
+    let third = renewed(second, &clock);
+    clock.advance(Duration::from_secs(62));
+    let found = store.find(third, clock.now());
+    assert_eq!(found, Err(Absent::Ended(End::Expired)));
+}
+
+#[test]
+fn what_a_clock_that_is_set_back_means_takes_no_room_in_a_token() {
+    // Ids and digests are bytes; a user's id, three moments, the last use, its count: five words, and one
+    // for the deadline.
+    assert_eq!(size_of::<(TokenId, Token)>(), 80);
 }

@@ -129,7 +129,8 @@ impl Engine {
             });
         }
         if flight.is_current() {
-            self.cache.live.keep(digest, session, None);
+            let live = &self.cache.live;
+            live.keep(digest, session, None, now.seconds());
         }
         Ok(())
     }
@@ -233,11 +234,11 @@ impl Engine {
         let failed = |error: LinkError| self.failed(&error);
         match answer.map_err(failed)? {
             Value::Int(1) => {
-                self.cache.live.replaced(id, until);
+                self.cache.live.replaced(id, until, now.seconds());
                 Ok(())
             }
             Value::BulkString(was) => {
-                self.cache.live.replaced(id, until);
+                self.cache.live.replaced(id, until, now.seconds());
                 let was = <[u8; 4]>::try_from(was);
                 let was = was.map_err(|_| failed(LinkError::Answer("the end of a token")))?;
                 let was = UnixSeconds::new(u32::from_be_bytes(was));

@@ -186,7 +186,7 @@ impl Engine {
         let Some(Record::Live(live)) = self.read(link, id).await? else {
             return Ok(None);
         };
-        let session = self.session(&live);
+        let session = self.session(&live).as_of(now);
         let Ok(told) = self.last_use(link, id, &live.name, now).await? else {
             return Ok(None);
         };

@@ -72,7 +72,8 @@ impl Engine {
                 }
                 Some(Record::Live(live)) if !live.is_of(digest) => Err(Absent::Unknown),
                 Some(Record::Live(live)) => {
-                    let session = self.session(&live);
+                    let replaced = live.replaced;
+                    let session = self.session(&live).as_of(now.seconds());
                     if !session.is_live(now.seconds()) {
                         let over = live.replaced.is_some_and(|until| until <= now.seconds());
                         return Ok(Err(match over {
@@ -80,8 +81,9 @@ impl Engine {
                             false => Absent::Ended(End::Expired),
                         }));
                     }
-                    self.cache.live.keep(digest, session, live.replaced);
-                    Ok(session)
+                    let live = &self.cache.live;
+                    let kept = live.keep(digest, session, replaced, now.seconds());
+                    kept.ok_or(Absent::Ended(End::Expired))
                 }
             });
         }

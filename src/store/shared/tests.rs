@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use super::scripts;
 use crate::accounts::Accounts;
+use crate::clock::Clock;
 use crate::session::AccountId;
 use crate::store::contract::{Kind, at, digest, store_contract, wait};
 use crate::store::{Prepared, StoreKind, TokenStore, TokensSection, explorer};
@@ -77,7 +78,8 @@ impl Kind for Place {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         section.shared.prefix = serde_json::from_str(&format!("\"contract{number}\"")).unwrap();
         let prepared = Prepared::open(&section, None).unwrap();
-        let store = TokenStore::start(&section, prepared, &self.accounts).unwrap();
+        let store =
+            TokenStore::start(&section, prepared, &self.accounts, &Clock::system()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while wait(store.ask(digest(), at(0))).is_err() {
             assert!(Instant::now() < deadline, "the server is not there");
