@@ -22,11 +22,14 @@ fn read(page: &Path) -> String {
 
 /// Every Markdown file below `folder`, by its path from the root of the repository.
 fn pages_below(folder: &Path, pages: &mut BTreeSet<PathBuf>) {
-    for entry in fs::read_dir(root().join(folder)).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
+    for entry in fs::read_dir(root().join(folder)).expect("a readable directory") {
+        let entry = entry.expect("a readable directory");
+        let name = entry
+            .file_name()
+            .into_string()
+            .expect("a readable directory");
         let path = folder.join(&name);
-        let kind = entry.file_type().unwrap();
+        let kind = entry.file_type().expect("a readable directory");
         if kind.is_dir() && !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
             pages_below(&path, pages);
         } else if kind.is_file() && name.ends_with(".md") {

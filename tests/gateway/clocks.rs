@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::{SignedDuration, Timestamp};
+use syncgate::clock::Clock;
 
 use crate::support::harness::{Files, LIFETIME, START, password};
 use crate::support::{Answer, Ask, Child, Client, Harness, run, within};
@@ -119,7 +120,9 @@ fn set(file: &Path, difference: &str) {
 fn hours_ahead(answer: &Answer) -> u64 {
     let date = answer.header("date").expect("a date");
     let date = httpdate::parse_http_date(date).unwrap();
-    let ahead = date.duration_since(SystemTime::now()).unwrap_or_default();
+    let ahead = date
+        .duration_since(Clock::system().now().timestamp().into())
+        .unwrap_or_default();
     (ahead + 30 * 60 * SECOND).as_secs() / 3600
 }
 

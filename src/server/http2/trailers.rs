@@ -102,7 +102,13 @@ impl State {
     fn settled(self) -> Self {
         match self {
             Self::Priority(0) => Self::Field,
-            other => other,
+            other @ (Self::Padding { .. }
+            | Self::Priority(_)
+            | Self::Field
+            | Self::TableSize
+            | Self::NameLength
+            | Self::LongName { .. }
+            | Self::Name { .. }) => other,
         }
     }
 }

@@ -172,7 +172,7 @@ async fn play(steps: &[Step], window: u32) {
             Step::AskBackend(length) => {
                 let mut backend = world.backend.borrow_mut();
                 backend.padding = length - 2;
-                backend.allowed.push_back(client.streams % 2 == 0);
+                backend.allowed.push_back(client.streams.is_multiple_of(2));
                 drop(backend);
                 client.ask("/api/SyncData", &world.token);
             }
