@@ -8,11 +8,11 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use syncgate::app::Server;
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::password::Password;
 use syncgate::password::hash_password;
-use syncgate::app::Server;
 use syncgate::tls::development;
 
 /// Ends the connection if what came before ended where a request can begin.

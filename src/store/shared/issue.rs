@@ -8,8 +8,9 @@
 
 use redis::{Value, cmd};
 
+use super::ends::Ending;
 use super::engine::Engine;
-use super::operations::{left, script};
+use super::operations::{Removed, left, script};
 use super::record::{Live, Record};
 use super::scripts;
 use super::uses::to_end;
@@ -96,25 +97,35 @@ impl Engine {
             self.join(link, first, (old, id), session, now).await?;
             done.joined = Some(first);
         }
+        // Before it is entered among its user's: whoever ends it goes by that entry for whether it has a place.
+        let place = self.take_place(link, session.expires(), now);
+        done.placed = place.await.map_err(failed)?;
+        let mut replacing = replaced;
+        if !done.placed {
+            match replacing.take() {
+                None => {
+                    self.evict(link, &name, now).await?;
+                    let place = self.take_place(link, session.expires(), now);
+                    done.placed = place.await.map_err(failed)?;
+                }
+                Some((old, _)) => {
+                    let ended = self.end_with_place(link, old, End::Expired, None, now);
+                    let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
+                    if let Removed { live, placed: true } = was {
+                        let moved = self.move_place(link, live.expires, session.expires(), now);
+                        moved.await.map_err(failed)?;
+                        done.placed = true;
+                    }
+                }
+            }
+        }
+        if !done.placed {
+            return Err(StoreError::Full);
+        }
         let old = replaced.map(|(old, _)| old);
         self.make_room(link, id, session, &name, old, now).await?;
-        done.placed = self
-            .take_place(link, session.expires(), now)
-            .await
-            .map_err(failed)?;
-        match replaced {
-            None if done.placed => {}
-            None => return Err(StoreError::Full),
-            Some((old, until)) if done.placed => {
-                self.replace(link, old, until, session, &name, now).await?;
-            }
-            Some((old, _)) => {
-                let ended = self.end_with_place(link, old, End::Expired, None, now);
-                let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
-                let moved = self.move_place(link, was.expires, session.expires(), now);
-                moved.await.map_err(failed)?;
-                done.placed = true;
-            }
+        if let Some((old, until)) = replacing {
+            self.replace(link, old, until, session, &name, now).await?;
         }
         if let Some((old, _)) = replaced {
             let until = session
@@ -210,6 +221,24 @@ impl Engine {
             }
         }
         Err(StoreError::Unavailable)
+    }
+
+    /// Ends the oldest tokens of a user who has as many as may be, which a login would end anyway, so that
+    /// their places are free.
+    async fn evict(&self, link: &Link, name: &str, now: UnixMillis) -> Result<(), StoreError> {
+        if self.on_limit != OnLimit::EvictOldest {
+            return Ok(());
+        }
+        let failed = |error: LinkError| self.failed(&error);
+        let ids = self.ids_of_user(link, name).await.map_err(failed)?;
+        let over = (ids.len() + 1).saturating_sub(self.per_user);
+        for id in ids.into_iter().take(over) {
+            let ended = self.end_one(link, id, End::Displaced, None, now).await;
+            ended.map_err(failed)?;
+            // Also where it was over already.
+            self.strike(link, id, name).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Notes that another takes a token's place from `until` on. The last step of a renewal: as long as
@@ -308,13 +337,19 @@ impl Engine {
         now: UnixMillis,
     ) {
         let key = self.keys.token(id);
+        let ending = Ending {
+            id,
+            end: End::Expired,
+            before: None,
+        };
+        let ended = self.trace(link, ending).await;
         let mut remove = cmd("DEL");
         remove.arg(&key);
         let removed = link.run(&key, &remove).await;
         self.cache.changed(id);
         self.cache.live.forget(id);
-        // Of one that somebody ended meanwhile, the place was given back then.
-        if done.placed && matches!(removed, Ok(Value::Int(1))) {
+        // One that somebody else ended has given its place back, or keeps it until it would have ended.
+        if done.placed && matches!(ended, Ok(Some(_))) {
             let _ = self.give_place(link, session.expires(), now).await;
         }
         if removed.is_ok()

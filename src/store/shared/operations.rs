@@ -27,6 +27,14 @@ use crate::store::change::{Change, Issued};
 use crate::store::{EXPIRED_TRACE, Ended, Selection, StoreError};
 use crate::token::{TokenDigest, TokenId};
 
+/// A token that was taken off the server.
+#[derive(Debug)]
+pub(super) struct Removed {
+    pub(super) live: Live,
+    /// Whether it had a place among all, which is for whoever took it off to give back.
+    pub(super) placed: bool,
+}
+
 impl Engine {
     /// What the server knows of a token; a live one is in the map then.
     pub(super) async fn look_up(
@@ -253,7 +261,11 @@ impl Engine {
 
     /// The ids of a user's tokens, from either of the sets that hold them all. Where one holds something
     /// else the other does; where both do, there is nothing to go by.
-    async fn ids_of_user(&self, link: &Link, name: &str) -> Result<Vec<TokenId>, LinkError> {
+    pub(super) async fn ids_of_user(
+        &self,
+        link: &Link,
+        name: &str,
+    ) -> Result<Vec<TokenId>, LinkError> {
         let [issued, expires, _] = self.keys.user(name);
         for key in [issued, expires] {
             let mut range = cmd("ZRANGE");
@@ -307,10 +319,10 @@ impl Engine {
         let was = self.end_with_place(link, id, end, before, now).await?;
         let (first, mut ended) = match was {
             Some(was) => {
-                let is_live = now.seconds() < was.expires;
-                self.give_place_back(link, was.expires, now).await?;
+                let is_live = now.seconds() < was.live.expires;
+                self.give_place_back(link, &was, now).await?;
                 // Also of one that seems to be alone: its node may have lost that it was replaced.
-                (was.first, usize::from(is_live))
+                (was.live.first, usize::from(is_live))
             }
             // Perhaps an attempt before got no further than this.
             None => match self.read(link, id).await {
@@ -338,21 +350,24 @@ impl Engine {
         for other in others.iter().filter_map(id_of).filter(|other| *other != id) {
             let was = self.end_with_place(link, other, end, None, now).await?;
             if let Some(was) = was {
-                self.give_place_back(link, was.expires, now).await?;
-                ended += usize::from(now.seconds() < was.expires);
+                self.give_place_back(link, &was, now).await?;
+                ended += usize::from(now.seconds() < was.live.expires);
             }
         }
         Ok(ended)
     }
 
-    /// Gives the place of an ended token back, where it can be.
+    /// Gives the place of an ended token back, where it had one and that can be.
     async fn give_place_back(
         &self,
         link: &Link,
-        until: UnixSeconds,
+        was: &Removed,
         now: UnixMillis,
     ) -> Result<(), LinkError> {
-        match self.give_place(link, until, now).await {
+        if !was.placed {
+            return Ok(());
+        }
+        match self.give_place(link, was.live.expires, now).await {
             Err(error) if is_foreign(&error) => self.skip(&self.keys.places()[0]),
             given => given?,
         }
@@ -371,11 +386,11 @@ impl Engine {
         let Some(was) = self.end_with_place(link, id, end, before, now).await? else {
             return Ok(false);
         };
-        self.give_place_back(link, was.expires, now).await?;
+        self.give_place_back(link, &was, now).await?;
         Ok(true)
     }
 
-    /// As `end_one`, but its place stays taken. Says what it was.
+    /// As `end_one`, but its place stays taken, if it had one. Says what it was.
     pub(super) async fn end_with_place(
         &self,
         link: &Link,
@@ -383,7 +398,7 @@ impl Engine {
         end: End,
         before: Option<UnixSeconds>,
         now: UnixMillis,
-    ) -> Result<Option<Live>, LinkError> {
+    ) -> Result<Option<Removed>, LinkError> {
         let was = self.end_on_server(link, Ending { id, end, before }).await;
         self.cache.changed(id);
         let was = match was {
@@ -408,8 +423,8 @@ impl Engine {
             self.skip(&self.keys.token(id));
             return Ok(None);
         };
-        self.strike(link, id, &live.name).await?;
-        Ok(Some(live))
+        let placed = self.strike(link, id, &live.name).await?;
+        Ok(Some(Removed { live, placed }))
     }
 
     /// Lets a trace take the place of a token on the server. Returns what was there. A revocation is
@@ -460,28 +475,31 @@ impl Engine {
         }
     }
 
-    /// Takes a token out of its user's.
+    /// Takes a token out of its user's. Says whether it was there: then it has a place among all, which is
+    /// to be given back once.
     pub(super) async fn strike(
         &self,
         link: &Link,
         id: TokenId,
         name: &str,
-    ) -> Result<(), LinkError> {
+    ) -> Result<bool, LinkError> {
         let remove = async |key: &String| {
             let mut remove = cmd("ZREM");
             remove.arg(key).arg(id.to_string());
             match link.run(key, &remove).await {
                 Err(error) if is_foreign(&error) => {
                     self.skip(key);
-                    Ok(())
+                    Ok(false)
                 }
-                removed => removed.map(drop),
+                removed => removed.map(|removed| removed == Value::Int(1)),
             }
         };
         let [issued, expires, used] = self.keys.user(name);
         let (issued, expires, used) =
             tokio::join!(remove(&issued), remove(&expires), remove(&used));
-        issued.and(expires).and(used)
+        let was_there = issued?;
+        expires.and(used)?;
+        Ok(was_there)
     }
 
     pub(super) async fn read(&self, link: &Link, id: TokenId) -> Result<Option<Record>, LinkError> {

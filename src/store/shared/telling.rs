@@ -380,10 +380,11 @@ impl Engine {
         }
         match was.as_deref().and_then(Record::parse) {
             Some(Record::Live(live)) => {
-                let strike = self.strike(link, id, &live.name);
-                let give = self.give_place(link, live.expires, now);
-                let (struck, given) = tokio::join!(strike, give);
-                struck.and(given)
+                // Without an entry among its user's it has no place that could be given back.
+                match self.strike(link, id, &live.name).await? {
+                    true => self.give_place(link, live.expires, now).await,
+                    false => Ok(()),
+                }
             }
             Some(Record::Ended(..)) | None => Ok(()),
         }
