@@ -100,11 +100,24 @@ impl World {
         }
     }
 
+    /// Whether an end may meet the token, be it meant or not: on the server a token's password was given no
+    /// later than by the server's time, which a gateway knows as of its last look.
+    fn may_be_met(&self, pick: Pick, token: &Token) -> bool {
+        match pick {
+            Pick::Before(moment) => {
+                token.session.authenticated() < at(moment + CLOCK_LAG).seconds()
+            }
+            Pick::One(_) | Pick::User(_) | Pick::Others(..) | Pick::All => {
+                self.is_meant(pick, token)
+            }
+        }
+    }
+
     fn enter(&mut self, token: Token) -> usize {
         let meant = self
             .ending
             .iter()
-            .any(|(_, pick)| self.is_meant(*pick, &token));
+            .any(|(_, pick)| self.may_be_met(*pick, &token));
         if token.lineage == self.touched.len() {
             self.touched.push(false);
         }
@@ -771,18 +784,18 @@ impl World {
         let mut lineages = Vec::new();
         for index in 0..self.tokens.len() {
             let token = &self.tokens[index];
-            if !self.is_meant(pick, token) {
-                continue;
-            }
-            let lineage = token.lineage;
-            if token.told.is_some() && !token.uncertain {
+            let (lineage, met) = (token.lineage, self.may_be_met(pick, token));
+            if self.is_meant(pick, token) && token.told.is_some() && !token.uncertain {
                 lineages.push(lineage);
             }
-            self.touched[lineage] = true;
+            self.touched[lineage] |= met;
         }
         (self.begun, selection, lineages)
     }
 }
+
+/// By how many seconds a gateway may take the server's clock to be behind.
+const CLOCK_LAG: u64 = 60;
 
 fn begin(account: AccountId, mark: PasswordMark, now: UnixMillis) -> Session {
     let login = Login {

@@ -343,6 +343,8 @@ fn shown(words: &[Vec<u8>]) -> String {
         (scripts::TALLY, "TALLY"),
         (scripts::NOTE_ENDS, "NOTE_ENDS"),
         (scripts::ACCEPT, "ACCEPT"),
+        (scripts::JOIN_AGAIN, "JOIN_AGAIN"),
+        (scripts::MISS, "MISS"),
     ];
     let word = |word: &Vec<u8>| {
         let name = names.iter().find(|(text, _)| text.as_bytes() == &word[..]);
@@ -369,6 +371,15 @@ fn number(bytes: &[u8]) -> u32 {
 fn integer(text: &[u8]) -> i64 {
     let text = std::str::from_utf8(text).expect("a number");
     text.parse().expect("a number")
+}
+
+/// The number that a text begins with; 0 where there is none.
+fn leading(text: &[u8]) -> i64 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match digits {
+        0 => 0,
+        digits => integer(&text[..digits]),
+    }
 }
 
 fn decimal(number: i64) -> Vec<u8> {
@@ -505,10 +516,24 @@ impl State {
             scripts::JOIN => self.join(&keys[0], arguments),
             scripts::SEVER => {
                 let ids = self.in_order(&keys[0]);
-                if !ids.is_empty() {
-                    self.add(&keys[0], b"ended", 0);
+                self.add(&keys[0], b"ended", 0);
+                if ids.is_empty() {
+                    self.expire(&keys[0], integer(&arguments[0]));
                 }
                 list(ids)
+            }
+            scripts::JOIN_AGAIN => {
+                let members = self.sorted(&keys[0]);
+                if members.contains_key(&arguments[1]) {
+                    return Value::Int(1);
+                }
+                if members.contains_key(&b"ended"[..]) {
+                    return Value::Int(0);
+                }
+                self.add(&keys[0], &arguments[0], 0);
+                self.add(&keys[0], &arguments[1], 0);
+                self.expire(&keys[0], integer(&arguments[2]));
+                Value::Int(1)
             }
             scripts::ADD => self.enter(keys, arguments),
             scripts::PLACES => self.places(keys, arguments),
@@ -528,7 +553,25 @@ impl State {
                 self.set_field(&keys[0], &arguments[0], value.into_bytes());
                 Value::Int(1)
             }
+            scripts::MISS => {
+                let accepted = self.field(&keys[0], b"accepted");
+                if accepted.unwrap_or_else(|| b"0".to_vec()) != arguments[0] {
+                    return Value::Int(0);
+                }
+                for pair in arguments[1..].chunks_exact(2) {
+                    let wanted = self.field(&keys[0], &pair[0]);
+                    if leading(&pair[1]) > wanted.map_or(0, |value| leading(&value)) {
+                        self.set_field(&keys[0], &pair[0], pair[1].clone());
+                    }
+                }
+                Value::Int(1)
+            }
             scripts::ACCEPT => {
+                for (field, _) in self.hash(&keys[0]) {
+                    if field.starts_with(b"wanted:") {
+                        self.remove_field(&keys[0], &field);
+                    }
+                }
                 let before = self
                     .field(&keys[0], b"accepted")
                     .map_or(0, |it| integer(&it));
@@ -668,11 +711,10 @@ impl State {
 
     fn tally(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> Value {
         let mut answer = vec![Value::Int(self.now as i64)];
-        if self.hash(key).is_empty() {
+        if self.field(key, b"born").is_none() {
             let mut born = arguments[0].clone();
+            born.push(b' ');
             born.extend(decimal(self.now as i64));
-            // As two servers that were begun at the same moment differ.
-            born.extend(decimal(self.writes as i64));
             self.set_field(key, b"born", born);
         }
         for (field, value) in self.hash(key) {
