@@ -139,11 +139,12 @@ impl Session {
     }
 
     /// The same, but the password was given and the token issued at `latest` at the latest: what time it
-    /// is for whoever keeps it, where the gateway's clock is ahead.
+    /// is for whoever keeps it, where the gateway's clock is ahead. It stays a token of after `since`, when
+    /// the account's earlier ones ended.
     #[must_use]
-    pub fn obtained_by(self, latest: UnixSeconds) -> Self {
+    pub fn obtained_by(self, latest: UnixSeconds, since: UnixSeconds) -> Self {
         Self {
-            authenticated: self.authenticated.min(latest),
+            authenticated: self.authenticated.min(latest.max(since)),
             issued: self.issued.min(latest),
             ..self
         }
@@ -262,12 +263,17 @@ mod tests {
         assert_eq!(third.renewed(at(140), lifetimes), None);
         assert_eq!(session().ending(at(80)).expires(), at(80));
         assert_eq!(session().ending(at(180)).expires(), at(100));
-        let obtained = third.obtained_by(at(39));
+        let obtained = third.obtained_by(at(39), at(0));
         assert_eq!(
             (obtained.authenticated(), obtained.issued()),
             (at(39), at(39))
         );
-        assert_eq!(third.obtained_by(at(120)), third);
+        assert_eq!(third.obtained_by(at(120), at(0)), third);
+        let obtained = third.obtained_by(at(30), at(35));
+        assert_eq!(
+            (obtained.authenticated(), obtained.issued()),
+            (at(35), at(30))
+        );
     }
 
     #[test]
