@@ -2,7 +2,7 @@
 # Mutation tests (cargo-mutants) of the code that decides who may do what. CONTRIBUTING.md has the
 # counts, and the reasons for those that survive.
 #
-#   scripts/mutants.sh pure [ARGUMENTS]   access/form and access/rights, in a package of their own
+#   scripts/mutants.sh pure [ARGUMENTS]   policy/form and policy/rights, in a package of their own
 #   scripts/mutants.sh path [ARGUMENTS]   access/permit and access/bearer, in a copy of the tree
 #
 # The pure files need nothing else of the crate, and alone they build far sooner.
@@ -19,12 +19,12 @@ work=${MUTANTS_WORK:-target/mutants}/$part
 case $part in
 pure)
     rm -rf "$work/src" "$work/tests"
-    mkdir -p "$work/src/access" "$work/tests"
-    cp -r src/access/form src/access/form.rs src/access/rights src/access/rights.rs "$work/src/access/"
+    mkdir -p "$work/src/policy" "$work/tests"
+    cp -r src/policy/form src/policy/form.rs src/policy/rights src/policy/rights.rs "$work/src/policy/"
     cp -r tests/form_reader.rs tests/form_model "$work/tests/"
     cp Cargo.lock "$work/"
-    printf '//! The pure half of access.\npub mod access;\n' >"$work/src/lib.rs"
-    printf 'pub mod form;\npub mod rights;\n' >"$work/src/access/mod.rs"
+    printf '//! What a user may do.\npub mod policy;\n' >"$work/src/lib.rs"
+    printf 'pub mod form;\npub mod rights;\n' >"$work/src/policy/mod.rs"
     {
         printf '[package]\nname = "syncgate"\nversion = "0.0.0"\nedition = "2024"\n\n[workspace]\n\n'
         printf '[dependencies]\n'

@@ -120,8 +120,9 @@ fn set(file: &Path, difference: &str) {
 fn hours_ahead(answer: &Answer) -> u64 {
     let date = answer.header("date").expect("a date");
     let date = httpdate::parse_http_date(date).unwrap();
+    let now = u64::from(Clock::system().now().seconds().as_u32());
     let ahead = date
-        .duration_since(Clock::system().now().timestamp().into())
+        .duration_since(UNIX_EPOCH + Duration::from_secs(now))
         .unwrap_or_default();
     (ahead + 30 * 60 * SECOND).as_secs() / 3600
 }
