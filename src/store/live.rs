@@ -27,7 +27,7 @@ use crate::accounts::{Accounts, Disowned};
 use crate::aging_map::AgingMap;
 use crate::clock::{Clock, UnixMillis, UnixSeconds, Uptime};
 use crate::origin::Source;
-use crate::session::{Absent, End, Login, Session};
+use crate::session::{Absent, CLOCK_TOLERANCE, End, Login, Session};
 use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use lineage::{Both, Member};
@@ -578,8 +578,11 @@ impl Token {
     /// The session by the clock as it is now, which may have been set back since it began.
     fn session_at(&self, present: Present) -> Session {
         let session = self.session();
-        match session.is_ahead(present.wall) {
-            true => session.set_right(present.wall, self.deadline.since(present.uptime)),
+        // By the present clock: also when that has passed the moment of issue by now.
+        let left = self.deadline.since(present.uptime);
+        let over = present.wall.plus(left);
+        match over.plus(CLOCK_TOLERANCE) < session.expires() {
+            true => session.set_right(present.wall, left),
             false => session,
         }
     }
