@@ -193,7 +193,7 @@ impl UnixMillis {
 }
 
 /// Whole seconds since 1970-01-01T00:00:00Z in four bytes, enough until the year 2106.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(u32);
 
 impl UnixSeconds {

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::Guard;
 use zeroize::Zeroizing;
 
+use crate::clock::UnixSeconds;
 use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
 use crate::route::RouteSection;
 use crate::session::{AccountId, End, PasswordMark};
@@ -138,10 +139,15 @@ impl Accounts {
     }
 
     /// Why the account does not stand behind a token any more that was obtained with this password of
-    /// it, if it does not.
+    /// it, given at `authenticated`, if it does not.
     #[must_use]
-    pub fn disowned(&self, id: AccountId, mark: PasswordMark) -> Option<Disowned> {
-        self.0.value().disowned(id, mark)
+    pub fn disowned(
+        &self,
+        id: AccountId,
+        mark: PasswordMark,
+        authenticated: UnixSeconds,
+    ) -> Option<Disowned> {
+        self.0.value().disowned(id, mark, authenticated)
     }
 
     /// The account of a name, compared byte for byte.
@@ -217,7 +223,7 @@ impl Accounts {
 }
 
 /// Why an account does not stand behind its tokens any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Disowned {
     /// It is gone.
     Removed,
@@ -225,6 +231,8 @@ pub enum Disowned {
     Disabled,
     /// It has this other password now.
     OtherPassword(PasswordMark),
+    /// Tokens whose password was given before this moment are over ([`Account::tokens_before`]).
+    Earlier(UnixSeconds),
 }
 
 impl From<Disowned> for End {
@@ -233,6 +241,7 @@ impl From<Disowned> for End {
             Disowned::Removed => Self::UserRemoved,
             Disowned::Disabled => Self::UserDisabled,
             Disowned::OtherPassword(_) => Self::PasswordChanged,
+            Disowned::Earlier(_) => Self::Revoked,
         }
     }
 }
@@ -285,13 +294,22 @@ impl AccountTable {
         self.by_name.values()
     }
 
-    fn disowned(&self, id: AccountId, mark: PasswordMark) -> Option<Disowned> {
+    fn disowned(
+        &self,
+        id: AccountId,
+        mark: PasswordMark,
+        authenticated: UnixSeconds,
+    ) -> Option<Disowned> {
         match self.by_id(id) {
             None => Some(Disowned::Removed),
             Some(account) if account.is_disabled() => Some(Disowned::Disabled),
             Some(account) => {
                 let now = account.password_mark();
-                (now != mark).then_some(Disowned::OtherPassword(now))
+                let before = account.tokens_before();
+                match now != mark {
+                    true => Some(Disowned::OtherPassword(now)),
+                    false => (authenticated < before).then_some(Disowned::Earlier(before)),
+                }
             }
         }
     }
@@ -300,7 +318,12 @@ impl AccountTable {
     pub(crate) fn disowned_since(&self, before: &Self) -> Vec<(AccountId, Disowned)> {
         let good = before.accounts().filter(|account| !account.is_disabled());
         let why = |account: &Arc<Account>| {
-            let why = self.disowned(account.id(), account.password_mark())?;
+            // Those of the last moment before the one that is noted now stand for all of then.
+            let last = self
+                .by_id(account.id())
+                .filter(|now| now.tokens_before() > account.tokens_before())
+                .map_or(UnixSeconds::new(u32::MAX), |_| account.tokens_before());
+            let why = self.disowned(account.id(), account.password_mark(), last)?;
             Some((account.id(), why))
         };
         good.filter_map(why).collect()

@@ -15,6 +15,10 @@ use crate::store::{Selection, StoreError};
 /// failed; what a server cannot be told of is tried again for as long as the gateway lives.
 pub(super) fn end_tokens(shared: &Arc<Shared>, accounts: Vec<(AccountId, Disowned)>) {
     let left = end_all(shared, accounts);
+    end_later(shared, left);
+}
+
+fn end_later(shared: &Arc<Shared>, left: Vec<(AccountId, Disowned)>) {
     if left.is_empty() {
         return;
     }
@@ -28,7 +32,11 @@ pub(super) fn end_tokens(shared: &Arc<Shared>, accounts: Vec<(AccountId, Disowne
 /// Accounts whose tokens of an earlier process may still be kept, though they are not good any more.
 pub(crate) fn end_kept(shared: &Arc<Shared>) {
     let accounts = shared.tokens.disowned(&shared.accounts);
-    end_tokens(shared, accounts);
+    // No start waits for a server.
+    match shared.tokens.is_shared() {
+        true => end_later(shared, accounts),
+        false => end_tokens(shared, accounts),
+    }
 }
 
 #[expect(
@@ -66,7 +74,7 @@ fn end_here(shared: &Shared, accounts: &[(AccountId, Disowned)]) -> Vec<(Account
         }
     };
     let mut left = Vec::new();
-    for &(account, why) in accounts {
+    for (index, &(account, why)) in accounts.iter().enumerate() {
         let user = shared.accounts.name_of(account);
         let user = user.as_deref().unwrap_or_default();
         match runtime.block_on(end(shared, account, why)) {
@@ -75,7 +83,10 @@ fn end_here(shared: &Shared, accounts: &[(AccountId, Disowned)]) -> Vec<(Account
             Err(error) => {
                 tracing::error!(user, %error, "{}, but that could not be kept", because(why));
                 if shared.tokens.is_shared() {
+                    // Nor can it be told of the others now, of whom the log need not say so each.
+                    left.extend_from_slice(&accounts[index + 1..]);
                     left.push((account, why));
+                    break;
                 }
             }
         }
@@ -87,6 +98,7 @@ async fn end(shared: &Shared, account: AccountId, why: Disowned) -> Result<usize
     let selection = match why {
         Disowned::Removed | Disowned::Disabled => Selection::OfUser(account),
         Disowned::OtherPassword(mark) => Selection::OfOtherPasswords(account, mark),
+        Disowned::Earlier(moment) => Selection::OfUserBefore(account, moment),
     };
     let now = shared.clock.now();
     shared.tokens.end(&selection, End::from(why), now).await
@@ -97,6 +109,7 @@ fn because(why: Disowned) -> &'static str {
         Disowned::Removed => "the tokens of a user that was removed are ended",
         Disowned::Disabled => "the tokens of a user that was disabled are ended",
         Disowned::OtherPassword(_) => "the tokens that a user's old password obtained are ended",
+        Disowned::Earlier(_) => "the tokens that a user obtained before `tokens_before` are ended",
     }
 }
 

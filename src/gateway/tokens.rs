@@ -104,14 +104,15 @@ impl Gateway {
         now: UnixMillis,
     ) -> Result<(), Refusal> {
         let (account, mark) = (session.account(), session.password_mark());
-        let Some(why) = self.shared.accounts.disowned(account, mark) else {
+        let authenticated = session.authenticated();
+        let Some(why) = (self.shared.accounts).disowned(account, mark, authenticated) else {
             return Ok(());
         };
         let selection = Selection::One(id);
         let ended = self.shared.tokens.end(&selection, why.into(), now);
         ended.await.map_err(not_kept)?;
         Err(Refusal::LoginFailed(match why {
-            Disowned::Disabled => LoginFault::DisabledUser,
+            Disowned::Disabled | Disowned::Earlier(_) => LoginFault::DisabledUser,
             Disowned::Removed => LoginFault::UnknownUser,
             Disowned::OtherPassword(_) => LoginFault::WrongPassword,
         }))
@@ -288,3 +289,24 @@ pub(crate) fn not_revoked(error: StoreError) -> Refusal {
 
 /// The longest body of a request to the gateway itself, in bytes.
 const BODY: u64 = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_was_not_kept_is_never_told_as_a_token_that_was_not_issued() {
+        for error in [
+            StoreError::Full,
+            StoreError::UserFull { limit: 7 },
+            StoreError::Taken,
+            StoreError::Unavailable,
+            StoreError::RolledBack,
+        ] {
+            let refusal = not_revoked(error);
+            assert!(matches!(refusal, Refusal::RevocationUnkept), "{error:?}");
+        }
+        let gone = not_revoked(StoreError::Gone);
+        assert!(matches!(gone, Refusal::TokenRefused(TokenFault::Unknown)));
+    }
+}

@@ -78,20 +78,21 @@ impl Session {
         self.issued > now.plus(CLOCK_TOLERANCE)
     }
 
-    /// The session of a token that is [ahead](Self::is_ahead) and has `left` to live, by the clock that
+    /// The session of a token that a clock ahead issued and that has `left` to live, by the clock that
     /// shows `now`. Never longer than it was.
     #[must_use]
     pub fn set_right(self, now: UnixSeconds, left: Duration) -> Self {
         let expires = self.expires.min(now.plus(left));
         let ahead = self.expires.since(expires);
-        let given = self.authenticated;
+        let issued = self.issued.minus(ahead);
+        let given = match self.authenticated > now {
+            true => self.authenticated.minus(ahead),
+            // The password may have been given while the clock was right, if before the token was issued.
+            false => self.authenticated.min(issued),
+        };
         Self {
-            // The password may have been given while the clock was right.
-            authenticated: match given > now {
-                true => given.minus(ahead),
-                false => given,
-            },
-            issued: self.issued.minus(ahead),
+            authenticated: given,
+            issued,
             expires,
             ..self
         }
@@ -139,11 +140,12 @@ impl Session {
     }
 
     /// The same, but the password was given and the token issued at `latest` at the latest: what time it
-    /// is for whoever keeps it, where the gateway's clock is ahead.
+    /// is for whoever keeps it, where the gateway's clock is ahead. It stays a token of after `since`, when
+    /// the account's earlier ones ended.
     #[must_use]
-    pub fn obtained_by(self, latest: UnixSeconds) -> Self {
+    pub fn obtained_by(self, latest: UnixSeconds, since: UnixSeconds) -> Self {
         Self {
-            authenticated: self.authenticated.min(latest),
+            authenticated: self.authenticated.min(latest.max(since)),
             issued: self.issued.min(latest),
             ..self
         }
@@ -262,12 +264,17 @@ mod tests {
         assert_eq!(third.renewed(at(140), lifetimes), None);
         assert_eq!(session().ending(at(80)).expires(), at(80));
         assert_eq!(session().ending(at(180)).expires(), at(100));
-        let obtained = third.obtained_by(at(39));
+        let obtained = third.obtained_by(at(39), at(0));
         assert_eq!(
             (obtained.authenticated(), obtained.issued()),
             (at(39), at(39))
         );
-        assert_eq!(third.obtained_by(at(120)), third);
+        assert_eq!(third.obtained_by(at(120), at(0)), third);
+        let obtained = third.obtained_by(at(30), at(35));
+        assert_eq!(
+            (obtained.authenticated(), obtained.issued()),
+            (at(35), at(30))
+        );
     }
 
     #[test]
@@ -287,6 +294,10 @@ mod tests {
         let moments = [used.authenticated(), used.issued(), used.expires()];
         assert_eq!(moments, [0, 0, 30].map(at));
         assert_eq!(session.set_right(at(10), Duration::from_secs(500)), session);
+        // The clock has passed the moment of issue since.
+        let later = session.set_right(at(60), Duration::from_secs(10));
+        let moments = [later.authenticated(), later.issued(), later.expires()];
+        assert_eq!(moments, [10, 10, 70].map(at));
         // Its password was given before the clock was ahead.
         let lifetimes = Lifetimes {
             token: Duration::from_secs(60),

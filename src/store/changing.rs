@@ -3,7 +3,7 @@
 
 use super::change::Change;
 use super::{Backing, Ended, Selection, StoreError, TokenStore};
-use crate::accounts::{Accounts, Disowned};
+use crate::accounts::{Account, Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::AccountId;
 use crate::session::{End, Session};
@@ -147,17 +147,23 @@ impl TokenStore {
     }
 
     /// The accounts that do not stand behind tokens of theirs which may be kept. Of those on a server, the
-    /// disabled ones.
+    /// disabled ones and those that tokens of before a moment are over of.
     pub fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
         match &self.backing {
             Backing::Memory => self.live.disowned(accounts),
             Backing::Durable(_) => self.live.disowned(accounts),
             Backing::Shared(_) => {
                 let table = accounts.table();
-                let disabled = table.accounts().filter(|account| account.is_disabled());
-                disabled
-                    .map(|account| (account.id(), Disowned::Disabled))
-                    .collect()
+                let why = |account: &Account| match account.is_disabled() {
+                    true => Some(Disowned::Disabled),
+                    false => {
+                        let before = account.tokens_before();
+                        (before > UnixSeconds::new(0)).then_some(Disowned::Earlier(before))
+                    }
+                };
+                let accounts = table.accounts();
+                let disowned = accounts.map(|account| Some((account.id(), why(account)?)));
+                disowned.flatten().collect()
             }
         }
     }

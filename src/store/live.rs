@@ -12,7 +12,7 @@ mod lineage;
 pub(super) use cached::Use;
 pub(super) use kept::Kept;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ use crate::accounts::{Accounts, Disowned};
 use crate::aging_map::AgingMap;
 use crate::clock::{Clock, UnixMillis, UnixSeconds, Uptime};
 use crate::origin::Source;
-use crate::session::{Absent, End, Login, Session};
+use crate::session::{Absent, CLOCK_TOLERANCE, End, Login, Session};
 use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use lineage::{Both, Member};
@@ -303,6 +303,9 @@ impl LiveTokens {
                 let is_other = |token: &Token| token.mark != *mark;
                 self.ids_of(*account, is_other, most)
             }
+            Selection::OfUserBefore(account, moment) => {
+                self.ids_of(*account, |token| token.authenticated < *moment, most)
+            }
             Selection::AuthenticatedBefore(moment) => {
                 self.ids(|token| token.authenticated < *moment, most)
             }
@@ -371,12 +374,13 @@ impl LiveTokens {
         wanted.map(|entry| *entry.key()).take(most).collect()
     }
 
-    /// The accounts that do not stand behind a token of theirs. Looks at every token.
+    /// The accounts that do not stand behind a token of theirs, with each reason. Looks at every token.
     pub(super) fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
-        let mut found = HashMap::new();
+        let mut found = HashSet::new();
         for token in &self.tokens {
-            if let Some(why) = accounts.disowned(token.account, token.mark) {
-                found.insert(token.account, why);
+            let why = accounts.disowned(token.account, token.mark, token.authenticated);
+            if let Some(why) = why {
+                found.insert((token.account, why));
             }
         }
         found.into_iter().collect()
@@ -574,8 +578,11 @@ impl Token {
     /// The session by the clock as it is now, which may have been set back since it began.
     fn session_at(&self, present: Present) -> Session {
         let session = self.session();
-        match session.is_ahead(present.wall) {
-            true => session.set_right(present.wall, self.deadline.since(present.uptime)),
+        // By the present clock: also when that has passed the moment of issue by now.
+        let left = self.deadline.since(present.uptime);
+        let over = present.wall.plus(left);
+        match over.plus(CLOCK_TOLERANCE) < session.expires() {
+            true => session.set_right(present.wall, left),
             false => session,
         }
     }

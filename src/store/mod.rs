@@ -414,6 +414,8 @@ pub enum Selection {
     OfUser(AccountId),
     /// Those of a user that were obtained with another password than this one.
     OfOtherPasswords(AccountId, PasswordMark),
+    /// Those of a user whose password was given before a moment.
+    OfUserBefore(AccountId, UnixSeconds),
     /// Those whose password was given before a moment.
     AuthenticatedBefore(UnixSeconds),
     /// All there are.

@@ -11,7 +11,7 @@ use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::store::TokenFile;
 
-use crate::support::harness::{Files, LIFETIME, NAME, START, cheap_hash, password};
+use crate::support::harness::{Files, LIFETIME, NAME, START, ask_admin_at, cheap_hash, password};
 use crate::support::{Answer, Ask, Child, Client, Harness, PASSWORD_MARKER, Token, run, within};
 
 fn durable(files: &mut Files) {
@@ -217,8 +217,18 @@ fn a_damaged_file_keeps_the_gateway_from_starting_and_is_left_alone() {
 /// What a client gets from a gateway that still reads the tokens it kept, and from the same
 /// afterwards.
 pub async fn while_it_starts() -> (Answer, Answer) {
+    let login = async |client: Client, _: &Files| {
+        let login = Ask::login("till-01", &password("till-01"));
+        client.send(login).await
+    };
+    before_and_after_the_start(login).await
+}
+
+/// What `ask` gets from a gateway that still reads the tokens it kept, and from the same afterwards.
+async fn before_and_after_the_start<T>(ask: impl AsyncFn(Client, &Files) -> T) -> (T, T) {
     let (mut files, identity) = Files::new("http://127.0.0.1:9");
     durable(&mut files);
+    files.set("admin.socket", "admin.sock");
     let config = Config::load(&files.write()).unwrap_or_else(|problems| panic!("{problems}"));
     let listeners = Listeners::bind(&config, None).unwrap();
     let client = Client {
@@ -244,12 +254,17 @@ pub async fn while_it_starts() -> (Answer, Answer) {
     let server = starting
         .spawn(move || Server::start_on(listeners, &config, clock, None))
         .unwrap();
-    let login = || Ask::login("till-01", &password("till-01"));
-    let refused = client.send(login()).await;
+    let again = || Client {
+        trusted: client.trusted.clone(),
+        name: client.name.clone(),
+        token: None,
+        ..client
+    };
+    let refused = ask(again(), &files).await;
     go.send(()).unwrap();
     let server = tokio::task::spawn_blocking(move || server.join().unwrap());
     let server = within("the start", server).await.unwrap().unwrap();
-    let answered = client.send(login()).await;
+    let answered = ask(again(), &files).await;
     tokio::task::spawn_blocking(move || server.drain())
         .await
         .unwrap();
@@ -262,6 +277,28 @@ fn while_kept_tokens_are_read_clients_are_told_to_come_back() {
         let (refused, answered) = while_it_starts().await;
         assert_eq!((refused.status, answered.status), (503, 200));
         assert_eq!(refused.header("retry-after"), Some("1"));
+    });
+}
+
+#[test]
+fn while_kept_tokens_are_read_nothing_is_said_of_them_to_an_operator() {
+    run(async {
+        let ask = async |_: Client, files: &Files| {
+            let mut answers = Vec::new();
+            for ask in [
+                Ask::get("/tokens"),
+                Ask::get("/tokens/0123456789abcdef0123"),
+                Ask::new("DELETE", "/tokens/0123456789abcdef0123"),
+                Ask::post("/tokens/revoke").json(r#"{"user":"till-01"}"#),
+                Ask::get("/health"),
+            ] {
+                answers.push(ask_admin_at(files.directory(), &ask).await.status);
+            }
+            answers
+        };
+        let (starting, ready) = before_and_after_the_start(ask).await;
+        assert_eq!(starting, [503; 5]);
+        assert_eq!(ready, [200, 404, 404, 200, 200]);
     });
 }
 

@@ -127,6 +127,7 @@ pub(super) async fn revoke(
                 Ok(Ended { count: revoked, .. }),
                 Selection::OfUser(_)
                 | Selection::OfOtherPasswords(..)
+                | Selection::OfUserBefore(..)
                 | Selection::AuthenticatedBefore(_)
                 | Selection::All,
             ) => {
@@ -150,7 +151,7 @@ async fn end_all(
     now: UnixMillis,
 ) -> Result<Ended, StoreError> {
     let scans = match selection {
-        Selection::One(_) | Selection::AuthenticatedBefore(_) => 1,
+        Selection::One(_) | Selection::OfUserBefore(..) | Selection::AuthenticatedBefore(_) => 1,
         Selection::OfUser(_) | Selection::OfOtherPasswords(..) | Selection::All => MAX_SCANS,
     };
     let mut all = Ended::default();

@@ -533,6 +533,7 @@ fn a_token_lives_no_longer_than_its_lifetime_whatever_the_clock_is_set_to() {
         // A second more is the most by which the seconds of two clocks are apart.
         let left = session.expires().since(clock.now().seconds()).as_secs();
         assert!(left <= 2 || ahead - then <= 5, "{name:?}: {left}");
+        assert!(session.authenticated() <= session.issued(), "{name:?}");
         let told = store.info(digest.id(), clock.now().seconds()).unwrap();
         assert_eq!(told.session, session, "{name:?}");
         clock.advance(Duration::from_secs(2));

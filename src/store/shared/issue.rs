@@ -54,7 +54,11 @@ impl Engine {
     ) -> Result<(), StoreError> {
         // Whoever ends what was obtained before a moment goes by the server's time.
         let session = match self.server_time() {
-            Some(time) => session.obtained_by(time.seconds()),
+            Some(time) => {
+                let account = self.accounts.by_id(session.account());
+                let since = account.map_or(UnixSeconds::new(0), |account| account.tokens_before());
+                session.obtained_by(time.seconds(), since)
+            }
             None => session,
         };
         let failed = |error: LinkError| self.failed(&error);

@@ -166,6 +166,10 @@ impl Engine {
                 Some(name) => self.end_of_passwords(link, &name, mark, end, now).await,
                 None => Ok(0),
             },
+            Selection::OfUserBefore(account, moment) => match self.accounts.name_of(account) {
+                Some(name) => self.end_of_user(link, &name, end, Some(moment), now).await,
+                None => Ok(0),
+            },
             Selection::AuthenticatedBefore(moment) => {
                 let ended = self.end_of_all(link, end, Some(moment), now).await?;
                 // An earlier one leaves good what was revoked since.

@@ -358,6 +358,7 @@ impl SharedTokens {
             Selection::One(_) => self.patience,
             Selection::OfUser(_)
             | Selection::OfOtherPasswords(..)
+            | Selection::OfUserBefore(..)
             | Selection::AuthenticatedBefore(_)
             | Selection::All => LONG_WALK,
         };

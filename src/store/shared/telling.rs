@@ -108,6 +108,7 @@ impl Engine {
             Selection::OfUser(account) => self.accounts.name_of(account),
             // Whoever ends those for their account tries again by itself.
             Selection::OfOtherPasswords(..)
+            | Selection::OfUserBefore(..)
             | Selection::One(_)
             | Selection::AuthenticatedBefore(_)
             | Selection::All => None,
@@ -122,7 +123,7 @@ impl Engine {
                     waiting.token(Ending { id, end, before }, at);
                 }
                 Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
-                Selection::OfOtherPasswords(..) => {}
+                Selection::OfOtherPasswords(..) | Selection::OfUserBefore(..) => {}
                 Selection::AuthenticatedBefore(moment) => waiting.issued_before(moment),
                 Selection::All => waiting.all = true,
             }
