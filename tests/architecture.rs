@@ -97,7 +97,8 @@ fn every_room_uses_lower_rooms_only() {
             let text = fs::read_to_string(&file).expect("a source file");
             let code = production(&without_comments_and_texts(&text));
             faults.extend(
-                uses_above(&code, &text, rank).map(|line| format!("{}:{line}", file.display())),
+                uses_above(&code, &text, rank, depth_of(&file))
+                    .map(|line| format!("{}:{line}", file.display())),
             );
         }
     }
@@ -109,15 +110,18 @@ fn uses_above<'a>(
     code: &str,
     text: &'a str,
     rank: usize,
+    depth: usize,
 ) -> impl Iterator<Item = String> + use<'a> {
-    let mut above: Vec<String> = full_paths(code)
+    let mut above: Vec<String> = paths_as_written(code)
         .into_iter()
+        .map(|path| from_room(path, depth))
         .filter_map(|path| Some(path.strip_prefix("crate::")?.split("::").next()?.to_owned()))
         .filter(|room| {
             let other = LAYERS.iter().position(|layer| layer == room);
             other.is_some_and(|other| other > rank)
         })
         .collect();
+    above.sort();
     above.dedup();
     above.into_iter().map(|room| {
         let reads = format!("crate::{room}");
@@ -128,6 +132,26 @@ fn uses_above<'a>(
             None => format!("1: {reads}"),
         }
     })
+}
+
+/// A path with `super` told from the crate, where it leads out of its room; `depth` is how deep its module is.
+fn from_room(path: String, depth: usize) -> String {
+    let rest = path.trim_start_matches("super::");
+    let supers = (path.len() - rest.len()) / "super::".len();
+    match supers > 0 && supers >= depth {
+        true => format!("crate::{rest}"),
+        false => path,
+    }
+}
+
+/// How deep the module of a file is: 1 for a room itself.
+fn depth_of(file: &Path) -> usize {
+    let within = file.strip_prefix(source()).expect("a file under src/");
+    let names = within.components().count();
+    match within.ends_with("mod.rs") {
+        true => names - 1,
+        false => names,
+    }
 }
 
 /// The file or directory directly under `src/` that a file belongs to.
@@ -172,7 +196,7 @@ fn a_use_of_a_higher_room_is_found_with_its_line() {
                 fn f() { crate::cli::run() }\n#[cfg(test)]\nmod tests { use crate::app::Server; }\n";
     let code = production(&without_comments_and_texts(text));
     let rank = LAYERS.iter().position(|layer| *layer == "store").unwrap();
-    let found: Vec<String> = uses_above(&code, text, rank).collect();
+    let found: Vec<String> = uses_above(&code, text, rank, 1).collect();
     assert_eq!(
         found,
         [
@@ -359,8 +383,21 @@ fn closing(literal: &str, quote: char) -> usize {
     literal.len()
 }
 
-/// Every path that the code uses, from its crate on where a `use` item tells.
+/// Every path that the code uses, from its crate on where a `use` item tells. Where `super` leads is not
+/// known of code alone: it is taken for the crate.
 fn full_paths(code: &str) -> Vec<String> {
+    let from_crate = |path: String| match path.strip_prefix("super::") {
+        Some(rest) => format!("crate::{}", rest.trim_start_matches("super::")),
+        None => path,
+    };
+    let mut paths: Vec<String> = paths_as_written(code).into_iter().map(from_crate).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// The same, with `super` as it stands there.
+fn paths_as_written(code: &str) -> Vec<String> {
     let imported = imports(code);
     let mut paths: Vec<String> = mentions(code)
         .into_iter()
@@ -372,10 +409,6 @@ fn full_paths(code: &str) -> Vec<String> {
             })
         })
         .chain(imported.clone())
-        .map(|path| match path.strip_prefix("super::") {
-            Some(rest) => format!("crate::{}", rest.trim_start_matches("super::")),
-            None => path,
-        })
         .collect();
     paths.sort();
     paths.dedup();
