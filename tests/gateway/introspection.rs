@@ -267,12 +267,12 @@ fn a_secret_that_others_can_read_or_guess_is_refused_and_not_told() {
     assert!(missing.contains("openssl rand"), "{missing}");
     for (text, mode, reason) in [
         (SECRET, 0o640, "chmod 600"),
-        (&SECRET[..31], 0o600, "32 or more"),
-        ("", 0o600, "32 or more"),
+        (&SECRET[..31], 0o600, "at least 32 characters"),
+        ("", 0o600, "at least 32 characters"),
         (
             "hunter2-introspection 0123456789abcdef",
             0o600,
-            "32 or more",
+            "at least 32 characters",
         ),
     ] {
         let refused = Harness::refuses_to_start(|files| {
