@@ -50,7 +50,7 @@ impl Load for AccountFileLoader {
     type Error = Problems;
     const MESSAGES: Messages = Messages {
         read: "the account file was read again",
-        refused: "the account file cannot be used, the last one stays",
+        refused: "the account file cannot be used; the previous one stays in force",
     };
 
     fn files(&self) -> Vec<PathBuf> {

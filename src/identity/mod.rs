@@ -179,7 +179,7 @@ impl Load for KeyLoader {
     type Error = IdentityError;
     const MESSAGES: Messages = Messages {
         read: "the identity keys were read again",
-        refused: "the identity keys cannot be used, the last ones stay",
+        refused: "the identity keys cannot be used; the previous ones stay in force",
     };
 
     fn files(&self) -> Vec<PathBuf> {

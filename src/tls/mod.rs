@@ -150,7 +150,7 @@ impl Load for CertificateLoader {
     type Error = TlsError;
     const MESSAGES: Messages = Messages {
         read: "the certificates were read again",
-        refused: "the certificates cannot be used, the last ones stay",
+        refused: "the certificates cannot be used; the previous ones stay in force",
     };
 
     fn files(&self) -> Vec<PathBuf> {

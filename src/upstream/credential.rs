@@ -80,7 +80,7 @@ impl Load for CredentialLoader {
     type Error = CredentialError;
     const MESSAGES: Messages = Messages {
         read: "the backend's credentials were read again",
-        refused: "a backend's credential cannot be used, the last one stays",
+        refused: "a backend's credential cannot be used; the previous one stays in force",
     };
 
     fn files(&self) -> Vec<PathBuf> {

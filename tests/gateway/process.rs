@@ -301,7 +301,7 @@ fn it_reads_its_files_again_from_their_folder_and_no_others() {
         link(&child);
         said(
             &child,
-            "the account file cannot be used, the last one stays",
+            "the account file cannot be used; the previous one stays in force",
         )
         .await;
         said(&child, "Permission denied").await;

@@ -106,7 +106,7 @@ fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
         child.signal(Signal::TERM);
         let (_, lines) = child.exit().await;
         let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
-        assert_eq!(count("cannot be used, the last"), 5, "{lines:#?}");
+        assert_eq!(count("cannot be used; the previous"), 5, "{lines:#?}");
         assert_eq!(count("read again"), 5, "{lines:#?}");
         assert_eq!(count("\"mended\":true"), 5, "{lines:#?}");
     });

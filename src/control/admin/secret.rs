@@ -46,7 +46,7 @@ impl Load for SecretLoader {
     type Error = SecretError;
     const MESSAGES: Messages = Messages {
         read: "the introspection secret was read again",
-        refused: "the introspection secret cannot be used; the last one stays",
+        refused: "the introspection secret cannot be used; the previous one stays in force",
     };
 
     fn files(&self) -> Vec<PathBuf> {
