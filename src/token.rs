@@ -194,6 +194,12 @@ impl TokenId {
         Self(bytes)
     }
 
+    /// An id that stands for this one where it must not be found yet: no token has it.
+    #[must_use]
+    pub(crate) fn stand_in(self) -> Self {
+        Self(self.0.map(|byte| !byte))
+    }
+
     /// Its bytes, for a store outside the process.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {

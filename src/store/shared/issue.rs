@@ -107,10 +107,16 @@ impl Engine {
         let mut replacing = replaced;
         if !done.placed {
             match replacing.take() {
+                // What has to end for the user's sake may free one. Room is made for a stand-in, which is no
+                // token: whoever ends the user's meanwhile finds no place to give back.
                 None => {
-                    self.evict(link, &name, now).await?;
+                    let stand_in = id.stand_in();
+                    self.make_room(link, stand_in, session, &name, None, now)
+                        .await?;
                     let place = self.take_place(link, session.expires(), now);
                     done.placed = place.await.map_err(failed)?;
+                    let gone = self.strike(link, stand_in, &name).await;
+                    gone.map_err(failed)?;
                 }
                 Some((old, _)) => {
                     let ended = self.end_with_place(link, old, End::Expired, None, now);
@@ -225,24 +231,6 @@ impl Engine {
             }
         }
         Err(StoreError::Unavailable)
-    }
-
-    /// Ends the oldest tokens of a user who has as many as may be, which a login would end anyway, so that
-    /// their places are free.
-    async fn evict(&self, link: &Link, name: &str, now: UnixMillis) -> Result<(), StoreError> {
-        if self.on_limit != OnLimit::EvictOldest {
-            return Ok(());
-        }
-        let failed = |error: LinkError| self.failed(&error);
-        let ids = self.ids_of_user(link, name).await.map_err(failed)?;
-        let over = (ids.len() + 1).saturating_sub(self.per_user);
-        for id in ids.into_iter().take(over) {
-            let ended = self.end_one(link, id, End::Displaced, None, now).await;
-            ended.map_err(failed)?;
-            // Also where it was over already.
-            self.strike(link, id, name).await.map_err(failed)?;
-        }
-        Ok(())
     }
 
     /// Notes that another takes a token's place from `until` on. The last step of a renewal: as long as

@@ -265,11 +265,7 @@ impl Engine {
 
     /// The ids of a user's tokens, from either of the sets that hold them all. Where one holds something
     /// else the other does; where both do, there is nothing to go by.
-    pub(super) async fn ids_of_user(
-        &self,
-        link: &Link,
-        name: &str,
-    ) -> Result<Vec<TokenId>, LinkError> {
+    async fn ids_of_user(&self, link: &Link, name: &str) -> Result<Vec<TokenId>, LinkError> {
         let [issued, expires, _] = self.keys.user(name);
         for key in [issued, expires] {
             let mut range = cmd("ZRANGE");
