@@ -233,7 +233,7 @@ fn tokens_come_and_go_while_a_slot_moves_to_another_node() {
                 assert!(moved.starts_with("+OK"), "{key}: {moved}");
             }
             come_and_go(&fleet).await;
-            assert_eq!(call(&fleet.bearer(2, &client)).await.status, 200);
+            until_status(&fleet.bearer(2, &client), 200, &[503]).await;
             for node in [target, source, &cluster.nodes[(from + 2) % 3]] {
                 set(node, &["NODE", &cluster.name(to)]);
             }
