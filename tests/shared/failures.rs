@@ -148,7 +148,6 @@ fn without_a_right_on_the_server_guesses_are_counted_and_the_right_password_is_a
         "-zscore",
         "-zrangebylex",
         "-hgetall",
-        "-client|tracking",
     ] {
         run(async {
             let redis = Redis::start();
@@ -158,11 +157,6 @@ fn without_a_right_on_the_server_guesses_are_counted_and_the_right_password_is_a
             // That all keys are there which an issue changes.
             fleet.logs_in(0, "till-01").await;
             redis.tell(&["ACL", "SETUSER", "default", right_taken]);
-            if right_taken == "-client|tracking" {
-                // Nothing else asks for it than a connection that is made. (HELLO cannot be taken away.)
-                redis.tell(&["CLIENT", "KILL", "TYPE", "normal"]);
-                fleet.until_store_is(0, "connecting").await;
-            }
             let first = right(gateway).await;
             let guesses = match first.status {
                 // One that an issue does not need.
