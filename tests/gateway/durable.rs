@@ -410,12 +410,24 @@ fn unseen(child: &Child, command: &str) {
 #[test]
 fn a_user_who_is_disabled_and_enabled_while_no_gateway_looks_has_to_log_in_again() {
     run(async {
-        let mut child = Child::start(durable).await;
+        let mut child = Child::start(|files| {
+            durable(files);
+            files.set("admin.socket", "admin.sock");
+        })
+        .await;
         let client = child.signed_in().await;
         child.signal(rustix::process::Signal::STOP);
         unseen(&child, "disable");
         unseen(&child, "enable");
         child.kill_and_start_again().await;
+        child
+            .until("that its tokens are ended", |line| {
+                line.contains("obtained before `tokens_before` are ended")
+                    .then_some(())
+            })
+            .await;
+        let list = child.ask_admin(&Ask::get("/tokens")).await;
+        assert_eq!(list.json()["tokens"], serde_json::json!([]));
         let before = Client {
             token: client.token.clone(),
             ..child.anonymous()
