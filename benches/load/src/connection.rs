@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup};
 
-use crate::gateway::reply::ReplyReader;
+use crate::reply::ReplyReader;
 
 /// A client's connection.
 #[derive(Debug)]
