@@ -142,8 +142,19 @@ def arguments():
     add("--real-time", choices=["auto", "1", "0"], default="auto", help="chrt -r 1")
     add("--pingora", choices=["1", "0"], default="1", help="build the Pingora peer")
     add("--syncgate", type=Path, help="a binary to measure instead of building a release")
+    add("--earlier", type=Path, nargs="*", default=[], help="binaries of earlier builds to compare with")
     add("--results", type=Path, help="the file to update; default benches/RESULTS.md")
     return parser.parse_args()
+
+
+def add_earlier(binary):
+    """Makes a binary a peer, in every scenario that compares whole programs."""
+    peer = peers.SyncgateEarlier.of(binary)
+    peers.BY_NAME[peer.name] = peer
+    scenarios.FULL.append(peer.name)
+    for scenario in scenarios.ALL:
+        if "syncgate-plain" in scenario.peers and scenario.peers is not scenarios.FULL:
+            scenario.peers.append(peer.name)
 
 
 def chosen(words, known, what):
@@ -213,6 +224,8 @@ def measure(bench, scenario, running, rounds):
 def main():
     options = arguments()
     bench = Bench(options)
+    for binary in options.earlier:
+        add_earlier(binary)
     every = " ".join(scenario.name for scenario in scenarios.ALL)
     names = chosen(options.scenarios or every, scenarios.BY_NAME, "scenario")
     plan = [scenarios.BY_NAME[name](bench) for name in names]

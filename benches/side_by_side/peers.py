@@ -312,6 +312,27 @@ class SyncgatePlain(Syncgate):
         return self.bench.plain_syncgate
 
 
+class SyncgateEarlier(Syncgate):
+    """An earlier build, which does not know the newest settings. `of` makes one for a binary."""
+
+    shows = "an earlier build"
+    binary = None
+
+    @classmethod
+    def of(cls, binary):
+        return type(cls.__name__, (cls,), {"name": binary.name, "binary": binary.resolve()})
+
+    def path(self):
+        return self.binary
+
+    def prepare(self):
+        command = super().prepare()
+        if subprocess.run([self.path(), "check", *command[2:]], capture_output=True).returncode:
+            config = self.run / "syncgate.toml"
+            config.write_text(config.read_text().replace("\nallow_root = true", ""))
+        return command
+
+
 class SyncgateQuiet(Syncgate):
     name = "syncgate-quiet"
     shows = "syncgate with access records off"
