@@ -198,7 +198,7 @@ impl TokenStore {
     }
 
     /// Puts the end of tokens in the queue; kept once what is queued after it is.
-    fn queue_ended(&self, ids: &[TokenId]) {
+    pub(super) fn queue_ended(&self, ids: &[TokenId]) {
         match &self.backing {
             Backing::Memory => {}
             Backing::Durable(journal) => journal.queue_ended(ids),

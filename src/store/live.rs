@@ -103,6 +103,14 @@ struct UserTokens {
     replaced: usize,
 }
 
+/// Tokens that a sweep took out.
+pub(super) struct Swept {
+    /// Whoever reads their expiry sees that they are over.
+    pub(super) expired: Vec<TokenId>,
+    /// Only this process knows that they are over: nobody used them, or the clock was set back.
+    pub(super) ended: Vec<TokenId>,
+}
+
 impl LiveTokens {
     pub(super) fn new(section: &TokensSection) -> Self {
         Self::with_shards(section, SHARDS)
@@ -351,17 +359,23 @@ impl LiveTokens {
     }
 
     /// Takes out what has ended, a bounded number at a time, each of which `gone` is told.
-    pub(super) fn sweep(&self, now: UnixMillis, gone: impl Fn(&[TokenId])) -> usize {
+    pub(super) fn sweep(&self, now: UnixMillis, gone: impl Fn(Swept)) -> usize {
         let mut swept = 0;
         loop {
             let present = self.present(now.seconds());
             let ended = |token: &Token| token.end(present, self.bounds.idle).is_some();
             let mut ids = self.ids(ended, BATCH);
             let found = ids.len();
+            let has_expired = |id: &&TokenId| {
+                let token = self.tokens.get(*id);
+                token.is_none_or(|token| token.expires <= present.wall)
+            };
+            let expired: HashSet<TokenId> = ids.iter().filter(has_expired).copied().collect();
             ids.retain(|id| self.end_if_over(*id, now));
             swept += ids.len();
             ids.retain(|id| !self.is_remembered(*id));
-            gone(&ids);
+            let (expired, ended) = ids.into_iter().partition(|id| expired.contains(id));
+            gone(Swept { expired, ended });
             if found < BATCH {
                 return swept;
             }

@@ -389,7 +389,11 @@ impl TokenStore {
         if let Backing::Shared(shared) = &self.backing {
             shared.sweep(now);
         }
-        let swept = self.live.sweep(now, |gone| self.forget(gone));
+        let swept = self.live.sweep(now, |gone| {
+            self.forget(&gone.expired);
+            // A revocation finds them no more, and is acknowledged once this is kept.
+            self.queue_ended(&gone.ended);
+        });
         self.forget_faded();
         swept
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::super::disk::Disk;
 use super::{Place, numbers, revoke};
@@ -185,4 +186,22 @@ fn what_was_acknowledged_survives_a_power_failure_that_tears_writes() {
             assert!(find(&store, *token, at(0)).is_err(), "seed {seed}: back");
         }
     }
+}
+
+#[test]
+fn an_unused_token_that_was_swept_while_the_disk_failed_stays_ended_once_that_is_acknowledged() {
+    let (place, disk) = (Place::new(), Disk::formatted());
+    let bounds = section(|section| section.idle = Duration::from_secs(30));
+    let store = place.start_on(&disk, &bounds, at(0)).unwrap();
+    let account = place.account("one");
+    let token = issued(&store, account, at(0));
+    let revoke = || wait(store.end(&Selection::OfUser(account), End::Revoked, at(40)));
+    disk.fail_after(0);
+    assert_eq!(store.sweep(at(40)), 1);
+    assert_eq!(revoke(), Err(StoreError::Unavailable));
+    disk.heal();
+    while revoke().is_err() {}
+    let left = disk.after_power_failure(|| 0);
+    let store = place.start_on(&left, &bounds, at(41)).unwrap();
+    assert_eq!(find(&store, token, at(41)), Err(Absent::Unknown));
 }
