@@ -209,7 +209,7 @@ pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
 ///
 /// # Errors
 /// The same, where whoever looks is not root.
-pub(crate) fn look(path: &Path) -> Result<String, PrivateFileError> {
+pub(crate) fn inspect(path: &Path) -> Result<String, PrivateFileError> {
     let snapshot = Snapshot::take(path).map_err(failed("read", path))?;
     snapshot.into_private_text(path, ReadBy::Onlooker)
 }
@@ -475,7 +475,7 @@ mod tests {
         ));
         let remedy = error.remedy().expect("a remedy");
         assert!(remedy.starts_with("run: chown 0 "), "{remedy}");
-        look(&path).expect("looked at");
+        inspect(&path).expect("looked at");
         append(&path, "two").expect("changed for its owner");
         assert_eq!(fs::metadata(&path).expect("there").uid(), 4321);
     }

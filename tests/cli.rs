@@ -323,7 +323,7 @@ fn init_writes_nothing_when_it_lacks_an_answer() {
         ),
         (
             &["init", "--yes", "--user", "a b"],
-            "a user name cannot hold ' '",
+            "a user name cannot contain ' '",
         ),
     ];
     for (arguments, expected) in cases {

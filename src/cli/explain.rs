@@ -74,7 +74,7 @@ impl ExplainCommand {
     pub(super) fn run(&self) -> Result<bool, Failure> {
         let config = config::load(&self.config.path)?.config;
         let (file, routes) = (&config.accounts.file, config.routes.clone());
-        let (accounts, origins) = Accounts::open_with_origins(file, routes, &self.user)?;
+        let (accounts, provenance) = Accounts::open_with_provenance(file, routes, &self.user)?;
         let account = accounts.find(&self.user);
         let mut body = self.body(&config)?;
         let parts = self.parts(&body)?;
@@ -103,7 +103,7 @@ impl ExplainCommand {
             user: &self.user,
             account: account.as_deref(),
             accounts: &accounts,
-            origins: &origins,
+            provenance: &provenance,
             config: &config,
             method: &method,
             path: &self.target,

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::failure::Failure;
 use super::password::{NewPassword, PasswordSource};
 use super::print;
-use crate::accounts::{AccountFile, NewRights, check_name};
+use crate::accounts::{AccountFile, InitialRights, check_name};
 use crate::clock::Clock;
 use crate::config;
 use crate::new_file::{make_directory, make_parents, write_new};
@@ -75,7 +75,7 @@ impl InitCommand {
         let certificate = paths.write_certificate()?;
         let hash = hash_password(&password.password).map_err(Failure::other)?;
         AccountFile::new(&paths.users, None)
-            .add(&user, &hash, &NewRights::Everything)
+            .add(&user, &hash, &InitialRights::Everything)
             .map_err(Failure::other)?;
         paths.make_socket_directory()?;
         // The configuration comes last: once it exists, everything it names exists.
