@@ -25,7 +25,7 @@ use arc_swap::Guard;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::route::RouteSection;
 use crate::session::{AccountId, End, PasswordMark};
 use crate::settings::Problems;
@@ -45,11 +45,11 @@ struct AccountFileLoader {
     names: Mutex<Names>,
 }
 
-impl Load for AccountFileLoader {
+impl Loader for AccountFileLoader {
     type Value = AccountTable;
     type Error = Problems;
     const MESSAGES: Messages = Messages {
-        read: "the account file was read again",
+        reloaded: "the account file was reloaded",
         refused: "the account file cannot be used; the previous one stays in force",
     };
 
@@ -115,7 +115,7 @@ impl Accounts {
         name: &str,
     ) -> Result<(Self, Vec<Provenance>), Problems> {
         let loader = AccountFileLoader::new(path, routes);
-        let mut reader = Reader::onlooking();
+        let mut reader = Reader::for_command();
         let text = loader.text(&mut reader)?;
         let content = validate::parse(path, &text, Some(&loader.routes))?;
         let provenance = provenance::of_account(path, &text, &loader.routes, name);

@@ -13,7 +13,7 @@ use super::print;
 use crate::accounts::{AccountFile, InitialRights, check_name};
 use crate::clock::Clock;
 use crate::config;
-use crate::new_file::{make_directory, make_parents, write_new};
+use crate::new_file::{create_directory, create_parents, write_new};
 use crate::password::hash_password;
 use crate::process;
 use crate::tls::development::{Written, write_certificate};
@@ -68,7 +68,7 @@ impl InitCommand {
         let user = self.user().map_err(Failure::usage)?;
         let password = self.password(&user)?;
 
-        make_parents(&self.directory).map_err(|cause| {
+        create_parents(&self.directory).map_err(|cause| {
             let path = self.directory.clone();
             Failure::other(InitError::Write { path, cause })
         })?;
@@ -229,7 +229,7 @@ impl Paths {
     }
 
     fn make_socket_directory(&self) -> Result<(), Failure> {
-        make_directory(&self.run, 0o700).map_err(|cause| {
+        create_directory(&self.run, 0o700).map_err(|cause| {
             Failure::other(InitError::Write {
                 path: self.run.clone(),
                 cause,

@@ -16,7 +16,7 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 
 use crate::clock::UnixSeconds;
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::{PrivateFileError, ReadBy};
 
 use claims::{Claims, Signer};
@@ -174,11 +174,11 @@ struct Keys {
     published: usize,
 }
 
-impl Load for KeyLoader {
+impl Loader for KeyLoader {
     type Value = Keys;
     type Error = IdentityError;
     const MESSAGES: Messages = Messages {
-        read: "the identity keys were read again",
+        reloaded: "the identity keys were reloaded",
         refused: "the identity keys cannot be used; the previous ones stay in force",
     };
 
@@ -216,7 +216,7 @@ impl Load for KeyLoader {
 /// # Errors
 /// When the file is not private, or holds anything but one private key.
 pub fn read_signing_key(path: &Path, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
-    signing_key(&mut Reader::onlooking(), path, random)
+    signing_key(&mut Reader::for_command(), path, random)
 }
 
 fn signing_key(

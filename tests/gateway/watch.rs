@@ -61,7 +61,7 @@ async fn said(child: &Child, what: &str) {
 // users.toml came with mode 0644 and a user disabled in it. The gateway refused it and said to run chmod 600;
 // after that nothing happened, and the user's tokens went on.
 #[test]
-fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
+fn a_file_that_was_refused_is_loaded_once_its_mode_is_fixed() {
     run(async {
         let child = Child::start(with_every_file).await;
         let client = child.signed_in().await;
@@ -71,7 +71,7 @@ fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
         said(&child, "the account file cannot be used").await;
         assert_eq!(client.send(sync()).await.status, 200);
         give(&directory.join("users.toml"), 0o600);
-        said(&child, "the account file was read again").await;
+        said(&child, "the account file was reloaded").await;
         assert_eq!(client.send(sync()).await.status, 401);
 
         for (file, refused, read) in [
@@ -107,8 +107,8 @@ fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
         let (_, lines) = child.exit().await;
         let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
         assert_eq!(count("cannot be used; the previous"), 5, "{lines:#?}");
-        assert_eq!(count("read again"), 5, "{lines:#?}");
-        assert_eq!(count("\"mended\":true"), 5, "{lines:#?}");
+        assert_eq!(count("reloaded"), 5, "{lines:#?}");
+        assert_eq!(count("\"recovered\":true"), 5, "{lines:#?}");
     });
 }
 
