@@ -297,7 +297,7 @@ fn what_cannot_be_changed_changes_nothing() {
         "not a password hash",
         "there is no user `till-2`; did you mean `till`?",
         "did you mean \"/api/GetData\"?",
-        "`a*b` is neither a name nor a beginning",
+        "`a*b` is neither a name nor a prefix",
         "no such right on /api/GetData",
     ];
     for (error, expected) in errors.iter().zip(expected) {

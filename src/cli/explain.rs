@@ -82,7 +82,7 @@ impl ExplainCommand {
         let from = self.from.unwrap_or_else(|| {
             let account = account.as_ref();
             account.map_or([127, 0, 0, 1].into(), |account| {
-                account.admission().some_peer()
+                account.admission().example_peer()
             })
         });
         let at = self.at.unwrap_or_else(|| Clock::system().now());
