@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::explain_report::{Answer, Explanation};
 use super::failure::{Failure, USAGE};
 use super::{ConfigFile, print};
-use crate::access::permit::{self, Admitted, Verdict};
+use crate::access::permit::{self, AccessDecision, Admitted};
 use crate::accounts::Accounts;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::{self, Config};
@@ -231,12 +231,12 @@ impl Gateway<'_> {
         body: &mut Body,
     ) -> Result<Option<Refusal>, Refusal> {
         let user = self.admitted()?;
-        let verdict = permit::authorize(&user, route, parts)?;
+        let decision = permit::authorize(&user, route, parts)?;
         body.limit_to(route.max_body())?;
         let limits = self.config.limits.form();
-        let permit = match verdict.check_media_type()? {
-            Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) => {
+        let permit = match decision.check_media_type()? {
+            AccessDecision::Permitted(permit) => permit,
+            AccessDecision::DependsOnForm(undecided) => {
                 let form = body.read_form(limits);
                 undecided.decide(form.as_deref().map_err(|violation| *violation))?
             }
