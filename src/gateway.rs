@@ -34,7 +34,7 @@ use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::DateField;
 use crate::gateway::response_body::{ActiveRequest, ResponseBody};
-use crate::identity::Facts;
+use crate::identity::RequestAttributes;
 use crate::limits::Limits;
 use crate::message::headers::AuthorizationHeader;
 use crate::message::headers::Identity;
@@ -307,14 +307,16 @@ impl Gateway {
         if !route.signs_identity() || !identities.has_key() {
             return Ok(None);
         }
-        let facts = Facts {
+        let attributes = RequestAttributes {
             user: account.name(),
             route: route.name(),
             form,
             request_id: request_id.to_str().unwrap_or_default(),
         };
         let now = self.shared.clock.now().seconds();
-        identities.sign(facts, now).map_err(|_| Refusal::NoRandom)
+        identities
+            .sign(attributes, now)
+            .map_err(|_| Refusal::NoRandom)
     }
 
     /// What a request over plain HTTP gets: the one or the other, whatever else is wrong with it.

@@ -32,7 +32,7 @@ impl RequestId {
             return None;
         };
         let stands = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@".contains(byte);
-        let valid = (1..=LONGEST).contains(&only.len()) && only.as_bytes().iter().all(stands);
+        let valid = (1..=MAX_LENGTH).contains(&only.len()) && only.as_bytes().iter().all(stands);
         valid.then(|| Self(Id::Given(only.clone())))
     }
 
@@ -153,7 +153,7 @@ impl Default for RequestIds {
 const POOL: usize = 8 * 1024;
 
 /// The longest id taken from a proxy in bytes.
-const LONGEST: usize = 128;
+const MAX_LENGTH: usize = 128;
 
 #[cfg(test)]
 mod tests {
