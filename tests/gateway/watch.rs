@@ -131,7 +131,7 @@ fn what_changes_while_the_gateway_starts_is_taken() {
         let users: Arc<OnceLock<PathBuf>> = Arc::default();
         let path = Arc::clone(&users);
         let starting = thread::current().id();
-        let clock = Clock::asking(move || {
+        let clock = Clock::from_fn(move || {
             let here = thread::current().id() == starting;
             if here && asked.fetch_add(1, Ordering::SeqCst) == 1 {
                 let disabled = users_toml(&[("till-01", DISABLED)]);
@@ -153,7 +153,7 @@ fn of_two_reloads_at_once_the_newer_certificate_is_served() {
         let (reached, reaching) = channel();
         let (go, gate) = channel::<()>();
         let (reached, gate) = (Mutex::new(reached), Mutex::new(gate));
-        let clock = Clock::asking(move || {
+        let clock = Clock::from_fn(move || {
             // It has read the certificate, and asks whether that is valid.
             if thread::current().name() == Some("older") {
                 reached.lock().unwrap().send(()).unwrap();
