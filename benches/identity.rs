@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ring::rand::SystemRandom;
 use syncgate::clock::UnixSeconds;
 use syncgate::identity::key::{Algorithm, SigningKey};
-use syncgate::identity::{Facts, Identities, IdentitySection};
+use syncgate::identity::{Identities, IdentitySection, RequestAttributes};
 
 fn sign(criterion: &mut Criterion) {
     for (name, algorithm) in [("es256", Algorithm::Es256), ("ed25519", Algorithm::Ed25519)] {
@@ -21,14 +21,14 @@ fn sign(criterion: &mut Criterion) {
             ..IdentitySection::default()
         };
         let identities = Identities::open(&section).expect("a key");
-        let facts = Facts {
+        let attributes = RequestAttributes {
             user: "till-01",
             route: "/api/SyncData",
             form: Some("setCustomer"),
             request_id: "01966ef9-1a2b-7000-8000-000000000000",
         };
         criterion.bench_function(&format!("identity/sign/{name}"), |bencher| {
-            bencher.iter(|| identities.sign(facts, UnixSeconds::new(1_745_402_562)));
+            bencher.iter(|| identities.sign(attributes, UnixSeconds::new(1_745_402_562)));
         });
     }
 }

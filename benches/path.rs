@@ -12,7 +12,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TY
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use ring::rand::SystemRandom;
-use syncgate::access::permit::Verdict;
+use syncgate::access::permit::AccessDecision;
 use syncgate::access::{bearer, permit};
 use syncgate::accounts::Accounts;
 use syncgate::clock::{Clock, UnixMillis};
@@ -228,8 +228,8 @@ fn decide_rights(c: &mut Criterion) {
                     let user = permit::authenticate(Ok(session), &accounts, now).expect("live");
                     let user = permit::admit(user, PEER.into(), now).expect("no networks");
                     match permit::authorize(&user, route, parts).expect("a right") {
-                        Verdict::Permitted(permit) => permit,
-                        Verdict::DependsOnForm(undecided) => undecided
+                        AccessDecision::Permitted(permit) => permit,
+                        AccessDecision::DependsOnForm(undecided) => undecided
                             .decide(Ok(black_box("setInvoice")))
                             .expect("a right"),
                     }

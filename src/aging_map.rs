@@ -1,8 +1,7 @@
-//! Pure: a bounded map that forgets what nobody touched for a while.
+//! Pure: a bounded map that drops entries not touched for a while.
 //!
-//! Two maps stand behind it. What is written goes to the young one; when that is full, or has been
-//! young for long enough, it becomes the old one and the old one is dropped whole. So forgetting
-//! needs no walk over the entries, and what is touched least goes first.
+//! It has two generations. Writes go to the young one; when that is full or old enough, it replaces the old
+//! one, which is dropped as a whole. So expiry needs no scan, and the least recently touched entries go first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,8 +9,8 @@ use std::time::Duration;
 
 use crate::clock::UnixMillis;
 
-/// A map of at most `capacity` entries. One that is not touched is forgotten after `period` to twice
-/// that, or sooner when there is no room.
+/// A map of at most `capacity` entries. One that is not touched is dropped after one to two `period`s, or
+/// earlier if there is no room.
 #[derive(Debug)]
 pub(crate) struct AgingMap<K, V> {
     young: HashMap<K, V>,
@@ -36,22 +35,22 @@ impl<K: Copy + Eq + Hash, V> AgingMap<K, V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// Changes an entry where it is, without making it younger.
+    /// Gets an entry without touching it.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.young.get_mut(key).or_else(|| self.old.get_mut(key))
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V, now: UnixMillis) {
-        self.take_old(&key, now);
+        self.make_room(&key, now);
         self.young.insert(key, value);
     }
 
-    /// The entry of a key, made young, or a fresh one.
+    /// Gets or creates an entry, and touches it.
     pub(crate) fn touch(&mut self, key: K, now: UnixMillis) -> &mut V
     where
         V: Default,
     {
-        let known = self.take_old(&key, now);
+        let known = self.make_room(&key, now);
         self.young
             .entry(key)
             .or_insert_with(|| known.unwrap_or_default())
@@ -67,10 +66,10 @@ impl<K: Copy + Eq + Hash, V> AgingMap<K, V> {
         self.old.retain(|key, value| keep(key, value));
     }
 
-    /// Forgets what is due. For regular calls; costs no more when there is much to forget.
+    /// Drops expired entries, in constant time but for freeing them. To be called regularly.
     pub(crate) fn age(&mut self, now: UnixMillis) {
         if now < self.young_since || self.young_since.plus(self.period) <= now {
-            self.turn(now);
+            self.rotate(now);
         }
     }
 
@@ -79,17 +78,17 @@ impl<K: Copy + Eq + Hash, V> AgingMap<K, V> {
         self.young.len() + self.old.len()
     }
 
-    /// Makes room for a young entry of this key, and takes the one of it that became old.
-    fn take_old(&mut self, key: &K, now: UnixMillis) -> Option<V> {
+    /// Makes room for a young entry of this key, and takes its old one.
+    fn make_room(&mut self, key: &K, now: UnixMillis) -> Option<V> {
         self.age(now);
         let known = self.old.remove(key);
         if self.young.len() >= self.half && !self.young.contains_key(key) {
-            self.turn(now);
+            self.rotate(now);
         }
         known
     }
 
-    fn turn(&mut self, now: UnixMillis) {
+    fn rotate(&mut self, now: UnixMillis) {
         self.old = std::mem::take(&mut self.young);
         self.young_since = now;
     }

@@ -1,8 +1,7 @@
-//! The time of day, and how long the machine has been up. The only place that asks the system for
-//! either, so that a test can pass its own.
+//! The time of day and the machine's uptime. Only this file asks the system for them, so that tests can pass
+//! their own.
 //!
-//! Deadlines of connections and requests do not come from here: they are measured with the runtime's
-//! monotonic clock.
+//! Deadlines of connections and requests use the runtime's monotonic clock instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,15 +11,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// A source of the time of day, to be cloned freely: clones of a manual clock share their time.
+/// A clock. Clones of a manual clock share their time.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone)]
-enum Source {
+enum TimeSource {
     System,
     Manual(Arc<Manual>),
-    Asked(Arc<dyn Fn() -> UnixMillis + Send + Sync>),
+    Custom(Arc<dyn Fn() -> UnixMillis + Send + Sync>),
 }
 
 /// In milliseconds.
@@ -30,44 +29,43 @@ struct Manual {
     up: AtomicU64,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for TimeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::System => "System",
             Self::Manual(_) => "Manual",
-            Self::Asked(_) => "Asked",
+            Self::Custom(_) => "Custom",
         })
     }
 }
 
 impl Clock {
-    /// The system's clock.
+    /// The system clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
-    /// A clock that stands at `start` (not before 1970) until [`Clock::advance`] or [`Clock::set`]
-    /// moves it.
+    /// A clock that stays at `start` (not before 1970) until [`Clock::advance`] or [`Clock::set`] moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(Manual {
+        Self(TimeSource::Manual(Arc::new(Manual {
             wall: AtomicU64::new(millis(start)),
             up: AtomicU64::new(0),
         })))
     }
 
-    /// A clock that asks `now` each time.
+    /// A clock that calls `now` each time.
     #[must_use]
-    pub fn asking(now: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
-        Self(Source::Asked(Arc::new(now)))
+    pub fn from_fn(now: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
+        Self(TimeSource::Custom(Arc::new(now)))
     }
 
-    /// Lets time pass on a manual clock, to the millisecond; any other stays as it is.
+    /// Lets time pass on a manual clock, in whole milliseconds; has no effect on any other.
     pub fn advance(&self, by: Duration) {
         match &self.0 {
-            Source::System | Source::Asked(_) => {}
-            Source::Manual(manual) => {
+            TimeSource::System | TimeSource::Custom(_) => {}
+            TimeSource::Manual(manual) => {
                 let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
                 manual.wall.fetch_add(by, Ordering::SeqCst);
                 manual.up.fetch_add(by, Ordering::SeqCst);
@@ -75,40 +73,42 @@ impl Clock {
         }
     }
 
-    /// Sets the time of day of a manual clock, back or ahead, without any time passing; any other stays
-    /// as it is.
+    /// Sets the time of day of a manual clock without letting time pass; has no effect on any other.
     pub fn set(&self, to: Timestamp) {
         match &self.0 {
-            Source::System | Source::Asked(_) => {}
-            Source::Manual(manual) => manual.wall.store(millis(to), Ordering::SeqCst),
+            TimeSource::System | TimeSource::Custom(_) => {}
+            TimeSource::Manual(manual) => manual.wall.store(millis(to), Ordering::SeqCst),
         }
     }
 
-    /// The present moment.
+    /// The current time of day.
     #[must_use]
     pub fn now(&self) -> UnixMillis {
         match &self.0 {
-            Source::System => {
-                #[expect(clippy::disallowed_methods, reason = "this is the place")]
+            TimeSource::System => {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the one place that asks for the time"
+                )]
                 let since = SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .unwrap_or_default();
                 UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Source::Manual(manual) => UnixMillis(manual.wall.load(Ordering::SeqCst)),
-            Source::Asked(now) => now(),
+            TimeSource::Manual(manual) => UnixMillis(manual.wall.load(Ordering::SeqCst)),
+            TimeSource::Custom(now) => now(),
         }
     }
 
-    /// How long the machine has been up, the time included that it was suspended
-    /// (`CLOCK_BOOTTIME`): it goes on evenly whatever the time of day is set to.
+    /// The machine's uptime, including time suspended (`CLOCK_BOOTTIME`). Setting the time of day does not
+    /// affect it.
     #[must_use]
     pub fn uptime(&self) -> Uptime {
         let seconds = match &self.0 {
-            Source::System | Source::Asked(_) => {
+            TimeSource::System | TimeSource::Custom(_) => {
                 u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default()
             }
-            Source::Manual(manual) => manual.up.load(Ordering::SeqCst) / 1000,
+            TimeSource::Manual(manual) => manual.up.load(Ordering::SeqCst) / 1000,
         };
         Uptime(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
@@ -118,12 +118,12 @@ fn millis(moment: Timestamp) -> u64 {
     u64::try_from(moment.as_millisecond()).unwrap_or(0)
 }
 
-/// Whole seconds that the machine has been up, in four bytes.
+/// The machine's uptime in whole seconds, in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Uptime(u32);
 
 impl Uptime {
-    /// This moment and `by` more, in whole seconds, stopping at the last moment that fits.
+    /// `by` after this moment, in whole seconds; saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(
@@ -132,7 +132,7 @@ impl Uptime {
         )
     }
 
-    /// How many seconds `earlier` is ago at this moment; none when it is still to come.
+    /// The time since `earlier`; zero if that is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
@@ -144,10 +144,10 @@ impl Uptime {
 pub struct UnixMillis(u64);
 
 impl UnixMillis {
-    /// The beginning of 1970.
+    /// The start of 1970.
     pub const EPOCH: Self = Self(0);
 
-    /// This moment and `by` more, to the millisecond, stopping at the last moment that fits.
+    /// `by` after this moment, in whole milliseconds; saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(
@@ -156,15 +156,14 @@ impl UnixMillis {
         )
     }
 
-    /// The moment `by` before this one, to the millisecond, but not before 1970.
+    /// `by` before this moment, in whole milliseconds, but not before 1970.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(by))
     }
 
-    /// How long `earlier` is ago at this moment; `None` when it is still to come, as after the
-    /// clock was set back.
+    /// The time since `earlier`; `None` if that is in the future, as after the clock was set back.
     #[must_use]
     pub fn since(self, earlier: Self) -> Option<Duration> {
         self.0.checked_sub(earlier.0).map(Duration::from_millis)
@@ -176,13 +175,13 @@ impl UnixMillis {
         self.0
     }
 
-    /// The second that this moment lies in.
+    /// This moment in whole seconds.
     #[must_use]
     pub fn seconds(self) -> UnixSeconds {
         UnixSeconds(u32::try_from(self.0 / 1000).unwrap_or(u32::MAX))
     }
 
-    /// The same moment as a calendar timestamp.
+    /// This moment as a calendar timestamp.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         i64::try_from(self.0)
@@ -192,7 +191,7 @@ impl UnixMillis {
     }
 }
 
-/// Whole seconds since 1970-01-01T00:00:00Z in four bytes, enough until the year 2106.
+/// Whole seconds since 1970-01-01T00:00:00Z in four bytes, which last until the year 2106.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(u32);
 
@@ -203,7 +202,7 @@ impl UnixSeconds {
         Self(seconds)
     }
 
-    /// This moment and `by` more, in whole seconds, stopping at the last moment that fits.
+    /// `by` after this moment, in whole seconds; saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(
@@ -212,14 +211,14 @@ impl UnixSeconds {
         )
     }
 
-    /// The moment `by` before this one, in whole seconds, but not before 1970.
+    /// `by` before this moment, in whole seconds, but not before 1970.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         let by = u32::try_from(by.as_secs()).unwrap_or(u32::MAX);
         Self(self.0.saturating_sub(by))
     }
 
-    /// How many seconds `earlier` is ago at this moment; none when it is still to come.
+    /// The time since `earlier`; zero if that is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
@@ -231,7 +230,7 @@ impl UnixSeconds {
         self.0
     }
 
-    /// The same moment as a calendar timestamp.
+    /// This moment as a calendar timestamp.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_second(i64::from(self.0)).unwrap_or(Timestamp::UNIX_EPOCH)

@@ -22,7 +22,7 @@ use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::access::permit::Verdict;
+use crate::access::permit::AccessDecision;
 use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::BodyState;
@@ -34,7 +34,7 @@ use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::DateField;
 use crate::gateway::response_body::{ActiveRequest, ResponseBody};
-use crate::identity::Facts;
+use crate::identity::RequestAttributes;
 use crate::limits::Limits;
 use crate::message::headers::AuthorizationHeader;
 use crate::message::headers::Identity;
@@ -249,14 +249,14 @@ impl Gateway {
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let must_end = upstream::must_end_before(&parts.method, call.body());
-        let verdict = permit::authorize(&user, route, parts)?;
+        let decision = permit::authorize(&user, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
         call.body().limit_to(route.max_body())?;
         call.body().count_in(quotas.body_of(usage))?;
         let mut form = None;
-        let permit = match verdict.check_media_type()? {
-            Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) => {
+        let permit = match decision.check_media_type()? {
+            AccessDecision::Permitted(permit) => permit,
+            AccessDecision::DependsOnForm(undecided) => {
                 let (limits, mode) = (self.shared.limits.form(), undecided.mode());
                 match Box::pin(call.body().read_form(limits, mode)).await {
                     Ok(read) => undecided.decide(Ok(form.insert(read)))?,
@@ -307,14 +307,16 @@ impl Gateway {
         if !route.signs_identity() || !identities.has_key() {
             return Ok(None);
         }
-        let facts = Facts {
+        let attributes = RequestAttributes {
             user: account.name(),
             route: route.name(),
             form,
             request_id: request_id.to_str().unwrap_or_default(),
         };
         let now = self.shared.clock.now().seconds();
-        identities.sign(facts, now).map_err(|_| Refusal::NoRandom)
+        identities
+            .sign(attributes, now)
+            .map_err(|_| Refusal::NoRandom)
     }
 
     /// What a request over plain HTTP gets: the one or the other, whatever else is wrong with it.

@@ -54,4 +54,4 @@ pub mod process;
 pub mod sample_backend;
 pub mod settings;
 pub mod token;
-pub mod wake;
+pub mod waker_suppression;

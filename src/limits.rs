@@ -1,4 +1,4 @@
-//! Every bound and every deadline of a connection and a request.
+//! The section `[limits]`: bounds and deadlines of connections and requests.
 
 mod memory;
 
@@ -15,24 +15,24 @@ use crate::settings::units::{duration, positive_duration, positive_size, size};
 
 pub use memory::{MemoryLimit, Percent};
 
-/// `[limits]`: what a client may take, in bytes and in time.
+/// `[limits]`: the bytes and the time that a client may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Client connections open at once.
     pub connections: NonZeroUsize,
-    /// The same from one source: an address of IPv4, or a /64 of IPv6.
+    /// The same from one source, which is an IPv4 address or an IPv6 /64.
     pub connections_per_source: NonZeroUsize,
-    /// Requests on one connection, one after the other or at once; it ends with the last.
+    /// Requests per connection, sequential or concurrent; the connection is closed after the last.
     pub requests_per_connection: NonZeroU64,
-    /// Memory that requests without a live token hold on one connection: the heads and bodies that are
-    /// kept while something is waited for, and 2 KiB for each.
+    /// Memory held by requests without a live token on one connection: heads and bodies kept while waiting,
+    /// plus 2 KiB per request.
     #[serde(with = "positive_size")]
     pub unauthenticated_per_connection: ByteSize,
     /// The same for all connections from one source.
     #[serde(with = "positive_size")]
     pub unauthenticated_per_source: ByteSize,
-    /// Resident memory from which on new requests are sent away.
+    /// Resident memory above which new requests are refused.
     pub memory: MemoryLimit,
     /// How long a TLS handshake may take.
     #[serde(with = "positive_duration")]
@@ -40,47 +40,46 @@ pub struct Limits {
     /// How long the head of a request may take to arrive.
     #[serde(with = "positive_duration")]
     pub header_read: Duration,
-    /// How long a connection may rest between two requests.
+    /// How long a connection may be idle between requests.
     #[serde(with = "positive_duration")]
     pub keep_alive: Duration,
     /// The largest head of a request.
     #[serde(with = "positive_size")]
     pub header_size: ByteSize,
-    /// The longest path and query.
+    /// The longest request target, path and query.
     #[serde(with = "positive_size")]
     pub uri_size: ByteSize,
-    /// Requests at once on one HTTP/2 connection.
+    /// Concurrent requests on one HTTP/2 connection.
     pub streams: NonZeroU32,
-    /// The fewest bytes per second that a request body must bring, on average.
+    /// The minimum average rate of a request body, per second.
     #[serde(with = "positive_size")]
     pub body_min_rate: ByteSize,
-    /// How long a body may come slower than that before it is given up.
+    /// How long a body may be slower than that before it is aborted.
     #[serde(with = "positive_duration")]
     pub body_grace: Duration,
-    /// How long a whole request may take, from its head to the end of its answer; zero means for
-    /// ever.
+    /// How long a whole request may take, from its head to the end of its response; zero means no limit.
     #[serde(with = "duration")]
     pub request: Duration,
-    /// How long a client may take no byte of an answer.
+    /// How long a client may read no byte of a response.
     #[serde(with = "positive_duration")]
     pub write_stall: Duration,
-    /// The fewest bytes per second that a client must take of an answer, on average, while it is
-    /// waited for.
+    /// The minimum average rate, per second, at which a client reads a response while the gateway waits for
+    /// it.
     #[serde(with = "positive_size")]
     pub response_min_rate: ByteSize,
-    /// How long a client may take an answer slower than that before the answer is given up.
+    /// How long a client may read slower than that before the response is aborted.
     #[serde(with = "positive_duration")]
     pub response_grace: Duration,
-    /// How much of a refused request's body is read and thrown away to keep the connection.
+    /// How much of a refused request's body is read and discarded to keep the connection.
     #[serde(with = "size")]
     pub refused_body: ByteSize,
-    /// How far into a body its form must stand, for users whose rights name forms.
+    /// The form must be within this many bytes of the body, for users whose rights name forms.
     #[serde(with = "positive_size")]
     pub form_lookahead: ByteSize,
-    /// How long a connection that is to be closed waits for its client to read the last answer.
+    /// How long a closing connection waits for its client to read the last response.
     #[serde(with = "duration")]
     pub linger: Duration,
-    /// How long requests in flight may take to finish when the gateway stops.
+    /// How long requests in flight may take to finish on shutdown.
     #[serde(with = "duration")]
     pub drain: Duration,
 }
@@ -89,14 +88,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: NonZeroUsize::MIN.saturating_add(19_999),
-            // A twentieth of all, and more than the tills of a chain behind one address.
+            // A twentieth of all, and more than the tills of a chain behind one address need.
             connections_per_source: NonZeroUsize::MIN.saturating_add(999),
-            // Connections end often enough for load balancers to spread them anew, and too seldom
-            // for handshakes to count.
+            // Often enough for load balancers to rebalance connections, too seldom for handshakes to matter.
             requests_per_connection: NonZeroU64::MIN.saturating_add(99_999),
-            // A hundred requests at once, with heads as they usually are.
+            // A hundred concurrent requests with heads of ordinary size.
             unauthenticated_per_connection: ByteSize::kib(256),
-            // A thousand logins at once, more than are hashed in their time.
+            // A thousand concurrent logins, more than can be hashed in time.
             unauthenticated_per_source: ByteSize::mib(16),
             memory: MemoryLimit::Share(Percent::FOUR_FIFTHS),
             handshake: Duration::from_secs(10),
@@ -120,13 +118,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// When a request that began then is given up, if ever.
+    /// The deadline of a request that began at `started`, if any.
     #[must_use]
     pub fn deadline(&self, started: Instant) -> Option<Pin<Box<Sleep>>> {
         (!self.request.is_zero()).then(|| Box::pin(sleep_until(started + self.request)))
     }
 
-    /// The bounds of reading a form.
+    /// The limits for reading a form.
     #[must_use]
     pub fn form(&self) -> FormLimits {
         let lookahead = usize::try_from(self.form_lookahead.as_u64()).unwrap_or(usize::MAX);

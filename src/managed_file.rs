@@ -1,7 +1,7 @@
-//! Files that are read at the start and again whenever they change: what was seen of them, and how what was
-//! made of them stands.
+//! Files that are loaded at startup and reloaded when they change: their fingerprints, and the value loaded
+//! from them.
 //!
-//! Knows nothing of what the files hold, nor of who looks at them and when.
+//! Knows neither what the files contain, nor who reloads them and when.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,20 +18,20 @@ use zeroize::Zeroizing;
 use crate::error_chain::chain;
 use crate::private_file::{PrivateFileError, ReadBy, Snapshot};
 
-/// What tells a file from what it was before.
+/// Tells whether a file has changed.
 ///
-/// Neither times nor numbers of files are among it: a file can change twice within one tick of its file
-/// system's clock, and a secret mount puts equal files in each other's place.
+/// Modification times and inode numbers are left out: a file can change twice within one tick of its file
+/// system's clock, and a secret mount replaces files by identical ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fingerprint {
     Content {
         digest: [u8; SHA256_OUTPUT_LEN],
-        /// With the kind of file.
+        /// Permissions and file type.
         mode: u32,
         owner: (u32, u32),
     },
     Unreadable(io::ErrorKind),
-    /// It changed while it was read: no later look finds it so.
+    /// It changed while being read, which no later fingerprint equals.
     Changing,
 }
 
@@ -56,29 +56,29 @@ impl Fingerprint {
     }
 }
 
-/// The files that a value was made of, as they were when they were read.
+/// The files that a value was loaded from, as they were then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen(BTreeMap<PathBuf, Fingerprint>);
+struct Fingerprints(BTreeMap<PathBuf, Fingerprint>);
 
-impl Seen {
+impl Fingerprints {
     fn has_changed(&self) -> bool {
         let mut files = self.0.iter();
         files.any(|(path, seen)| Fingerprint::now(path) != *seen)
     }
 }
 
-/// Reads files, and keeps in mind what it saw of them.
+/// Reads files and remembers their fingerprints.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    seen: Seen,
+    seen: Fingerprints,
     by: ReadBy,
 }
 
 impl Reader {
-    /// One for whoever only looks at the files.
-    pub(crate) fn onlooking() -> Self {
+    /// For a command that inspects the files rather than serving them.
+    pub(crate) fn for_command() -> Self {
         Self {
-            by: ReadBy::Onlooker,
+            by: ReadBy::Command,
             ..Self::default()
         }
     }
@@ -111,54 +111,54 @@ impl Reader {
     }
 }
 
-/// How a value is made of files.
-pub(crate) trait Load: Send + Sync {
-    /// What is made of them.
+/// Loads a value from files.
+pub(crate) trait Loader: Send + Sync {
+    /// What is loaded.
     type Value: Send + Sync;
-    /// Why it cannot be made.
+    /// Why loading failed.
     type Error: Error;
-    /// What is said in the log.
+    /// The log messages of a reload.
     const MESSAGES: Messages;
 
-    /// The files that may be read, which are watched.
+    /// The files to watch: every file that `load` may read.
     fn files(&self) -> Vec<PathBuf>;
 
-    /// Makes the value of what `reader` reads and of nothing else, but for the time of day; `before` is the one
-    /// in force, if there is one.
+    /// Loads the value from what `reader` reads, which besides the time of day is the only input; `before` is
+    /// the current value, if any.
     ///
     /// # Errors
-    /// Why it cannot be made.
+    /// Why loading failed.
     fn load(
         &self,
         reader: &mut Reader,
         before: Option<&Self::Value>,
     ) -> Result<Self::Value, Self::Error>;
 
-    /// How many of what the files are for are in the value: for the log.
+    /// How many accounts, keys or certificates the value has: for the log.
     fn count(&self, value: &Self::Value) -> usize;
 }
 
-/// What is said of reading files again.
+/// The log messages of a reload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Messages {
-    /// When that went well.
-    pub(crate) read: &'static str,
-    /// When they cannot be used.
+    /// On success.
+    pub(crate) reloaded: &'static str,
+    /// If the files cannot be used.
     pub(crate) refused: &'static str,
 }
 
-/// How what the files hold now stands to what is in force.
+/// Whether the last load succeeded, and what it read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// It is in force.
-    Current(Seen),
-    /// It could not be used: what was in force before still is.
-    Refused(Seen),
+    /// It succeeded.
+    Current(Fingerprints),
+    /// It failed: the previous value stays in force.
+    Refused(Fingerprints),
 }
 
 impl State {
-    /// Whether reading the files could change anything. What was refused is tried until it succeeds: a
-    /// certificate that was not valid yet becomes so without a change of its file.
+    /// Whether a reload could change anything. A failed load is retried until it succeeds: a certificate
+    /// that is not valid yet becomes so without a change of its file.
     fn is_due(&self) -> bool {
         match self {
             Self::Current(seen) => seen.has_changed(),
@@ -166,30 +166,30 @@ impl State {
         }
     }
 
-    /// Takes in that files were read again and could be used. Says whether they could not be before.
-    fn accept(&mut self, seen: Seen) -> bool {
-        let mended = matches!(self, Self::Refused(_));
+    /// Records a successful load. Returns whether the one before had failed.
+    fn accept(&mut self, seen: Fingerprints) -> bool {
+        let recovered = matches!(self, Self::Refused(_));
         *self = Self::Current(seen);
-        mended
+        recovered
     }
 
-    /// Takes in that files were read again and could not be used. Says whether that was known of them.
-    fn refuse(&mut self, seen: Seen) -> bool {
+    /// Records a failed load. Returns whether the same files had failed before.
+    fn refuse(&mut self, seen: Fingerprints) -> bool {
         let known = matches!(self, Self::Refused(before) if *before == seen);
         *self = Self::Refused(seen);
         known
     }
 }
 
-/// What is made of files, in force until it can be made anew. Looking at it never waits.
-pub(crate) struct Managed<L: Load> {
+/// A value loaded from files, in force until the next successful load. Reading it never blocks.
+pub(crate) struct Managed<L: Loader> {
     loader: L,
     value: ArcSwap<L::Value>,
-    /// Held over a whole reading, so that an older file never replaces a newer one.
+    /// Held during a whole load, so that an older file never replaces a newer one.
     state: Mutex<State>,
 }
 
-impl<L: Load> fmt::Debug for Managed<L> {
+impl<L: Loader> fmt::Debug for Managed<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Managed");
         shown.field("files", &self.loader.files());
@@ -197,22 +197,21 @@ impl<L: Load> fmt::Debug for Managed<L> {
     }
 }
 
-/// What one reading came to, and what was known before: of a value, whether it was refused; of what is
-/// wrong, whether it was told.
-type Reading<L> = Result<(Arc<<L as Load>::Value>, bool), (<L as Load>::Error, bool)>;
+/// The value, and whether the load before had failed; or the error, and whether it was reported before.
+type LoadResult<L> = Result<(Arc<<L as Loader>::Value>, bool), (<L as Loader>::Error, bool)>;
 
-impl<L: Load> Managed<L> {
-    /// Reads the files for the first time.
+impl<L: Loader> Managed<L> {
+    /// Loads the files for the first time.
     ///
     /// # Errors
-    /// Why they cannot be used.
+    /// Why loading failed.
     pub(crate) fn open(loader: L) -> Result<Self, L::Error> {
         let mut reader = Reader::default();
         let value = loader.load(&mut reader, None)?;
         Ok(Self::of(loader, reader, value))
     }
 
-    /// A value that was made of what `reader` read.
+    /// A value that was loaded from what `reader` read.
     pub(crate) fn of(loader: L, reader: Reader, value: L::Value) -> Self {
         Self {
             loader,
@@ -221,32 +220,31 @@ impl<L: Load> Managed<L> {
         }
     }
 
-    /// What is in force. Not to be kept across an await.
+    /// The current value. Do not hold it across an await.
     pub(crate) fn value(&self) -> Guard<Arc<L::Value>> {
         self.value.load()
     }
 
-    /// How it is made.
+    /// What loads it.
     pub(crate) fn loader(&self) -> &L {
         &self.loader
     }
 
-    /// Reads the files again, changed or not.
+    /// Reloads the files, whether or not they changed.
     ///
     /// # Errors
-    /// Why they cannot be used; what was in force before stays so.
+    /// Why loading failed; the previous value stays in force.
     pub(crate) fn reload(&self) -> Result<Arc<L::Value>, L::Error> {
         let mut state = self.state();
-        let read = self.read(&mut state);
-        read.map(|(value, _)| value).map_err(|(error, _)| error)
+        let loaded = self.load(&mut state);
+        loaded.map(|(value, _)| value).map_err(|(error, _)| error)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value and whether it was refused before, or why it is refused now and whether that was known.
-    fn read(&self, state: &mut State) -> Reading<L> {
+    fn load(&self, state: &mut State) -> LoadResult<L> {
         let mut reader = Reader::default();
         let before = self.value.load_full();
         match self.loader.load(&mut reader, Some(&before)) {
@@ -260,45 +258,46 @@ impl<L: Load> Managed<L> {
     }
 }
 
-/// When files are read again.
+/// Why files are reloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
-    /// Somebody asked for it.
-    Asked,
-    /// They changed, or could not be used.
-    Due,
+pub(crate) enum Trigger {
+    /// On request, whether or not they changed.
+    Requested,
+    /// If they changed or failed to load.
+    IfDue,
 }
 
-/// What reading files again came to.
+/// The result of [`ManagedFiles::refresh`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// They were not due, or cannot be used for the reason that was told before; or there are none.
-    Nothing,
-    /// What they hold is in force.
+pub(crate) enum ReloadOutcome {
+    /// Not due, failed as reported before, or without files.
+    Unchanged,
+    /// The new value is in force.
     Loaded {
-        /// See [`Load::count`].
+        /// See [`Loader::count`].
         count: usize,
-        /// Whether what they held before could not be used.
-        mended: bool,
+        /// Whether the load before had failed.
+        recovered: bool,
     },
-    /// They cannot be used.
+    /// The files cannot be used.
     Refused {
-        /// Why not, with the causes.
-        why: String,
+        /// The error and its causes.
+        reason: String,
     },
 }
 
-/// Files that can be read again, whatever is made of them.
+/// A [`Managed`] value of any type.
 pub(crate) trait ManagedFiles: Send + Sync {
-    /// What is said in the log.
+    /// See [`Loader::MESSAGES`].
     fn messages(&self) -> Messages;
-    /// Those to watch.
+    /// See [`Loader::files`].
     fn files(&self) -> Vec<PathBuf>;
-    /// Reads them, if it is time. What is in force on return is no older than what the files held at the call.
-    fn read_again(&self, when: When) -> Outcome;
+    /// Reloads the files if `trigger` asks for it. On return, the value in force is no older than the files were
+    /// at the call.
+    fn refresh(&self, trigger: Trigger) -> ReloadOutcome;
 }
 
-impl<L: Load> ManagedFiles for Managed<L> {
+impl<L: Loader> ManagedFiles for Managed<L> {
     fn messages(&self) -> Messages {
         L::MESSAGES
     }
@@ -307,22 +306,24 @@ impl<L: Load> ManagedFiles for Managed<L> {
         self.loader.files()
     }
 
-    fn read_again(&self, when: When) -> Outcome {
+    fn refresh(&self, trigger: Trigger) -> ReloadOutcome {
         let mut state = self.state();
-        let due = match when {
-            When::Asked => !self.loader.files().is_empty(),
-            When::Due => state.is_due(),
+        let due = match trigger {
+            Trigger::Requested => !self.loader.files().is_empty(),
+            Trigger::IfDue => state.is_due(),
         };
         if !due {
-            return Outcome::Nothing;
+            return ReloadOutcome::Unchanged;
         }
-        match self.read(&mut state) {
-            Ok((value, mended)) => Outcome::Loaded {
+        match self.load(&mut state) {
+            Ok((value, recovered)) => ReloadOutcome::Loaded {
                 count: self.loader.count(&value),
-                mended,
+                recovered,
             },
-            Err((_, true)) if when == When::Due => Outcome::Nothing,
-            Err((error, _)) => Outcome::Refused { why: chain(&error) },
+            Err((_, true)) if trigger == Trigger::IfDue => ReloadOutcome::Unchanged,
+            Err((error, _)) => ReloadOutcome::Refused {
+                reason: chain(&error),
+            },
         }
     }
 }
@@ -335,7 +336,7 @@ mod tests {
 
     use super::*;
 
-    /// Files of private text, none of which may say "bad".
+    /// Private text files, none of which may contain "bad".
     struct Texts {
         files: Vec<PathBuf>,
         /// Called when all have been read.
@@ -350,11 +351,11 @@ mod tests {
         Bad,
     }
 
-    impl Load for Texts {
+    impl Loader for Texts {
         type Value = String;
         type Error = Unusable;
         const MESSAGES: Messages = Messages {
-            read: "read",
+            reloaded: "reloaded",
             refused: "refused",
         };
 
@@ -393,16 +394,16 @@ mod tests {
         fs::rename(fresh, path).unwrap();
     }
 
-    fn loaded(count: usize, mended: bool) -> Outcome {
-        Outcome::Loaded { count, mended }
+    fn loaded(count: usize, recovered: bool) -> ReloadOutcome {
+        ReloadOutcome::Loaded { count, recovered }
     }
 
-    fn is_refused(outcome: &Outcome) -> bool {
-        matches!(outcome, Outcome::Refused { .. })
+    fn is_refused(outcome: &ReloadOutcome) -> bool {
+        matches!(outcome, ReloadOutcome::Refused { .. })
     }
 
     #[test]
-    fn what_is_seen_is_content_mode_and_absence_and_no_more() {
+    fn a_fingerprint_covers_content_mode_and_absence_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         let mut before = Fingerprint::now(&path);
@@ -423,19 +424,19 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_file_is_tried_until_it_can_be_used_and_each_failure_told_once() {
+    fn a_failed_load_is_retried_until_it_succeeds_and_each_failure_reported_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         write(&path, "good", 0o600);
         let managed = Managed::open(texts(&[&path], || {})).unwrap();
-        let due = || managed.read_again(When::Due);
-        assert_eq!(due(), Outcome::Nothing);
-        assert_eq!(managed.read_again(When::Asked), loaded(4, false));
+        let due = || managed.refresh(Trigger::IfDue);
+        assert_eq!(due(), ReloadOutcome::Unchanged);
+        assert_eq!(managed.refresh(Trigger::Requested), loaded(4, false));
         for (text, mode) in [("better", 0o644), ("bad", 0o600), ("bad, again", 0o600)] {
             write(&path, text, mode);
             assert!(is_refused(&due()), "{text}");
-            assert_eq!(due(), Outcome::Nothing, "{text}");
-            assert!(is_refused(&managed.read_again(When::Asked)), "{text}");
+            assert_eq!(due(), ReloadOutcome::Unchanged, "{text}");
+            assert!(is_refused(&managed.refresh(Trigger::Requested)), "{text}");
             assert_eq!(**managed.value(), "good");
         }
         fs::remove_file(&path).unwrap();
@@ -444,12 +445,12 @@ mod tests {
         assert!(is_refused(&due()));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(due(), loaded(6, true));
-        assert_eq!(due(), Outcome::Nothing);
+        assert_eq!(due(), ReloadOutcome::Unchanged);
         assert_eq!(**managed.value(), "better");
     }
 
     #[test]
-    fn what_changed_since_it_was_read_is_seen_at_the_first_look() {
+    fn a_change_during_the_first_load_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         write(&path, "one", 0o600);
@@ -461,12 +462,12 @@ mod tests {
         };
         let managed = Managed::open(texts(&[&path], change)).unwrap();
         assert_eq!(**managed.value(), "one");
-        assert_eq!(managed.read_again(When::Due), loaded(5, false));
-        assert_eq!(managed.read_again(When::Due), Outcome::Nothing);
+        assert_eq!(managed.refresh(Trigger::IfDue), loaded(5, false));
+        assert_eq!(managed.refresh(Trigger::IfDue), ReloadOutcome::Unchanged);
     }
 
     #[test]
-    fn a_file_that_changed_between_two_readings_of_it_is_read_again() {
+    fn a_file_that_changed_between_two_reads_counts_as_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         let mut reader = Reader::default();
@@ -477,28 +478,28 @@ mod tests {
         }
     }
 
-    // A certificate was read, then its renewal was read and put in force by somebody else, and then the older
-    // one was.
+    // One thread read a certificate, another read its renewal and put it in force, and then the first one put
+    // the older certificate in force.
     #[test]
-    fn nobody_else_reads_until_what_was_read_is_in_force() {
+    fn no_other_load_begins_before_this_one_is_in_force() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         write(&path, "one", 0o600);
         let managed: Arc<OnceLock<Managed<Texts>>> = Arc::default();
         let this = Arc::clone(&managed);
-        let looked = Arc::new(Mutex::new(Vec::new()));
-        let free = Arc::clone(&looked);
-        let look = move || {
+        let observed = Arc::new(Mutex::new(Vec::new()));
+        let free = Arc::clone(&observed);
+        let observe = move || {
             if let Some(managed) = this.get() {
                 free.lock().unwrap().push(managed.state.try_lock().is_ok());
             }
         };
-        let made = Managed::open(texts(&[&path], look)).unwrap();
+        let made = Managed::open(texts(&[&path], observe)).unwrap();
         let managed = managed.get_or_init(|| made);
         managed.reload().unwrap();
-        managed.read_again(When::Asked);
+        managed.refresh(Trigger::Requested);
         write(&path, "two", 0o600);
-        managed.read_again(When::Due);
-        assert_eq!(*looked.lock().unwrap(), [false; 3]);
+        managed.refresh(Trigger::IfDue);
+        assert_eq!(*observed.lock().unwrap(), [false; 3]);
     }
 }

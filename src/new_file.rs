@@ -1,13 +1,13 @@
-//! Files and directories that the program makes: with modes of their own whatever the umask allows, over nothing
-//! that is there, and through no link that somebody put in their place.
+//! Creates files and directories safely: with explicit modes, never over an existing file, and never through a
+//! link that somebody planted.
 
 use std::fs::{self, DirBuilder, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// Writes a file that must not exist, not even as a link that leads nowhere. The umask can only take from `mode`.
-/// Nothing is left of a file that could not be written whole.
+/// Creates and writes a file, which must not exist, not even as a dangling link. The umask applies to `mode`. A
+/// file that could not be written completely is removed.
 pub(crate) fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
@@ -17,22 +17,22 @@ pub(crate) fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     })
 }
 
-/// Makes a directory, and those that it is in, unless it is there. One that is there must be no link, and must not
-/// let everybody put files in each other's place.
-pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+/// Creates a directory and its parents, unless it exists. An existing one must not be a link, and must not let
+/// everybody replace each other's files.
+pub(crate) fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent() {
-        make_parents(parent)?;
+        create_parents(parent)?;
     }
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             check(path, &fs::symlink_metadata(path)?)
         }
-        made => made,
+        result => result,
     }
 }
 
-/// Makes a directory that somebody named, and those that it is in, unless it is there. It may be a link.
-pub(crate) fn make_parents(path: &Path) -> io::Result<()> {
+/// Creates a directory that the user named, and its parents, unless it exists. It may be a link.
+pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
@@ -74,7 +74,7 @@ mod tests {
         symlink(other.path(), at("directory")).unwrap();
         let refused = write_new(&at("file"), 0o600, "x").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
-        let refused = make_directory(&at("directory"), 0o700).unwrap_err();
+        let refused = create_directory(&at("directory"), 0o700).unwrap_err();
         assert!(refused.to_string().contains("a link"), "{refused}");
         assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
     }
@@ -83,10 +83,10 @@ mod tests {
     fn a_directory_that_is_there_must_not_be_open_to_everybody() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a/b");
-        make_directory(&path, 0o700).unwrap();
+        create_directory(&path, 0o700).unwrap();
         for (mode, good) in [(0o755, true), (0o777, false), (0o1777, true)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(make_directory(&path, 0o700).is_ok(), good, "{mode:o}");
+            assert_eq!(create_directory(&path, 0o700).is_ok(), good, "{mode:o}");
         }
     }
 }

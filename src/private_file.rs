@@ -1,6 +1,6 @@
-//! A file that only its owner can read: reading it, and replacing it whole.
+//! Files that only their owner can read: reading one, and replacing it atomically.
 //!
-//! Knows nothing of what the file holds.
+//! Does not know what the files contain.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,20 +15,20 @@ use zeroize::Zeroizing;
 /// Why a private file could not be read or replaced.
 #[derive(Debug, Error)]
 pub enum PrivateFileError {
-    /// The system refused.
+    /// The operating system returned an error.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// What was attempted.
         action: &'static str,
-        /// With which file.
+        /// On which file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
     /// A directory, a device or a pipe.
     #[error("{path} is not a file", path = .0.display())]
     NotAFile(PathBuf),
-    /// The mode of the file lets others read or change it.
+    /// The mode of the file lets others read or modify it.
     #[error(
         "others than its owner have access to {path} (mode {mode:04o})",
         path = path.display()
@@ -39,20 +39,20 @@ pub enum PrivateFileError {
         /// Its mode.
         mode: u32,
     },
-    /// It belongs to somebody who could read it, and change it, at any time.
+    /// It belongs to another user, who could read and modify it at any time.
     #[error(
-        "{path} belongs to user {owner}, and neither to the user that syncgate runs as ({user}) nor to root",
+        "{path} belongs to user {owner}, not to the user that syncgate runs as ({user}) or to root",
         path = path.display()
     )]
     OtherOwner {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The owner.
         owner: u32,
-        /// Who reads it.
+        /// The user that reads it.
         user: u32,
     },
-    /// Larger than any such file needs to be.
+    /// Larger than any private file needs to be.
     #[error("{path} is larger than {MAX_SIZE} bytes", path = .0.display())]
     TooLarge(PathBuf),
     /// Not text.
@@ -61,17 +61,17 @@ pub enum PrivateFileError {
 }
 
 impl PrivateFileError {
-    /// That the system does not let `path` be read.
+    /// The error for a failed read of `path`.
     pub(crate) fn unreadable(path: &Path, source: io::Error) -> Self {
         failed("read", path)(source)
     }
 
-    /// Whether the file is not there.
+    /// Whether the file does not exist.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -91,25 +91,25 @@ impl PrivateFileError {
         }
     }
 
-    /// [`remedy`](Self::remedy) in parentheses after a space, to end a message with; empty without one.
+    /// [`remedy`](Self::remedy) in parentheses after a space, to append to a message; empty without one.
     pub(crate) fn remedy_in_parentheses(&self) -> String {
         let remedy = self.remedy();
         remedy.map_or(String::new(), |remedy| format!(" ({remedy})"))
     }
 }
 
-/// What one descriptor said of a file: what it holds, and who may reach it. What is judged is what was
-/// read, whatever happens to the file's name meanwhile.
+/// Content and metadata of a file, read through one descriptor: the permissions that are checked are those
+/// of the content that was read, whatever happens to the path meanwhile.
 pub(crate) struct Snapshot {
     bytes: Zeroizing<Vec<u8>>,
     metadata: Metadata,
 }
 
 impl Snapshot {
-    /// Opens the file and reads it, up to one byte more than such a file may have. Of what is no file,
-    /// nothing is read.
+    /// Opens the file and reads up to one byte beyond the size limit. Nothing is read of anything but a
+    /// regular file.
     pub(crate) fn take(path: &Path) -> io::Result<Self> {
-        // A pipe would block whoever opens it until somebody writes.
+        // Opening a pipe would block until somebody writes to it.
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(nonblocking).open(path)?;
@@ -133,7 +133,7 @@ impl Snapshot {
         &self.metadata
     }
 
-    /// Whether it is a file, of a size that is read.
+    /// Checks that it is a regular file within the size limit.
     pub(crate) fn check_whole(&self, path: &Path) -> Result<(), PrivateFileError> {
         if !self.metadata.is_file() {
             return Err(PrivateFileError::NotAFile(path.to_owned()));
@@ -144,10 +144,10 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Whether it is a file of the reader's or of root's that nobody else has access to.
+    /// Checks that it belongs to the reader or to root, and that nobody else has access.
     ///
-    /// A file of root's may be open to a group: so do service managers and containers give secrets to
-    /// a process that is not root, and who is of the group, root decides.
+    /// A group may read a file of root's: this is how service managers and containers pass secrets to an
+    /// unprivileged process, and root decides who is in the group.
     pub(crate) fn check_private(&self, path: &Path, by: ReadBy) -> Result<(), PrivateFileError> {
         self.check_whole(path)?;
         let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o7777);
@@ -163,7 +163,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The text of a file that nobody but the reader and root has access to.
+    /// The text, after [`check_private`](Self::check_private).
     pub(crate) fn into_private_text(
         mut self,
         path: &Path,
@@ -175,61 +175,60 @@ impl Snapshot {
     }
 }
 
-/// For whom a private file is read.
+/// Who reads a private file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ReadBy {
     /// The gateway.
     #[default]
     Gateway,
-    /// Whoever only looks at the file, or edits it: as root also one that belongs to the gateway's user.
-    Onlooker,
+    /// A command that inspects or edits the file: as root, it may belong to the gateway's user.
+    Command,
 }
 
 impl ReadBy {
-    /// As whom a file of this owner is read.
+    /// The user that a file of this owner is read as.
     fn user(self, owner: u32) -> u32 {
         let user = geteuid();
         match self {
-            Self::Onlooker if user.is_root() => owner,
-            Self::Onlooker | Self::Gateway => user.as_raw(),
+            Self::Command if user.is_root() => owner,
+            Self::Command | Self::Gateway => user.as_raw(),
         }
     }
 }
 
-/// Reads the file for the gateway.
+/// Reads a file for the gateway.
 ///
 /// # Errors
-/// When it is no file of the gateway's user or of root's, or others have access to it.
+/// If it does not belong to the gateway's user or root, or others have access.
 pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     let snapshot = Snapshot::take(path).map_err(failed("read", path))?;
     snapshot.into_private_text(path, ReadBy::Gateway)
 }
 
-/// Reads the file for whoever only looks at it.
+/// Reads a file for a command.
 ///
 /// # Errors
-/// The same, where whoever looks is not root.
-pub(crate) fn look(path: &Path) -> Result<String, PrivateFileError> {
+/// As [`read`], except that root may read files of any owner.
+pub(crate) fn inspect(path: &Path) -> Result<String, PrivateFileError> {
     let snapshot = Snapshot::take(path).map_err(failed("read", path))?;
-    snapshot.into_private_text(path, ReadBy::Onlooker)
+    snapshot.into_private_text(path, ReadBy::Command)
 }
 
-/// Replaces the text of the file by what `change` makes of it, `None` meaning no change.
+/// Replaces the text of a file with the result of `change`; `None` means no change.
 ///
-/// Two updates at once take turns. Whoever reads the file meanwhile, and whoever reads it after a
-/// crash, finds the old text or the new one. The file keeps its owner; a symbolic link stays one.
+/// Concurrent updates are serialized. A concurrent read, or one after a crash, sees either the old or
+/// the new text. The file keeps its owner, and a symbolic link is kept.
 ///
-/// With `fresh`, a file that does not exist is made, and the text of an empty one is `fresh` before
-/// the change.
+/// With `initial`, a missing file is created, and an empty one has that text before the change.
 pub(crate) fn update<E: From<PrivateFileError>>(
     path: &Path,
-    fresh: Option<&str>,
+    initial: Option<&str>,
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
 ) -> Result<(), E> {
-    let (path, locked, made) = lock(path, fresh.is_some())?;
-    let result = update_locked(&path, &locked, fresh.unwrap_or_default(), change);
-    if made && result.is_err() && locked.metadata().is_ok_and(|made| made.len() == 0) {
-        // Nothing is left of a file made for nothing. If it cannot be removed, it is empty.
+    let (path, locked, created) = lock(path, initial.is_some())?;
+    let result = update_locked(&path, &locked, initial.unwrap_or_default(), change);
+    if created && result.is_err() && locked.metadata().is_ok_and(|created| created.len() == 0) {
+        // If it cannot be removed, an empty file stays.
         let _ = fs::remove_file(&path);
     }
     result
@@ -238,14 +237,14 @@ pub(crate) fn update<E: From<PrivateFileError>>(
 fn update_locked<E: From<PrivateFileError>>(
     path: &Path,
     locked: &File,
-    fresh: &str,
+    initial: &str,
     change: impl FnOnce(&str) -> Result<Option<String>, E>,
 ) -> Result<(), E> {
     let owner = locked.metadata().map_err(failed("read", path))?;
     let snapshot = Snapshot::of(locked).map_err(failed("read", path))?;
-    let mut text = snapshot.into_private_text(path, ReadBy::Onlooker)?;
+    let mut text = snapshot.into_private_text(path, ReadBy::Command)?;
     if text.is_empty() {
-        fresh.clone_into(&mut text);
+        initial.clone_into(&mut text);
     }
     if let Some(text) = change(&text)? {
         replace(path, &text, (owner.uid(), owner.gid()))?;
@@ -253,9 +252,9 @@ fn update_locked<E: From<PrivateFileError>>(
     Ok(())
 }
 
-/// Locks the file that `path` leads to; says where that is and whether it was made just now.
+/// Locks the file that `path` resolves to. Returns that path, and whether the file was created.
 fn lock(path: &Path, create: bool) -> Result<(PathBuf, File, bool), PrivateFileError> {
-    let mut made = false;
+    let mut created = false;
     loop {
         let opened = fs::canonicalize(path).and_then(|path| {
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -265,79 +264,84 @@ fn lock(path: &Path, create: bool) -> Result<(PathBuf, File, bool), PrivateFileE
             Ok(opened) => opened,
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-                    // Nothing is made through a link.
+                    // A dangling link is not followed.
                     return Err(failed("create", path)(error));
                 }
-                made = make_empty(path)?;
+                created = create_empty(path)?;
                 continue;
             }
             Err(error) => return Err(failed("open", path)(error)),
         };
         file.lock().map_err(failed("lock", &path))?;
-        // Whoever held the lock may have put another file in this one's place.
+        // The previous holder of the lock may have replaced the file.
         let ours = file.metadata().map_err(failed("read", &path))?;
         let same = fs::metadata(&path)
             .is_ok_and(|present| (present.dev(), present.ino()) == (ours.dev(), ours.ino()));
         if same {
-            return Ok((path, file, made));
+            return Ok((path, file, created));
         }
     }
 }
 
-/// Makes the file, empty since it is not locked yet. False if another process just did.
-fn make_empty(path: &Path) -> Result<bool, PrivateFileError> {
-    let made = OpenOptions::new()
+/// Creates the file, empty since it is not locked yet. Returns false if another process just did.
+fn create_empty(path: &Path) -> Result<bool, PrivateFileError> {
+    let created = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(MODE)
         .open(path);
-    match made {
+    match created {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(failed("create", path)(error)),
     }
 }
 
-/// Writes the text beside the file and renames it over the file. Only under the file's lock.
+/// Writes a temporary file and renames it over the file. The caller holds the file's lock.
 fn replace(path: &Path, text: &str, (user, group): (u32, u32)) -> Result<(), PrivateFileError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".new");
-    let beside = directory.join(name);
-    // One that is there was left by a process that died: nobody else holds the lock.
-    match fs::remove_file(&beside) {
+    let temporary = directory.join(name);
+    // An existing one was left by a process that died: nobody else holds the lock.
+    match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", &beside)(error));
+            return Err(failed("remove", &temporary)(error));
         }
         Ok(()) | Err(_) => {}
     }
-    write_beside(&beside, text, (user, group)).inspect_err(|_| {
-        // The error that is reported says more than one about the clean-up would.
-        let _ = fs::remove_file(&beside);
+    write_temporary(&temporary, text, (user, group)).inspect_err(|_| {
+        // The original error matters more than one from the clean-up.
+        let _ = fs::remove_file(&temporary);
     })?;
-    fs::rename(&beside, path).map_err(failed("replace", path))?;
+    fs::rename(&temporary, path).map_err(failed("replace", path))?;
     let directory_itself = File::open(directory).map_err(failed("open", directory))?;
     directory_itself
         .sync_all()
         .map_err(failed("write", directory))
 }
 
-fn write_beside(beside: &Path, text: &str, owner: (u32, u32)) -> Result<(), PrivateFileError> {
+fn write_temporary(
+    temporary: &Path,
+    text: &str,
+    owner: (u32, u32),
+) -> Result<(), PrivateFileError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(MODE)
-        .open(beside)
-        .map_err(failed("create", beside))?;
-    let made = file.metadata().map_err(failed("read", beside))?;
-    if (made.uid(), made.gid()) != owner {
-        // When root edits, the gateway's own user must still be able to read.
-        fchown(&file, Some(owner.0), Some(owner.1)).map_err(failed("keep the owner of", beside))?;
+        .open(temporary)
+        .map_err(failed("create", temporary))?;
+    let created = file.metadata().map_err(failed("read", temporary))?;
+    if (created.uid(), created.gid()) != owner {
+        // After an edit by root, the gateway's user must still be able to read it.
+        fchown(&file, Some(owner.0), Some(owner.1))
+            .map_err(failed("keep the owner of", temporary))?;
     }
     file.write_all(text.as_bytes())
-        .map_err(failed("write", beside))?;
-    file.sync_all().map_err(failed("write", beside))
+        .map_err(failed("write", temporary))?;
+    file.sync_all().map_err(failed("write", temporary))
 }
 
 fn is_private(owner: u32, mode: u32, user: u32) -> bool {
@@ -390,10 +394,10 @@ mod tests {
     }
 
     #[test]
-    fn makes_a_missing_file_private_and_leaves_nothing_beside_it() {
+    fn creates_a_missing_file_private_and_leaves_nothing_else() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
-        append(&path, "one").expect("made");
+        append(&path, "one").expect("created");
         append(&path, "two").expect("replaced");
         assert_eq!(read(&path).expect("readable"), "# fresh\none\ntwo\n");
         assert_eq!(mode_of(&path), 0o600);
@@ -401,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_made_only_when_asked() {
+    fn a_missing_file_is_created_only_on_request() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
         let result: Result<(), PrivateFileError> = update(&path, None, |_| Ok(None));
@@ -416,7 +420,7 @@ mod tests {
     fn refuses_a_file_that_others_can_reach_and_says_what_to_do() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
-        append(&path, "one").expect("made");
+        append(&path, "one").expect("created");
         for mode in [0o640, 0o604, 0o602, 0o660, 0o610] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
             for result in [read(&path).map(drop), append(&path, "two")] {
@@ -460,13 +464,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebody_else_s_is_read_by_whoever_looks_alone() {
+    fn only_a_command_run_by_root_reads_a_file_of_another_owner() {
         if !geteuid().is_root() {
             return println!("not root: no file can be given away");
         }
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
-        append(&path, "one").expect("made");
+        append(&path, "one").expect("created");
         std::os::unix::fs::chown(&path, Some(4321), None).expect("given away");
         let error = read(&path).expect_err("refused");
         assert!(matches!(
@@ -475,7 +479,7 @@ mod tests {
         ));
         let remedy = error.remedy().expect("a remedy");
         assert!(remedy.starts_with("run: chown 0 "), "{remedy}");
-        look(&path).expect("looked at");
+        inspect(&path).expect("readable by root");
         append(&path, "two").expect("changed for its owner");
         assert_eq!(fs::metadata(&path).expect("there").uid(), 4321);
     }
@@ -484,7 +488,7 @@ mod tests {
     fn a_failed_change_leaves_the_file_as_it_was() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
-        append(&path, "one").expect("made");
+        append(&path, "one").expect("created");
         let result = update(&path, None, |_| {
             Err(PrivateFileError::NotUtf8("as good as any".into()))
         });
@@ -493,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_change_leaves_no_file_that_was_not_there() {
+    fn a_failed_change_leaves_no_new_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
         let result = update(&path, Some("# fresh\n"), |_| {
@@ -503,10 +507,10 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_of_a_crash_is_no_obstacle() {
+    fn a_leftover_temporary_file_is_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("f");
-        append(&path, "one").expect("made");
+        append(&path, "one").expect("created");
         fs::write(directory.path().join(".f.new"), "half").expect("written");
         append(&path, "two").expect("replaced");
         assert_eq!(read(&path).expect("readable"), "# fresh\none\ntwo\n");
@@ -514,13 +518,13 @@ mod tests {
     }
 
     #[test]
-    fn a_symbolic_link_stays_one() {
+    fn a_symbolic_link_is_kept() {
         let directory = tempfile::tempdir().expect("a directory");
         let (target, link) = (
             directory.path().join("target"),
             directory.path().join("link"),
         );
-        append(&target, "one").expect("made");
+        append(&target, "one").expect("created");
         symlink(&target, &link).expect("linked");
         append(&link, "two").expect("replaced");
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
@@ -528,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_where_a_link_leads() {
+    fn no_file_is_created_through_a_link() {
         let directory = tempfile::tempdir().expect("a directory");
         let (target, link) = (
             directory.path().join("target"),
@@ -540,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_at_once_lose_none() {
+    fn concurrent_updates_lose_nothing() {
         const WRITERS: usize = 8;
         const EACH: usize = 5;
         let directory = tempfile::tempdir().expect("a directory");
@@ -565,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_text_file() {
+    fn refuses_anything_but_a_text_file() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
         assert!(matches!(
@@ -578,7 +582,7 @@ mod tests {
         fs::set_permissions(&pipe, fs::Permissions::from_mode(0o600)).expect("chmod");
         assert!(matches!(read(&pipe), Err(PrivateFileError::NotAFile(_))));
         let path = directory.path().join("f");
-        append(&path, "").expect("made");
+        append(&path, "").expect("created");
         fs::write(&path, b"\xff").expect("written");
         assert!(matches!(read(&path), Err(PrivateFileError::NotUtf8(_))));
         File::options()

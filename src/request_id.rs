@@ -1,6 +1,5 @@
-//! Names for requests: UUIDv7 (RFC 9562 section 5.7), so that they sort by time, those that a trusted
-//! proxy has given already, and the random ids of W3C Trace Context. Random bytes are fetched from
-//! the operating system in blocks.
+//! Request ids: UUIDv7 (RFC 9562 section 5.7), which sort by time, or those from trusted proxies; and the
+//! random ids of W3C Trace Context. Random bytes come from the operating system in blocks.
 
 use std::cell::RefCell;
 
@@ -17,65 +16,65 @@ pub struct RequestId(Id);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Id {
-    Made(Uuid),
-    /// Of characters that need no escaping anywhere.
-    Given(HeaderValue),
+    Generated(Uuid),
+    /// Its characters need no escaping anywhere.
+    Proxy(HeaderValue),
 }
 
 impl RequestId {
-    /// The id that a trusted proxy has given the request: the only one, of 1 to 128 letters, digits
-    /// and `- . _ ~ + / = : @` of ASCII, as UUIDs and the ids of all common proxies are.
+    /// The id from a trusted proxy: a single field of 1 to 128 ASCII letters, digits and
+    /// `- . _ ~ + / = : @`, which covers UUIDs and the ids of all common proxies.
     #[must_use]
-    pub fn given(headers: &HeaderMap) -> Option<Self> {
+    pub fn from_proxy(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(X_REQUEST_ID).iter();
         let (Some(only), None) = (values.next(), values.next()) else {
             return None;
         };
-        let stands = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@".contains(byte);
-        let valid = (1..=LONGEST).contains(&only.len()) && only.as_bytes().iter().all(stands);
-        valid.then(|| Self(Id::Given(only.clone())))
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@".contains(byte);
+        let valid = (1..=MAX_LENGTH).contains(&only.len()) && only.as_bytes().iter().all(allowed);
+        valid.then(|| Self(Id::Proxy(only.clone())))
     }
 
     /// The id as a header value.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {
         match &self.0 {
-            Id::Made(_) => HeaderValue::from_bytes(self.text().as_bytes())
+            Id::Generated(_) => HeaderValue::from_bytes(self.text().as_bytes())
                 .expect("hexadecimal digits and hyphens"),
-            Id::Given(value) => value.clone(),
+            Id::Proxy(value) => value.clone(),
         }
     }
 
-    /// The id as text, without an allocation.
+    /// The id as text. Does not allocate.
     #[must_use]
     pub fn text(&self) -> IdText<'_> {
         match &self.0 {
-            Id::Made(uuid) => {
+            Id::Generated(uuid) => {
                 let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
                 uuid.hyphenated().encode_lower(&mut text);
-                IdText::Made(text)
+                IdText::Generated(text)
             }
-            Id::Given(value) => IdText::Given(value.as_bytes()),
+            Id::Proxy(value) => IdText::Proxy(value.as_bytes()),
         }
     }
 }
 
-/// The characters of an id.
+/// The text of an id.
 #[derive(Clone, Copy, Debug)]
 pub enum IdText<'a> {
     /// A UUID.
-    Made([u8; uuid::fmt::Hyphenated::LENGTH]),
-    /// Whatever the proxy gave.
-    Given(&'a [u8]),
+    Generated([u8; uuid::fmt::Hyphenated::LENGTH]),
+    /// The proxy's id.
+    Proxy(&'a [u8]),
 }
 
 impl IdText<'_> {
-    /// The text in bytes.
+    /// The text as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Made(text) => text,
-            Self::Given(text) => text,
+            Self::Generated(text) => text,
+            Self::Proxy(text) => text,
         }
     }
 }
@@ -94,28 +93,28 @@ impl std::fmt::Display for RequestId {
     }
 }
 
-/// Makes the ids of one worker.
+/// Generates the ids of one worker.
 #[derive(Debug)]
 pub struct RequestIds {
     system: SystemRandom,
-    pool: RefCell<Pool>,
+    pool: RefCell<RandomPool>,
 }
 
 #[derive(Debug)]
-struct Pool {
-    bytes: [u8; POOL],
+struct RandomPool {
+    bytes: [u8; POOL_SIZE],
     used: usize,
 }
 
 impl RequestIds {
-    /// A maker with an empty pool.
+    /// A generator with an empty pool.
     #[must_use]
     pub fn new() -> Self {
         Self {
             system: SystemRandom::new(),
-            pool: RefCell::new(Pool {
-                bytes: [0; POOL],
-                used: POOL,
+            pool: RefCell::new(RandomPool {
+                bytes: [0; POOL_SIZE],
+                used: POOL_SIZE,
             }),
         }
     }
@@ -125,15 +124,15 @@ impl RequestIds {
     pub fn next(&self, now: UnixMillis) -> RequestId {
         let random = self.random();
         let uuid = uuid::Builder::from_unix_timestamp_millis(now.as_u64(), &random).into_uuid();
-        RequestId(Id::Made(uuid))
+        RequestId(Id::Generated(uuid))
     }
 
-    /// `N` random bytes, at most a pool of 8 KiB. Ids are no secrets: should the system's generator
-    /// fail, the bytes of the pool are used again rather than the request refused.
+    /// `N` random bytes, at most 8 KiB. Ids are not secret: if the system's generator fails, the bytes in
+    /// the pool are reused rather than refusing the request.
     #[must_use]
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut pool = self.pool.borrow_mut();
-        if pool.used + N > POOL {
+        if pool.used + N > POOL_SIZE {
             let _ = self.system.fill(&mut pool.bytes);
             pool.used = 0;
         }
@@ -150,10 +149,10 @@ impl Default for RequestIds {
     }
 }
 
-const POOL: usize = 8 * 1024;
+const POOL_SIZE: usize = 8 * 1024;
 
-/// The longest id taken from a proxy in bytes.
-const LONGEST: usize = 128;
+/// The longest id accepted from a proxy, in bytes.
+const MAX_LENGTH: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -161,21 +160,21 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn a_given_id_is_one_and_harmless() {
+    fn an_id_from_a_proxy_is_the_only_one_and_harmless() {
         let long = "a".repeat(128);
-        let given = |ids: &[&str]| {
+        let from_proxy = |ids: &[&str]| {
             let mut headers = HeaderMap::new();
             for id in ids {
                 headers.append(X_REQUEST_ID, HeaderValue::from_str(id).unwrap());
             }
-            RequestId::given(&headers).map(|id| id.to_string())
+            RequestId::from_proxy(&headers).map(|id| id.to_string())
         };
         for id in [
             "01890a5d-ac96-774b-bcce-b302099a8057",
             "Root=1-67891233-abc/+:@~_.",
             &long,
         ] {
-            assert_eq!(given(&[id]).as_deref(), Some(id));
+            assert_eq!(from_proxy(&[id]).as_deref(), Some(id));
         }
         for ids in [
             &[][..],
@@ -186,9 +185,9 @@ mod tests {
             &["a,b"],
             &["a", "a"],
         ] {
-            assert_eq!(given(ids), None, "{ids:?}");
+            assert_eq!(from_proxy(ids), None, "{ids:?}");
         }
-        assert_eq!(given(&[&format!("{long}a")]), None);
+        assert_eq!(from_proxy(&[&format!("{long}a")]), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The three stages of a token: issued to a client, presented by one, and the digest that is kept.
+//! The three stages of a token: issued to a client, presented by a client, and the stored digest.
 //!
-//! 39 bytes in standard base64 (RFC 4648 section 4), 52 characters: 3 fixed bytes that read `SGT1`,
-//! 32 bytes of the operating system's random numbers, CRC-32 of these 35 (big-endian). Prefix and
-//! checksum let secret scanners find a leaked token, and tell a typing error without a lookup.
+//! A token is 39 bytes in standard base64 (RFC 4648 section 4), 52 characters: 3 fixed bytes that encode as
+//! `SGT1`, 32 random bytes from the operating system, and the CRC-32 of these 35 (big-endian). Prefix and
+//! checksum let secret scanners find leaked tokens, and the gateway detect typos without a lookup.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -15,17 +15,17 @@ use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-/// A token that was just made: the only stage whose text can be read, to be told to the client once.
+/// A new token: the only stage with readable text, which is sent to the client once.
 pub struct IssuedToken {
     text: Zeroizing<String>,
     digest: TokenDigest,
 }
 
 impl IssuedToken {
-    /// Makes a token from 32 fresh random bytes.
+    /// Generates a token.
     ///
     /// # Errors
-    /// When the operating system's random number generator fails.
+    /// If the operating system's random number generator fails.
     pub fn generate(random: &SystemRandom) -> Result<Self, ring::error::Unspecified> {
         let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
         random.fill(secret.as_mut())?;
@@ -44,13 +44,13 @@ impl IssuedToken {
         }
     }
 
-    /// The token as the client has to send it: 52 characters.
+    /// The text of the token: 52 characters.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// What a store keeps of it.
+    /// The digest to store.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         self.digest
@@ -63,15 +63,14 @@ impl fmt::Debug for IssuedToken {
     }
 }
 
-/// Bytes that a client sent as a token and that have the form of one; whether it was ever issued is
-/// for the store to say.
+/// A well-formed token sent by a client. Only the store knows whether it was ever issued.
 pub struct PresentedToken([u8; TOKEN_LENGTH]);
 
 impl PresentedToken {
-    /// Reads the 52 characters of a token.
+    /// Parses the text of a token.
     ///
     /// # Errors
-    /// When length, prefix, alphabet or checksum are wrong.
+    /// If length, alphabet, prefix or checksum are wrong.
     pub fn parse(text: &[u8]) -> Result<Self, MalformedToken> {
         if text.len() != TEXT_LENGTH {
             return Err(MalformedToken::Length);
@@ -90,7 +89,7 @@ impl PresentedToken {
         Ok(token)
     }
 
-    /// What a store looks it up by.
+    /// The digest to look up.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest::of(&self.0)
@@ -109,25 +108,25 @@ impl fmt::Debug for PresentedToken {
     }
 }
 
-/// What is wrong with a presented token; each text may be told to the client.
+/// Why a presented token is malformed; the text may be sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MalformedToken {
     /// Not 52 characters.
     #[error("the token is malformed: it must have 52 characters")]
     Length,
-    /// A character that is not base64.
+    /// Not base64.
     #[error("the token is malformed: it is not base64")]
     Alphabet,
-    /// Not a token of this gateway.
+    /// Not a token of syncgate.
     #[error("the token is malformed: it does not begin with SGT1")]
     Prefix,
-    /// A character was changed.
+    /// The checksum does not match.
     #[error("the token is malformed: its checksum is wrong, so a character was changed")]
     Checksum,
 }
 
-/// SHA-256 of a token's 39 bytes: all that is ever kept of it. A token is looked up by its digest,
-/// so how long a lookup takes tells nothing about the token.
+/// SHA-256 of a token's 39 bytes, the only thing that is ever stored of it. Tokens are looked up by digest,
+/// so the timing of a lookup reveals nothing about them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest {
     id: TokenId,
@@ -141,7 +140,7 @@ impl TokenDigest {
         Self::from_bytes(bytes)
     }
 
-    /// What [`to_bytes`](Self::to_bytes) gave.
+    /// The inverse of [`to_bytes`](Self::to_bytes).
     #[must_use]
     pub fn from_bytes(bytes: [u8; DIGEST_LENGTH]) -> Self {
         let (mut id, mut rest) = ([0; TokenId::LENGTH], [0; REST_LENGTH]);
@@ -151,7 +150,7 @@ impl TokenDigest {
         Self { id, rest }
     }
 
-    /// All 32 bytes, for a store outside the process.
+    /// All 32 bytes, for external stores.
     #[must_use]
     pub fn to_bytes(self) -> [u8; DIGEST_LENGTH] {
         let mut bytes = [0; DIGEST_LENGTH];
@@ -160,13 +159,13 @@ impl TokenDigest {
         bytes
     }
 
-    /// The token's public name.
+    /// The token's public id.
     #[must_use]
     pub fn id(self) -> TokenId {
         self.id
     }
 
-    /// What the id does not tell of it.
+    /// The bytes after the id.
     #[must_use]
     pub fn rest(self) -> [u8; REST_LENGTH] {
         self.rest
@@ -179,28 +178,28 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// The public name of a token, for lists, logs and revocation: the first 80 bits of its digest,
-/// shown as 20 hexadecimal digits. It tells nothing of the token, and nobody can log in with it.
+/// The public id of a token, for lists, logs and revocation: the first 80 bits of its digest, shown as 20
+/// hexadecimal digits. It reveals nothing about the token and cannot be used instead of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenId([u8; Self::LENGTH]);
 
 impl TokenId {
-    /// Bytes of an id.
+    /// The length of an id in bytes.
     pub const LENGTH: usize = 10;
 
-    /// What [`to_bytes`](Self::to_bytes) gave.
+    /// The inverse of [`to_bytes`](Self::to_bytes).
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
         Self(bytes)
     }
 
-    /// An id that stands for this one where it must not be found yet: no token has it.
+    /// A placeholder for an id that must not be found yet: no token has it.
     #[must_use]
     pub(crate) fn stand_in(self) -> Self {
         Self(self.0.map(|byte| !byte))
     }
 
-    /// Its bytes, for a store outside the process.
+    /// Its bytes, for external stores.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {
         self.0
@@ -208,7 +207,7 @@ impl TokenId {
 }
 
 impl Hash for TokenId {
-    /// The first 8 bytes: a digest is uniform already.
+    /// The first 8 bytes: digests are uniform already.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
@@ -228,20 +227,20 @@ impl fmt::Debug for TokenId {
 }
 
 impl FromStr for TokenId {
-    type Err = NotAnId;
+    type Err = InvalidTokenId;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    fn from_str(text: &str) -> Result<Self, InvalidTokenId> {
         let digit = |byte: u8| match byte {
             b'0'..=b'9' => Ok(byte - b'0'),
             b'a'..=b'f' => Ok(byte - b'a' + 10),
             b'A'..=b'F' => Ok(byte - b'A' + 10),
-            _ => Err(NotAnId),
+            _ => Err(InvalidTokenId),
         };
         let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-            return Err(NotAnId);
+            return Err(InvalidTokenId);
         };
         if pairs.len() != Self::LENGTH {
-            return Err(NotAnId);
+            return Err(InvalidTokenId);
         }
         let mut id = [0; Self::LENGTH];
         for (byte, &[high, low]) in id.iter_mut().zip(pairs) {
@@ -251,17 +250,17 @@ impl FromStr for TokenId {
     }
 }
 
-/// A text that is no token's id.
+/// Why a string is not a token id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a token's id has 20 hexadecimal digits")]
-pub struct NotAnId;
+pub struct InvalidTokenId;
 
-/// Decodes from the base64 text `SGT1`.
+/// `SGT1` decoded from base64.
 const PREFIX: [u8; 3] = [0x48, 0x64, 0xf5];
 const SECRET_LENGTH: usize = 32;
 const TOKEN_LENGTH: usize = 39;
 const TEXT_LENGTH: usize = 52;
-/// Bytes of a SHA-256 digest.
+/// The length of a SHA-256 digest in bytes.
 const DIGEST_LENGTH: usize = 32;
 const REST_LENGTH: usize = DIGEST_LENGTH - TokenId::LENGTH;
 
@@ -344,7 +343,7 @@ mod tests {
             &format!("{shown}00"),
             "0123456789abcdef012g",
         ] {
-            assert_eq!(bad.parse::<TokenId>(), Err(NotAnId), "{bad}");
+            assert_eq!(bad.parse::<TokenId>(), Err(InvalidTokenId), "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Method;
 use proptest::prelude::*;
 use syncgate::accounts::{
-    AccountFile, Accounts, ChangeError, EditError, Grant, NewRights, Outcome,
+    AccountFile, Accounts, ChangeError, ChangeOutcome, EditError, Grant, InitialRights,
 };
 use syncgate::policy::rights::{Decision, Mode};
 use syncgate::route::RouteSection;
@@ -193,7 +193,7 @@ fn rights_change_with_the_file_and_obey_on_the_next_look() {
 #[test]
 fn an_account_goes_through_its_whole_life_and_comments_stay() {
     let place = Place::empty();
-    let added = place.change(|file| file.add("till", HASH, &NewRights::Everything));
+    let added = place.change(|file| file.add("till", HASH, &InitialRights::Everything));
     assert!(added.is_ok());
     let mode = fs::metadata(place.path())
         .expect("there")
@@ -222,10 +222,10 @@ fn an_account_goes_through_its_whole_life_and_comments_stay() {
         ]
         .map(|outcome| outcome.expect("done"))
     });
-    use Outcome::{AsBefore, Changed};
+    use ChangeOutcome::{Changed, Unchanged};
     assert_eq!(
         outcomes,
-        [Changed, AsBefore, Changed, AsBefore, Changed, AsBefore]
+        [Changed, Unchanged, Changed, Unchanged, Changed, Unchanged]
     );
     let text = place.text();
     assert!(
@@ -246,29 +246,29 @@ fn a_fresh_enable_of_an_account_that_never_was_disabled_changes_nothing() {
     let outcome = place
         .change(|file| file.enable("till"))
         .expect("nothing to do");
-    assert_eq!(outcome, Outcome::AsBefore);
+    assert_eq!(outcome, ChangeOutcome::Unchanged);
 }
 
 #[test]
-fn roles_are_joined_and_left_and_must_exist() {
+fn roles_are_added_and_removed_and_must_exist() {
     let roles = "[roles.tills]\nallow = [{ route = \"/api/SyncData\" }]\n";
     let place = Place::with(roles);
-    let tills = NewRights::Roles(vec!["tills".to_owned()]);
+    let tills = InitialRights::Roles(vec!["tills".to_owned()]);
     place
         .change(|file| file.add("till", HASH, &tills))
         .expect("added");
     assert_eq!(place.open().find("till").expect("there").roles(), ["tills"]);
     let error = place
-        .change(|file| file.join("till", "shops"))
+        .change(|file| file.add_role("till", "shops"))
         .expect_err("no such role");
-    assert!(matches!(error, ChangeError::WouldBeWrong(_)), "{error}");
+    assert!(matches!(error, ChangeError::InvalidAfter(_)), "{error}");
     assert!(
         error.to_string().contains("there is no role `shops`"),
         "{error}"
     );
     place
-        .change(|file| file.leave("till", "tills"))
-        .expect("left");
+        .change(|file| file.remove_role("till", "tills"))
+        .expect("removed");
     assert!(place.open().find("till").expect("there").roles().is_empty());
 }
 
@@ -279,10 +279,10 @@ fn what_cannot_be_changed_changes_nothing() {
     let before = place.text();
     let errors = place.change(|file| {
         [
-            file.add("till", HASH, &NewRights::Nothing),
-            file.add("TILL", HASH, &NewRights::Nothing),
-            file.add("a b", HASH, &NewRights::Nothing),
-            file.add("new", "secret", &NewRights::Nothing),
+            file.add("till", HASH, &InitialRights::Nothing),
+            file.add("TILL", HASH, &InitialRights::Nothing),
+            file.add("a b", HASH, &InitialRights::Nothing),
+            file.add("new", "secret", &InitialRights::Nothing),
             file.disable("till-2"),
             file.allow("till", &grant("/api/getdat", &[])),
             file.allow("till", &grant("/api/GetData", &["a*b"])),
@@ -293,11 +293,11 @@ fn what_cannot_be_changed_changes_nothing() {
     let expected = [
         "there is a user `till` already",
         "differ only in case",
-        "a user name cannot hold ' '",
+        "a user name cannot contain ' '",
         "not a password hash",
         "there is no user `till-2`; did you mean `till`?",
         "did you mean \"/api/GetData\"?",
-        "`a*b` is neither a name nor a beginning",
+        "`a*b` is neither a name nor a prefix",
         "no such right on /api/GetData",
     ];
     for (error, expected) in errors.iter().zip(expected) {
@@ -314,7 +314,7 @@ fn a_file_that_is_wrong_already_is_not_touched() {
     let error = place
         .change(|file| file.disable("till"))
         .expect_err("wrong already");
-    assert!(matches!(error, ChangeError::AlreadyWrong(_)), "{error}");
+    assert!(matches!(error, ChangeError::InvalidBefore(_)), "{error}");
     assert!(
         error.to_string().contains("did you mean `allow`?"),
         "{error}"
@@ -361,9 +361,9 @@ fn every_layout_can_be_edited_or_is_refused_whole() {
         assert!(till.is_disabled(), "{layout}");
         assert!(place.text().contains(OTHER_HASH), "{layout}");
         let before = place.text();
-        match place.change(|file| file.add("new", HASH, &NewRights::Everything)) {
+        match place.change(|file| file.add("new", HASH, &InitialRights::Everything)) {
             Ok(_) => assert!(place.open().find("new").is_some(), "{layout}"),
-            Err(ChangeError::Edit(EditError::Layout) | ChangeError::WouldBeWrong(_)) => {
+            Err(ChangeError::Edit(EditError::Layout) | ChangeError::InvalidAfter(_)) => {
                 assert_eq!(place.text(), before, "{layout}");
             }
             Err(error) => panic!("{layout}: {error}"),
@@ -391,7 +391,7 @@ fn thousands_of_accounts_fit_the_file() {
 }
 
 /// A change that the property below makes, by number; what it may not do is refused.
-fn nth_change(file: AccountFile<'_>, number: u8, name: &str) -> Result<Outcome, ChangeError> {
+fn nth_change(file: AccountFile<'_>, number: u8, name: &str) -> Result<ChangeOutcome, ChangeError> {
     match number {
         0 => file.disable(name),
         1 => file.enable(name),
@@ -402,11 +402,11 @@ fn nth_change(file: AccountFile<'_>, number: u8, name: &str) -> Result<Outcome, 
         6 => file.deny(name, &grant("/api/SyncData", &[])),
         7 => file.allow_everything(name),
         8 => file.deny_everything(name),
-        9 => file.join(name, "tills"),
-        10 => file.leave(name, "tills"),
-        11 => file.add(name, HASH, &NewRights::Nothing),
+        9 => file.add_role(name, "tills"),
+        10 => file.remove_role(name, "tills"),
+        11 => file.add(name, HASH, &InitialRights::Nothing),
         12 => file.remove(name),
-        _ => file.join(name, "no such role"),
+        _ => file.add_role(name, "no such role"),
     }
 }
 
@@ -431,7 +431,7 @@ proptest! {
             let before = place.text();
             let outcome = place.change(|file| nth_change(file, number, name));
             let after = place.text();
-            prop_assert_eq!(after != before, matches!(outcome, Ok(Outcome::Changed)));
+            prop_assert_eq!(after != before, matches!(outcome, Ok(ChangeOutcome::Changed)));
             prop_assert!(Accounts::open(&place.path(), RouteSection::defaults()).is_ok(), "{}", after);
             for part in &rest {
                 prop_assert!(after.contains(part), "{} {} lost\n{}\nof\n{}", number, name, part, after);

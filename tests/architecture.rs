@@ -18,7 +18,7 @@ const LAYERS: &[&str] = &[
     "private_file",
     "managed_file",
     "aging_map",
-    "wake",
+    "waker_suppression",
     "sample_backend",
     // Pure rules, and what they are about.
     "origin",

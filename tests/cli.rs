@@ -323,7 +323,7 @@ fn init_writes_nothing_when_it_lacks_an_answer() {
         ),
         (
             &["init", "--yes", "--user", "a b"],
-            "a user name cannot hold ' '",
+            "a user name cannot contain ' '",
         ),
     ];
     for (arguments, expected) in cases {
@@ -367,7 +367,7 @@ fn a_key_for_identities_is_made_once_and_shown_by_its_public_half() {
     assert_eq!(set["keys"][0]["crv"], "Ed25519");
     let missing = syncgate(here, &["identity-key", "--public", "none.key"]);
     assert_eq!(missing.status.code(), Some(64));
-    assert!(text(&missing.stderr).contains("`syncgate identity-key FILE` makes one"));
+    assert!(text(&missing.stderr).contains("`syncgate identity-key FILE` creates one"));
 }
 
 fn mode(path: &Path) -> u32 {

@@ -300,7 +300,7 @@ fn what_is_wrong_is_said_and_nothing_is_changed() {
         ),
         (
             &["user", "add", "a b", "--generate"],
-            "a user name cannot hold ' '",
+            "a user name cannot contain ' '",
         ),
         (
             &["user", "add", "Till", "--generate"],

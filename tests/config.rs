@@ -187,7 +187,7 @@ fn paths_are_relative_to_the_file_and_must_exist() {
     let report = config::load(&file).unwrap_err().to_string();
     let folder = shown("run");
     assert!(
-        report.contains(&format!("there is no folder {folder}")),
+        report.contains(&format!("there is no directory {folder}")),
         "{report}"
     );
     assert!(

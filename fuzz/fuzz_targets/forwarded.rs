@@ -8,7 +8,7 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use syncgate::origin::TrustedProxies;
-use syncgate::origin::forwarded::walk;
+use syncgate::origin::forwarded::resolve;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -33,7 +33,7 @@ fuzz_target!(|lines: &[u8]| {
             headers.append(name, value);
         }
     }
-    let origin = walk(&headers, PEER, &config.trusted);
+    let origin = resolve(&headers, PEER, &config.trusted);
     let (client, hops) = (origin.client(), origin.hops());
     assert_eq!(hops.first(), Some(&client.accountable()));
     assert_eq!(hops.last(), Some(&PEER));

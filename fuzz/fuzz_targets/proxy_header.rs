@@ -4,17 +4,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use syncgate::origin::proxy_header::{LONGEST, parse};
+use syncgate::origin::proxy_header::{MAX_LENGTH, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = parse(bytes);
-    if bytes.len() >= LONGEST {
+    if bytes.len() >= MAX_LENGTH {
         assert!(!matches!(whole, Ok(None)), "neither complete nor refused");
     }
     let Ok(Some(header)) = whole else {
         return;
     };
-    assert!((1..=LONGEST).contains(&header.length));
+    assert!((1..=MAX_LENGTH).contains(&header.length));
     let (own, _) = bytes.split_at(header.length);
     assert_eq!(parse(own), Ok(Some(header)), "what follows changed it");
     for end in 0..own.len() {

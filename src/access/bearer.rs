@@ -1,5 +1,5 @@
-//! Pure: finds the token in a request's `Authorization` header (RFC 6750 section 2.1, and the bare
-//! token that clients of this API also send).
+//! Pure: extracts the token from a request's `Authorization` header: a Bearer token (RFC 6750 section
+//! 2.1), or the bare token that clients of this API also send.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -10,7 +10,7 @@ use crate::token::PresentedToken;
 /// The token that a request presents.
 ///
 /// # Errors
-/// Which fault it is; never a guess among several values.
+/// The fault. Of several values, none is guessed to be the right one.
 pub fn presented(headers: &HeaderMap) -> Result<PresentedToken, TokenFault> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(TokenFault::Missing)?;
@@ -27,7 +27,7 @@ pub fn presented(headers: &HeaderMap) -> Result<PresentedToken, TokenFault> {
     PresentedToken::parse(token).map_err(TokenFault::Malformed)
 }
 
-/// `Bearer` in any case and one or more spaces, if they are there, cut off.
+/// The value without `Bearer`, in any case, and the spaces after it, if present.
 fn without_scheme(value: &HeaderValue) -> &[u8] {
     let value = value.as_bytes();
     match value.split_at_checked(SCHEME.len()) {

@@ -1,4 +1,4 @@
-//! From a presented token to a permit: who is authenticated, admitted and authorized.
+//! From a presented token to a permit: authentication, admission and authorization.
 
 pub mod bearer;
 pub mod permit;

@@ -1,5 +1,5 @@
-//! The seal: an [`Authorized`] exists only for a request with a live token whose user has the right,
-//! and nothing but this file can make one.
+//! The seal: an [`Authorized`] exists only for a request with a live token whose user has the right, and
+//! only this file can construct one.
 //!
 //! ```compile_fail,E0451
 //! use syncgate::access::permit::Authorized;
@@ -27,31 +27,31 @@ use crate::policy::rights::{Decision, MissingRight, Mode};
 use crate::route::Route;
 use crate::session::{Absent, End, Session};
 
-/// A user who holds a live token at this moment; made here alone.
+/// A user with a live token. Only [`authenticate`] constructs it.
 #[derive(Debug)]
 pub struct Authenticated(Arc<Account>);
 
 impl Authenticated {
-    /// Whose token it is.
+    /// The account of the token.
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
         &self.0
     }
 }
 
-/// An authenticated user who may be used from where and when the request comes; made here alone.
+/// An authenticated user admitted from the request's address and at its time. Only [`admit`] constructs it.
 #[derive(Debug)]
 pub struct Admitted(Arc<Account>);
 
 impl Admitted {
-    /// Whose token it is.
+    /// The account of the token.
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
         &self.0
     }
 }
 
-/// A request that may go to the upstream.
+/// A request that may be forwarded.
 #[derive(Debug)]
 pub struct Authorized {
     head: RequestHead,
@@ -59,30 +59,30 @@ pub struct Authorized {
     reported: Option<Denied>,
 }
 
-/// What can be said of a request before its body is looked at.
+/// The decision on a request before its body is read.
 #[derive(Debug)]
-pub enum Verdict {
-    /// It may pass.
+pub enum AccessDecision {
+    /// The request may be forwarded.
     Permitted(Authorized),
-    /// It depends on the form that its body names.
+    /// It depends on the form in the body.
     DependsOnForm(Undecided),
 }
 
-/// Why an admitted user's request may not pass.
+/// Why an admitted user's request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Denied {
-    /// The user has no right to it.
+    /// The user lacks the right.
     #[error("{0}")]
     MissingRight(MissingRight),
-    /// A right depends on the form, and the body cannot be read for it beyond doubt.
+    /// The right depends on the form, and the body is not valid.
     #[error("the body is refused: {0}")]
     Form(FormViolation),
-    /// A right depends on the form, and the body is not JSON by its media type.
+    /// The right depends on the form, and the media type is not JSON.
     #[error("the media type is not application/json")]
     MediaType,
 }
 
-/// A request whose form is still to be read.
+/// A request whose form must be read before it can be decided.
 #[derive(Debug)]
 pub struct Undecided {
     account: Arc<Account>,
@@ -90,12 +90,11 @@ pub struct Undecided {
     permit: Authorized,
 }
 
-/// The user behind a live session.
+/// Authenticates the user of a live session.
 ///
 /// # Errors
-/// Which of the reasons ends the token: none of that digest is known, it has ended, or its account
-/// is gone, disabled or has another password now, or was so since the token's password was given
-/// (`tokens_before`).
+/// Why the token is refused: it is unknown or has ended; or its account no longer exists, is disabled, has
+/// another password, or ended its earlier tokens (`tokens_before`).
 pub fn authenticate(
     session: Result<Session, Absent>,
     accounts: &Accounts,
@@ -120,32 +119,30 @@ pub fn authenticate(
     Ok(Authenticated(account))
 }
 
-/// Admits an authenticated user who may be used from there and then, whatever the request. Until
-/// then nothing may count against the user: the token may be in the wrong hands.
+/// Admits an authenticated user from the client's address at this time, whatever the request. Nothing may
+/// count against the user before this: the token may be in the wrong hands.
 ///
 /// # Errors
-/// Why not.
+/// Why the user is not admitted.
 pub fn admit(
     user: Authenticated,
     client: ClientAddress,
     now: UnixMillis,
 ) -> Result<Admitted, NotAdmitted> {
     let Authenticated(account) = user;
-    let decided = account.admission().decide(now.timestamp(), client);
-    decided?;
+    account.admission().decide(now.timestamp(), client)?;
     Ok(Admitted(account))
 }
 
-/// Decides whether an admitted user's request may pass, as far as that can be said without its body.
+/// Decides an admitted user's request, as far as possible without its body.
 ///
 /// # Errors
-/// [`Denied::MissingRight`]. Where the user's rights are only reported, a
-/// missing one is noted in the permit instead.
-pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict, Denied> {
+/// [`Denied::MissingRight`]. In report mode, the permit records it instead.
+pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<AccessDecision, Denied> {
     let account = user.account();
     match account.rights().decide(route.index(), &parts.method) {
-        Decision::Allowed => Ok(Verdict::Permitted(Authorized::seal(route, parts))),
-        Decision::AllowedForForms(_) => Ok(Verdict::DependsOnForm(Undecided {
+        Decision::Allowed => Ok(AccessDecision::Permitted(Authorized::seal(route, parts))),
+        Decision::AllowedForForms(_) => Ok(AccessDecision::DependsOnForm(Undecided {
             account: Arc::clone(account),
             route: route.index(),
             permit: Authorized::seal(route, parts),
@@ -154,7 +151,7 @@ pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict
             let denied = Denied::MissingRight(missing);
             match account.mode() {
                 Mode::Enforce => Err(denied),
-                Mode::Report => Ok(Verdict::Permitted(
+                Mode::Report => Ok(AccessDecision::Permitted(
                     Authorized::seal(route, parts).reporting(denied),
                 )),
             }
@@ -162,11 +159,11 @@ pub fn authorize(user: &Admitted, route: &Route, parts: Parts) -> Result<Verdict
     }
 }
 
-impl Verdict {
-    /// Decides what depends on the form of a body that is not JSON by its media type: it has none.
+impl AccessDecision {
+    /// Denies a request that depends on its form if the media type is not JSON: it has no form then.
     ///
     /// # Errors
-    /// [`Denied::MediaType`], unless the user's rights are only reported.
+    /// [`Denied::MediaType`]. In report mode, the permit records it instead.
     pub fn check_media_type(self) -> Result<Self, Denied> {
         match self {
             Self::DependsOnForm(undecided) if !is_plain_json(&undecided.permit.head.headers) => {
@@ -179,16 +176,16 @@ impl Verdict {
 }
 
 impl Undecided {
-    /// What becomes of the request without the right to it.
+    /// What happens if the rights do not cover the request.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.account.mode()
     }
 
-    /// Decides with the form that the body names, or with what is wrong with the body.
+    /// Decides with the form in the body, or with the reason why it cannot be read.
     ///
     /// # Errors
-    /// [`Denied::MissingRight`] and [`Denied::Form`], unless the user's rights are only reported.
+    /// [`Denied::MissingRight`] and [`Denied::Form`]. In report mode, the permit records it instead.
     pub fn decide(self, form: Result<&str, FormViolation>) -> Result<Authorized, Denied> {
         let (rights, method) = (self.account.rights(), &self.permit.head.method);
         let decided = match form {
@@ -233,13 +230,13 @@ impl Authorized {
         }
     }
 
-    /// What the request would have been refused for, were the user's rights enforced.
+    /// Why the request would have been denied if the user's rights were enforced.
     #[must_use]
     pub fn reported(&self) -> Option<Denied> {
         self.reported
     }
 
-    /// Gives the request away to be sent.
+    /// The request to forward.
     #[must_use]
     pub fn into_request(self) -> (RequestHead, AuthorizationHeader) {
         (self.head, self.authorization)
@@ -336,18 +333,18 @@ allow = "*"
             ),
         ];
         for (session, fault) in cases {
-            let verdict = authenticate(session, &accounts, now());
-            assert_eq!(verdict.err(), Some(fault), "{session:?}");
+            let decision = authenticate(session, &accounts, now());
+            assert_eq!(decision.err(), Some(fault), "{session:?}");
         }
     }
 
-    /// The verdict without the body, on a request of this media type.
+    /// The decision without the body, for a request of this media type.
     fn authorized_as(
         media_type: &str,
         name: &str,
         path: &str,
         peer: [u8; 4],
-    ) -> Result<Verdict, String> {
+    ) -> Result<AccessDecision, String> {
         let accounts = accounts();
         let user = authenticate(Ok(session(&accounts, name)), &accounts, now()).expect(name);
         let routes = Routes::new(&RouteSection::defaults());
@@ -366,27 +363,27 @@ allow = "*"
         authorize(&user, route, parts).map_err(|denied| denied.to_string())
     }
 
-    fn authorized(name: &str, path: &str, peer: [u8; 4]) -> Result<Verdict, String> {
+    fn authorized(name: &str, path: &str, peer: [u8; 4]) -> Result<AccessDecision, String> {
         authorized_as("application/json", name, path, peer)
     }
 
     fn undecided(name: &str) -> Undecided {
         match authorized(name, "/api/SyncData", [127, 0, 0, 1]) {
-            Ok(Verdict::DependsOnForm(undecided)) => undecided,
+            Ok(AccessDecision::DependsOnForm(undecided)) => undecided,
             other => panic!("{name}: {other:?}"),
         }
     }
 
-    /// Whether it passes, and why it should not.
-    fn told(verdict: Result<Authorized, impl ToString>) -> (bool, Option<String>) {
-        match verdict {
+    /// Whether it is forwarded, and the reason to deny it.
+    fn summary(decision: Result<Authorized, impl ToString>) -> (bool, Option<String>) {
+        match decision {
             Ok(permit) => (true, permit.reported().map(|denied| denied.to_string())),
             Err(denied) => (false, Some(denied.to_string())),
         }
     }
 
     #[test]
-    fn a_request_passes_with_the_right_or_with_its_lack_reported() {
+    fn a_request_is_forwarded_with_the_right_or_in_report_mode() {
         let here = [127, 0, 0, 1];
         let away = [10, 0, 0, 1];
         let no_route = MissingRight::Route.to_string();
@@ -398,16 +395,16 @@ allow = "*"
             ("new", "/api/GetData", away, (true, Some(&no_route))),
         ];
         for (name, path, peer, (passes, why)) in cases {
-            let verdict = authorized(name, path, peer).map(|verdict| match verdict {
-                Verdict::Permitted(permit) => permit,
-                Verdict::DependsOnForm(undecided) => panic!("{undecided:?}"),
+            let decision = authorized(name, path, peer).map(|decision| match decision {
+                AccessDecision::Permitted(permit) => permit,
+                AccessDecision::DependsOnForm(undecided) => panic!("{undecided:?}"),
             });
-            assert_eq!(told(verdict), (passes, why.cloned()), "{name} {path}");
+            assert_eq!(summary(decision), (passes, why.cloned()), "{name} {path}");
         }
     }
 
     #[test]
-    fn what_depends_on_the_form_is_decided_by_it() {
+    fn the_form_decides_where_the_right_depends_on_it() {
         assert_eq!(undecided("till").mode(), Mode::Enforce);
         assert_eq!(undecided("new").mode(), Mode::Report);
         let no_form = Some(Denied::MissingRight(MissingRight::Form));
@@ -423,7 +420,7 @@ allow = "*"
         for (name, form, (passes, why)) in cases {
             let why = why.map(|denied| denied.to_string());
             assert_eq!(
-                told(undecided(name).decide(form)),
+                summary(undecided(name).decide(form)),
                 (passes, why),
                 "{name} {form:?}"
             );
@@ -431,21 +428,21 @@ allow = "*"
     }
 
     #[test]
-    fn what_depends_on_the_form_of_a_body_that_is_no_json_is_refused_or_reported() {
+    fn a_right_that_depends_on_the_form_needs_json() {
         for (name, passes) in [("till", false), ("new", true)] {
-            let verdict = authorized_as("text/plain", name, "/api/SyncData", [127, 0, 0, 1]);
-            let checked = verdict.unwrap().check_media_type();
-            let permit = checked.map(|verdict| match verdict {
-                Verdict::Permitted(permit) => permit,
-                Verdict::DependsOnForm(undecided) => panic!("{undecided:?}"),
+            let decision = authorized_as("text/plain", name, "/api/SyncData", [127, 0, 0, 1]);
+            let checked = decision.unwrap().check_media_type();
+            let permit = checked.map(|decision| match decision {
+                AccessDecision::Permitted(permit) => permit,
+                AccessDecision::DependsOnForm(undecided) => panic!("{undecided:?}"),
             });
             let why = Some(Denied::MediaType.to_string());
-            assert_eq!(told(permit), (passes, why), "{name}");
+            assert_eq!(summary(permit), (passes, why), "{name}");
         }
     }
 
     #[test]
-    fn a_permit_holds_the_request_as_it_is_to_be_sent() {
+    fn a_permit_contains_the_request_to_forward() {
         let permit = undecided("till")
             .decide(Ok("setCustomer"))
             .expect("a right");

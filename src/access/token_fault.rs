@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::session::{Absent, End};
 use crate::token::MalformedToken;
 
-/// Why a token is refused; each text is told to the client as `error_description` (RFC 6750).
+/// Why a token is refused; the text is sent to the client as `error_description` (RFC 6750).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenFault {
     /// No `Authorization` header.
@@ -14,38 +14,40 @@ pub enum TokenFault {
     /// More than one `Authorization` header.
     #[error("the token is malformed: send exactly one Authorization header")]
     Repeated,
-    /// The text that JavaScript makes of the whole token object.
+    /// What JavaScript prints for the whole token object.
     #[error("the token is malformed: it is [object Object]; send token.accesstoken, not token")]
     WholeObject,
-    /// Not of a token's form.
+    /// Not in the format of a token.
     #[error("{0}")]
     Malformed(MalformedToken),
-    /// Of a token's form, but not one that this gateway knows.
+    /// Well-formed, but not known to this gateway.
     #[error("the token is unknown")]
     Unknown,
     /// It has ended.
-    #[error("{}", told(*.0))]
+    #[error("{}", describe(*.0))]
     Ended(End),
-    /// Its account's password has been changed since.
+    /// Its account's password has changed since it was issued.
     #[error("the token is revoked: the password was changed, log in again")]
     PasswordChanged,
-    /// The account that it was issued to is gone.
-    #[error("the token's user is gone")]
+    /// Its account no longer exists.
+    #[error("the token's user no longer exists")]
     UserGone,
-    /// The account that it was issued to is switched off.
+    /// Its account is disabled.
     #[error("the token's user is disabled")]
     UserDisabled,
 }
 
-/// What its client is told of a token's end.
-fn told(end: End) -> &'static str {
+/// The description of a token's end, for its client.
+fn describe(end: End) -> &'static str {
     match end {
         End::Expired => "the token is expired: log in again",
         End::Unused => "the token is expired: it was not used for too long, log in again",
         End::Revoked => "the token is revoked: log in again",
-        End::GivenBack => "the token is revoked: its client gave it back, log in again",
-        End::Displaced => "the token is revoked: its user has newer ones, as many as may be",
-        End::Replayed => "the token is revoked: one that was renewed was used again, log in again",
+        End::GivenBack => "the token is revoked: its client revoked it, log in again",
+        End::Displaced => "the token is revoked: its user has as many newer tokens as are allowed",
+        End::Replayed => {
+            "the token is revoked: a token that had been renewed was used again, log in again"
+        }
         End::UserDisabled => "the token is revoked: its user was disabled",
         End::UserRemoved => "the token is revoked: its user was removed",
         End::PasswordChanged => "the token is revoked: the password was changed, log in again",
@@ -53,18 +55,18 @@ fn told(end: End) -> &'static str {
 }
 
 impl TokenFault {
-    /// That a token is not, or no longer, good.
+    /// The fault of a token that the store did not find.
     #[must_use]
     pub fn of(absent: Absent) -> Self {
         match absent {
             Absent::Unknown => Self::Unknown,
             Absent::Ended(end) => Self::Ended(end),
-            // What it says of the others of its lineage is not for whoever presents it.
+            // The client must not learn about the other tokens of the lineage.
             Absent::Replaced(_) => Self::Ended(End::Expired),
         }
     }
 
-    /// A word for the log and for the metrics.
+    /// The code in logs and metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

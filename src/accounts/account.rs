@@ -1,11 +1,11 @@
-//! Pure: one account.
+//! Pure: an account and its name.
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 use thiserror::Error;
 
-use super::Known;
+use super::Interned;
 use crate::clock::UnixSeconds;
 use crate::password::PasswordHash;
 use crate::policy::admission::Admission;
@@ -13,12 +13,12 @@ use crate::policy::rights::{Allow, Mode, Rights};
 use crate::session::{AccountId, CLOCK_TOLERANCE, PasswordMark};
 use crate::traffic::Usage;
 
-/// Checks a user name: 1 to 256 of the ASCII letters and digits and `. _ - @ +`, the first of them
-/// a letter or digit. So a name is safe in a header, a log and a command line, and no backend can
-/// take two names for one by folding characters.
+/// Checks a user name: 1 to 256 ASCII letters, digits and `. _ - @ +`, beginning with a letter or
+/// digit. Such a name is safe in a header, a log and a command line, and no backend confuses two of
+/// them by folding characters.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first rule that the name breaks.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.len() > MAX_USERNAME {
         return Err(NameError::TooLong);
@@ -28,32 +28,32 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
         Some(first) if first.is_ascii_alphanumeric() => {}
         Some(first) => return Err(NameError::First(first)),
     }
-    let stands = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
     name.chars()
-        .find(|&c| !stands(c))
+        .find(|&c| !allowed(c))
         .map_or(Ok(()), |c| Err(NameError::Character(c)))
 }
 
-/// Why a text is no user name.
+/// Why a string is not a valid user name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// It is empty.
     #[error("a user name cannot be empty")]
     Empty,
-    /// Longer than 256 bytes.
-    #[error("a user name can be {MAX_USERNAME} characters long at most")]
+    /// It is longer than 256 bytes.
+    #[error("a user name has at most {MAX_USERNAME} characters")]
     TooLong,
-    /// Begins with something else than a letter or digit.
-    #[error("a user name begins with a letter or digit of ASCII, not with {0:?}")]
+    /// It does not begin with a letter or digit.
+    #[error("a user name begins with an ASCII letter or digit, not with {0:?}")]
     First(char),
-    /// Holds a character that no user name has.
-    #[error("a user name cannot hold {0:?}, only ASCII letters, digits and . _ - @ +")]
+    /// It contains another character.
+    #[error("a user name cannot contain {0:?}, only ASCII letters, digits and . _ - @ +")]
     Character(char),
 }
 
-/// One user of the file, validated.
+/// A validated user of the file.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ValidUser {
     pub(super) name: String,
     pub(super) password: Arc<PasswordHash>,
     pub(super) mark: PasswordMark,
@@ -66,7 +66,7 @@ pub(super) struct Entry {
     pub(super) admission: Admission,
 }
 
-/// A user of the gateway, as the account file has it at present.
+/// A user of the gateway, as the account file currently defines it.
 #[derive(Debug)]
 pub struct Account {
     id: AccountId,
@@ -85,8 +85,8 @@ pub struct Account {
 }
 
 impl Account {
-    pub(super) fn new(name: Arc<str>, known: Known, entry: Entry) -> Self {
-        let Entry {
+    pub(super) fn new(name: Arc<str>, known: Interned, entry: ValidUser) -> Self {
+        let ValidUser {
             name: _,
             password,
             mark,
@@ -116,52 +116,51 @@ impl Account {
         }
     }
 
-    /// What a session remembers the account by.
+    /// Identifies the account in sessions.
     #[must_use]
     pub fn id(&self) -> AccountId {
         self.id
     }
 
-    /// What the account has under way.
+    /// What the account has in flight.
     #[must_use]
     pub fn usage(&self) -> &Arc<Usage> {
         &self.usage
     }
 
-    /// The user name: letters, digits and `. _ - @ +` of ASCII only, so it is safe in headers and
-    /// logs.
+    /// The user name, which is safe in headers and logs: see [`check_name`].
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The name as a header's value.
+    /// The name as a header value.
     #[must_use]
     pub fn header(&self) -> &HeaderValue {
         &self.header
     }
 
-    /// What to verify a password against, or `None` when nobody may sign in as this account.
+    /// The hash to verify a password against; `None` if the account is disabled.
     #[must_use]
     pub fn password(&self) -> Option<Arc<PasswordHash>> {
         (!self.disabled).then(|| Arc::clone(&self.password))
     }
 
-    /// A token whose session has another mark was obtained with a password that is gone.
+    /// Identifies the current password. Sessions with another mark belong to a former one.
     #[must_use]
     pub fn password_mark(&self) -> PasswordMark {
         self.mark
     }
 
-    /// A token whose password was given before this moment is over, whatever the password: the account
-    /// was disabled then, or given another one. 1970 where nothing is known of that.
+    /// Tokens whose login was before this moment no longer work, whatever the password: the account was
+    /// disabled then, or its password changed. 1970 if not set.
     #[must_use]
     pub fn tokens_before(&self) -> UnixSeconds {
         self.tokens_before
     }
 
-    /// When a password counts as given that is given `now`. The moment above may lie in the second of
-    /// the login, or in the next one, by clocks that differ a little: it was written before the login.
+    /// The login time to record for a password verified `now`. `tokens_before` was written before the
+    /// login, but may lie in the same second, or slightly ahead if clocks differ: never record less.
     #[must_use]
     pub fn authenticated_at(&self, now: UnixSeconds) -> UnixSeconds {
         match self.tokens_before <= now.plus(CLOCK_TOLERANCE) {
@@ -170,44 +169,44 @@ impl Account {
         }
     }
 
-    /// From where and when the account may be used.
+    /// From where and when the account can be used.
     #[must_use]
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
 
-    /// The account's own `allow` as it is written, without its roles.
+    /// The account's own `allow` as written, without its roles.
     #[must_use]
     pub fn allow(&self) -> Option<&Allow> {
         self.allow.as_ref()
     }
 
-    /// What the account may reach: its own rights and those of its roles.
+    /// The account's own rights and those of its roles.
     #[must_use]
     pub fn rights(&self) -> &Rights {
         &self.rights
     }
 
-    /// What becomes of a request without the right to it.
+    /// What happens to a request that the rights do not cover.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The names of the roles that the account has.
+    /// The names of the account's roles.
     #[must_use]
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
 
-    /// True when the account may neither sign in nor use its tokens.
+    /// Whether the account is disabled: it can neither sign in nor use its tokens.
     #[must_use]
     pub fn is_disabled(&self) -> bool {
         self.disabled
     }
 }
 
-/// The longest name that an account can have, in bytes.
+/// The longest user name, in bytes.
 pub const MAX_USERNAME: usize = 256;
 
 #[cfg(test)]

@@ -9,62 +9,62 @@ use toml_edit::Datetime;
 use super::account::{NameError, check_name};
 use super::edit::{Draft, EditError};
 use super::grants::{self, Grant};
-use super::{AccountTable, Names, file, judge};
+use super::{AccountTable, Names, file, validate};
 use crate::clock::UnixSeconds;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::RouteSection;
 use crate::settings::Problems;
 
-/// The account file, to be changed.
+/// The account file, opened for changes.
 #[derive(Debug, Clone, Copy)]
 pub struct AccountFile<'a> {
     path: &'a Path,
     routes: Option<&'a [RouteSection]>,
-    /// What disabling an account, enabling it and changing its password write down as `tokens_before`.
+    /// What disabling, enabling and changing the password record as `tokens_before`.
     tokens_before: Option<UnixSeconds>,
 }
 
-/// What was done.
+/// The result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ChangeOutcome {
     /// The file was changed.
     Changed,
-    /// The file said so already.
-    AsBefore,
+    /// The file already said so.
+    Unchanged,
 }
 
 /// Why nothing was changed.
 #[derive(Debug, Error)]
 pub enum ChangeError {
-    /// The name cannot be one.
+    /// The name is not a valid user name.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The file cannot be read or written.
     #[error("{error}{}", file::remedy(.error).map(|remedy| format!("; {remedy}")).unwrap_or_default())]
     File {
-        /// Why not.
+        /// The cause.
         #[from]
         error: PrivateFileError,
     },
-    /// The file is wrong as it is.
-    #[error("the file must be put right first; nothing was changed\n\n{0}")]
-    AlreadyWrong(Problems),
+    /// The file is invalid as it stands.
+    #[error("fix the file first; nothing was changed\n\n{0}")]
+    InvalidBefore(Problems),
     /// The change cannot be made.
     #[error(transparent)]
     Edit(#[from] EditError),
-    /// The change would make the file wrong.
-    #[error("the gateway would refuse the file then; nothing was changed\n\n{0}")]
-    WouldBeWrong(Problems),
+    /// The change would make the file invalid.
+    #[error("the gateway would then refuse the file; nothing was changed\n\n{0}")]
+    InvalidAfter(Problems),
 }
 
 /// What a new account may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewRights {
+pub enum InitialRights {
     /// Everything that is routed.
     Everything,
     /// Nothing yet.
     Nothing,
-    /// What these roles may.
+    /// Whatever these roles allow.
     Roles(Vec<String>),
 }
 
@@ -79,9 +79,9 @@ impl<'a> AccountFile<'a> {
         }
     }
 
-    /// The same: whoever disables an account, enables it or changes its password also ends, by a note in
-    /// the file, its tokens whose password was given before `moment`, so that they stay ended when the
-    /// change is undone before any gateway has seen it.
+    /// Makes disabling, enabling and changing the password also record `moment` as `tokens_before`, which
+    /// ends tokens obtained before it. So they stay ended even if the change is undone before any gateway
+    /// has seen it.
     #[must_use]
     pub fn ending_tokens_before(self, moment: UnixSeconds) -> Self {
         Self {
@@ -90,36 +90,41 @@ impl<'a> AccountFile<'a> {
         }
     }
 
-    /// The accounts that the file has.
+    /// The accounts in the file.
     ///
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn read(&self) -> Result<AccountTable, Problems> {
-        let text = file::look(self.path)?;
-        let content = judge::parse(self.path, &text, self.routes)?;
+        let text = file::inspect(self.path)?;
+        let content = validate::parse(self.path, &text, self.routes)?;
         Ok(AccountTable::new(content, &mut Names::default()))
     }
 
-    /// Adds an account with a stored hash. Makes the file if there is none.
+    /// Adds an account with a stored hash. Creates the file if it does not exist.
     ///
     /// # Errors
-    /// When there is such an account, and as for every change.
-    pub fn add(&self, name: &str, phc: &str, rights: &NewRights) -> Result<Outcome, ChangeError> {
+    /// If the account exists already, and as for every change: see [`ChangeError`].
+    pub fn add(
+        &self,
+        name: &str,
+        phc: &str,
+        rights: &InitialRights,
+    ) -> Result<ChangeOutcome, ChangeError> {
         check_name(name)?;
         self.change(Some(HEADER), |draft| {
             let allow = match rights {
-                NewRights::Everything => Some(grants::everything()),
-                NewRights::Nothing => Some(grants::nothing()),
-                NewRights::Roles(_) => None,
+                InitialRights::Everything => Some(grants::everything()),
+                InitialRights::Nothing => Some(grants::nothing()),
+                InitialRights::Roles(_) => None,
             };
             draft.add(name, phc, allow)?;
             match rights {
-                NewRights::Everything | NewRights::Nothing => Ok(()),
-                NewRights::Roles(roles) => {
+                InitialRights::Everything | InitialRights::Nothing => Ok(()),
+                InitialRights::Roles(roles) => {
                     let account = draft.account(name)?;
                     roles
                         .iter()
-                        .try_for_each(|role| grants::join(account, role))
+                        .try_for_each(|role| grants::add_role(account, role))
                 }
             }
         })
@@ -129,18 +134,18 @@ impl<'a> AccountFile<'a> {
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn set_password(&self, name: &str, phc: &str) -> Result<Outcome, ChangeError> {
+    pub fn set_password(&self, name: &str, phc: &str) -> Result<ChangeOutcome, ChangeError> {
         self.change(None, |draft| {
             draft.set(name, "password", phc)?;
             self.end_tokens(draft, name)
         })
     }
 
-    /// Lets nobody sign in as the account, nor use its tokens.
+    /// Disables an account: nobody can sign in as it or use its tokens.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn disable(&self, name: &str) -> Result<Outcome, ChangeError> {
+    pub fn disable(&self, name: &str) -> Result<ChangeOutcome, ChangeError> {
         self.change(None, |draft| {
             let is_disabled = is_disabled(draft, name)?;
             draft.set(name, "disabled", true)?;
@@ -151,18 +156,18 @@ impl<'a> AccountFile<'a> {
         })
     }
 
-    /// Undoes [`disable`](Self::disable).
+    /// Enables an account.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn enable(&self, name: &str) -> Result<Outcome, ChangeError> {
+    pub fn enable(&self, name: &str) -> Result<ChangeOutcome, ChangeError> {
         self.change(None, |draft| {
             let was_disabled = is_disabled(draft, name)?;
             if draft.account(name)?.contains_key("disabled") {
                 draft.set(name, "disabled", false)?;
             }
             match was_disabled {
-                // Whoever disabled it by hand may have noted nothing.
+                // Somebody who disabled it by hand may not have recorded anything.
                 true => self.end_tokens(draft, name),
                 false => Ok(()),
             }
@@ -173,60 +178,62 @@ impl<'a> AccountFile<'a> {
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn remove(&self, name: &str) -> Result<Outcome, ChangeError> {
+    pub fn remove(&self, name: &str) -> Result<ChangeOutcome, ChangeError> {
         self.change(None, |draft| draft.remove(name))
     }
 
-    /// Gives the account a right.
+    /// Adds a right to the account.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn allow(&self, name: &str, grant: &Grant) -> Result<Outcome, ChangeError> {
-        self.change(None, |draft| grants::give(draft.account(name)?, grant))
+    pub fn allow(&self, name: &str, grant: &Grant) -> Result<ChangeOutcome, ChangeError> {
+        self.change(None, |draft| grants::allow(draft.account(name)?, grant))
     }
 
-    /// Takes a right from the account.
+    /// Removes a right from the account.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn deny(&self, name: &str, grant: &Grant) -> Result<Outcome, ChangeError> {
-        self.change(None, |draft| grants::take(draft.account(name)?, grant))
+    pub fn deny(&self, name: &str, grant: &Grant) -> Result<ChangeOutcome, ChangeError> {
+        self.change(None, |draft| grants::deny(draft.account(name)?, grant))
     }
 
-    /// Gives the account every right.
+    /// Allows the account everything.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn allow_everything(&self, name: &str) -> Result<Outcome, ChangeError> {
+    pub fn allow_everything(&self, name: &str) -> Result<ChangeOutcome, ChangeError> {
         self.change(None, |draft| {
             draft.replace(name, "allow", grants::everything())
         })
     }
 
-    /// Takes every right of its own from the account; those of its roles stay.
+    /// Removes all of the account's own rights; those of its roles stay.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn deny_everything(&self, name: &str) -> Result<Outcome, ChangeError> {
+    pub fn deny_everything(&self, name: &str) -> Result<ChangeOutcome, ChangeError> {
         self.change(None, |draft| {
             draft.replace(name, "allow", grants::nothing())
         })
     }
 
-    /// Gives the account a role.
+    /// Adds a role to the account.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn join(&self, name: &str, role: &str) -> Result<Outcome, ChangeError> {
-        self.change(None, |draft| grants::join(draft.account(name)?, role))
+    pub fn add_role(&self, name: &str, role: &str) -> Result<ChangeOutcome, ChangeError> {
+        self.change(None, |draft| grants::add_role(draft.account(name)?, role))
     }
 
-    /// Takes a role from the account.
+    /// Removes a role from the account.
     ///
     /// # Errors
     /// As for every change: see [`ChangeError`].
-    pub fn leave(&self, name: &str, role: &str) -> Result<Outcome, ChangeError> {
-        self.change(None, |draft| grants::leave(draft.account(name)?, role))
+    pub fn remove_role(&self, name: &str, role: &str) -> Result<ChangeOutcome, ChangeError> {
+        self.change(None, |draft| {
+            grants::remove_role(draft.account(name)?, role)
+        })
     }
 
     fn end_tokens(&self, draft: &mut Draft, name: &str) -> Result<(), EditError> {
@@ -245,18 +252,18 @@ impl<'a> AccountFile<'a> {
         &self,
         fresh: Option<&str>,
         change: impl FnOnce(&mut Draft) -> Result<(), EditError>,
-    ) -> Result<Outcome, ChangeError> {
-        let mut outcome = Outcome::AsBefore;
+    ) -> Result<ChangeOutcome, ChangeError> {
+        let mut outcome = ChangeOutcome::Unchanged;
         private_file::update(self.path, fresh, |before| {
-            judge::parse(self.path, before, self.routes).map_err(ChangeError::AlreadyWrong)?;
+            validate::parse(self.path, before, self.routes).map_err(ChangeError::InvalidBefore)?;
             let mut draft = Draft::parse(before)?;
             change(&mut draft)?;
             let after = draft.into_text();
             if after == before {
                 return Ok::<_, ChangeError>(None);
             }
-            judge::parse(self.path, &after, self.routes).map_err(ChangeError::WouldBeWrong)?;
-            outcome = Outcome::Changed;
+            validate::parse(self.path, &after, self.routes).map_err(ChangeError::InvalidAfter)?;
+            outcome = ChangeOutcome::Changed;
             Ok(Some(after))
         })?;
         Ok(outcome)
@@ -273,16 +280,16 @@ const HEADER: &str = "\
 # The accounts of the gateway. Only its owner may read this file (mode 0600).
 #
 # `syncgate user add | passwd | disable | enable | remove | list | allow | deny` edits it and keeps
-# the comments; editing it by hand is as good. The running gateway notices a change by itself.
+# the comments; editing it by hand works as well. The running gateway picks up changes by itself.
 #
 # [users.NAME]
 # password = \"$argon2id$...\"               # made by `syncgate user passwd` or `syncgate hash`
-# disabled = true                          # may neither sign in nor use its tokens
-# tokens_before = 2026-01-01T00:00:00Z     # tokens whose password was given before it are over
-# allow = \"*\"                              # everything that is routed, or a list:
+# disabled = true                          # can neither sign in nor use its tokens
+# tokens_before = 2026-01-01T00:00:00Z     # tokens obtained before this no longer work
+# allow = \"*\"                              # every route, or a list:
 # allow = [{ route = \"/api/SyncData\", methods = [\"POST\"], forms = [\"setCustomer\", \"get*\"] }]
 # roles = [\"tills\"]                        # the rights of [roles.tills] as well
-# mode = \"report\"                          # log what the rights forbid, but let it pass
+# mode = \"report\"                          # log what the rights forbid, but let it through
 # networks = [\"10.1.0.0/16\", \"192.0.2.7\"]  # where the user may come from
 # valid_from = 2026-01-01T00:00:00Z        # and when
 # valid_until = 2027-01-01T00:00:00Z

@@ -1,4 +1,4 @@
-//! Pure: changes to the text of an account file that keep its comments and its order.
+//! Pure: edits to the text of an account file that preserve comments and order.
 
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
@@ -6,10 +6,10 @@ use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 /// Why the text could not be changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EditError {
-    /// There is such an account already.
+    /// The account exists already.
     #[error("there is a user `{0}` already")]
     NameTaken(String),
-    /// There is no such account.
+    /// The account does not exist.
     #[error("there is no user `{name}`{}", suggestion(.near.as_deref()))]
     NoSuchUser {
         /// The name asked for.
@@ -17,34 +17,34 @@ pub enum EditError {
         /// The one that was probably meant.
         near: Option<String>,
     },
-    /// Single rights cannot be given or taken beside `allow = "*"`.
+    /// Individual rights cannot be added or removed while `allow = "*"`.
     #[error(
-        "the user may do everything (allow = \"*\"); take that first: `syncgate user deny NAME --all`"
+        "the user may do everything (allow = \"*\"); remove that first: `syncgate user deny NAME --all`"
     )]
     EverythingAllowed,
-    /// There is no such right to take.
+    /// The right to remove does not exist.
     #[error("the user has no such right on {0} of its own")]
     NothingAllowed(String),
-    /// The right to take is not listed, since everything of its kind is allowed.
+    /// The right to remove is not listed, since everything of its kind is allowed.
     #[error(
         "every one of the {0} is allowed there, so single ones cannot be taken; deny the route, \
          then allow the {0} that are wanted"
     )]
     Unlisted(&'static str),
-    /// The right to take is not listed by itself, but covered by a pattern.
+    /// The right to remove is not listed by itself, but covered by a pattern.
     #[error("`{name}` is covered by `{pattern}`; deny that, then allow what is wanted of it")]
     Covered {
-        /// What the user has.
+        /// The pattern in the entry.
         pattern: String,
-        /// What was to be taken.
+        /// The name to remove.
         name: String,
     },
-    /// The right to take is part of an entry that would have to be split.
+    /// The right to remove is part of an entry that would have to be split.
     #[error(
         "the entry for {0} covers other methods too; deny the route, then allow what is wanted"
     )]
     Split(String),
-    /// The user does not have the role to take.
+    /// The user does not have the role to remove.
     #[error("the user does not have the role `{0}`")]
     NotInRole(String),
     /// The file is TOML, but not laid out as `[users.NAME]` tables.
@@ -85,7 +85,7 @@ impl Draft {
             account.insert("allow", Item::Value(allow));
         }
         account.set_position(Some(place));
-        // A comment at the end of the file stays before what is added after it.
+        // A comment at the end of the file stays ahead of the new account.
         account.decor_mut().set_prefix(format!("{trailing}\n"));
         users.insert(name, Item::Table(account));
         self.0.set_trailing("");
@@ -106,13 +106,13 @@ impl Draft {
             .prefix()
             .and_then(|prefix| prefix.as_str())
             .unwrap_or_default();
-        // What a blank line sets apart is about more than this account.
+        // Comments above a blank line are about more than this account.
         let kept = prefix.rfind("\n\n").map_or("", |end| &prefix[..end + 1]);
         self.prepend(last_position(&table), kept);
         Ok(())
     }
 
-    /// Sets a key of an account; a comment behind the value stays.
+    /// Sets a key of an account; a comment after the value stays.
     pub(super) fn set(
         &mut self,
         name: &str,
@@ -134,7 +134,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Sets a key of an account that may hold more than a plain value.
+    /// Sets a key of an account that may hold a table or an array of tables.
     pub(super) fn replace(&mut self, name: &str, key: &str, value: Value) -> Result<(), EditError> {
         let account = self.account(name)?;
         match account.get_mut(key) {
@@ -178,7 +178,7 @@ impl Draft {
         account.ok_or(EditError::Layout)
     }
 
-    /// Puts a comment before the first table that stands behind `position`.
+    /// Puts a comment before the first table after `position`.
     fn prepend(&mut self, position: isize, comment: &str) {
         if comment.is_empty() {
             return;
@@ -203,7 +203,7 @@ impl Draft {
     }
 }
 
-/// The place in the text of the last table below and including `table`.
+/// The position in the text of the last table in `table`, itself included.
 fn last_position(table: &Table) -> isize {
     let mut last = 0;
     visit(table, &mut |table| {
@@ -212,25 +212,25 @@ fn last_position(table: &Table) -> isize {
     last
 }
 
-/// Visits every table with a header of its own, below and including `table`.
-fn visit(table: &Table, look: &mut impl FnMut(&Table)) {
-    look(table);
+/// Visits `table` and every table in it that has its own header.
+fn visit(table: &Table, f: &mut impl FnMut(&Table)) {
+    f(table);
     for (_, item) in table {
         match item {
-            Item::Table(table) => visit(table, look),
-            Item::ArrayOfTables(tables) => tables.iter().for_each(|table| visit(table, look)),
+            Item::Table(table) => visit(table, f),
+            Item::ArrayOfTables(tables) => tables.iter().for_each(|table| visit(table, f)),
             Item::Value(_) | Item::None => {}
         }
     }
 }
 
-fn visit_mut(table: &mut Table, change: &mut impl FnMut(&mut Table)) {
-    change(table);
+fn visit_mut(table: &mut Table, f: &mut impl FnMut(&mut Table)) {
+    f(table);
     for (_, item) in table.iter_mut() {
         match item {
-            Item::Table(table) => visit_mut(table, change),
+            Item::Table(table) => visit_mut(table, f),
             Item::ArrayOfTables(tables) => {
-                tables.iter_mut().for_each(|table| visit_mut(table, change));
+                tables.iter_mut().for_each(|table| visit_mut(table, f));
             }
             Item::Value(_) | Item::None => {}
         }

@@ -1,5 +1,5 @@
-//! What the account file `users.toml` may say, and reading it. Whether its parts fit each other is
-//! for `judge`.
+//! The schema of the account file `users.toml`, and reading it. `validate` checks that its parts are
+//! consistent.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -21,12 +21,12 @@ use crate::session::PasswordMark;
 use crate::settings::units::refuse;
 use crate::settings::{Problem, Problems};
 
-/// The same for whoever only looks at it.
-pub(super) fn look(path: &Path) -> Result<String, Problems> {
-    private_file::look(path).map_err(|error| unreadable(path, &error))
+/// Reads the file to inspect it, not to serve it.
+pub(super) fn inspect(path: &Path) -> Result<String, Problems> {
+    private_file::inspect(path).map_err(|error| unreadable(path, &error))
 }
 
-/// What to do about an account file that cannot be used at all.
+/// How to fix an account file that cannot be read.
 pub(super) fn remedy(error: &PrivateFileError) -> Option<String> {
     match error.is_missing() {
         true => Some("`syncgate user add NAME` creates it with a first user".to_owned()),
@@ -34,7 +34,7 @@ pub(super) fn remedy(error: &PrivateFileError) -> Option<String> {
     }
 }
 
-/// What is wrong when the file cannot even be read.
+/// The report for a file that cannot be read.
 pub(super) fn unreadable(path: &Path, error: &PrivateFileError) -> Problems {
     let mut problems = Problems::none(path.display().to_string(), "");
     let problem = Problem::error(error.to_string());
@@ -52,7 +52,7 @@ pub(super) struct User {
     pub(super) password: Spanned<StoredPassword>,
     #[serde(default)]
     pub(super) disabled: bool,
-    /// Tokens whose password was given before it are over.
+    /// Tokens obtained before this moment no longer work.
     pub(super) tokens_before: Option<Moment>,
     pub(super) allow: Option<Allow>,
     #[serde(default)]
@@ -65,7 +65,7 @@ pub(super) struct User {
     pub(super) hours: Option<Hours>,
 }
 
-/// `[roles.NAME]`: rights that several users share.
+/// `[roles.NAME]`: rights shared by several users.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Role {
@@ -73,7 +73,7 @@ pub(super) struct Role {
     pub(super) mode: Option<Mode>,
 }
 
-/// The name of a user or role, and where it stands.
+/// The name of a user or role, and its span in the text.
 #[derive(Debug, Clone)]
 pub(super) struct Name {
     pub(super) text: String,
@@ -118,7 +118,7 @@ impl std::borrow::Borrow<str> for Name {
     }
 }
 
-/// What stands where a password hash should. A value that is none is kept out of every message.
+/// The value of `password`. One that is not a hash is kept out of every message.
 #[derive(Debug, Clone)]
 pub(super) enum StoredPassword {
     Hash {
@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for StoredPassword {
     }
 }
 
-/// Takes values of every type, since serde quotes the ones that it refuses.
+/// Accepts values of every type, since serde quotes the ones it refuses.
 struct StoredPasswordVisitor;
 
 impl<'de> Visitor<'de> for StoredPasswordVisitor {
@@ -191,7 +191,7 @@ impl<'de> Visitor<'de> for StoredPasswordVisitor {
 
 const MALFORMED: StoredPassword = StoredPassword::Unusable(PasswordHashError::Malformed);
 
-/// Networks that are listed are at least one: an empty list could be read as all or as none.
+/// At least one network if given: an empty list could be read as all or as none.
 #[derive(Debug, Default)]
 pub(super) struct Networks(pub(super) Vec<Network>);
 
@@ -211,14 +211,14 @@ impl<'de> Deserialize<'de> for Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::judge::{Content, parse};
+    use crate::accounts::validate::{ValidFile, parse};
     use crate::policy::rights::Decision;
     use crate::route::RouteSection;
 
     const HASH: &str = "\"$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ\
                         $CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"";
 
-    fn read(text: &str) -> Result<Content, Problems> {
+    fn read(text: &str) -> Result<ValidFile, Problems> {
         let routes = RouteSection::defaults();
         parse(
             Path::new("users.toml"),
@@ -227,7 +227,7 @@ mod tests {
         )
     }
 
-    fn judged(text: &str) -> String {
+    fn report_on(text: &str) -> String {
         match read(text) {
             Ok(content) => content.warnings.to_string(),
             Err(problems) => problems.to_string(),
@@ -273,7 +273,7 @@ mod tests {
             (
                 "[users.\"a b\"]\npassword = HASH",
                 "1:8",
-                "a user name cannot hold ' '",
+                "a user name cannot contain ' '",
             ),
             (
                 "[users.a]\npassword = HASH\n[users.A]\npassword = HASH",
@@ -308,9 +308,9 @@ mod tests {
             (
                 &format!("{user}allow = [{{ route = \"/api/GetData\", methods = [\"GET\"] }}]"),
                 "3:46",
-                "does not take GET",
+                "does not accept GET",
             ),
-            (user, "1:8", "warning: `till` may reach nothing"),
+            (user, "1:8", "warning: `till` has no rights"),
             (
                 &format!("{user}roles = [\"tils\"]\n[roles.tills]\nallow = \"*\""),
                 "3:10",
@@ -361,7 +361,7 @@ mod tests {
             ),
         ];
         for (text, place, expected) in cases {
-            let report = judged(text);
+            let report = report_on(text);
             assert!(
                 report.contains(&format!("users.toml:{place}\n")),
                 "{text}\n{report}"
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn problems_come_all_at_once() {
-        let report = judged(
+        let report = report_on(
             "[users.a]\npassword = 1\ndisabled = 2\nroles = [\"x\"]\nnetworks = []\n\
              [users.b]\npassword = HASH\nmode = \"off\"\nhours = 3\n[roles.c]\n",
         );
@@ -399,13 +399,13 @@ mod tests {
             "password = \"\"\"\nhunter2\"\"\"",
         ] {
             for section in ["[users.till]\n", ""] {
-                let report = judged(&format!("{section}{line}\n"));
+                let report = report_on(&format!("{section}{line}\n"));
                 assert!(report.contains("error: "), "{line}\n{report}");
                 assert!(!report.contains("hunter2"), "{line}\n{report}");
             }
         }
         for number in ["7357", "-7357", "7357.5", "2026-07-30"] {
-            let report = judged(&format!("[users.till]\npassword = {number}\n"));
+            let report = report_on(&format!("[users.till]\npassword = {number}\n"));
             assert!(report.contains("not a password hash"), "{report}");
             assert!(!report.contains(number), "{report}");
         }

@@ -4,19 +4,19 @@ use toml_edit::{Array, InlineTable, Item, Table, TableLike, Value};
 
 use super::edit::EditError;
 
-/// A right to give or to take, as an entry of `allow` has it.
+/// A right to allow or deny, with the fields of an `allow` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The path of the route.
     pub route: String,
-    /// The methods; none named means every one.
+    /// The methods; empty means all.
     pub methods: Vec<String>,
-    /// The forms, exact or with a trailing `*`; none named means every one.
+    /// The forms, exact or with a trailing `*`; empty means all.
     pub forms: Vec<String>,
 }
 
-/// Gives the right. An entry with the same route and methods takes up the forms.
-pub(super) fn give(account: &mut dyn TableLike, grant: &Grant) -> Result<(), EditError> {
+/// Adds a right. An entry with the same route and methods absorbs the forms.
+pub(super) fn allow(account: &mut dyn TableLike, grant: &Grant) -> Result<(), EditError> {
     let allow = account
         .entry("allow")
         .or_insert_with(|| Item::Value(Array::new().into()));
@@ -29,7 +29,7 @@ pub(super) fn give(account: &mut dyn TableLike, grant: &Grant) -> Result<(), Edi
         }
         let present = names(entry, "forms")?;
         if grant.forms.is_empty() {
-            drop_list(entry, "forms");
+            remove_list(entry, "forms");
         } else if !present.is_empty() {
             let new: Vec<_> = grant
                 .forms
@@ -43,9 +43,9 @@ pub(super) fn give(account: &mut dyn TableLike, grant: &Grant) -> Result<(), Edi
     push(allow, grant)
 }
 
-/// Takes the right. Methods or forms named are taken out of the entries that list them; an entry
-/// is removed when nothing is left of it, since an empty list would mean everything.
-pub(super) fn take(account: &mut dyn TableLike, grant: &Grant) -> Result<(), EditError> {
+/// Removes a right. The named methods or forms are removed from the entries that list them. An entry
+/// left with an empty list is removed, since an empty list would mean everything.
+pub(super) fn deny(account: &mut dyn TableLike, grant: &Grant) -> Result<(), EditError> {
     let no_such = || EditError::NothingAllowed(grant.route.clone());
     let allow = account.get_mut("allow").ok_or_else(no_such)?;
     if is_everything(allow) {
@@ -55,7 +55,7 @@ pub(super) fn take(account: &mut dyn TableLike, grant: &Grant) -> Result<(), Edi
     let mut kept = Vec::new();
     for entry in entries(allow)? {
         let (keep, touched) = match is_route(entry, &grant.route) {
-            true => take_from(entry, grant)?,
+            true => deny_in_entry(entry, grant)?,
             false => (true, false),
         };
         kept.push(keep);
@@ -71,7 +71,7 @@ pub(super) fn take(account: &mut dyn TableLike, grant: &Grant) -> Result<(), Edi
         Item::ArrayOfTables(tables) => tables.retain(|_| next()),
         Item::Value(_) | Item::Table(_) | Item::None => return Err(EditError::Layout),
     }
-    // A list of tables that is empty is not written at all.
+    // An empty array of tables is not written at all.
     if allow
         .as_array_of_tables()
         .is_some_and(|tables| tables.is_empty())
@@ -82,21 +82,21 @@ pub(super) fn take(account: &mut dyn TableLike, grant: &Grant) -> Result<(), Edi
     Ok(())
 }
 
-/// Whether the entry stays, and whether anything was taken.
-fn take_from(entry: &mut dyn TableLike, grant: &Grant) -> Result<(bool, bool), EditError> {
+/// Whether the entry stays, and whether anything was removed from it.
+fn deny_in_entry(entry: &mut dyn TableLike, grant: &Grant) -> Result<(bool, bool), EditError> {
     match (grant.methods.is_empty(), grant.forms.is_empty()) {
         (true, true) => Ok((false, true)),
-        (false, true) => take_names(entry, "methods", &grant.methods),
-        (true, false) => take_names(entry, "forms", &grant.forms),
+        (false, true) => remove_names(entry, "methods", &grant.methods),
+        (true, false) => remove_names(entry, "forms", &grant.forms),
         (false, false) if same(&names(entry, "methods")?, &grant.methods) => {
-            take_names(entry, "forms", &grant.forms)
+            remove_names(entry, "forms", &grant.forms)
         }
-        // To take a form from some of the methods, the entry would have to be split in two.
+        // Removing a form from some of the methods would mean splitting the entry.
         (false, false) => Err(EditError::Split(grant.route.clone())),
     }
 }
 
-fn take_names(
+fn remove_names(
     entry: &mut dyn TableLike,
     key: &'static str,
     taken: &[String],
@@ -129,8 +129,8 @@ fn take_names(
     Ok((left > 0, left < present.len()))
 }
 
-/// Gives the account a role.
-pub(super) fn join(account: &mut dyn TableLike, role: &str) -> Result<(), EditError> {
+/// Adds a role to the account.
+pub(super) fn add_role(account: &mut dyn TableLike, role: &str) -> Result<(), EditError> {
     account
         .entry("roles")
         .or_insert_with(|| Item::Value(Array::new().into()));
@@ -143,8 +143,8 @@ pub(super) fn join(account: &mut dyn TableLike, role: &str) -> Result<(), EditEr
     Ok(())
 }
 
-/// Takes a role from the account.
-pub(super) fn leave(account: &mut dyn TableLike, role: &str) -> Result<(), EditError> {
+/// Removes a role from the account.
+pub(super) fn remove_role(account: &mut dyn TableLike, role: &str) -> Result<(), EditError> {
     if names(account, "roles")?
         .iter()
         .all(|present| present != role)
@@ -157,7 +157,7 @@ pub(super) fn leave(account: &mut dyn TableLike, role: &str) -> Result<(), EditE
     Ok(())
 }
 
-/// The value of `allow` for no right at all: written down, so that it is seen to be meant.
+/// The value of `allow` for no rights: written out, to show that it is intended.
 pub(super) fn nothing() -> Value {
     Array::new().into()
 }
@@ -206,7 +206,7 @@ fn push(allow: &mut Item, grant: &Grant) -> Result<(), EditError> {
             let mut entry = Table::new();
             entry.insert("route", toml_edit::value(&*grant.route));
             lists.for_each(|(key, list)| drop(entry.insert(key, toml_edit::value(list))));
-            // Behind the last one, which has a place even when it was added just now.
+            // After the last one, which has a position even if it was only just added.
             entry.set_position(tables.iter().filter_map(Table::position).max());
             tables.push(entry);
             Ok(())
@@ -215,7 +215,7 @@ fn push(allow: &mut Item, grant: &Grant) -> Result<(), EditError> {
     }
 }
 
-/// Removes elements; what comes first then is set where the first one was.
+/// Removes elements; the new first element takes over the prefix of the old one.
 fn retain(list: &mut Array, keep: impl FnMut(&Value) -> bool) {
     let prefix_of = |value: &Value| {
         value
@@ -235,8 +235,8 @@ fn retain(list: &mut Array, keep: impl FnMut(&Value) -> bool) {
     }
 }
 
-/// Removes a list of an entry; what comes last then is set where the last one was.
-fn drop_list(entry: &mut dyn TableLike, key: &str) {
+/// Removes a list from an entry; the new last value takes over its suffix.
+fn remove_list(entry: &mut dyn TableLike, key: &str) {
     let after = |item: &Item| {
         let suffix = item.as_value().and_then(|value| value.decor().suffix());
         suffix
@@ -259,7 +259,7 @@ fn is_route(entry: &dyn TableLike, route: &str) -> bool {
     present.is_some_and(|present| present.eq_ignore_ascii_case(route))
 }
 
-/// The names in a list of the entry; none when there is no such list.
+/// The names in a list of the entry; empty when there is no such list.
 fn names(entry: &dyn TableLike, key: &str) -> Result<Vec<String>, EditError> {
     let Some(list) = entry.get(key) else {
         return Ok(Vec::new());
@@ -282,7 +282,7 @@ fn extend<S: AsRef<str>>(list: &mut Array, names: impl IntoIterator<Item = S>) {
         .for_each(|name| append(list, name.as_ref().into()));
 }
 
-/// Appends in the manner of the element before: on a line of its own if that is.
+/// Appends in the style of the previous element: on its own line if that one is.
 fn append(list: &mut Array, mut value: Value) {
     let before = list.iter().last().and_then(|last| last.decor().prefix());
     let before = before
@@ -297,7 +297,7 @@ fn append(list: &mut Array, mut value: Value) {
     list.push_formatted(value);
 }
 
-/// Methods and forms are compared as the gateway does, ignoring ASCII case.
+/// Compares methods and forms ignoring ASCII case, as the gateway does.
 fn has(list: &[String], name: &str) -> bool {
     list.iter()
         .any(|present| present.eq_ignore_ascii_case(name))
@@ -375,12 +375,12 @@ mod tests {
         ];
         for (text, grant, expected) in cases {
             assert_eq!(
-                changed(text, give, grant).as_deref(),
+                changed(text, allow, grant).as_deref(),
                 Ok(*expected),
                 "{text}"
             );
         }
-        let error = changed("allow = \"*\"", give, &grant("/a", &[], &[]));
+        let error = changed("allow = \"*\"", allow, &grant("/a", &[], &[]));
         assert_eq!(error, Err(EditError::EverythingAllowed));
     }
 
@@ -451,21 +451,21 @@ mod tests {
         ];
         for (text, grant, expected) in cases {
             let expected = expected.clone().map(str::to_owned);
-            assert_eq!(changed(text, take, grant), expected, "{text} {grant:?}");
+            assert_eq!(changed(text, deny, grant), expected, "{text} {grant:?}");
         }
     }
 
     #[test]
-    fn roles_are_joined_and_left() {
+    fn roles_are_added_and_removed() {
         let mut document = DocumentMut::new();
         let account = document.as_table_mut();
-        join(account, "tills").expect("joined");
-        join(account, "tills").expect("joined before");
-        join(account, "shops").expect("joined");
+        add_role(account, "tills").expect("added");
+        add_role(account, "tills").expect("added before");
+        add_role(account, "shops").expect("added");
         assert_eq!(document.to_string(), "roles = [\"tills\", \"shops\"]\n");
-        leave(document.as_table_mut(), "shops").expect("left");
+        remove_role(document.as_table_mut(), "shops").expect("removed");
         assert_eq!(document.to_string(), "roles = [\"tills\"]\n");
-        let error = leave(document.as_table_mut(), "shops").expect_err("left before");
+        let error = remove_role(document.as_table_mut(), "shops").expect_err("removed before");
         assert_eq!(error, EditError::NotInRole("shops".into()));
     }
 }

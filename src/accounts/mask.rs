@@ -1,8 +1,8 @@
-//! Pure: an account file as it may be shown in a report, which may end up in a log.
+//! Pure: masks the secrets in an account file, since reports quote it and may end up in a log.
 
-/// Stars over the value of every key that is not known to be harmless, byte for byte, so that
-/// places in the text stay what they are. A misspelt `password`, or one without quotes, is what a
-/// report shows most likely of all, so what is unknown counts as secret.
+/// Replaces the value of every key not known to be harmless with stars, byte for byte, so that spans
+/// stay valid. Unknown keys count as secret: a misspelt `password`, or one without quotes, is exactly
+/// what a report is most likely to quote.
 pub(super) fn mask_secrets(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -27,7 +27,7 @@ pub(super) fn mask_secrets(text: &str) -> String {
     shown
 }
 
-/// How much from the equals sign on to keep, and how much to hide after that.
+/// How many bytes from the equals sign on to keep, and how many after that to hide.
 fn after_equals(key: &str, text: &str) -> (usize, usize) {
     let value = text[1..].trim_start_matches([' ', '\t']);
     let start = text.len() - value.len();
@@ -46,7 +46,7 @@ fn after_equals(key: &str, text: &str) -> (usize, usize) {
     }
 }
 
-/// The last part of the key that stands at the end of the text.
+/// The last segment of the key that the text ends with.
 fn key_before(text: &str) -> &str {
     let text = text
         .trim_end_matches([' ', '\t'])
@@ -61,7 +61,7 @@ fn end_of_line(text: &str) -> usize {
     text.find('\n').unwrap_or(text.len())
 }
 
-/// Where the string at the beginning of the text ends. One that does not, ends with its line.
+/// The length of the string that the text begins with. An unterminated one ends with its line.
 fn end_of_string(text: &str) -> usize {
     let quote = text.as_bytes()[0];
     for long in ["\"\"\"", "'''"] {

@@ -5,17 +5,17 @@ mod change;
 mod edit;
 mod file;
 mod grants;
-mod judge;
 mod mask;
-mod origin;
+mod provenance;
 mod settings;
+mod validate;
 
 pub use crate::private_file::PrivateFileError;
 pub use account::{Account, MAX_USERNAME, NameError, check_name};
-pub use change::{AccountFile, ChangeError, NewRights, Outcome};
+pub use change::{AccountFile, ChangeError, ChangeOutcome, InitialRights};
 pub use edit::EditError;
 pub use grants::Grant;
-pub use origin::Origin;
+pub use provenance::Provenance;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use arc_swap::Guard;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::route::RouteSection;
 use crate::session::{AccountId, End, PasswordMark};
 use crate::settings::Problems;
@@ -33,11 +33,11 @@ use crate::traffic::Usage;
 
 pub use settings::AccountsSection;
 
-/// The accounts in force. Reading never waits, not even for a reload.
+/// The current accounts. Reading them never blocks, not even during a reload.
 #[derive(Debug)]
 pub struct Accounts(Managed<AccountFileLoader>);
 
-/// How a table is made of the account file.
+/// Builds an [`AccountTable`] from the account file.
 #[derive(Debug)]
 struct AccountFileLoader {
     path: PathBuf,
@@ -45,11 +45,11 @@ struct AccountFileLoader {
     names: Mutex<Names>,
 }
 
-impl Load for AccountFileLoader {
+impl Loader for AccountFileLoader {
     type Value = AccountTable;
     type Error = Problems;
     const MESSAGES: Messages = Messages {
-        read: "the account file was read again",
+        reloaded: "the account file was reloaded",
         refused: "the account file cannot be used; the previous one stays in force",
     };
 
@@ -57,7 +57,7 @@ impl Load for AccountFileLoader {
         vec![self.path.clone()]
     }
 
-    /// A file that has become empty counts as wrong: whoever wants no accounts removes them one by one.
+    /// A file that has become empty is refused: removing all accounts means removing them one by one.
     fn load(
         &self,
         reader: &mut Reader,
@@ -66,8 +66,8 @@ impl Load for AccountFileLoader {
         let text = self.text(reader)?;
         let routes = Some(&*self.routes);
         let content = match before {
-            None => judge::parse(&self.path, &text, routes)?,
-            Some(_) => judge::parse_filled(&self.path, &text, routes)?,
+            None => validate::parse(&self.path, &text, routes)?,
+            Some(_) => validate::parse_filled(&self.path, &text, routes)?,
         };
         Ok(AccountTable::new(content, &mut self.names()))
     }
@@ -105,30 +105,30 @@ impl Accounts {
         Managed::open(AccountFileLoader::new(path, routes)).map(Self)
     }
 
-    /// As [`open`](Self::open), and out of the same text what the account `name` has its rights from.
+    /// As [`open`](Self::open); also returns where the account `name` gets its rights from.
     ///
     /// # Errors
     /// Everything that is wrong with the file, at once.
-    pub fn open_with_origins(
+    pub fn open_with_provenance(
         path: &Path,
         routes: Vec<RouteSection>,
         name: &str,
-    ) -> Result<(Self, Vec<Origin>), Problems> {
+    ) -> Result<(Self, Vec<Provenance>), Problems> {
         let loader = AccountFileLoader::new(path, routes);
-        let mut reader = Reader::onlooking();
+        let mut reader = Reader::for_command();
         let text = loader.text(&mut reader)?;
-        let content = judge::parse(path, &text, Some(&loader.routes))?;
-        let origins = origin::origins(path, &text, &loader.routes, name);
+        let content = validate::parse(path, &text, Some(&loader.routes))?;
+        let provenance = provenance::of_account(path, &text, &loader.routes, name);
         let table = AccountTable::new(content, &mut loader.names());
-        Ok((Self(Managed::of(loader, reader, table)), origins))
+        Ok((Self(Managed::of(loader, reader, table)), provenance))
     }
 
-    /// Reads the account file again. From its return on, every lookup sees the new state; returns
-    /// the number of accounts.
+    /// Reloads the account file and returns the number of accounts. Every lookup after it returns sees
+    /// the new state.
     ///
     /// # Errors
-    /// Everything that is wrong with the file; the state before stays in force. A file that has
-    /// become empty counts as wrong: whoever wants no accounts removes them one by one.
+    /// Everything that is wrong with the file, which includes having become empty; the previous state
+    /// stays in force.
     pub fn reload(&self) -> Result<usize, Problems> {
         self.0.reload().map(|table| table.len())
     }
@@ -138,8 +138,8 @@ impl Accounts {
         &self.0
     }
 
-    /// Why the account does not stand behind a token any more that was obtained with this password of
-    /// it, given at `authenticated`, if it does not.
+    /// Why the account no longer honors a token obtained at `authenticated` with the password of this
+    /// mark, if it does not.
     #[must_use]
     pub fn disowned(
         &self,
@@ -150,31 +150,31 @@ impl Accounts {
         self.0.value().disowned(id, mark, authenticated)
     }
 
-    /// The account of a name, compared byte for byte.
+    /// The account with this name, compared byte for byte.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Account>> {
         self.0.value().find(name).cloned()
     }
 
-    /// The account that a session names, unless it has been removed since.
+    /// The account of a session, unless it has been removed since.
     #[must_use]
     pub fn by_id(&self, id: AccountId) -> Option<Arc<Account>> {
         self.0.value().by_id(id).cloned()
     }
 
-    /// The id of a name, whether there is an account of it or not: for what was kept under the name.
+    /// The id of a name, assigned if new, whether or not there is such an account: for stored records.
     #[must_use]
     pub fn id_of(&self, name: &str) -> AccountId {
         self.names().intern(name).1.id
     }
 
-    /// The id of a name, if anything was ever known of it: for a name that somebody asks for.
+    /// The id of a name, if the name was ever seen: for lookups, which must not assign ids.
     #[must_use]
     pub fn known_id_of(&self, name: &str) -> Option<AccountId> {
         self.names().ids.get(name).map(|(id, _)| *id)
     }
 
-    /// The name that an id stands for, whether there is still an account of it or not.
+    /// The name of an id, whether or not the account still exists.
     #[must_use]
     pub fn name_of(&self, id: AccountId) -> Option<Arc<str>> {
         self.names().by_id.get(id.index()).cloned()
@@ -184,14 +184,14 @@ impl Accounts {
         self.0.loader().names()
     }
 
-    /// The present state, to look at without counting references: cheapest for a look that does
-    /// not outlive the step it serves. Not to be kept across an await.
+    /// The current state, without counting references: the cheapest way to read it. Do not hold it
+    /// across an await.
     #[must_use]
     pub fn table(&self) -> Guard<Arc<AccountTable>> {
         self.0.value()
     }
 
-    /// Logs what is probably not as it was meant in the file, if anything is.
+    /// Logs the warnings about the file, if any.
     pub fn log_warnings(&self) {
         let table = self.0.value();
         if !table.warnings.is_empty() {
@@ -199,8 +199,8 @@ impl Accounts {
         }
     }
 
-    /// Says in the log for each user how many requests passed, since this was last called, only
-    /// because rights are reported and not enforced.
+    /// Logs for each user how many requests, since the last call, passed only because rights are
+    /// reported rather than enforced.
     pub fn log_reported(&self) {
         for account in self.0.value().accounts() {
             let reported = account.usage().take_reported();
@@ -215,23 +215,23 @@ impl Accounts {
         }
     }
 
-    /// The file that the accounts come from.
+    /// The path of the account file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.loader().path
     }
 }
 
-/// Why an account does not stand behind its tokens any more.
+/// Why an account no longer honors a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Disowned {
-    /// It is gone.
+    /// It was removed.
     Removed,
-    /// It is switched off.
+    /// It is disabled.
     Disabled,
-    /// It has this other password now.
+    /// It now has another password, with this mark.
     OtherPassword(PasswordMark),
-    /// Tokens whose password was given before this moment are over ([`Account::tokens_before`]).
+    /// Its tokens from before this moment no longer work ([`Account::tokens_before`]).
     Earlier(UnixSeconds),
 }
 
@@ -246,18 +246,18 @@ impl From<Disowned> for End {
     }
 }
 
-/// One consistent state of all accounts.
+/// A consistent snapshot of all accounts.
 #[derive(Debug)]
 pub struct AccountTable {
     by_name: HashMap<Arc<str>, Arc<Account>>,
-    /// Indexed by [`AccountId`]; names that are gone leave a hole.
+    /// Indexed by [`AccountId`]; `None` for names without an account.
     by_id: Vec<Option<Arc<Account>>>,
     warnings: Problems,
 }
 
 impl AccountTable {
-    fn new(content: judge::Content, names: &mut Names) -> Self {
-        let judge::Content { entries, warnings } = content;
+    fn new(content: validate::ValidFile, names: &mut Names) -> Self {
+        let validate::ValidFile { entries, warnings } = content;
         let mut by_name = HashMap::with_capacity(entries.len());
         for entry in entries {
             let (name, known) = names.intern(&entry.name);
@@ -277,13 +277,13 @@ impl AccountTable {
         }
     }
 
-    /// The account of a name, compared byte for byte.
+    /// The account with this name, compared byte for byte.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Account>> {
         self.by_name.get(name)
     }
 
-    /// The account that a session names, unless it has been removed since.
+    /// The account of a session, unless it has been removed since.
     #[must_use]
     pub fn by_id(&self, id: AccountId) -> Option<&Arc<Account>> {
         self.by_id.get(id.index())?.as_ref()
@@ -314,11 +314,11 @@ impl AccountTable {
         }
     }
 
-    /// The accounts that were good before and do not stand behind the tokens of then any more.
+    /// The accounts that were enabled `before` and no longer honor the tokens they had then.
     pub(crate) fn disowned_since(&self, before: &Self) -> Vec<(AccountId, Disowned)> {
         let good = before.accounts().filter(|account| !account.is_disabled());
         let why = |account: &Arc<Account>| {
-            // Those of the last moment before the one that is noted now stand for all of then.
+            // If `tokens_before` was moved, a token from just before it stands for all earlier ones.
             let last = self
                 .by_id(account.id())
                 .filter(|now| now.tokens_before() > account.tokens_before())
@@ -329,42 +329,42 @@ impl AccountTable {
         good.filter_map(why).collect()
     }
 
-    /// What is probably not as it was meant in the file that this state comes from.
+    /// The warnings about the file that this state comes from.
     #[must_use]
     pub fn warnings(&self) -> &Problems {
         &self.warnings
     }
 
-    /// How many accounts there are, disabled ones included.
+    /// The number of accounts, disabled ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// True when nobody can sign in because there is no account.
+    /// Whether there are no accounts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 }
 
-/// Every name ever read in this process and its id: a name keeps its id over reloads, also when
-/// it was gone for a while. What it has under way is kept only while there is an account.
+/// Every name this process has seen, and its id. A name keeps its id across reloads, even if it was
+/// gone for a while; its usage is kept only while an account or a request holds it.
 #[derive(Debug, Default)]
 struct Names {
     ids: HashMap<Arc<str>, (AccountId, Weak<Usage>)>,
     by_id: Vec<Arc<str>>,
 }
 
-/// What an account has in common with those of its name before.
+/// What an account shares with earlier ones of the same name.
 #[derive(Debug)]
-struct Known {
+struct Interned {
     id: AccountId,
     usage: Arc<Usage>,
 }
 
 impl Names {
-    fn intern(&mut self, name: &str) -> (Arc<str>, Known) {
+    fn intern(&mut self, name: &str) -> (Arc<str>, Interned) {
         let Self { ids, by_id } = self;
         let next = AccountId::from_index(by_id.len());
         let name = match ids.get_key_value(name) {
@@ -377,6 +377,6 @@ impl Names {
         });
         let usage = kept.upgrade().unwrap_or_default();
         *kept = Arc::downgrade(&usage);
-        (name, Known { id: *id, usage })
+        (name, Interned { id: *id, usage })
     }
 }

@@ -1,4 +1,4 @@
-//! Pure: what `[accounts]` may say.
+//! Pure: the section `[accounts]`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings::document::Step;
 use crate::settings::file::FileSetting;
 
-/// `[accounts]`: where the accounts are kept.
+/// `[accounts]`: where the accounts come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountsSection {

@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::policy::form::{FormLimits, FormViolation};
 use crate::policy::rights::Mode;
 use crate::traffic::BodyInFlight;
-use crate::wake;
+use crate::waker_suppression;
 
 /// The request body as the gateway lets it through.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl RequestBody {
     /// The next bytes from the client, within all bounds.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyGivenUp>>> {
         loop {
-            let frame = match wake::poll_frame(&mut self.incoming, cx) {
+            let frame = match waker_suppression::poll_frame(&mut self.incoming, cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     self.transfer.awaits_client();

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::ConfigFile;
 use super::admin_client::{AdminAnswer, AdminClient};
 use super::failure::Failure;
-use crate::accounts::{AccountFile, ChangeError, Outcome};
+use crate::accounts::{AccountFile, ChangeError, ChangeOutcome};
 use crate::clock::Clock;
 use crate::config;
 use crate::route::RouteSection;
@@ -109,9 +109,9 @@ pub(super) fn failure(error: ChangeError) -> Failure {
     match error {
         ChangeError::File { .. } => Failure::other(error),
         ChangeError::Name(_)
-        | ChangeError::AlreadyWrong(_)
+        | ChangeError::InvalidBefore(_)
         | ChangeError::Edit(_)
-        | ChangeError::WouldBeWrong(_) => Failure::usage(error),
+        | ChangeError::InvalidAfter(_) => Failure::usage(error),
     }
 }
 
@@ -130,14 +130,14 @@ impl Named {
     /// Makes the change and says which of the two it was.
     pub(super) fn change(
         &self,
-        change: impl FnOnce(AccountFile<'_>) -> Result<Outcome, ChangeError>,
+        change: impl FnOnce(AccountFile<'_>) -> Result<ChangeOutcome, ChangeError>,
         changed: &str,
-        as_before: &str,
+        unchanged: &str,
     ) -> Result<(), Failure> {
         let opened = self.place.open()?;
         match change(opened.file_ending_tokens()).map_err(failure)? {
-            Outcome::Changed => say(changed),
-            Outcome::AsBefore => say(&format!("{as_before} Nothing was changed.")),
+            ChangeOutcome::Changed => say(changed),
+            ChangeOutcome::Unchanged => say(&format!("{unchanged} Nothing was changed.")),
         }
         Ok(())
     }

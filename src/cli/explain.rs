@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::explain_report::{Answer, Explanation};
 use super::failure::{Failure, USAGE};
 use super::{ConfigFile, print};
-use crate::access::permit::{self, Admitted, Verdict};
+use crate::access::permit::{self, AccessDecision, Admitted};
 use crate::accounts::Accounts;
 use crate::clock::{Clock, UnixMillis};
 use crate::config::{self, Config};
@@ -74,7 +74,7 @@ impl ExplainCommand {
     pub(super) fn run(&self) -> Result<bool, Failure> {
         let config = config::load(&self.config.path)?.config;
         let (file, routes) = (&config.accounts.file, config.routes.clone());
-        let (accounts, origins) = Accounts::open_with_origins(file, routes, &self.user)?;
+        let (accounts, provenance) = Accounts::open_with_provenance(file, routes, &self.user)?;
         let account = accounts.find(&self.user);
         let mut body = self.body(&config)?;
         let parts = self.parts(&body)?;
@@ -82,7 +82,7 @@ impl ExplainCommand {
         let from = self.from.unwrap_or_else(|| {
             let account = account.as_ref();
             account.map_or([127, 0, 0, 1].into(), |account| {
-                account.admission().some_peer()
+                account.admission().example_peer()
             })
         });
         let at = self.at.unwrap_or_else(|| Clock::system().now());
@@ -103,7 +103,7 @@ impl ExplainCommand {
             user: &self.user,
             account: account.as_deref(),
             accounts: &accounts,
-            origins: &origins,
+            provenance: &provenance,
             config: &config,
             method: &method,
             path: &self.target,
@@ -231,12 +231,12 @@ impl Gateway<'_> {
         body: &mut Body,
     ) -> Result<Option<Refusal>, Refusal> {
         let user = self.admitted()?;
-        let verdict = permit::authorize(&user, route, parts)?;
+        let decision = permit::authorize(&user, route, parts)?;
         body.limit_to(route.max_body())?;
         let limits = self.config.limits.form();
-        let permit = match verdict.check_media_type()? {
-            Verdict::Permitted(permit) => permit,
-            Verdict::DependsOnForm(undecided) => {
+        let permit = match decision.check_media_type()? {
+            AccessDecision::Permitted(permit) => permit,
+            AccessDecision::DependsOnForm(undecided) => {
                 let form = body.read_form(limits);
                 undecided.decide(form.as_deref().map_err(|violation| *violation))?
             }

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::access::token_fault::TokenFault;
-use crate::accounts::{Account, Accounts, Origin};
+use crate::accounts::{Account, Accounts, Provenance};
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::error_chain::chain;
@@ -52,7 +52,7 @@ pub(super) struct Explanation<'a> {
     pub(super) user: &'a str,
     pub(super) account: Option<&'a Account>,
     pub(super) accounts: &'a Accounts,
-    pub(super) origins: &'a [Origin],
+    pub(super) provenance: &'a [Provenance],
     pub(super) config: &'a Config,
     pub(super) method: &'a Method,
     /// With its query.
@@ -105,14 +105,14 @@ impl Explanation<'_> {
         if let Some(form) = self.form {
             fact("form", form.escape_debug().to_string());
         }
-        for (number, origin) in self.deciding().iter().enumerate() {
+        for (number, source) in self.deciding().iter().enumerate() {
             fact(
                 if number == 0 { "by" } else { "also by" },
-                self.place(origin),
+                self.place(source),
             );
         }
-        for origin in self.near() {
-            fact("near", self.place(origin));
+        for source in self.near() {
+            fact("near", self.place(source));
         }
         if let Some(hint) = self.hint() {
             fact("hint", hint);
@@ -126,8 +126,11 @@ impl Explanation<'_> {
 
     /// For programs: one object.
     pub(super) fn json(&self) -> String {
-        let list = |origins: Vec<&Origin>| -> Vec<Value> {
-            origins.iter().map(|origin| self.object(origin)).collect()
+        let list = |provenance: Vec<&Provenance>| -> Vec<Value> {
+            provenance
+                .iter()
+                .map(|source| self.object(source))
+                .collect()
         };
         let refused = match self.answer {
             Answer::Refused(refusal) => Some(refusal),
@@ -161,16 +164,16 @@ impl Explanation<'_> {
     }
 
     /// The entries that give the right, each for itself: rights add up, so one is enough.
-    fn deciding(&self) -> Vec<&Origin> {
-        let gives = |origin: &&Origin| {
-            let (rights, method) = (origin.rights(), self.method);
+    fn deciding(&self) -> Vec<&Provenance> {
+        let gives = |source: &&Provenance| {
+            let (rights, method) = (source.rights(), self.method);
             self.route.is_some_and(|route| match self.form {
                 None => rights.decide(route.index(), method) == Decision::Allowed,
                 Some(form) => rights.decide_with_form(route.index(), method, form).is_ok(),
             })
         };
         match self.answer {
-            Answer::Forwarded { reported: None } => self.origins.iter().filter(gives).collect(),
+            Answer::Forwarded { reported: None } => self.provenance.iter().filter(gives).collect(),
             Answer::Forwarded { .. }
             | Answer::Refused(_)
             | Answer::LogsIn
@@ -180,17 +183,17 @@ impl Explanation<'_> {
     }
 
     /// The entries for the route that do not give the right, where a right is missing.
-    fn near(&self) -> Vec<&Origin> {
+    fn near(&self) -> Vec<&Provenance> {
         let Some(Refusal::Forbidden(_) | Refusal::FormRefused(_)) = self.answer.refusal() else {
             return Vec::new();
         };
-        let names_route = |origin: &&Origin| {
+        let names_route = |source: &&Provenance| {
             self.route.is_some_and(|route| {
-                let decision = origin.rights().decide(route.index(), self.method);
+                let decision = source.rights().decide(route.index(), self.method);
                 decision != Decision::Denied(MissingRight::Route)
             })
         };
-        self.origins.iter().filter(names_route).collect()
+        self.provenance.iter().filter(names_route).collect()
     }
 
     /// What to do about a refusal that the operator can do something about.
@@ -251,12 +254,12 @@ impl Explanation<'_> {
     }
 
     /// `users.toml:12, role tills: { ... }`.
-    fn place(&self, origin: &Origin) -> String {
+    fn place(&self, source: &Provenance) -> String {
         let mut place = self.config.accounts.file.display().to_string();
-        if let Some(line) = origin.line() {
+        if let Some(line) = source.line() {
             let _ = write!(place, ":{line}");
         }
-        match origin.role() {
+        match source.role() {
             Some(role) => {
                 let _ = write!(place, ", role `{role}`");
             }
@@ -264,20 +267,20 @@ impl Explanation<'_> {
                 let _ = write!(place, ", user `{}`", self.user);
             }
         }
-        let entry = origin.entry().map_or("\"*\"".to_owned(), entry);
+        let entry = source.entry().map_or("\"*\"".to_owned(), entry);
         format!("{place}: {entry}")
     }
 
-    fn object(&self, origin: &Origin) -> Value {
-        let allow = origin.entry().map_or(json!("*"), |entry| {
+    fn object(&self, source: &Provenance) -> Value {
+        let allow = source.entry().map_or(json!("*"), |entry| {
             let methods = entry.methods.as_ref();
             let methods = methods.map(|list| list.iter().map(Method::as_str).collect::<Vec<_>>());
             json!({ "route": entry.route, "methods": methods, "forms": entry.forms })
         });
         json!({
             "file": self.config.accounts.file.display().to_string(),
-            "line": origin.line(),
-            "role": origin.role(),
+            "line": source.line(),
+            "role": source.role(),
             "allow": allow,
         })
     }

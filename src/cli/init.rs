@@ -10,10 +10,10 @@ use thiserror::Error;
 use super::failure::Failure;
 use super::password::{NewPassword, PasswordSource};
 use super::print;
-use crate::accounts::{AccountFile, NewRights, check_name};
+use crate::accounts::{AccountFile, InitialRights, check_name};
 use crate::clock::Clock;
 use crate::config;
-use crate::new_file::{make_directory, make_parents, write_new};
+use crate::new_file::{create_directory, create_parents, write_new};
 use crate::password::hash_password;
 use crate::process;
 use crate::tls::development::{Written, write_certificate};
@@ -68,14 +68,14 @@ impl InitCommand {
         let user = self.user().map_err(Failure::usage)?;
         let password = self.password(&user)?;
 
-        make_parents(&self.directory).map_err(|cause| {
+        create_parents(&self.directory).map_err(|cause| {
             let path = self.directory.clone();
             Failure::other(InitError::Write { path, cause })
         })?;
         let certificate = paths.write_certificate()?;
         let hash = hash_password(&password.password).map_err(Failure::other)?;
         AccountFile::new(&paths.users, None)
-            .add(&user, &hash, &NewRights::Everything)
+            .add(&user, &hash, &InitialRights::Everything)
             .map_err(Failure::other)?;
         paths.make_socket_directory()?;
         // The configuration comes last: once it exists, everything it names exists.
@@ -229,7 +229,7 @@ impl Paths {
     }
 
     fn make_socket_directory(&self) -> Result<(), Failure> {
-        make_directory(&self.run, 0o700).map_err(|cause| {
+        create_directory(&self.run, 0o700).map_err(|cause| {
             Failure::other(InitError::Write {
                 path: self.run.clone(),
                 cause,

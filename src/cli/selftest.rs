@@ -79,7 +79,7 @@ impl SelftestCommand {
     fn password(&self) -> Result<Zeroizing<String>, Failure> {
         let text = match &self.from {
             Some(file) if file == Path::new("-") => from_standard_input(),
-            Some(file) => private_file::look(file)
+            Some(file) => private_file::inspect(file)
                 .map(Zeroizing::new)
                 .map_err(|error| {
                     let remedy = error.remedy().map(|remedy| format!("; {remedy}"));

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::password::{NewPassword, PasswordSource};
 use super::user_rights::Rights;
 use super::{print, user_list};
-use crate::accounts::{EditError, NewRights, Outcome, check_name};
+use crate::accounts::{ChangeOutcome, EditError, InitialRights, check_name};
 use crate::password::hash_password;
 use crate::settings::suggest;
 
@@ -103,13 +103,13 @@ impl Add {
         }
         let (rights, which) = match (&self.roles[..], self.no_rights) {
             ([], false) => (
-                NewRights::Everything,
+                InitialRights::Everything,
                 "everything that is routed".to_owned(),
             ),
-            ([], true) => (NewRights::Nothing, "nothing yet".to_owned()),
+            ([], true) => (InitialRights::Nothing, "nothing yet".to_owned()),
             (roles, _) => {
                 let which = format!("what the roles {} allow", roles.join(", "));
-                (NewRights::Roles(roles.to_vec()), which)
+                (InitialRights::Roles(roles.to_vec()), which)
             }
         };
         let new = self.password.obtain(Some(name)).map_err(Failure::usage)?;
@@ -182,11 +182,11 @@ impl Named {
         let Self { name, .. } = self;
         let opened = self.place.open()?;
         match opened.file_ending_tokens().disable(name).map_err(failure)? {
-            Outcome::Changed => {
+            ChangeOutcome::Changed => {
                 let ended = self.place.end_tokens(name);
                 say(&format!("Disabled `{name}`: it cannot sign in. {ended}"));
             }
-            Outcome::AsBefore => say(&format!(
+            ChangeOutcome::Unchanged => say(&format!(
                 "`{name}` is disabled already. Nothing was changed."
             )),
         }

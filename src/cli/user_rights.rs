@@ -40,7 +40,7 @@ impl Rights {
         );
         let as_before = format!("`{name}` may reach that already.");
         let change = |file: AccountFile<'_>| match (&self.role, self.grant()) {
-            (Some(role), _) => file.join(name, role),
+            (Some(role), _) => file.add_role(name, role),
             (None, Some(grant)) => file.allow(name, &grant),
             (None, None) => file.allow_everything(name),
         };
@@ -55,7 +55,7 @@ impl Rights {
         );
         let as_before = format!("`{name}` has no right of its own.");
         let change = |file: AccountFile<'_>| match (&self.role, self.grant()) {
-            (Some(role), _) => file.leave(name, role),
+            (Some(role), _) => file.remove_role(name, role),
             (None, Some(grant)) => file.deny(name, &grant),
             (None, None) => file.deny_everything(name),
         };

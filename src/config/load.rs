@@ -14,12 +14,12 @@ use crate::settings::{Problem, Problems};
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What is probably not as it was meant.
+    /// What is probably not as intended.
     pub warnings: Problems,
 }
 
-/// Reads the file, makes its paths relative to its own directory, and looks whether the files it
-/// names are there.
+/// Loads a configuration file, resolves its paths relative to its directory, and checks that the files it
+/// names exist.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
@@ -27,11 +27,11 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     load_with(path, checks::files)
 }
 
-/// As [`load`], but looks for no other file: for whoever is about to make them.
+/// As [`load`], but does not check that the files it names exist.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
-pub fn load_alone(path: &Path) -> Result<Loaded, Problems> {
+pub fn load_without_file_checks(path: &Path) -> Result<Loaded, Problems> {
     load_with(path, |_, _| {})
 }
 
@@ -47,7 +47,7 @@ fn load_with(path: &Path, more: fn(&Config, &mut Document<'_>)) -> Result<Loaded
     finish(config, document)
 }
 
-/// Reads the text of a file called `file`. Paths stay as written, and no file is looked for.
+/// Parses the text of a file called `file`. Paths stay as written, and the files they name are not checked.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
@@ -61,7 +61,7 @@ fn read(source: &Source) -> (Config, Document<'_>) {
     let mut document = Document::new(source);
     let config = Config::read(&mut document);
     if source.is_toml() {
-        checks::cross(&config, &mut document);
+        checks::sections(&config, &mut document);
     }
     (config, document)
 }
@@ -88,7 +88,7 @@ fn unreadable(file: &str, error: &std::io::Error) -> Problems {
 }
 
 impl Config {
-    /// Reads the file; what is only worth a warning is dropped.
+    /// Loads a configuration file and ignores warnings.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
@@ -96,7 +96,7 @@ impl Config {
         load(path).map(|loaded| loaded.config)
     }
 
-    /// The paths that are answered, and how.
+    /// The routing table.
     pub(crate) fn routes(&self) -> Routes {
         let routes = Routes::new(&self.routes);
         match self.tokens.renew {
@@ -105,7 +105,7 @@ impl Config {
         }
     }
 
-    /// Every file that is read while the gateway runs.
+    /// All files that are read while the gateway runs.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut config = self.clone();
         let settings = config.file_settings().into_iter();
@@ -113,7 +113,7 @@ impl Config {
         read.map(|file| file.path.clone()).collect()
     }
 
-    /// Every setting that names a file.
+    /// All settings that name a file.
     pub(super) fn file_settings(&mut self) -> Vec<FileSetting<'_>> {
         let routes = self.routes.iter_mut().enumerate();
         let routes = routes.filter_map(|(index, route)| route.files(index));

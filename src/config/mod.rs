@@ -1,10 +1,9 @@
-//! The configuration: the list of its sections. What a section means is known only to the module
-//! that uses it.
+//! The configuration: the list of its sections. Only the room that uses a section knows what it means.
 
 mod checks;
 mod load;
 
-pub use load::{Loaded, load, load_alone, parse};
+pub use load::{Loaded, load, load_without_file_checks, parse};
 
 use serde::Serialize;
 
@@ -24,7 +23,7 @@ use crate::tls::TlsSection;
 use crate::traffic::QuotasSection;
 use crate::upstream::UpstreamSection;
 
-/// Everything that can be set. Once one exists, nothing in it needs checking again.
+/// A complete, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// Where clients connect.
@@ -33,27 +32,27 @@ pub struct Config {
     pub tls: TlsSection,
     /// The backend.
     pub upstream: UpstreamSection,
-    /// What is forwarded.
+    /// The routes that are forwarded.
     pub routes: Vec<RouteSection>,
     /// Who may log in.
     pub accounts: AccountsSection,
-    /// How logins are checked.
+    /// How logins are verified.
     pub login: LoginSection,
     /// The tokens.
     pub tokens: TokensSection,
     /// Bounds and deadlines.
     pub limits: Limits,
-    /// What one user, route or source may take.
+    /// Limits per user, route and source.
     pub quotas: QuotasSection,
-    /// The signed identity that the backend is sent.
+    /// Signed identities for the backend.
     pub identity: IdentitySection,
-    /// What the gateway's own answers tell.
+    /// The gateway's own responses.
     pub answers: AnswersSection,
     /// The admin interface.
     pub admin: AdminSection,
-    /// What is logged.
+    /// Logging.
     pub log: LogSection,
-    /// What the process may do to the machine.
+    /// Privileges of the process.
     pub process: ProcessSection,
 }
 
@@ -85,7 +84,7 @@ impl Config {
         "identity", "answers", "admin", "log", "process",
     ];
 
-    /// Reads every section; one that the file leaves out has its defaults.
+    /// Reads all sections; missing ones have their defaults.
     fn read(document: &mut Document<'_>) -> Self {
         document.refuse_other_sections(&Self::SECTIONS, Self::section_of);
         Self {
@@ -108,7 +107,7 @@ impl Config {
         }
     }
 
-    /// The section that has the key `key`.
+    /// The section that `key` belongs to.
     fn section_of(key: &str) -> Option<String> {
         let sections = serde_json::to_value(Self::default()).ok()?;
         let has = |value: &serde_json::Value| value.get(key).is_some();

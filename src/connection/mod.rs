@@ -172,7 +172,7 @@ impl ClientConnection {
     pub fn origin(&self, headers: &HeaderMap, trusted: &TrustedProxies) -> Option<Origin> {
         let peer = self.ends.peer.ip();
         match self.ends.role {
-            PeerRole::TrustedProxy => Some(forwarded::walk(headers, peer, trusted)),
+            PeerRole::TrustedProxy => Some(forwarded::resolve(headers, peer, trusted)),
             PeerRole::Client | PeerRole::Unnamed => None,
         }
     }

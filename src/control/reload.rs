@@ -1,21 +1,21 @@
-//! Reads again what the configuration names and swaps it in whole. Listeners, tokens, counters and
-//! connections outlive it; what cannot be used is reported, and the last good state stays.
+//! Reloads the files that the configuration names and swaps in the new state as a whole. Listeners, tokens,
+//! counters and connections are kept. Files that cannot be used are logged, and the last good state stays.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::IntrospectionSecret;
 use crate::gateway::Shared;
-use crate::managed_file::{ManagedFiles, Outcome, When};
+use crate::managed_file::{ManagedFiles, ReloadOutcome, Trigger};
 use crate::tls::Certificates;
 
-/// What can be read again while the gateway runs.
+/// Everything that can be reloaded while the gateway runs.
 #[derive(Debug)]
 pub struct Reload {
     shared: Arc<Shared>,
     certificates: Arc<Certificates>,
     introspection: Arc<IntrospectionSecret>,
-    /// Held until what was read again is in force everywhere, so that whoever reads later has the last word.
+    /// Held until a reload is in force everywhere, so that the latest one wins.
     turn: Mutex<()>,
 }
 
@@ -33,29 +33,28 @@ impl Reload {
         }
     }
 
-    /// Reads everything again, and logs how it went. From the return on, every request sees the new accounts,
-    /// those with older tokens too, and every new connection the new certificates.
+    /// Reloads everything and logs the result. On return, every request sees the new accounts, those with
+    /// older tokens included, and every new connection the new certificates.
     pub fn all(&self) {
-        self.read_again(When::Asked);
+        self.refresh(Trigger::Requested);
     }
 
-    /// The same for what changed since it was read, and for what could not be used then. Of that, nothing
-    /// is logged twice.
+    /// Reloads what has changed or failed to load. Logs no failure twice.
     pub(super) fn due(&self) {
-        self.read_again(When::Due);
+        self.refresh(Trigger::IfDue);
     }
 
-    fn read_again(&self, when: When) {
+    fn refresh(&self, trigger: Trigger) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.shared.accounts.table();
-        if is_new(self.shared.accounts.managed(), when) {
+        if is_new(self.shared.accounts.managed(), trigger) {
             let accounts = self.shared.accounts.table();
             self.shared.logins.apply(&accounts);
             super::disowned::end_tokens(&self.shared, accounts.disowned_since(&before));
             self.shared.accounts.log_warnings();
         }
         for files in self.others() {
-            is_new(files, when);
+            is_new(files, trigger);
         }
     }
 
@@ -66,7 +65,7 @@ impl Reload {
         accounts.into_iter().chain(others).collect()
     }
 
-    /// All but the accounts. This is the one place to add to.
+    /// Everything but the accounts. This is the one place to add to.
     fn others(&self) -> impl Iterator<Item = &dyn ManagedFiles> {
         let optional = [
             Some(self.certificates.managed()),
@@ -78,21 +77,21 @@ impl Reload {
     }
 }
 
-/// Reads the files again, if it is time, and logs how it went. Says whether what they hold was put in force.
-fn is_new(files: &dyn ManagedFiles, when: When) -> bool {
+/// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
+fn is_new(files: &dyn ManagedFiles, trigger: Trigger) -> bool {
     let messages = files.messages();
-    match files.read_again(when) {
-        Outcome::Nothing => false,
-        Outcome::Loaded { count, mended } => {
-            tracing::info!(count, mended, "{}", messages.read);
+    match files.refresh(trigger) {
+        ReloadOutcome::Unchanged => false,
+        ReloadOutcome::Loaded { count, recovered } => {
+            tracing::info!(count, recovered, "{}", messages.reloaded);
             true
         }
-        Outcome::Refused { why } => {
+        ReloadOutcome::Refused { reason } => {
             let refused = messages.refused;
-            // A report with the lines of a file stands by itself.
-            match why.contains('\n') {
-                true => tracing::error!("{refused}:\n{why}"),
-                false => tracing::error!("{refused}: {why}"),
+            // A report that quotes lines of the file starts on its own line.
+            match reason.contains('\n') {
+                true => tracing::error!("{refused}:\n{reason}"),
+                false => tracing::error!("{refused}: {reason}"),
             }
             false
         }

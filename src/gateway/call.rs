@@ -32,7 +32,7 @@ impl Call<'_> {
         if let Some(origin) = &self.origin {
             let record = &mut self.active.record;
             record.client = Some(origin.client().accountable());
-            if let Some(id) = RequestId::given(headers) {
+            if let Some(id) = RequestId::from_proxy(headers) {
                 record.id = id;
             }
         }

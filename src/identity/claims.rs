@@ -1,5 +1,5 @@
-//! Pure: what a signed identity says, and how it is written: a compact JWS (RFC 7515) whose payload
-//! is a JWT (RFC 7519).
+//! Pure: the claims of a signed identity and their encoding as a compact JWS (RFC 7515) with a JWT
+//! (RFC 7519) as its payload.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,33 +9,33 @@ use serde::Serialize;
 
 use super::key::SigningKey;
 
-/// What is said of one request.
+/// The claims about one request.
 #[derive(Debug, Serialize)]
 pub(super) struct Claims<'a> {
-    /// Who says it.
+    /// The issuer.
     pub(super) iss: &'a str,
     /// The user.
     pub(super) sub: &'a str,
-    /// Whom it is said to.
+    /// The audience.
     pub(super) aud: &'a str,
     /// The route's path, as configured.
     pub(super) route: &'a str,
-    /// The form that the body names; absent when it was not read.
+    /// The form in the body; absent if the body was not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) form: Option<&'a str>,
     /// The request's id.
     pub(super) jti: &'a str,
-    /// When it was said, in seconds since 1970.
+    /// The time of issue, in seconds since 1970.
     pub(super) iat: i64,
-    /// Until when it holds, in seconds since 1970.
+    /// The expiry, in seconds since 1970.
     pub(super) exp: i64,
 }
 
-/// A key, and the header of all that it signs.
+/// A key and the JWS header of what it signs.
 #[derive(Debug)]
 pub(super) struct Signer {
     key: SigningKey,
-    /// Encoded, with the dot that follows.
+    /// Encoded, including the dot after it.
     header: String,
 }
 
@@ -56,7 +56,7 @@ impl Signer {
         &self.key
     }
 
-    /// The claims, signed.
+    /// Encodes and signs the claims.
     pub(super) fn sign(
         &self,
         claims: &Claims<'_>,
@@ -85,7 +85,7 @@ struct Header<'a> {
     kid: &'a str,
 }
 
-/// Room for nearly every signed identity.
+/// The capacity that fits nearly every signed identity.
 const TYPICAL: usize = 640;
 
 #[cfg(test)]

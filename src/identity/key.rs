@@ -1,5 +1,5 @@
-//! Pure: the keys that sign identities, their public halves, and how both are written: PEM
-//! (RFC 7468) in files, JSON (RFC 7517) for whoever verifies.
+//! Pure: the keys that sign identities and their public halves, encoded as PEM (RFC 7468) in files and as
+//! JWK (RFC 7517) for those who verify.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4): what every platform can verify.
+    /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4), which every platform can verify.
     Es256,
     /// Ed25519 (RFC 8037): signing needs no random numbers, and here takes half as long again.
     Ed25519,
@@ -36,8 +36,8 @@ impl Algorithm {
         }
     }
 
-    /// What stands before the point in a SubjectPublicKeyInfo (RFC 5480, RFC 8410), and how long
-    /// the point is.
+    /// The prefix of the point in a SubjectPublicKeyInfo (RFC 5480, RFC 8410), and the length of the
+    /// point.
     fn spki(self) -> (&'static [u8], usize) {
         match self {
             Self::Es256 => (&SPKI_P256, 65),
@@ -46,19 +46,19 @@ impl Algorithm {
     }
 }
 
-/// Why something is no key that can be used here.
+/// Why a key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// The PEM frame or its base64 is wrong.
+    /// Invalid PEM or base64.
     #[error("it is not PEM")]
     NotPem,
-    /// A PEM file without a private key of the right form.
+    /// No PKCS#8 private key in the PEM file.
     #[error("it holds no private key in PKCS#8 (BEGIN PRIVATE KEY)")]
     NoPrivateKey,
-    /// A PEM file without any key.
+    /// No key in the PEM file.
     #[error("it holds no key (BEGIN PUBLIC KEY)")]
     NoKey,
-    /// Two keys where one is to sign.
+    /// More than one key where one has to sign.
     #[error("it holds more than one key, and only one can sign")]
     SeveralKeys,
     /// RSA, another curve, or damaged.
@@ -66,49 +66,49 @@ pub enum KeyError {
     Unsupported,
 }
 
-/// A private key. It is never shown: `Debug` gives the name of its public half.
+/// A private key. It is never printed: `Debug` shows the id of its public half.
 pub struct SigningKey {
-    pair: Pair,
+    pair: RingKeyPair,
     public: PublicKey,
 }
 
-enum Pair {
+enum RingKeyPair {
     Es256(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
 impl SigningKey {
-    /// Reads the only key of a PEM file.
+    /// Reads the only key in a PEM file.
     ///
     /// # Errors
-    /// When there is none, or several, or one of another kind.
+    /// If there is no key, more than one, or one of another kind.
     pub fn from_pem(pem: &[u8], random: &SystemRandom) -> Result<Self, KeyError> {
-        let mut keys = sections(pem)?.into_iter();
+        let mut keys = pem_keys(pem)?.into_iter();
         match (keys.next(), keys.next()) {
-            (Some(Section::Private(der)), None) => Self::from_pkcs8(&der, random),
+            (Some(PemKey::Private(der)), None) => Self::from_pkcs8(&der, random),
             (Some(_), Some(_)) => Err(KeyError::SeveralKeys),
-            (Some(Section::Public(_)) | None, _) => Err(KeyError::NoPrivateKey),
+            (Some(PemKey::Public(_)) | None, _) => Err(KeyError::NoPrivateKey),
         }
     }
 
     fn from_pkcs8(der: &[u8], random: &SystemRandom) -> Result<Self, KeyError> {
-        // Also without the public half, as other tools write Ed25519 keys.
+        // Some tools write Ed25519 keys without the public half.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             let public = PublicKey::new(Algorithm::Ed25519, pair.public_key().as_ref());
-            let pair = Pair::Ed25519(pair);
+            let pair = RingKeyPair::Ed25519(pair);
             return Ok(Self { pair, public });
         }
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, random)
             .map_err(|_| KeyError::Unsupported)?;
         let public = PublicKey::new(Algorithm::Es256, pair.public_key().as_ref());
-        let pair = Pair::Es256(pair);
+        let pair = RingKeyPair::Es256(pair);
         Ok(Self { pair, public })
     }
 
-    /// Makes a key, as the PEM text of a file that only its owner may read.
+    /// Generates a key, as PEM for a file that only its owner may read.
     ///
     /// # Errors
-    /// When the operating system's random number generator fails.
+    /// If the operating system's random number generator fails.
     pub fn generate(
         algorithm: Algorithm,
         random: &SystemRandom,
@@ -122,21 +122,21 @@ impl SigningKey {
         Ok(Zeroizing::new(to_pem("PRIVATE KEY", document.as_ref())))
     }
 
-    /// What verifies its signatures.
+    /// The key that verifies its signatures.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The signature in the form of RFC 7518: for ECDSA, the two numbers one after the other.
+    /// Signs in the format of RFC 7518: for ECDSA, the concatenation of both numbers.
     pub(super) fn sign(
         &self,
         message: &[u8],
         random: &SystemRandom,
     ) -> Result<Signature, Unspecified> {
         match &self.pair {
-            Pair::Es256(pair) => pair.sign(random, message),
-            Pair::Ed25519(pair) => Ok(pair.sign(message)),
+            RingKeyPair::Es256(pair) => pair.sign(random, message),
+            RingKeyPair::Ed25519(pair) => Ok(pair.sign(message)),
         }
     }
 }
@@ -162,7 +162,7 @@ impl PublicKey {
             point: point.to_owned(),
             id: String::new(),
         };
-        // RFC 7638 section 3: the required members alone, by name, without a blank.
+        // RFC 7638 section 3: only the required members, sorted by name, without white space.
         let Jwk { crv, kty, x, y, .. } = key.jwk();
         let y = y.map_or(String::new(), |y| format!(r#","y":"{y}""#));
         let members = format!(r#"{{"crv":"{crv}","kty":"{kty}","x":"{x}"{y}}}"#);
@@ -170,17 +170,19 @@ impl PublicKey {
         key
     }
 
-    /// Reads all keys of a PEM file; of private ones, their public halves. Says also whether a
-    /// private one was among them.
+    /// Reads the public halves of all keys in a PEM file, and returns whether any of them was private.
     ///
     /// # Errors
-    /// When there is none, or one of another kind.
-    pub fn all_from_pem(pem: &[u8], random: &SystemRandom) -> Result<(Vec<Self>, Holds), KeyError> {
-        let mut holds = Holds::PublicKeys;
-        let keys = sections(pem)?.into_iter().map(|section| match section {
-            Section::Public(der) => Self::from_spki(&der),
-            Section::Private(der) => {
-                holds = Holds::PrivateKeys;
+    /// If there is no key, or one of another kind.
+    pub fn all_from_pem(
+        pem: &[u8],
+        random: &SystemRandom,
+    ) -> Result<(Vec<Self>, Sensitivity), KeyError> {
+        let mut sensitivity = Sensitivity::Public;
+        let keys = pem_keys(pem)?.into_iter().map(|section| match section {
+            PemKey::Public(der) => Self::from_spki(&der),
+            PemKey::Private(der) => {
+                sensitivity = Sensitivity::Private;
                 SigningKey::from_pkcs8(&der, random).map(|key| key.public)
             }
         });
@@ -188,7 +190,7 @@ impl PublicKey {
         if keys.is_empty() {
             return Err(KeyError::NoKey);
         }
-        Ok((keys, holds))
+        Ok((keys, sensitivity))
     }
 
     fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
@@ -201,20 +203,20 @@ impl PublicKey {
         key.ok_or(KeyError::Unsupported)
     }
 
-    /// As the PEM text of a file that anybody may read.
+    /// The key as PEM, for a file that anybody may read.
     #[must_use]
     pub fn to_pem(&self) -> String {
         let (prefix, _) = self.algorithm.spki();
         to_pem("PUBLIC KEY", &[prefix, &self.point].concat())
     }
 
-    /// How it signs.
+    /// The algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Its name: the thumbprint of RFC 7638.
+    /// The key id: the thumbprint of RFC 7638.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -241,16 +243,16 @@ impl PublicKey {
     }
 }
 
-/// Whether a file may be read by everybody.
+/// Whether everybody may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holds {
-    /// Public keys alone.
-    PublicKeys,
-    /// At least one private key.
-    PrivateKeys,
+pub enum Sensitivity {
+    /// It contains public keys only.
+    Public,
+    /// It contains a private key.
+    Private,
 }
 
-/// The key set of RFC 7517, in JSON.
+/// A JWK set (RFC 7517), as JSON.
 #[must_use]
 pub fn key_set(keys: &[PublicKey]) -> Vec<u8> {
     let set = JwkSet {
@@ -277,27 +279,27 @@ struct Jwk<'a> {
     kid: &'a str,
 }
 
-enum Section {
+enum PemKey {
     Public(Vec<u8>),
     Private(Zeroizing<Vec<u8>>),
 }
 
-/// The keys of a PEM file; whatever else it holds is passed over.
-fn sections(pem: &[u8]) -> Result<Vec<Section>, KeyError> {
+/// The keys in a PEM file; anything else in it is ignored.
+fn pem_keys(pem: &[u8]) -> Result<Vec<PemKey>, KeyError> {
     let mut keys = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
         let (kind, der) = section.map_err(|_| KeyError::NotPem)?;
         let der = Zeroizing::new(der);
         if kind == SectionKind::PrivateKey {
-            keys.push(Section::Private(der));
+            keys.push(PemKey::Private(der));
         } else if kind == SectionKind::PublicKey {
-            keys.push(Section::Public(der.to_vec()));
+            keys.push(PemKey::Public(der.to_vec()));
         }
     }
     Ok(keys)
 }
 
-/// May be a private key: of that only the result is a copy.
+/// `der` may be a private key: the result is the only copy of it.
 fn to_pem(label: &str, der: &[u8]) -> String {
     pem_rfc7468::encode_string(label, LineEnding::LF, der)
         .expect("a short text under a valid label")
@@ -347,9 +349,9 @@ mod tests {
         for algorithm in [Algorithm::Es256, Algorithm::Ed25519] {
             let key = key(algorithm);
             let pem = key.public().to_pem();
-            let (read, holds) = PublicKey::all_from_pem(pem.as_bytes(), &random).unwrap();
+            let (read, sensitivity) = PublicKey::all_from_pem(pem.as_bytes(), &random).unwrap();
             assert_eq!(read, [key.public().clone()]);
-            assert_eq!(holds, Holds::PublicKeys);
+            assert_eq!(sensitivity, Sensitivity::Public);
             assert_eq!(key.public().algorithm(), algorithm);
         }
     }
@@ -376,8 +378,8 @@ mod tests {
             assert_eq!(error, Some(expected), "{name}");
         }
         let several = format!("{}{public}{public}", *private);
-        let (keys, holds) = PublicKey::all_from_pem(several.as_bytes(), &random).unwrap();
-        assert_eq!((keys.len(), holds), (3, Holds::PrivateKeys));
+        let (keys, sensitivity) = PublicKey::all_from_pem(several.as_bytes(), &random).unwrap();
+        assert_eq!((keys.len(), sensitivity), (3, Sensitivity::Private));
         for (pem, expected) in [("", KeyError::NoKey), (&other, KeyError::Unsupported)] {
             let error = PublicKey::all_from_pem(pem.as_bytes(), &random).err();
             assert_eq!(error, Some(expected));

@@ -1,5 +1,5 @@
-//! Signed identities: the backend can check that a request came through the gateway, and whose it
-//! is. The keys are read at the start and on reload, and swapped whole.
+//! Signed identities, by which the backend can verify that a request came through the gateway, and from
+//! which user. The keys are loaded at startup and on reload, and swapped as a whole.
 
 mod claims;
 pub mod key;
@@ -16,11 +16,11 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 
 use crate::clock::UnixSeconds;
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::{PrivateFileError, ReadBy};
 
 use claims::{Claims, Signer};
-use key::{Holds, KeyError, PublicKey, SigningKey};
+use key::{KeyError, PublicKey, Sensitivity, SigningKey};
 pub use settings::IdentitySection;
 
 /// Why identities cannot be signed as configured.
@@ -34,11 +34,11 @@ pub enum IdentityError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error.
         #[source]
         cause: io::Error,
     },
-    /// A file holds no key that can be used.
+    /// A file contains no usable key.
     #[error("the key file {path} cannot be used", path = path.display())]
     Key {
         /// The file.
@@ -51,12 +51,12 @@ pub enum IdentityError {
 
 fn remedy(error: &PrivateFileError) -> String {
     if error.is_missing() {
-        return " (`syncgate identity-key FILE` makes one)".to_owned();
+        return " (`syncgate identity-key FILE` creates one)".to_owned();
     }
     error.remedy_in_parentheses()
 }
 
-/// What signs identities, if anything does.
+/// Signs identities, if a key is configured.
 #[derive(Debug)]
 pub struct Identities {
     section: IdentitySection,
@@ -64,7 +64,7 @@ pub struct Identities {
     random: SystemRandom,
 }
 
-/// How keys are made of their files.
+/// Loads the keys from their files.
 #[derive(Debug)]
 struct KeyLoader {
     key: PathBuf,
@@ -72,14 +72,14 @@ struct KeyLoader {
     random: SystemRandom,
 }
 
-/// What is said of a request that was authorized.
+/// The attributes of an authorized request that are signed.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct RequestAttributes<'a> {
     /// The user's name.
     pub user: &'a str,
     /// The route's path, as configured.
     pub route: &'a str,
-    /// The form that the body names, if it was read.
+    /// The form in the body, if it was read.
     pub form: Option<&'a str>,
     /// The request's id.
     pub request_id: &'a str,
@@ -103,30 +103,30 @@ impl Identities {
         })
     }
 
-    /// The files of the keys, if there are any.
+    /// The key files, if a key is configured.
     pub(crate) fn managed(&self) -> Option<&dyn ManagedFiles> {
         self.keys.as_ref().map(|keys| keys as &dyn ManagedFiles)
     }
 
-    /// The header that carries a signed identity, and that no client's own may pass in.
+    /// The header with the signed identity. A client's own header of that name is dropped.
     #[must_use]
     pub fn header(&self) -> &HeaderName {
         &self.section.header
     }
 
-    /// Whether anything is signed at all.
+    /// Whether a key is configured.
     #[must_use]
     pub fn has_key(&self) -> bool {
         self.keys.is_some()
     }
 
-    /// Signs what is said of a request, `None` without a key.
+    /// Signs the attributes of a request; `None` without a key.
     ///
     /// # Errors
-    /// When the key needs random numbers and the operating system gives none.
+    /// If the key needs random numbers and the operating system's generator fails.
     pub fn sign(
         &self,
-        facts: Facts<'_>,
+        attributes: RequestAttributes<'_>,
         now: UnixSeconds,
     ) -> Result<Option<HeaderValue>, Unspecified> {
         let Some(keys) = &self.keys else {
@@ -134,23 +134,23 @@ impl Identities {
         };
         let claims = Claims {
             iss: &self.section.issuer,
-            sub: facts.user,
+            sub: attributes.user,
             aud: &self.section.audience,
-            route: facts.route,
-            form: facts.form,
-            jti: facts.request_id,
+            route: attributes.route,
+            form: attributes.form,
+            jti: attributes.request_id,
             iat: now.timestamp().as_second(),
             exp: now.plus(self.section.lifetime).timestamp().as_second(),
         };
         let jws = keys.value().signer.sign(&claims, &self.random)?;
         let mut value = HeaderValue::from_maybe_shared(Bytes::from(jws))
             .expect("base64url and dots are visible ASCII");
-        // It lets its holder in for as long as it holds.
+        // Until it expires, anyone who has it can use it.
         value.set_sensitive(true);
         Ok(Some(value))
     }
 
-    /// How many keys are published.
+    /// The number of published keys.
     #[must_use]
     pub fn published(&self) -> usize {
         self.keys.as_ref().map_or(0, |keys| keys.value().published)
@@ -166,19 +166,19 @@ impl Identities {
     }
 }
 
-/// One consistent state of all keys.
+/// A consistent snapshot of all keys.
 #[derive(Debug)]
-struct Keys {
+struct LoadedKeys {
     signer: Signer,
     set: Bytes,
     published: usize,
 }
 
-impl Load for KeyLoader {
-    type Value = Keys;
+impl Loader for KeyLoader {
+    type Value = LoadedKeys;
     type Error = IdentityError;
     const MESSAGES: Messages = Messages {
-        read: "the identity keys were read again",
+        reloaded: "the identity keys were reloaded",
         refused: "the identity keys cannot be used; the previous ones stay in force",
     };
 
@@ -187,8 +187,12 @@ impl Load for KeyLoader {
         key.chain(&self.published).cloned().collect()
     }
 
-    /// The key that signed until now stays published, since what it signed is still under way.
-    fn load(&self, reader: &mut Reader, before: Option<&Keys>) -> Result<Keys, IdentityError> {
+    /// The previous signing key stays published, since requests that it signed may still be in flight.
+    fn load(
+        &self,
+        reader: &mut Reader,
+        before: Option<&LoadedKeys>,
+    ) -> Result<LoadedKeys, IdentityError> {
         let key = signing_key(reader, &self.key, &self.random)?;
         let mut published = vec![key.public().clone()];
         for path in &self.published {
@@ -199,24 +203,24 @@ impl Load for KeyLoader {
         }
         let mut seen = HashSet::new();
         published.retain(|key| seen.insert(key.id().to_owned()));
-        Ok(Keys {
+        Ok(LoadedKeys {
             signer: Signer::new(key),
             set: key::key_set(&published).into(),
             published: published.len(),
         })
     }
 
-    fn count(&self, value: &Keys) -> usize {
+    fn count(&self, value: &LoadedKeys) -> usize {
         value.published
     }
 }
 
-/// Reads a key that signs, to look at it.
+/// Reads a signing key for a command.
 ///
 /// # Errors
-/// When the file is not private, or holds anything but one private key.
+/// If the file is not private, or contains anything but one private key.
 pub fn read_signing_key(path: &Path, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
-    signing_key(&mut Reader::onlooking(), path, random)
+    signing_key(&mut Reader::for_command(), path, random)
 }
 
 fn signing_key(
@@ -238,11 +242,11 @@ fn public_keys(
         cause,
     })?;
     file.check_whole(path)?;
-    let (keys, holds) =
+    let (keys, sensitivity) =
         PublicKey::all_from_pem(file.bytes(), random).map_err(|cause| unusable(path, cause))?;
-    match holds {
-        Holds::PublicKeys => {}
-        Holds::PrivateKeys => file.check_private(path, ReadBy::Gateway)?,
+    match sensitivity {
+        Sensitivity::Public => {}
+        Sensitivity::Private => file.check_private(path, ReadBy::Gateway)?,
     }
     Ok(keys)
 }

@@ -1,4 +1,4 @@
-//! Pure: what `[identity]` may say.
+//! Pure: the section `[identity]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::settings::document::Step;
 use crate::settings::file::FileSetting;
 
-/// `[identity]`: a signed statement to the backend of who makes a request.
+/// `[identity]`: signed identities for the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentitySection {
-    /// The key that signs; nothing is signed without one.
+    /// The signing key; nothing is signed without one.
     pub key: Option<PathBuf>,
-    /// Files of further keys that are published: the one before, or the one to come.
+    /// Files of further keys to publish, such as the previous or the next one.
     pub published: Vec<PathBuf>,
-    /// The header that carries the signed identity. A client's own is dropped in any case.
+    /// The header for the signed identity. A client's own is dropped in any case.
     #[serde(with = "header")]
     pub header: HeaderName,
     /// The claim `iss`.
@@ -26,7 +26,7 @@ pub struct IdentitySection {
     /// The claim `aud`.
     #[serde(deserialize_with = "text")]
     pub audience: String,
-    /// How long a signed identity holds.
+    /// How long a signed identity is valid.
     #[serde(with = "lifetime")]
     pub lifetime: Duration,
 }
@@ -34,7 +34,7 @@ pub struct IdentitySection {
 impl IdentitySection {
     pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
         let key = self.key.as_mut().map(|path| {
-            let missing = format!("`syncgate identity-key {}` makes one", path.display());
+            let missing = format!("`syncgate identity-key {}` creates one", path.display());
             FileSetting::read(["identity", "key"].map(Step::Key), path, missing)
         });
         let published = self.published.iter_mut().enumerate();
@@ -87,13 +87,15 @@ mod header {
         let example = "write for example \"X-Auth-Identity\"";
         let Ok(name) = text.parse::<HeaderName>() else {
             return Err(refuse(
-                format_args!("`{text}` is not the name of a header"),
+                format_args!("`{text}` is not a header name"),
                 example,
             ));
         };
         if !headers::is_free(&name) {
             return Err(refuse(
-                format_args!("the header `{text}` has another meaning, or backends read it so"),
+                format_args!(
+                    "the header `{text}` has another meaning, to this gateway or to backends"
+                ),
                 example,
             ));
         }
@@ -115,9 +117,9 @@ mod lifetime {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let lifetime = positive_duration::deserialize(from)?;
         // The claims count whole seconds.
-        if lifetime.subsec_nanos() != 0 || lifetime > LONGEST {
+        if lifetime.subsec_nanos() != 0 || lifetime > MAX_LIFETIME {
             return Err(refuse(
-                "an identity holds for whole seconds, five minutes at most",
+                "an identity is valid for whole seconds, at most five minutes",
                 "write for example \"30s\"; it is used once, at once",
             ));
         }
@@ -128,5 +130,5 @@ mod lifetime {
         positive_duration::serialize(value, to)
     }
 
-    const LONGEST: Duration = Duration::from_secs(5 * 60);
+    const MAX_LIFETIME: Duration = Duration::from_secs(5 * 60);
 }

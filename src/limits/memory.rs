@@ -1,4 +1,4 @@
-//! Pure: how much memory the process may have, as it is written.
+//! Pure: the memory limit as written in the configuration.
 
 use std::fmt;
 use std::str::FromStr as _;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::settings::units::{refuse, size_of, typed_size};
 
-/// How much resident memory is too much.
+/// A limit on resident memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryLimit {
-    /// So much; none at all means that nothing is.
+    /// An absolute size; zero means no limit.
     Size(ByteSize),
-    /// A share of what there is.
+    /// A share of the available memory.
     Share(Percent),
 }
 
@@ -23,10 +23,10 @@ pub enum MemoryLimit {
 pub struct Percent(u8);
 
 impl Percent {
-    /// What most of a machine leaves: the kernel's buffers and other programs need some too.
+    /// Leaves room for the kernel's buffers and other programs.
     pub const FOUR_FIFTHS: Self = Self(80);
 
-    /// So many hundredths.
+    /// This percentage of `whole`.
     #[must_use]
     pub fn of(self, whole: u64) -> u64 {
         whole / 100 * u64::from(self.0)
@@ -35,8 +35,8 @@ impl Percent {
 
 impl<'de> Deserialize<'de> for MemoryLimit {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Written;
-        impl Visitor<'_> for Written {
+        struct MemoryLimitVisitor;
+        impl Visitor<'_> for MemoryLimitVisitor {
             type Value = MemoryLimit;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for MemoryLimit {
                 })
             }
         }
-        from.deserialize_str(Written)
+        from.deserialize_str(MemoryLimitVisitor)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Pure: whom `X-Forwarded-For` and `Forwarded` (RFC 7239) name as the client.
+//! Pure: the client according to `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
-//! Each proxy adds, at the right end, the address of whoever spoke to it. So a proxy whose word
-//! counts vouches for the element that it added, and for nothing to the left of it: the walk goes
-//! from right to left, and ends at the first address that is no trusted proxy's.
+//! Each proxy appends the address of its peer. So a trusted proxy vouches for the element that it appended,
+//! and for nothing to the left of it: hops are followed from right to left, up to the first address that is
+//! not a trusted proxy's.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -14,26 +14,25 @@ use super::{Origin, TrustedProxies};
 /// `X-Forwarded-For`.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The origin of a request with these headers from `peer`, who is one of the trusted proxies.
+/// The origin of a request with these headers from `peer`, a trusted proxy.
 ///
-/// The walk also ends, and the origin is not certain, at an element that names no address
-/// (`unknown`, a made-up name, nonsense), where the two headers are both there and differ, and after
-/// 32 proxies. The client is then taken to be the proxy that is left standing: its address is the
-/// last one known to be true, and a client that hides can so neither pass for somebody else nor
-/// lay its failures and its load on anybody else but those who hide behind the same proxy.
+/// The client is unknown if an element names no address (`unknown`, an obfuscated identifier, nonsense),
+/// if both headers are present and differ, or beyond 32 proxies. The request is then attributed to the last
+/// proxy whose address is known: a client that hides can neither impersonate another nor cause failures and
+/// load to be charged to anyone but those behind the same proxy.
 #[must_use]
-pub fn walk(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> Origin {
+pub fn resolve(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> Origin {
     let mut origin = Origin {
         hops: vec![peer.to_canonical()],
         certain: true,
     };
-    for hop in stated(headers) {
+    for hop in listed_hops(headers) {
         let last = origin.hops[origin.hops.len() - 1];
         if !trusted.contains(last) {
             break;
         }
         match hop {
-            Some(address) if origin.hops.len() < MOST_HOPS => origin.hops.push(address),
+            Some(address) if origin.hops.len() < MAX_HOPS => origin.hops.push(address),
             Some(_) | None => {
                 origin.certain = false;
                 break;
@@ -44,22 +43,22 @@ pub fn walk(headers: &HeaderMap, peer: IpAddr, trusted: &TrustedProxies) -> Orig
     origin
 }
 
-/// A stated address; `None` where there is an element but no address that can be believed.
+/// A listed address; `None` for an element without a credible one.
 type Hop = Option<IpAddr>;
 
-/// What the headers state, nearest hop first.
-fn stated(headers: &HeaderMap) -> Vec<Hop> {
+/// The hops that the headers list, nearest first.
+fn listed_hops(headers: &HeaderMap) -> Vec<Hop> {
     let plain = from_x_forwarded_for(headers.get_all(X_FORWARDED_FOR));
     let structured = from_forwarded(headers.get_all(FORWARDED));
     match (plain.is_empty(), structured.is_empty()) {
         (_, true) => plain,
         (true, false) => structured,
-        (false, false) => agreed(&plain, &structured),
+        (false, false) => common_hops(&plain, &structured),
     }
 }
 
-/// What both say, up to the first difference.
-fn agreed(one: &[Hop], other: &[Hop]) -> Vec<Hop> {
+/// The hops that both headers list; `None` where they differ.
+fn common_hops(one: &[Hop], other: &[Hop]) -> Vec<Hop> {
     let length = one.len().max(other.len());
     let at = |index: usize| match (one.get(index), other.get(index)) {
         (Some(one), Some(other)) if one == other => *one,
@@ -75,10 +74,10 @@ fn from_x_forwarded_for(values: GetAll<'_, HeaderValue>) -> Vec<Hop> {
         .flat_map(|value| value.as_bytes().rsplit(|&byte| byte == b','));
     elements
         .map(<[u8]>::trim_ascii)
-        // RFC 9110 section 5.6.1.2: empty elements of a list do not count.
+        // RFC 9110 section 5.6.1.2: empty list elements are ignored.
         .filter(|element| !element.is_empty())
         .map(|element| std::str::from_utf8(element).ok().and_then(address))
-        .take(MOST_HOPS)
+        .take(MAX_HOPS)
         .collect()
 }
 
@@ -87,15 +86,15 @@ fn from_forwarded(values: GetAll<'_, HeaderValue>) -> Vec<Hop> {
     for value in values.iter().rev() {
         match elements(value.as_bytes()) {
             Some(elements) => hops.extend(elements.into_iter().rev()),
-            // Nobody can say where its elements begin.
+            // Its elements cannot be told apart.
             None => hops.push(None),
         }
     }
-    hops.truncate(MOST_HOPS);
+    hops.truncate(MAX_HOPS);
     hops
 }
 
-/// The elements of one `Forwarded` field value from left to right; `None` when it is malformed.
+/// The elements of one `Forwarded` field value from left to right; `None` if it is malformed.
 fn elements(value: &[u8]) -> Option<Vec<Hop>> {
     let mut rest = value;
     let mut elements = Vec::new();
@@ -127,12 +126,12 @@ fn elements(value: &[u8]) -> Option<Vec<Hop>> {
 #[derive(Default)]
 struct Element {
     pairs: usize,
-    /// What `for` says, once it is there.
+    /// The value of `for`, once seen.
     node: Option<Hop>,
 }
 
 impl Element {
-    /// `None` when `for` occurs twice.
+    /// `None` if `for` occurs twice.
     fn take(&mut self, name: &[u8], value: String) -> Option<()> {
         self.pairs += 1;
         if !name.eq_ignore_ascii_case(b"for") {
@@ -144,7 +143,7 @@ impl Element {
     }
 }
 
-/// `name=value` or `name="value"` at the start, and what follows it.
+/// Parses `name=value` or `name="value"`; also returns the rest.
 fn pair(text: &[u8]) -> Option<(&[u8], String, &[u8])> {
     let end = text.iter().position(|&byte| byte == b'=')?;
     let (name, rest) = (&text[..end], &text[end + 1..]);
@@ -154,7 +153,7 @@ fn pair(text: &[u8]) -> Option<(&[u8], String, &[u8])> {
     let (value, rest) = match rest.strip_prefix(b"\"") {
         Some(quoted) => unquote(quoted)?,
         None => {
-            // Wider than a token: many write addresses with their colons unquoted.
+            // Wider than a token: many proxies do not quote addresses with colons.
             let end = rest
                 .iter()
                 .position(|byte| b",; \t\"".contains(byte))
@@ -169,7 +168,7 @@ fn pair(text: &[u8]) -> Option<(&[u8], String, &[u8])> {
     ))
 }
 
-/// The text up to the closing quote, and what follows it.
+/// Parses up to the closing quote; also returns the rest.
 fn unquote(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut value = Vec::new();
     let mut bytes = text.iter().enumerate();
@@ -186,7 +185,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// An address with or without a port, IPv6 in brackets or, alone, without.
+/// Parses an address with an optional port; IPv6 may lack brackets if it has no port.
 fn address(text: &str) -> Hop {
     let address = match text.parse() {
         Ok(address) => address,
@@ -207,13 +206,13 @@ fn without_port(text: &str) -> Hop {
     is_port(port).then(|| address.parse().ok()).flatten()
 }
 
-/// A number, or a made-up name (RFC 7239 section 6.3).
+/// A number, or an obfuscated port (RFC 7239 section 6.3).
 fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok() || text.starts_with('_')
 }
 
-/// More proxies than any request passes.
-const MOST_HOPS: usize = 32;
+/// More proxies than any real request passes.
+const MAX_HOPS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -228,14 +227,14 @@ mod tests {
         serde_json::from_str(networks).unwrap()
     }
 
-    /// The walk through these fields, in words.
+    /// The origin that these fields give, in words.
     fn walked(fields: &[(&'static str, &str)]) -> String {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             headers.append(HeaderName::from_static(name), value);
         }
-        let origin = walk(&headers, PEER, &trusted());
+        let origin = resolve(&headers, PEER, &trusted());
         let hops: Vec<_> = origin.hops.iter().map(ToString::to_string).collect();
         let doubt = if origin.certain { "" } else { "? " };
         format!("{doubt}{}", hops.join(" "))

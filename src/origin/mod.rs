@@ -1,6 +1,5 @@
-//! Pure: where connections and requests come from, as far as that is known to be true: the proxies
-//! whose word counts, what they say in headers and before the first byte of a connection, and what
-//! counts as one client.
+//! Pure: where connections and requests come from, as far as that can be trusted: trusted proxies,
+//! forwarding headers and the PROXY protocol, and what counts as one source.
 
 pub mod forwarded;
 mod network;
@@ -14,19 +13,19 @@ use serde::{Deserialize, Serialize};
 pub use network::Network;
 pub use source::Source;
 
-/// `listen.trusted_proxies`: the networks of those whose word on a client's address is taken.
+/// `listen.trusted_proxies`: the networks of the proxies that are trusted to state the client's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TrustedProxies(Vec<Network>);
 
 impl TrustedProxies {
-    /// Whether nobody is trusted.
+    /// Whether no proxy is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a peer of this address is trusted.
+    /// Whether a peer with this address is trusted.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         // A socket that listens on IPv6 shows IPv4 peers as mapped addresses.
@@ -41,33 +40,33 @@ impl FromIterator<Network> for TrustedProxies {
     }
 }
 
-/// What the peer of a connection is to the gateway.
+/// The role of a connection's peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerRole {
-    /// The client, or a proxy whose word does not count: it is the client then.
+    /// The client, or an untrusted proxy, which is treated as the client.
     Client,
-    /// A trusted proxy: its headers say for whom it makes each request.
+    /// A trusted proxy, whose headers name the client of each request.
     TrustedProxy,
-    /// A load balancer whose PROXY header named nobody: it does not know its client, does not say,
-    /// or connected for itself. What its headers say, its client may have written.
+    /// A load balancer whose PROXY header named no client: it does not know or state it, or connected on
+    /// its own behalf. Its headers may come from its client.
     Unnamed,
 }
 
-/// The address that a request is taken to come from.
+/// The address that a request is attributed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// The client's, beyond doubt.
+    /// The client's.
     Known(IpAddr),
-    /// Nobody knows it. What is allowed to some networks only is refused: a client could hide behind
-    /// the address of its proxy.
+    /// Unknown. Accounts limited to networks are refused, since the client could hide behind its proxy's
+    /// address.
     Unknown {
-        /// The last proxy before the client whose address is certain.
+        /// The proxy nearest to the client whose address is known.
         behind: IpAddr,
     },
 }
 
 impl ClientAddress {
-    /// The address that what the client does counts for, in limits and in the log.
+    /// The address that limits and logs attribute the request to.
     #[must_use]
     pub fn accountable(self) -> IpAddr {
         match self {
@@ -75,7 +74,7 @@ impl ClientAddress {
         }
     }
 
-    /// The client's address, where it is known.
+    /// The client's address, if known.
     #[must_use]
     pub fn known(self) -> Option<IpAddr> {
         match self {
@@ -92,11 +91,11 @@ impl From<IpAddr> for ClientAddress {
     }
 }
 
-/// Where a request that came through trusted proxies comes from.
+/// The origin of a request that came through trusted proxies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The client first, then the proxies in the order in which the request passed them. Never
-    /// empty: the last is the peer of the connection.
+    /// The client, then the proxies in the order that the request passed them. Never empty: the last one is
+    /// the connection's peer.
     hops: Vec<IpAddr>,
     certain: bool,
 }
@@ -113,7 +112,7 @@ impl Origin {
         }
     }
 
-    /// The client and the proxies after it, down to the peer of the connection.
+    /// The client and the proxies after it, the last being the connection's peer.
     #[must_use]
     pub fn hops(&self) -> &[IpAddr] {
         &self.hops

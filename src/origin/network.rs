@@ -1,4 +1,4 @@
-//! Pure: a network as people write it.
+//! Pure: networks in CIDR notation.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,13 +14,13 @@ use crate::settings::units::refuse;
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether an address, IPv4 not written as IPv6, belongs to it.
+    /// Whether it contains an address, which must not be IPv4-mapped.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
-    /// The first address that belongs to it.
+    /// Its first address.
     #[must_use]
     pub fn first(&self) -> IpAddr {
         self.0.addr()
@@ -35,7 +35,7 @@ impl fmt::Display for Network {
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // Through a visitor, so that an error carries the place of this very element.
+        // With a visitor, so that an error has the span of this element.
         from.deserialize_str(NetworkVisitor)
     }
 }

@@ -1,50 +1,50 @@
-//! Pure: the PROXY protocol, versions 1 and 2: what a load balancer that does not speak HTTP says of
-//! a connection before its first byte.
+//! Pure: the PROXY protocol, versions 1 and 2, by which a TCP load balancer states the client of a
+//! connection before its first byte.
 //!
-//! Read strictly and by its bytes alone, so that not one byte of what follows is taken for it.
+//! Parsed strictly, so that no byte after the header is taken as a part of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-/// A whole header at the beginning of a connection.
+/// A complete header at the start of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// How many bytes it takes; what follows is the client's.
+    /// Its length in bytes; what follows is the client's.
     pub length: usize,
-    /// The client's end; `None` where the connection is the proxy's own (`LOCAL`), or the proxy does
-    /// not know or does not say (`UNKNOWN`).
+    /// The client's address; `None` if the connection is the proxy's own (`LOCAL`), or the proxy does not
+    /// know or state it (`UNKNOWN`).
     pub client: Option<SocketAddr>,
 }
 
-/// Why the beginning of a connection is no PROXY header.
+/// Why a connection does not begin with a valid PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ProxyHeaderError {
-    /// It begins like neither version.
+    /// It begins with neither version's signature.
     #[error("the connection does not begin with a PROXY header")]
     Missing,
-    /// A line of version 1 that is too long or does not say what it must.
+    /// A line of version 1 that is too long or malformed.
     #[error("the PROXY header of version 1 is malformed")]
     Line,
     /// A version other than 2, or a command other than LOCAL and PROXY.
     #[error("the PROXY header has an unknown version or command")]
     Command,
-    /// Addresses of another kind than TCP over IPv4 or IPv6, or too few bytes for them.
-    #[error("the PROXY header of version 2 has no addresses of TCP")]
+    /// Addresses other than TCP over IPv4 or IPv6, or truncated ones.
+    #[error("the PROXY header of version 2 has no TCP addresses")]
     Addresses,
-    /// More than [`LONGEST`].
+    /// Longer than [`MAX_LENGTH`].
     #[error("the PROXY header is longer than 4096 bytes")]
     TooLong,
 }
 
-/// The longest header that is read in bytes: addresses and a generous lot of extensions.
-pub const LONGEST: usize = 4096;
+/// The longest header in bytes, which leaves ample room for extensions.
+pub const MAX_LENGTH: usize = 4096;
 
-/// Reads the header at the start of `bytes`; `None` as long as it is not complete, which it is or is
-/// not for certain within [`LONGEST`] bytes.
+/// Parses the header at the start of `bytes`; `None` while it is incomplete, which cannot be the case with
+/// [`MAX_LENGTH`] bytes.
 ///
 /// # Errors
-/// When it is none, as soon as that shows.
+/// If it is not a valid header, as early as possible.
 pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     if begins(bytes, SIGNATURE) {
         return parse_binary(bytes);
@@ -55,16 +55,16 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     Err(ProxyHeaderError::Missing)
 }
 
-/// Whether `bytes`, as far as they go, are the beginning of something that starts with `start`.
+/// Whether `bytes` begin with `start`, as far as they go.
 fn begins(bytes: &[u8], start: &[u8]) -> bool {
     let length = bytes.len().min(start.len());
     bytes[..length] == start[..length]
 }
 
 fn parse_line(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
-    let within = &bytes[..bytes.len().min(LONGEST_LINE)];
+    let within = &bytes[..bytes.len().min(MAX_LINE_LENGTH)];
     let Some(end) = within.iter().position(|&byte| byte == b'\n') else {
-        return match bytes.len() < LONGEST_LINE {
+        return match bytes.len() < MAX_LINE_LENGTH {
             true => Ok(None),
             false => Err(ProxyHeaderError::Line),
         };
@@ -79,12 +79,12 @@ fn parse_line(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     }))
 }
 
-/// The client that a line without its end names; the outer `None` when it is malformed.
+/// The client that a line, without its line end, names; the outer `None` if it is malformed.
 fn client_of(line: &str) -> Option<Option<SocketAddr>> {
     let mut words = line.split(' ').skip(1);
     let kind = words.next()?;
     if kind == "UNKNOWN" {
-        // Whatever follows is to be ignored.
+        // The specification says to ignore the rest.
         return Some(None);
     }
     let mut address = || -> Option<IpAddr> {
@@ -121,7 +121,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         _ => return Err(ProxyHeaderError::Command),
     };
     let length = fixed + 4 + usize::from(u16::from_be_bytes([high, low]));
-    if length > LONGEST {
+    if length > MAX_LENGTH {
         return Err(ProxyHeaderError::TooLong);
     }
     let Some(body) = bytes.get(fixed + 4..length) else {
@@ -156,8 +156,8 @@ fn tcp6(body: &[u8]) -> Option<SocketAddr> {
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const NAME: &[u8] = b"PROXY ";
 
-/// With its end, as the specification bounds it.
-const LONGEST_LINE: usize = 107;
+/// Including the line end, as the specification has it.
+const MAX_LINE_LENGTH: usize = 107;
 
 const UNSPECIFIED: u8 = 0x00;
 const TCP4: u8 = 0x11;
@@ -253,7 +253,11 @@ mod tests {
             ("unix", binary(0x21, 0x31, &unix), Err(Addresses)),
             ("short", binary(0x21, TCP4, &[1; 11]), Err(Addresses)),
             ("short", binary(0x21, TCP6, &[1; 35]), Err(Addresses)),
-            ("long", binary(0x21, TCP4, &[1; LONGEST - 15]), Err(TooLong)),
+            (
+                "long",
+                binary(0x21, TCP4, &[1; MAX_LENGTH - 15]),
+                Err(TooLong),
+            ),
         ] {
             let client = parse(&bytes).map(|header| header.unwrap().client);
             assert_eq!(client, expected, "{what}");
@@ -284,13 +288,13 @@ mod tests {
         #[test]
         fn everything_is_decided_within_the_longest(
             start in prop::sample::select(vec![&b""[..], NAME, SIGNATURE, b"PROXY UNKNOWN "]),
-            bytes in prop::collection::vec(any::<u8>(), LONGEST),
+            bytes in prop::collection::vec(any::<u8>(), MAX_LENGTH),
         ) {
             let bytes = [start, &bytes].concat();
-            let read = parse(&bytes[..LONGEST]);
+            let read = parse(&bytes[..MAX_LENGTH]);
             prop_assert!(!matches!(read, Ok(None)));
             if let Ok(Some(header)) = read {
-                prop_assert!(header.length <= LONGEST);
+                prop_assert!(header.length <= MAX_LENGTH);
             }
         }
     }

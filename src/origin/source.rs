@@ -1,20 +1,20 @@
-//! Pure: what counts as one client.
+//! Pure: the unit of per-client limits before login.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What counts as one client where nobody has logged in: an address of IPv4, or the 64 bits of IPv6
-/// that a customer is given.
+/// What counts as one client before login: an IPv4 address, or an IPv6 /64, which is what a customer is
+/// assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// An address.
     V4([u8; 4]),
-    /// A network of 64 bits.
+    /// The first 64 bits of an address.
     V6([u8; 8]),
 }
 
 impl Source {
-    /// The one that an address belongs to.
+    /// The source that an address belongs to.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {

@@ -1,4 +1,4 @@
-//! Password hashes: making and validating them, and verifying one.
+//! Password hashes: creating, validating and verifying them.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use super::Password;
 
-/// A password hash that is safe to verify: argon2id, and its cost within the caps.
+/// A password hash that is safe to verify: argon2id with bounded cost.
 ///
-/// The cost of a verification comes from the stored hash, so it is bounded here, once.
+/// The stored hash determines the cost of verifying it, so the cost is bounded here, once.
 #[derive(Clone)]
 pub struct PasswordHash {
     params: Params,
@@ -20,10 +20,10 @@ pub struct PasswordHash {
 }
 
 impl PasswordHash {
-    /// Reads a PHC string, `$argon2id$v=19$m=19456,t=2,p=1$<salt>$<tag>`.
+    /// Parses a PHC string, `$argon2id$v=19$m=19456,t=2,p=1$<salt>$<tag>`.
     ///
     /// # Errors
-    /// When the string is malformed, another algorithm or version, or over a cap of cost.
+    /// If the string is malformed, of another algorithm or version, or too costly.
     pub fn parse(text: &str) -> Result<Self, PasswordHashError> {
         let stored = phc::PasswordHash::new(text).map_err(|_| PasswordHashError::Malformed)?;
         if stored.algorithm != argon2::ARGON2ID_IDENT {
@@ -54,7 +54,7 @@ impl PasswordHash {
         Ok(Self { params, salt, tag })
     }
 
-    /// True when verifying costs as much as for an unknown user, so that time tells nothing.
+    /// Whether verifying costs as much as for an unknown user, so that timing reveals nothing.
     #[must_use]
     pub fn has_standard_cost(&self) -> bool {
         let (ours, standard) = (&self.params, standard_params());
@@ -62,16 +62,15 @@ impl PasswordHash {
             == (standard.m_cost(), standard.t_cost(), standard.p_cost())
     }
 
-    /// How many times the work of a standard hash it takes to verify, rounded up: memory times passes.
+    /// The work to verify it, in memory times passes, as a multiple of a standard hash, rounded up.
     pub(crate) fn relative_cost(&self) -> u32 {
         let work = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
         let times = work(&self.params).div_ceil(work(&standard_params()));
         u32::try_from(times).unwrap_or(u32::MAX)
     }
 
-    /// Verifies in the memory given, which grows to what this hash needs and is left as it is:
-    /// its next use overwrites it, and nothing in it leads back to the password more easily than
-    /// the stored hash does.
+    /// Verifies a password using `memory`, which grows to what this hash needs. It is not wiped: its next use
+    /// overwrites it, and recovering the password from it is no easier than from the stored hash.
     pub(crate) fn verify(
         &self,
         password: &Password,
@@ -90,12 +89,12 @@ impl PasswordHash {
                 computed,
                 memory.as_mut_slice(),
             )?;
-        // The comparison of `Output` takes constant time.
+        // `Output` is compared in constant time.
         Ok(phc::Output::new(computed).is_ok_and(|computed| computed == self.tag))
     }
 
-    /// The hash that unknown users are verified against. No password is known to match it, and
-    /// the answer does not depend on it.
+    /// The hash that passwords of unknown users are verified against. No password is known to match it, and
+    /// the response does not depend on the result.
     pub(crate) fn decoy() -> Self {
         let salt = phc::Salt::new(&[0x5a; SALT_LENGTH]).expect("16 bytes are a salt");
         let tag = phc::Output::new(&[0xa5; TAG_LENGTH]).expect("32 bytes are a tag");
@@ -114,21 +113,21 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// Why a string is no password hash that can be used here.
+/// Why a password hash cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PasswordHashError {
     /// Not a PHC string with salt and tag.
     #[error("not a password hash; make one with `syncgate hash`")]
     Malformed,
-    /// Another algorithm than argon2id.
+    /// An algorithm other than argon2id.
     #[error(
         "password hashes of `{0}` cannot be used, only argon2id; make one with `syncgate hash`"
     )]
     Algorithm(String),
-    /// Another version than 19 (0x13), or none.
-    #[error("the hash must say `v=19`, the present version of argon2id")]
+    /// A version other than 19 (0x13), or none.
+    #[error("the hash must say `v=19`, the current version of argon2id")]
     Version,
-    /// Parameters that are unknown, out of range or do not fit each other.
+    /// Parameters that are unknown, out of range or inconsistent.
     #[error(
         "the parameters of the hash are not those of argon2id: m, t and p, m at least 8 times p"
     )]
@@ -136,27 +135,27 @@ pub enum PasswordHashError {
     /// A tag too short to be safe.
     #[error("the hash is shorter than {MIN_TAG} bytes")]
     ShortTag,
-    /// A cost that would let one login take too much memory or time.
+    /// One login would take too much memory or time.
     #[error("the hash costs too much to verify: {name}={value}, at most {name}={cap} is allowed")]
     TooCostly {
-        /// Name of the parameter.
+        /// The name of the parameter.
         name: &'static str,
         /// Its value in the hash.
         value: u32,
-        /// The most that is allowed.
+        /// The maximum.
         cap: u32,
     },
 }
 
-/// The operating system gave no random bytes, or no memory.
+/// The operating system provided no random bytes or no memory.
 #[derive(Debug, Error)]
-#[error("the password could not be hashed: the system gave no random numbers or no memory")]
+#[error("the password could not be hashed: the system provided no random numbers or no memory")]
 pub struct HashingFailed;
 
-/// Hashes a password for storing, as a PHC string with a fresh salt.
+/// Hashes a password for storage, as a PHC string with a new salt.
 ///
 /// # Errors
-/// When the system's random numbers or memory fail.
+/// If the system provides no random numbers or no memory.
 pub fn hash_password(password: &Password) -> Result<String, HashingFailed> {
     let mut salt = [0; SALT_LENGTH];
     SystemRandom::new()
@@ -177,7 +176,7 @@ pub fn hash_password(password: &Password) -> Result<String, HashingFailed> {
     Ok(stored.to_string())
 }
 
-/// The parameters OWASP recommends first for argon2id: 19 MiB, 2 passes, 1 lane.
+/// OWASP's first recommendation for argon2id: 19 MiB, 2 passes, 1 lane.
 fn standard_params() -> Params {
     Params::new(19_456, 2, 1, Some(TAG_LENGTH)).expect("the standard parameters are in range")
 }

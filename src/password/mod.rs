@@ -1,4 +1,4 @@
-//! A password in clear text, and the hashes that passwords are kept as.
+//! Clear-text passwords and password hashes.
 
 mod hash;
 
@@ -10,17 +10,17 @@ pub use hash::{HashingFailed, PasswordHash, PasswordHashError, hash_password};
 
 /// A password in clear text: never printed, wiped from memory when dropped.
 ///
-/// The buffer that it was read from is the caller's to drop.
+/// Wiping the buffer that it was read from is up to the caller.
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Takes over a password; the string is wiped when the value is dropped.
+    /// Wraps a password; the string is wiped when the value is dropped.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The bytes to hash. The one way to the clear text.
+    /// The bytes to hash. The only access to the clear text.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         self.0.as_bytes()

@@ -1,4 +1,4 @@
-//! Pure: from where and when an account may be used, whatever its rights are.
+//! Pure: from where and when an account can be used, whatever its rights.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,41 +13,41 @@ use crate::clock::UnixSeconds;
 use crate::origin::{ClientAddress, Network};
 use crate::settings::units::refuse;
 
-/// From where and when an account may be used.
+/// From where and when an account can be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Admission {
-    /// The networks to come from; none named means from anywhere.
+    /// The client's network must be one of these; empty means any.
     pub(crate) networks: Vec<Network>,
-    /// From this moment on.
+    /// The first moment.
     pub(crate) valid_from: Option<Moment>,
-    /// Up to this moment, itself not included.
+    /// The end, exclusive.
     pub(crate) valid_until: Option<Moment>,
-    /// Only within these hours of every day.
+    /// The hours of every day.
     pub(crate) hours: Option<Hours>,
 }
 
-/// Why an account may not be used here and now.
+/// Why an account cannot be used here and now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
-    /// The peer is in none of the account's networks.
+    /// The client is in none of the account's networks.
     #[error("the account may not be used from this network")]
     Network,
-    /// `valid_from` is still to come.
+    /// Before `valid_from`.
     #[error("the account is not valid yet")]
     NotYet,
-    /// `valid_until` has come.
+    /// `valid_until` or later.
     #[error("the account is not valid any more")]
     Expired,
     /// Outside the account's hours.
-    #[error("the account may not be used at this time of the day")]
+    #[error("the account may not be used at this time of day")]
     Hours,
 }
 
 impl Admission {
-    /// Whether the account may be used from there, at `now`. Does not allocate.
+    /// Whether the account can be used from `client` at `now`. Does not allocate.
     ///
     /// # Errors
-    /// The first reason why not.
+    /// The first condition that does not hold.
     pub fn decide(&self, now: Timestamp, client: ClientAddress) -> Result<(), NotAdmitted> {
         if self.valid_from.is_some_and(|from| now < from.0) {
             return Err(NotAdmitted::NotYet);
@@ -55,7 +55,7 @@ impl Admission {
         if self.valid_until.is_some_and(|until| now >= until.0) {
             return Err(NotAdmitted::Expired);
         }
-        if self.hours.is_some_and(|hours| !hours.hold(now)) {
+        if self.hours.is_some_and(|hours| !hours.contain(now)) {
             return Err(NotAdmitted::Hours);
         }
         let within = |address: IpAddr| {
@@ -72,15 +72,15 @@ impl Admission {
         }
     }
 
-    /// An address that the account may be used from, by its networks.
+    /// Some address in the account's networks.
     #[must_use]
-    pub fn some_peer(&self) -> IpAddr {
+    pub fn example_peer(&self) -> IpAddr {
         let first = self.networks.first();
         first.map_or(Ipv4Addr::LOCALHOST.into(), Network::first)
     }
 }
 
-/// In words, as short as they can be; nothing when there are no limits.
+/// A short text; empty without any condition.
 impl fmt::Display for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let networks = self.networks.iter().map(Network::to_string);
@@ -89,8 +89,8 @@ impl fmt::Display for Admission {
         limits.extend(Some(networks).filter(|networks| !networks.is_empty()));
         limits.extend(self.valid_from.map(|moment| format!("from {}", moment.0)));
         limits.extend(self.valid_until.map(|moment| format!("until {}", moment.0)));
-        limits.extend(self.hours.map(HoursShown::from).map(|hours| {
-            let HoursShown {
+        limits.extend(self.hours.map(HoursDisplay::from).map(|hours| {
+            let HoursDisplay {
                 from,
                 until,
                 offset,
@@ -101,12 +101,12 @@ impl fmt::Display for Admission {
     }
 }
 
-/// A moment in time, as RFC 3339 writes it: `2026-01-31T18:00:00Z`, with or without quotes.
+/// A moment in time in RFC 3339 format: `2026-01-31T18:00:00Z`, with or without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(super) Timestamp);
 
 impl Moment {
-    /// The second that it lies in, from 1970 on.
+    /// In whole seconds, not before 1970.
     pub(crate) fn seconds(self) -> UnixSeconds {
         let seconds = self.0.as_second().max(0);
         UnixSeconds::new(u32::try_from(seconds).unwrap_or(u32::MAX))
@@ -132,13 +132,12 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-/// A window of every day: `{ from = "06:00", until = "22:00", offset = "+01:00" }`.
+/// A daily window: `{ from = "06:00", until = "22:00", offset = "+01:00" }`.
 ///
-/// `until` is not included and may be `24:00`; when it is before `from`, the window goes over
-/// midnight. The offset is that of the clock meant, UTC by default; it does not follow daylight
-/// saving time, since the gateway carries no time zones.
+/// `until` is exclusive and may be `24:00`; if it is before `from`, the window spans midnight. The offset
+/// is from UTC. It does not follow daylight saving time, since the gateway has no time zone database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "HoursText", into = "HoursShown")]
+#[serde(try_from = "HoursText", into = "HoursDisplay")]
 pub(crate) struct Hours {
     /// Seconds of the day.
     from: i64,
@@ -148,7 +147,7 @@ pub(crate) struct Hours {
 }
 
 impl Hours {
-    fn hold(self, now: Timestamp) -> bool {
+    fn contain(self, now: Timestamp) -> bool {
         let time = (now.as_second() + self.offset).rem_euclid(DAY);
         if self.from < self.until {
             (self.from..self.until).contains(&time)
@@ -158,15 +157,15 @@ impl Hours {
     }
 }
 
-/// As the account file has them.
+/// As written in the account file.
 #[derive(Serialize)]
-struct HoursShown {
+struct HoursDisplay {
     from: String,
     until: String,
     offset: String,
 }
 
-impl From<Hours> for HoursShown {
+impl From<Hours> for HoursDisplay {
     fn from(hours: Hours) -> Self {
         let sign = if hours.offset < 0 { '-' } else { '+' };
         Self {
@@ -177,7 +176,7 @@ impl From<Hours> for HoursShown {
     }
 }
 
-/// `HH:MM`, with the seconds if there are any.
+/// `HH:MM`, or `HH:MM:SS` if the seconds are not zero.
 fn clock_time(seconds: i64) -> String {
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match rest {
@@ -202,7 +201,7 @@ impl TryFrom<HoursText> for Hours {
         let (from, until) = (text.from.0, text.until.0);
         if from == until || (from, until) == (DAY, 0) {
             return Err(refuse(
-                "hours that begin and end at the same time say nothing",
+                "hours that begin and end at the same time mean nothing",
                 "leave `hours` out to allow the whole day, or set `disabled = true`",
             ));
         }
@@ -257,7 +256,7 @@ impl<'de> Deserialize<'de> for Offset {
     }
 }
 
-/// The seconds of `HH:MM` or `HH:MM:SS`.
+/// Parses `HH:MM` or `HH:MM:SS` into seconds.
 fn seconds_of(text: &str) -> Option<i64> {
     let mut parts = text.split(':').map(|part| {
         let two_digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -269,7 +268,7 @@ fn seconds_of(text: &str) -> Option<i64> {
     valid.then_some(hours * 3600 + minutes * 60 + seconds)
 }
 
-/// A date or time of TOML, or a string, as text. The field says what is wanted.
+/// A TOML date or time, or a string, as text. The field says what is expected.
 struct DateOrText(&'static str);
 
 impl<'de> Visitor<'de> for DateOrText {
@@ -289,7 +288,7 @@ impl<'de> Visitor<'de> for DateOrText {
     }
 }
 
-/// The seconds of a day.
+/// Seconds in a day.
 const DAY: i64 = 24 * 60 * 60;
 
 #[cfg(test)]
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_hold_every_day_also_over_midnight_and_with_offset() {
+    fn hours_apply_every_day_over_midnight_and_with_an_offset() {
         let cases = [
             ("{ from = \"06:00\", until = \"22:00\" }", "05:59:59", false),
             ("{ from = \"06:00\", until = \"22:00\" }", "06:00:00", true),
@@ -420,10 +419,10 @@ mod tests {
     }
 
     #[test]
-    fn hours_that_say_nothing_are_refused() {
+    fn hours_without_a_meaning_are_refused() {
         let cases = [
-            ("{ from = \"06:00\", until = \"06:00\" }", "say nothing"),
-            ("{ from = \"24:00\", until = \"00:00\" }", "say nothing"),
+            ("{ from = \"06:00\", until = \"06:00\" }", "mean nothing"),
+            ("{ from = \"24:00\", until = \"00:00\" }", "mean nothing"),
             (
                 "{ from = \"6:00\", until = \"22:00\" }",
                 "`6:00` is not a time of day",

@@ -1,6 +1,6 @@
-//! Pure: finds the root object's `form` in a body that streams through, and checks the body to its
-//! end as RFC 8259 JSON in UTF-8. What a lenient parser could read differently is refused. Memory
-//! is constant and nothing recurses; sixty-four bytes are read at a time.
+//! Pure: finds `form` in the root object of a streamed body, and checks the whole body as RFC 8259 JSON
+//! in UTF-8. Refuses anything that a lenient parser could read differently. Memory use is constant,
+//! nothing recurses, and 64 bytes are read at a time.
 
 mod classes;
 mod grammar;
@@ -11,7 +11,7 @@ mod utf8;
 
 use classes::{BLOCK, Block, BlockClasses, Classes};
 use grammar::{Grammar, Tokens};
-use text::Key;
+use text::KeyKind;
 use utf8::Utf8;
 
 pub use grammar::MAX_DEPTH;
@@ -20,10 +20,10 @@ pub use number::MAX_NUMBER;
 /// Longest key of the root object, in bytes between its quotes.
 pub const MAX_KEY: usize = 256;
 
-/// Bounds of what a [`FormReader`] accepts.
+/// What a [`FormReader`] accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormLimits {
-    /// The form's closing quote must be among the first so many bytes of the body.
+    /// The form's closing quote must be within this many bytes of the body's start.
     pub lookahead: usize,
     /// Longest form, in bytes of UTF-8 after unescaping.
     pub form: usize,
@@ -38,16 +38,16 @@ impl Default for FormLimits {
     }
 }
 
-/// What is known of the form so far.
+/// Whether the form is known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormState {
-    /// Not seen yet.
+    /// Not yet.
     Pending,
     /// Read; see [`FormReader::form`].
     Found,
 }
 
-/// Why a body is refused. The texts name nothing of the body and may be sent to the client.
+/// Why a body is refused. The texts quote nothing from the body and may be sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormViolation {
     /// The text begins with U+FEFF.
@@ -68,7 +68,7 @@ pub enum FormViolation {
     /// Something other than white space follows the root object.
     #[error("something follows the JSON object of the body")]
     TrailingText,
-    /// More than [`MAX_DEPTH`] levels.
+    /// Nested deeper than [`MAX_DEPTH`].
     #[error("the JSON of the body is nested deeper than 64 levels")]
     TooDeep,
     /// A number of more than [`MAX_NUMBER`] bytes.
@@ -83,7 +83,7 @@ pub enum FormViolation {
     /// A second key equals `form` ignoring case.
     #[error("the key `form` occurs twice")]
     DuplicateForm,
-    /// A key is not `form` as written but may be to a lenient parser.
+    /// A key is not written as `form` but a lenient parser may read it as such.
     #[error("a key resembles `form` but is written in another way")]
     DisguisedKey,
     /// The root object has no `form`.
@@ -92,7 +92,7 @@ pub enum FormViolation {
     /// The value of `form` is not a string.
     #[error("the value of `form` is not a string")]
     FormNotText,
-    /// The form holds a control character.
+    /// The form contains a control character.
     #[error("the value of `form` holds a control character")]
     UnreadableForm,
     /// The form is longer than [`FormLimits::form`].
@@ -103,10 +103,10 @@ pub enum FormViolation {
     FormTooLate,
 }
 
-/// Reads one body. The verdict depends on the bytes alone, not on how they are cut into chunks.
+/// Reads one body. The result depends on the bytes alone, not on how they are chunked.
 ///
-/// The form may become known up to 63 bytes late, and a violation likewise: nothing holds of the
-/// body as a whole until [`finish`](Self::finish) says so.
+/// The form and violations may be found up to 63 bytes late: only [`finish`](Self::finish) confirms that
+/// the body as a whole is valid.
 #[derive(Debug)]
 pub struct FormReader {
     limits: FormLimits,
@@ -114,18 +114,18 @@ pub struct FormReader {
     grammar: Grammar,
     pending: Block,
     held: usize,
-    /// Where the next block begins in the body.
+    /// The offset of the next block in the body.
     offset: usize,
-    sought: Sought,
-    /// Raw text of a key or the form that a block ended in.
+    expected: Expected,
+    /// Raw text of the current key or form, which may span blocks.
     raw: Vec<u8>,
     form: Option<String>,
     violation: Option<FormViolation>,
 }
 
-/// What of the root object comes next.
+/// The next thing to find in the root object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sought {
+enum Expected {
     Key,
     KeyEnd,
     Form,
@@ -142,14 +142,14 @@ impl FormReader {
             pending: [b' '; BLOCK],
             held: 0,
             offset: 0,
-            sought: Sought::Key,
+            expected: Expected::Key,
             raw: Vec::new(),
             form: None,
             violation: None,
         }
     }
 
-    /// The form, once read. It decides nothing about the rest of the body.
+    /// The form, once read. The rest of the body may still be invalid.
     pub fn form(&self) -> Option<&str> {
         self.form.as_deref()
     }
@@ -164,7 +164,7 @@ impl FormReader {
         })
     }
 
-    /// Ends the body; the form, if the body as a whole is as it must be.
+    /// Ends the body and returns the form if the whole body is valid.
     pub fn finish(&mut self) -> Result<&str, FormViolation> {
         self.settle(Self::end)?;
         self.form().ok_or(FormViolation::MissingForm)
@@ -183,12 +183,12 @@ impl FormReader {
     }
 
     fn advance(&mut self, chunk: &[u8]) -> Result<(), FormViolation> {
-        // What is checked as UTF-8 is read while it is still in the cache.
+        // Small windows are still in the cache when they are read after the UTF-8 check.
         for window in chunk.chunks(WINDOW) {
             match self.utf8.check(window) {
                 Ok(()) => self.read(window)?,
                 Err(at) => {
-                    // Blocks that the fault is not in come first, as with any other cut.
+                    // Blocks before the fault come first, however the body is chunked.
                     self.read(&window[..at])?;
                     return Err(FormViolation::NotUtf8);
                 }
@@ -231,7 +231,7 @@ impl FormReader {
         if !self.utf8.is_whole() {
             return Err(FormViolation::NotUtf8);
         }
-        // Blanks after the end change nothing, and a string left open stays open.
+        // Padding with blanks changes nothing: an open string stays open.
         let mut block = self.pending;
         block[self.held..].fill(b' ');
         self.read_single(&block, self.held)?;
@@ -245,7 +245,7 @@ impl FormReader {
         Ok(())
     }
 
-    /// Reads a block of which so many bytes belong to the body.
+    /// Reads a block whose first `length` bytes belong to the body.
     fn read_single(&mut self, block: &Block, length: usize) -> Result<(), FormViolation> {
         let mut classes = Classes::new();
         classes.read(&[*block]);
@@ -260,7 +260,7 @@ impl FormReader {
         length: usize,
     ) -> Result<(), FormViolation> {
         let tokens = self.grammar.read(block, classes)?;
-        if tokens.root_keys != 0 || self.sought != Sought::Key {
+        if tokens.root_keys != 0 || self.expected != Expected::Key {
             self.read_root(block, tokens)?;
         }
         self.offset += length;
@@ -280,28 +280,28 @@ impl FormReader {
         Ok(())
     }
 
-    /// Follows the keys of the root object, and the value of `form`, through a block.
+    /// Scans a block for the keys of the root object and the value of `form`.
     fn read_root(&mut self, block: &Block, tokens: Tokens) -> Result<(), FormViolation> {
         let mut from = 0;
         loop {
-            let sought = match self.sought {
-                Sought::Key => tokens.root_keys,
-                Sought::Form => tokens.starts,
-                Sought::KeyEnd | Sought::FormEnd => tokens.string_ends,
+            let expected = match self.expected {
+                Expected::Key => tokens.root_keys,
+                Expected::Form => tokens.starts,
+                Expected::KeyEnd | Expected::FormEnd => tokens.string_ends,
             };
-            let next = (sought & u64::MAX.unbounded_shl(from)).trailing_zeros();
+            let next = (expected & u64::MAX.unbounded_shl(from)).trailing_zeros();
             let passed = &block[from as usize..next as usize];
-            match self.sought {
-                Sought::KeyEnd => self.keep(passed, MAX_KEY, FormViolation::KeyTooLong)?,
-                Sought::FormEnd => {
+            match self.expected {
+                Expected::KeyEnd => self.keep(passed, MAX_KEY, FormViolation::KeyTooLong)?,
+                Expected::FormEnd => {
                     self.keep(passed, 6 * self.limits.form, FormViolation::FormTooLong)?;
                 }
-                Sought::Key | Sought::Form => {}
+                Expected::Key | Expected::Form => {}
             }
             if next == 64 {
                 return Ok(());
             }
-            self.sought = self.reach(next, &tokens)?;
+            self.expected = self.reach(next, &tokens)?;
             from = next + 1;
         }
     }
@@ -319,35 +319,35 @@ impl FormReader {
         Ok(())
     }
 
-    /// Takes what was sought, now that it is reached.
-    fn reach(&mut self, at: u32, tokens: &Tokens) -> Result<Sought, FormViolation> {
-        match self.sought {
-            Sought::Key => {
+    /// Handles the expected position.
+    fn reach(&mut self, at: u32, tokens: &Tokens) -> Result<Expected, FormViolation> {
+        match self.expected {
+            Expected::Key => {
                 self.raw.clear();
-                Ok(Sought::KeyEnd)
+                Ok(Expected::KeyEnd)
             }
-            Sought::KeyEnd => match text::judge_key(&self.raw)? {
-                Key::Other => Ok(Sought::Key),
-                Key::Form if self.form.is_some() => Err(FormViolation::DuplicateForm),
-                Key::Form => Ok(Sought::Form),
+            Expected::KeyEnd => match text::classify_key(&self.raw)? {
+                KeyKind::Other => Ok(Expected::Key),
+                KeyKind::Form if self.form.is_some() => Err(FormViolation::DuplicateForm),
+                KeyKind::Form => Ok(Expected::Form),
             },
-            Sought::Form if tokens.string_starts >> at & 1 == 1 => {
+            Expected::Form if tokens.string_starts >> at & 1 == 1 => {
                 self.raw.clear();
-                Ok(Sought::FormEnd)
+                Ok(Expected::FormEnd)
             }
-            Sought::Form => Err(FormViolation::FormNotText),
-            Sought::FormEnd => {
+            Expected::Form => Err(FormViolation::FormNotText),
+            Expected::FormEnd => {
                 if self.offset + at as usize >= self.limits.lookahead {
                     return Err(FormViolation::FormTooLate);
                 }
                 self.form = Some(text::read_form(&self.raw, self.limits.form)?);
-                Ok(Sought::Key)
+                Ok(Expected::Key)
             }
         }
     }
 }
 
-/// How much is checked as UTF-8 at a time.
+/// How many bytes are checked as UTF-8 at a time.
 const WINDOW: usize = 16 * 1024;
 
 /// How many blocks are classified together.

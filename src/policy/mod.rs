@@ -1,5 +1,5 @@
 //! Pure: what a user may do. `rights` decides by route, method and form, `admission` by address and
-//! time; `form` reads the form that a body names. Knows no account, no token and no request.
+//! time; `form` extracts the form from a body. Knows nothing of accounts, tokens and requests.
 
 pub mod admission;
 pub mod form;

@@ -1,5 +1,5 @@
-//! Pure: which routes, methods and forms a user may reach, compiled into a table when the accounts
-//! are read. No entry means no right; nothing here is ever stored with a token.
+//! Pure: which routes, methods and forms a user may use, compiled into a table when the accounts are
+//! loaded. Whatever no entry allows is denied. Nothing here is stored with a token.
 
 mod forms;
 mod source;
@@ -9,7 +9,7 @@ use http::Method;
 pub use forms::FormSet;
 pub use source::{Allow, AllowEntry, Mode};
 
-/// An entry that cannot be compiled; `entry` is its place in the list, from 0.
+/// An entry that cannot be compiled; `entry` is its index in the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RightsError {
     /// No route has this path.
@@ -20,20 +20,20 @@ pub enum RightsError {
         /// The path it names.
         route: String,
     },
-    /// `methods` is there but empty.
+    /// `methods` is present but empty.
     #[error("`methods` is empty: name a method, or leave it out to allow every method")]
     NoMethods {
         /// The entry.
         entry: usize,
     },
-    /// `forms` is there but empty.
+    /// `forms` is present but empty.
     #[error("`forms` is empty: name a form, or leave it out to allow every form")]
     NoForms {
         /// The entry.
         entry: usize,
     },
     /// A form is empty or has a `*` before its end.
-    #[error("the form `{form}` is neither a name nor a beginning followed by one `*`")]
+    #[error("the form `{form}` is neither a name nor a prefix followed by one `*`")]
     MalformedForm {
         /// The entry.
         entry: usize,
@@ -43,7 +43,7 @@ pub enum RightsError {
 }
 
 impl RightsError {
-    /// The place of the entry in its list, from 0.
+    /// The index of the entry in its list.
     #[must_use]
     pub fn entry(&self) -> usize {
         match self {
@@ -55,35 +55,35 @@ impl RightsError {
     }
 }
 
-/// The compiled rights of one user. The default is no right at all.
+/// The compiled rights of a user. The default is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rights {
     everything: bool,
-    /// By the index of the route.
+    /// Indexed by route.
     routes: Vec<RouteRights>,
 }
 
-/// The verdict on a request whose body has not been looked at.
+/// The decision on a request before its body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// Whatever the body.
+    /// Allowed with any body.
     Allowed,
-    /// If the form in the body is one of these.
+    /// Allowed if the body's form is one of these.
     AllowedForForms(&'a FormSet),
-    /// Whatever the body.
+    /// Denied with any body.
     Denied(MissingRight),
 }
 
-/// What a user has no right to.
+/// The right that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MissingRight {
-    /// The route, with any method.
+    /// To the route, with any method.
     #[error("no right to this route")]
     Route,
-    /// The method, on a route that others are allowed on.
+    /// To the method; others are allowed on the route.
     #[error("no right to this method on this route")]
     Method,
-    /// The form, with a method that others are allowed with.
+    /// To the form; others are allowed with the method.
     #[error("no right to this form on this route")]
     Form,
 }
@@ -91,23 +91,23 @@ pub enum MissingRight {
 /// The rights on one route.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct RouteRights {
-    /// The methods that entries name; each has what entries for every method grant, too.
-    methods: Vec<(Method, Grant)>,
-    /// Every other method.
-    others: Option<Grant>,
+    /// The methods that entries name, each merged with the entries for all methods.
+    methods: Vec<(Method, AllowedForms)>,
+    /// All other methods.
+    others: Option<AllowedForms>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Grant {
-    AnyBody,
-    Forms(FormSet),
+enum AllowedForms {
+    Any,
+    Listed(FormSet),
 }
 
 impl Rights {
-    /// Compiles a list; `routes` are the configured paths in the order of their indices.
+    /// Compiles a list of rights; `routes` are the configured paths, by index.
     ///
     /// # Errors
-    /// The first entry that means nothing.
+    /// The first entry that has no meaning.
     pub fn compile(allow: &Allow, routes: &[impl AsRef<str>]) -> Result<Self, RightsError> {
         let entries = match allow {
             Allow::Everything => {
@@ -125,23 +125,23 @@ impl Rights {
         Ok(rights)
     }
 
-    /// What either allows: a user's own rights together with those of a role.
+    /// Everything that either allows: a user's own rights combined with those of a role.
     #[must_use]
     pub fn union(mut self, other: &Self) -> Self {
         self.everything |= other.everything;
         for (index, theirs) in other.routes.iter().enumerate() {
             let ours = self.route_mut(index);
-            for (method, grant) in &theirs.methods {
-                ours.grant(method, grant);
+            for (method, forms) in &theirs.methods {
+                ours.add(method, forms);
             }
-            if let Some(grant) = &theirs.others {
-                ours.grant_all(grant);
+            if let Some(forms) = &theirs.others {
+                ours.add_for_all(forms);
             }
         }
         self
     }
 
-    /// Judges a request by what is known before its body. Does not allocate.
+    /// Decides a request before its body is read. Does not allocate.
     #[must_use]
     pub fn decide(&self, route: usize, method: &Method) -> Decision<'_> {
         if self.everything {
@@ -151,17 +151,17 @@ impl Rights {
             return Decision::Denied(MissingRight::Route);
         };
         let named = rights.methods.iter().find(|(named, _)| named == method);
-        match named.map(|(_, grant)| grant).or(rights.others.as_ref()) {
-            Some(Grant::AnyBody) => Decision::Allowed,
-            Some(Grant::Forms(forms)) => Decision::AllowedForForms(forms),
+        match named.map(|(_, forms)| forms).or(rights.others.as_ref()) {
+            Some(AllowedForms::Any) => Decision::Allowed,
+            Some(AllowedForms::Listed(forms)) => Decision::AllowedForForms(forms),
             None => Decision::Denied(MissingRight::Method),
         }
     }
 
-    /// Judges a request by its form as well. Does not allocate.
+    /// Decides a request with its form. Does not allocate.
     ///
     /// # Errors
-    /// What the user has no right to.
+    /// The right that is missing.
     pub fn decide_with_form(
         &self,
         route: usize,
@@ -190,19 +190,17 @@ impl Rights {
                 route,
             });
         };
-        let grant = match &entry.forms {
-            None => Grant::AnyBody,
-            Some(forms) => Grant::Forms(FormSet::compile(index, forms)?),
+        let forms = match &entry.forms {
+            None => AllowedForms::Any,
+            Some(forms) => AllowedForms::Listed(FormSet::compile(index, forms)?),
         };
         let rights = self.route_mut(route);
         match &entry.methods {
-            None => rights.grant_all(&grant),
+            None => rights.add_for_all(&forms),
             Some(methods) if methods.is_empty() => {
                 return Err(RightsError::NoMethods { entry: index });
             }
-            Some(methods) => methods
-                .iter()
-                .for_each(|method| rights.grant(method, &grant)),
+            Some(methods) => methods.iter().for_each(|method| rights.add(method, &forms)),
         }
         Ok(())
     }
@@ -220,36 +218,36 @@ impl RouteRights {
         self.methods.is_empty() && self.others.is_none()
     }
 
-    fn grant(&mut self, method: &Method, grant: &Grant) {
+    fn add(&mut self, method: &Method, forms: &AllowedForms) {
         match self.methods.iter_mut().find(|(named, _)| named == method) {
-            Some((_, granted)) => granted.merge(grant),
+            Some((_, allowed)) => allowed.merge(forms),
             None => {
-                let mut granted = grant.clone();
+                let mut allowed = forms.clone();
                 if let Some(others) = &self.others {
-                    granted.merge(others);
+                    allowed.merge(others);
                 }
-                self.methods.push((method.clone(), granted));
+                self.methods.push((method.clone(), allowed));
             }
         }
     }
 
-    fn grant_all(&mut self, grant: &Grant) {
-        for (_, granted) in &mut self.methods {
-            granted.merge(grant);
+    fn add_for_all(&mut self, forms: &AllowedForms) {
+        for (_, allowed) in &mut self.methods {
+            allowed.merge(forms);
         }
         match &mut self.others {
-            Some(granted) => granted.merge(grant),
-            others @ None => *others = Some(grant.clone()),
+            Some(allowed) => allowed.merge(forms),
+            others @ None => *others = Some(forms.clone()),
         }
     }
 }
 
-impl Grant {
+impl AllowedForms {
     fn merge(&mut self, other: &Self) {
         match (&mut *self, other) {
-            (Self::AnyBody, _) => {}
-            (Self::Forms(_), Self::AnyBody) => *self = Self::AnyBody,
-            (Self::Forms(forms), Self::Forms(more)) => forms.merge(more),
+            (Self::Any, _) => {}
+            (Self::Listed(_), Self::Any) => *self = Self::Any,
+            (Self::Listed(forms), Self::Listed(more)) => forms.merge(more),
         }
     }
 }
@@ -275,7 +273,7 @@ mod tests {
         Rights::compile(&Allow::Entries(entries.to_vec()), &ROUTES).expect("valid entries")
     }
 
-    /// The verdict in short: `all`, `route`, `method`, or which of the forms A, B and AB pass.
+    /// The decision in short: `all`, `route`, `method`, or which of the forms A, B and AB are allowed.
     fn verdict(rights: &Rights, route: usize, method: &Method) -> String {
         match rights.decide(route, method) {
             Decision::Allowed => "all".to_owned(),
@@ -292,7 +290,7 @@ mod tests {
         }
     }
 
-    /// The verdict with each of the forms, which has to fit the one without.
+    /// The decision with each of the forms must agree with the one without.
     fn assert_fits(rights: &Rights, route: usize, method: &Method, verdict: &str) {
         for form in FORMS {
             let wanted = match verdict {
@@ -423,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_means_nothing_is_named() {
+    fn an_entry_without_a_meaning_is_named() {
         let good = entry("/api/GetData", &[], &[]);
         let mut no_methods = good.clone();
         no_methods.methods = Some(vec![]);

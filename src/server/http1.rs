@@ -26,7 +26,7 @@ use crate::gateway::Gateway;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply;
 use crate::limits::Limits;
-use crate::wake::ConnectionWaker;
+use crate::waker_suppression::ConnectionWaker;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use crate::origin::proxy_header::{self, LONGEST, ProxyHeaderError};
+use crate::origin::proxy_header::{self, MAX_LENGTH, ProxyHeaderError};
 
 /// Why a connection cannot be served whose listener requires a PROXY header.
 #[derive(Debug, Error)]
@@ -24,7 +24,7 @@ pub(super) async fn client_of(socket: &mut TcpStream) -> Result<Option<SocketAdd
     let mut header = Vec::new();
     loop {
         let taken = header.len();
-        header.resize(LONGEST, 0);
+        header.resize(MAX_LENGTH, 0);
         let seen = socket.peek(&mut header[taken..]).await?;
         if seen == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

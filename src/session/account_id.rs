@@ -1,17 +1,17 @@
-//! Pure: what a session remembers its account by.
+//! Pure: the id of an account in sessions.
 
-/// Stands for an account's name: equal names have equal ids for as long as the process lives.
+/// Identifies an account by its name: equal names have equal ids for the lifetime of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId(u32);
 
 impl AccountId {
-    /// The id of that number: for stores that keep it, and for tests.
+    /// The id with this number: for stores and tests.
     #[must_use]
     pub fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// The same number in bytes, to be part of what is authenticated.
+    /// The number as bytes, to be authenticated along with other data.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 4] {
         self.0.to_be_bytes()

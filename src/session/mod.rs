@@ -1,5 +1,5 @@
-//! Pure: what a token store knows of a live token. Rights are not in it: the session names its
-//! account, and the account's present rights decide, so that a change holds from the next request.
+//! Pure: what a token store knows about a live token. This does not include rights: a session names its
+//! account, whose current rights decide, so that a change applies from the next request on.
 
 mod account_id;
 mod password_mark;
@@ -12,7 +12,7 @@ use crate::origin::Source;
 pub use account_id::AccountId;
 pub use password_mark::PasswordMark;
 
-/// Whose a token is, since when and until when.
+/// A token's account and times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     account: AccountId,
@@ -23,32 +23,32 @@ pub struct Session {
     expires: UnixSeconds,
 }
 
-/// What a login leads to.
+/// A successful login.
 #[derive(Clone, Copy, Debug)]
 pub struct Login {
-    /// Who logged in.
+    /// The account.
     pub account: AccountId,
-    /// With which of the account's passwords.
+    /// The account's password that was used.
     pub mark: PasswordMark,
-    /// Where from.
+    /// Where it came from.
     pub source: Source,
-    /// When.
+    /// When it happened.
     pub at: UnixSeconds,
 }
 
 /// How long tokens live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A token from its issue on.
+    /// Of a token, from its issue.
     pub token: Duration,
-    /// One that was renewed, from then on.
+    /// Of a token that was renewed, from the renewal.
     pub overlap: Duration,
-    /// The last of them from the password on.
+    /// Of all tokens of a login, from the login.
     pub longest: Duration,
 }
 
 impl Session {
-    /// The session that begins with a login and ends after `lifetime`.
+    /// A session that begins with a login and expires after `lifetime`.
     #[must_use]
     pub fn begin(login: Login, lifetime: Duration) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Session {
         }
     }
 
-    /// The session that began with a login, as another process kept it.
+    /// A session that another process stored.
     #[must_use]
     pub fn restored(login: Login, issued: UnixSeconds, expires: UnixSeconds) -> Self {
         Self {
@@ -71,23 +71,23 @@ impl Session {
         }
     }
 
-    /// Whether the token was issued in the future, by more than clocks differ anyway: by a clock that was
-    /// ahead then.
+    /// Whether the token was issued in the future, beyond the tolerance for clock differences: the clock was
+    /// ahead at the time.
     #[must_use]
     pub fn is_ahead(self, now: UnixSeconds) -> bool {
         self.issued > now.plus(CLOCK_TOLERANCE)
     }
 
-    /// The session of a token that a clock ahead issued and that has `left` to live, by the clock that
-    /// shows `now`. Never longer than it was.
+    /// Corrects the times of a token issued by a clock that was ahead: it has `left` to live, from `now`. Its
+    /// lifetime never grows.
     #[must_use]
-    pub fn set_right(self, now: UnixSeconds, left: Duration) -> Self {
+    pub fn corrected(self, now: UnixSeconds, left: Duration) -> Self {
         let expires = self.expires.min(now.plus(left));
         let ahead = self.expires.since(expires);
         let issued = self.issued.minus(ahead);
         let given = match self.authenticated > now {
             true => self.authenticated.minus(ahead),
-            // The password may have been given while the clock was right, if before the token was issued.
+            // The login may have been before the token's issue, while the clock was right.
             false => self.authenticated.min(issued),
         };
         Self {
@@ -98,18 +98,18 @@ impl Session {
         }
     }
 
-    /// The session as another process kept it, by the clock that shows `now`: one that is
-    /// [ahead](Self::is_ahead) lives from now on for as long as it was to live from its issue.
+    /// A stored session as of `now`: one that is [ahead](Self::is_ahead) has its whole lifetime left, from
+    /// `now`.
     #[must_use]
     pub fn as_of(self, now: UnixSeconds) -> Self {
         match self.is_ahead(now) && self.expires > self.issued {
-            true => self.set_right(now, self.expires.since(self.issued)),
+            true => self.corrected(now, self.expires.since(self.issued)),
             false => self,
         }
     }
 
-    /// The session of a token that takes this one's place at `now` for another lifetime, at the
-    /// longest until [`Lifetimes::longest`] after the password was given. `None` when that is over.
+    /// The session of a token that replaces this one at `now`, for another lifetime but at most until
+    /// [`Lifetimes::longest`] after the login; `None` if that is over.
     #[must_use]
     pub fn renewed(self, now: UnixSeconds, lifetimes: Lifetimes) -> Option<Self> {
         let Lifetimes { token, longest, .. } = lifetimes;
@@ -121,7 +121,7 @@ impl Session {
         session.is_live(now).then_some(session)
     }
 
-    /// The same, but over at `end` whether it was so before or not.
+    /// The same session, expiring at `end`.
     #[must_use]
     pub fn lasting_until(self, end: UnixSeconds) -> Self {
         Self {
@@ -130,7 +130,7 @@ impl Session {
         }
     }
 
-    /// The same, but over at `end` unless it is so before.
+    /// The same session, expiring at `end` or earlier.
     #[must_use]
     pub fn ending(self, end: UnixSeconds) -> Self {
         Self {
@@ -139,9 +139,9 @@ impl Session {
         }
     }
 
-    /// The same, but the password was given and the token issued at `latest` at the latest: what time it
-    /// is for whoever keeps it, where the gateway's clock is ahead. It stays a token of after `since`, when
-    /// the account's earlier ones ended.
+    /// The same session, with login and issue no later than `latest`, the time of the store's server, in case
+    /// the gateway's clock is ahead. The login stays at or after `since`, before which the account's tokens
+    /// have ended.
     #[must_use]
     pub fn obtained_by(self, latest: UnixSeconds, since: UnixSeconds) -> Self {
         Self {
@@ -157,7 +157,7 @@ impl Session {
         self.account
     }
 
-    /// Which of the account's passwords obtained the token: a new password ends it.
+    /// The password that obtained the token: changing it ends the token.
     #[must_use]
     pub fn password_mark(self) -> PasswordMark {
         self.mark
@@ -169,7 +169,7 @@ impl Session {
         self.source
     }
 
-    /// When the password was given; earlier than [`issued`](Self::issued) for a renewed token.
+    /// The time of the login; before [`issued`](Self::issued) for a renewed token.
     #[must_use]
     pub fn authenticated(self) -> UnixSeconds {
         self.authenticated
@@ -181,7 +181,7 @@ impl Session {
         self.issued
     }
 
-    /// The first second in which the token is no longer accepted.
+    /// The first second at which the token is no longer accepted.
     #[must_use]
     pub fn expires(self) -> UnixSeconds {
         self.expires
@@ -194,32 +194,32 @@ impl Session {
     }
 }
 
-/// Why a token is not, or no longer, good.
+/// Why the store does not return a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// None of that digest is known.
+    /// No token with this digest is known.
     Unknown,
-    /// It is known that there was one.
+    /// The token has ended.
     Ended(End),
-    /// One of this account's that was renewed, and whose overlap is over, while others of its lineage
-    /// may be live: whoever presents it may have stolen it.
+    /// A token of this account that was renewed and whose overlap is over, while others of its lineage may
+    /// be live: it may have been stolen.
     Replaced(AccountId),
 }
 
 /// How a token ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its lifetime is over.
+    /// It expired.
     Expired,
-    /// Nobody used it for `tokens.idle`.
+    /// It was not used for `tokens.idle`.
     Unused,
-    /// An operator took it back.
+    /// An operator revoked it.
     Revoked,
-    /// Its client gave it back.
+    /// Its client revoked it.
     GivenBack,
-    /// Its user got a newer one than `tokens.per_user` allows beside it.
+    /// It was evicted for a newer token, by `tokens.per_user`.
     Displaced,
-    /// One that it came of was presented after it had been replaced.
+    /// A token that it was renewed from was presented after its overlap.
     Replayed,
     /// Its user was disabled.
     UserDisabled,
@@ -229,7 +229,7 @@ pub enum End {
     PasswordChanged,
 }
 
-/// By how much a token may have been issued in the future without anything being wrong with a clock.
+/// How far in the future a token may have been issued without a clock being wrong.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -290,12 +290,12 @@ mod tests {
         let moments = [right.authenticated(), right.issued(), right.expires()];
         assert_eq!(moments, [10, 10, 70].map(at));
         assert_eq!(right.as_of(at(12)), right);
-        let used = session.set_right(at(10), Duration::from_secs(20));
+        let used = session.corrected(at(10), Duration::from_secs(20));
         let moments = [used.authenticated(), used.issued(), used.expires()];
         assert_eq!(moments, [0, 0, 30].map(at));
-        assert_eq!(session.set_right(at(10), Duration::from_secs(500)), session);
+        assert_eq!(session.corrected(at(10), Duration::from_secs(500)), session);
         // The clock has passed the moment of issue since.
-        let later = session.set_right(at(60), Duration::from_secs(10));
+        let later = session.corrected(at(60), Duration::from_secs(10));
         let moments = [later.authenticated(), later.issued(), later.expires()];
         assert_eq!(moments, [10, 10, 70].map(at));
         // Its password was given before the clock was ahead.

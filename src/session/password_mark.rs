@@ -1,14 +1,15 @@
-//! Pure: which of an account's passwords obtained a token.
+//! Pure: identifies the password that obtained a token.
 
 use ring::digest;
 
-/// Changes when the password does, and never otherwise; the same in every process. A session
-/// remembers it, so that a new password ends the tokens that the old one obtained.
+/// Changes exactly when the password does; the same in every process. Sessions record it, so that changing
+/// the password ends the tokens obtained with the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PasswordMark([u8; 8]);
 
 impl PasswordMark {
-    /// Of a stored hash. Since each has its own salt, the same password set anew counts as new.
+    /// The mark of a stored hash. Each hash has its own salt, so setting the same password again counts as a
+    /// change.
     pub(crate) fn of(phc: &str) -> Self {
         let digest = digest::digest(&digest::SHA256, phc.as_bytes());
         let mut mark = [0; 8];
@@ -16,13 +17,13 @@ impl PasswordMark {
         Self(mark)
     }
 
-    /// For a store that outlives the process. Tells nothing about the password.
+    /// Its bytes, for external stores. They reveal nothing about the password.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 8] {
         self.0
     }
 
-    /// What [`to_bytes`](Self::to_bytes) gave.
+    /// The inverse of [`to_bytes`](Self::to_bytes).
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)

@@ -15,7 +15,7 @@ use serde::de::{Error, Visitor};
 pub(crate) const REMEDY: &str = "\nhelp: ";
 
 /// The longest duration taken. Adding it to any instant cannot overflow.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// An error that says what is wrong and what to write instead.
 pub(crate) fn refuse<E: Error>(message: impl Display, remedy: impl Display) -> E {
@@ -206,7 +206,7 @@ fn parse_duration(text: &str) -> Result<Duration, Wrong> {
             format!("write \"{positive}\""),
         )
     })?;
-    if duration > LONGEST {
+    if duration > MAX_DURATION {
         return Err(Wrong::new(
             format!("`{text}` is longer than ten years"),
             examples,

@@ -596,7 +596,7 @@ impl Token {
         let left = self.deadline.since(present.uptime);
         let over = present.wall.plus(left);
         match over.plus(CLOCK_TOLERANCE) < session.expires() {
-            true => session.set_right(present.wall, left),
+            true => session.corrected(present.wall, left),
             false => session,
         }
     }

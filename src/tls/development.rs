@@ -15,7 +15,7 @@ use rcgen::{
 };
 use zeroize::Zeroizing;
 
-use crate::new_file::{make_directory, write_new};
+use crate::new_file::{create_directory, write_new};
 
 /// The files that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn write_certificate(directory: &Path, names: &[&str], now: Timestamp) -> io
         return Err(io::Error::new(ErrorKind::InvalidInput, message));
     }
     let (certificate, key) = make(names, now).map_err(io::Error::other)?;
-    make_directory(directory, 0o755)?;
+    create_directory(directory, 0o755)?;
     write_new(&written.key, 0o600, &key)?;
     if let Err(error) = write_new(&written.certificate, 0o644, &certificate) {
         // A key without its certificate would be in the way of the next attempt.

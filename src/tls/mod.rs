@@ -25,7 +25,7 @@ use x509::Facts;
 pub use settings::{CertificateSection, TlsSection};
 
 use crate::clock::{Clock, UnixMillis};
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::{PrivateFileError, Snapshot};
 
 /// Why TLS cannot be served as configured.
@@ -145,11 +145,11 @@ impl Certificates {
     }
 }
 
-impl Load for CertificateLoader {
+impl Loader for CertificateLoader {
     type Value = CertificateSet;
     type Error = TlsError;
     const MESSAGES: Messages = Messages {
-        read: "the certificates were read again",
+        reloaded: "the certificates were reloaded",
         refused: "the certificates cannot be used; the previous ones stay in force",
     };
 

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::message::headers::AuthorizationHeader;
 use crate::private_file::PrivateFileError;
 use crate::route::RouteSection;
@@ -75,11 +75,11 @@ struct CredentialLoader {
 
 type Values = Vec<Option<BackendCredential>>;
 
-impl Load for CredentialLoader {
+impl Loader for CredentialLoader {
     type Value = Values;
     type Error = CredentialError;
     const MESSAGES: Messages = Messages {
-        read: "the backend's credentials were read again",
+        reloaded: "the backend's credentials were reloaded",
         refused: "a backend's credential cannot be used; the previous one stays in force",
     };
 

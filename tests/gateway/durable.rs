@@ -243,7 +243,7 @@ async fn before_and_after_the_start<T>(ask: impl AsyncFn(Client, &Files) -> T) -
     let gate = std::sync::Mutex::new(gate);
     let asked = std::sync::atomic::AtomicUsize::new(0);
     let starting = std::thread::Builder::new().name("starting".to_owned());
-    let clock = Clock::asking(move || {
+    let clock = Clock::from_fn(move || {
         let here = std::thread::current().name() == Some("starting");
         // The first time it is the certificates.
         if here && asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {

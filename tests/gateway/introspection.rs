@@ -136,7 +136,7 @@ fn of_any_other_token_it_is_told_nothing() {
         assert_eq!(told(&harness, &elsewhere).await["active"], true);
         harness.files().users(&[("till-01", "")]);
         harness.reload();
-        dead("its user is gone", &elsewhere).await;
+        dead("its user no longer exists", &elsewhere).await;
     });
 }
 

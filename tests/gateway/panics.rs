@@ -32,7 +32,7 @@ impl Trap {
     pub fn harness() -> (Self, Harness) {
         let trap = Self::default();
         let (armed, usual) = (trap.clone(), Clock::manual(START.parse().unwrap()));
-        let clock = Clock::asking(move || {
+        let clock = Clock::from_fn(move || {
             let present = std::thread::current();
             let worker = present.name().is_some_and(|name| name == "syncgate-0");
             let step = |left: usize| left.checked_sub(1);

@@ -129,7 +129,7 @@ fn started_as_root_it_becomes_the_configured_user_for_good_and_goes_on_reloading
         hand_over(files);
         fs::rename(fresh, files.join("users.toml")).unwrap();
         child.signal(Signal::HUP);
-        said(&child, "the account file was read again").await;
+        said(&child, "the account file was reloaded").await;
         assert_eq!(client.post("/api/SyncData", "{}").await.status, 401);
         child.signal(Signal::TERM);
         assert_eq!(child.exit().await.0.code(), Some(0));
@@ -289,7 +289,7 @@ fn it_reads_its_files_again_from_their_folder_and_no_others() {
         let (_, off) = protection(&loose).await;
         assert!(off.contains("process.confine"), "{off}");
         link(&loose);
-        said(&loose, "the account file was read again").await;
+        said(&loose, "the account file was reloaded").await;
 
         let child = Child::start(|_| {}).await;
         let (on, off) = protection(&child).await;
@@ -309,7 +309,7 @@ fn it_reads_its_files_again_from_their_folder_and_no_others() {
         let files = child.files();
         files.users(&[("shop-02", "allow = \"*\"")]);
         child.signal(Signal::HUP);
-        said(&child, "the account file was read again").await;
+        said(&child, "the account file was reloaded").await;
         assert_eq!(client.post("/api/SyncData", "{}").await.status, 401);
     });
 }

@@ -121,7 +121,8 @@ fn a_lineage_of_which_a_replaced_token_is_used_after_its_overlap_ends() {
             let [first, second, third] = [first, second, third].map(|client| again(&client));
             assert_eq!(statuses(&[second.clone(), third.clone()]).await, [200; 2]);
             let refused = first.send(ask).await;
-            let told = "the token is revoked: one that was renewed was used again, log in again";
+            let told =
+                "the token is revoked: a token that had been renewed was used again, log in again";
             assert_eq!((refused.status, refused.token_fault()), (401, told));
             for client in [&second, &third, &first] {
                 assert_eq!(client.send(sync()).await.token_fault(), told);

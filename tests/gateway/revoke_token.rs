@@ -25,7 +25,7 @@ fn a_token_that_was_given_back_is_refused_and_the_user_s_others_are_not() {
         let refused = client.send(sync()).await;
         assert_eq!(refused.status, 401);
         let challenge = refused.header("www-authenticate").unwrap();
-        assert!(challenge.contains("its client gave it back"), "{challenge}");
+        assert!(challenge.contains("its client revoked it"), "{challenge}");
         assert_eq!(other.send(sync()).await.status, 200);
         assert_eq!(harness.upstream.requests(), 1);
     });

@@ -26,7 +26,7 @@ fn a_user_with_enough_tokens_loses_the_oldest() {
         let other = harness.signed_in_as("till-01").await;
         let third = signed_in(&harness).await;
         let refused = first.send(sync()).await;
-        let told = "the token is revoked: its user has newer ones, as many as may be";
+        let told = "the token is revoked: its user has as many newer tokens as are allowed";
         assert_eq!(refused.token_fault(), told);
         for client in [&second, &other, &third] {
             assert_eq!(client.send(sync()).await.status, 200);

@@ -61,7 +61,7 @@ async fn said(child: &Child, what: &str) {
 // users.toml came with mode 0644 and a user disabled in it. The gateway refused it and said to run chmod 600;
 // after that nothing happened, and the user's tokens went on.
 #[test]
-fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
+fn a_file_that_was_refused_is_loaded_once_its_mode_is_fixed() {
     run(async {
         let child = Child::start(with_every_file).await;
         let client = child.signed_in().await;
@@ -71,7 +71,7 @@ fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
         said(&child, "the account file cannot be used").await;
         assert_eq!(client.send(sync()).await.status, 200);
         give(&directory.join("users.toml"), 0o600);
-        said(&child, "the account file was read again").await;
+        said(&child, "the account file was reloaded").await;
         assert_eq!(client.send(sync()).await.status, 401);
 
         for (file, refused, read) in [
@@ -107,8 +107,8 @@ fn a_file_that_was_refused_is_taken_once_its_mode_is_mended() {
         let (_, lines) = child.exit().await;
         let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
         assert_eq!(count("cannot be used; the previous"), 5, "{lines:#?}");
-        assert_eq!(count("read again"), 5, "{lines:#?}");
-        assert_eq!(count("\"mended\":true"), 5, "{lines:#?}");
+        assert_eq!(count("reloaded"), 5, "{lines:#?}");
+        assert_eq!(count("\"recovered\":true"), 5, "{lines:#?}");
     });
 }
 
@@ -131,7 +131,7 @@ fn what_changes_while_the_gateway_starts_is_taken() {
         let users: Arc<OnceLock<PathBuf>> = Arc::default();
         let path = Arc::clone(&users);
         let starting = thread::current().id();
-        let clock = Clock::asking(move || {
+        let clock = Clock::from_fn(move || {
             let here = thread::current().id() == starting;
             if here && asked.fetch_add(1, Ordering::SeqCst) == 1 {
                 let disabled = users_toml(&[("till-01", DISABLED)]);
@@ -153,7 +153,7 @@ fn of_two_reloads_at_once_the_newer_certificate_is_served() {
         let (reached, reaching) = channel();
         let (go, gate) = channel::<()>();
         let (reached, gate) = (Mutex::new(reached), Mutex::new(gate));
-        let clock = Clock::asking(move || {
+        let clock = Clock::from_fn(move || {
             // It has read the certificate, and asks whether that is valid.
             if thread::current().name() == Some("older") {
                 reached.lock().unwrap().send(()).unwrap();

@@ -1,4 +1,4 @@
-//! Whether what the sections name is there.
+//! Checks that the files and the user in the configuration exist.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::settings::Problem;
 use crate::settings::document::{Document, Step};
 use crate::settings::file::{FileSetting, FileUse};
 
-/// Checks that the files are there, and the user of the process.
+/// Checks the files, and the user of the process.
 pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
     if let Err(error) = RunAs::find(&config.process) {
         let problem = Problem::error(error.to_string()).remedy(error.remedy());
@@ -33,18 +33,18 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
     }
 }
 
-/// What is wrong with a socket's path whose directory is not there.
+/// The problem with a socket whose directory does not exist.
 fn without_directory(socket: &Path) -> Option<Problem> {
-    let folder = socket.parent()?;
-    if folder.as_os_str().is_empty() || folder.is_dir() {
+    let directory = socket.parent()?;
+    if directory.as_os_str().is_empty() || directory.is_dir() {
         return None;
     }
-    let folder = folder.display();
-    let problem = Problem::error(format!("there is no folder {folder}"));
-    Some(problem.remedy(format!("run: mkdir -m 700 '{folder}'")))
+    let directory = directory.display();
+    let problem = Problem::error(format!("there is no directory {directory}"));
+    Some(problem.remedy(format!("run: mkdir -m 700 '{directory}'")))
 }
 
-/// What is wrong with `path` unless it can be opened as a file.
+/// The problem with `path`, unless it can be opened as a file.
 fn unreadable(path: &Path, missing: &str) -> Option<Problem> {
     let shown = path.display();
     Some(

@@ -42,7 +42,7 @@ fn live(
 ) -> Option<Active> {
     let user = permit::authenticate(found, &shared.accounts, now).ok()?;
     // Only the backend knows the client's address, so that networks are not checked; times are.
-    let peer = user.account().admission().some_peer();
+    let peer = user.account().admission().example_peer();
     let user = permit::admit(user, peer.into(), now).ok()?;
     shared.tokens.count_use(digest.id(), now);
     Some(Active::of(digest.id(), found.ok()?, user.account().name()))

@@ -9,7 +9,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use thiserror::Error;
 
-use crate::managed_file::{Load, Managed, ManagedFiles, Messages, Reader};
+use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::PrivateFileError;
 
 /// Why the secret cannot be used.
@@ -41,11 +41,11 @@ struct SecretLoader {
     key: hmac::Key,
 }
 
-impl Load for SecretLoader {
+impl Loader for SecretLoader {
     type Value = hmac::Tag;
     type Error = SecretError;
     const MESSAGES: Messages = Messages {
-        read: "the introspection secret was read again",
+        reloaded: "the introspection secret was reloaded",
         refused: "the introspection secret cannot be used; the previous one stays in force",
     };
 

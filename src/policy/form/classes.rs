@@ -1,5 +1,5 @@
-//! Pure: which characters of a block are of which class, as one `u64` per class; bit 0 is the
-//! first byte of the block.
+//! Pure: classifies the bytes of a block into one `u64` mask per character class; bit 0 is the first
+//! byte.
 
 /// Bytes per block.
 pub(super) const BLOCK: usize = 64;
@@ -7,12 +7,12 @@ pub(super) const BLOCK: usize = 64;
 /// One block of text.
 pub(super) type Block = [u8; BLOCK];
 
-/// The classes of so many blocks.
+/// The class masks of several blocks.
 pub(super) struct Classes<const BLOCKS: usize> {
     of: [[u64; BLOCKS]; CLASSES],
 }
 
-/// The classes of one block.
+/// The class masks of one block.
 #[derive(Clone, Copy)]
 pub(super) struct BlockClasses<'a, const BLOCKS: usize> {
     classes: &'a Classes<BLOCKS>,
@@ -20,15 +20,15 @@ pub(super) struct BlockClasses<'a, const BLOCKS: usize> {
 }
 
 impl<const BLOCKS: usize> Classes<BLOCKS> {
-    /// Of blocks that no class has a member in.
+    /// Empty masks.
     pub(super) fn new() -> Self {
         Self {
             of: [[0; BLOCKS]; CLASSES],
         }
     }
 
-    /// Classifies blocks. The loop does the same to each block, in words and without branches: the
-    /// compiler makes of it what the processor's vector registers hold, if there are four blocks.
+    /// Classifies blocks. The loop is the same for each block and has no branches, so that the compiler
+    /// vectorizes it when there are four.
     #[inline(always)]
     pub(super) fn read(&mut self, blocks: &[Block; BLOCKS]) {
         for (block, text) in blocks.iter().enumerate() {
@@ -39,7 +39,7 @@ impl<const BLOCKS: usize> Classes<BLOCKS> {
         }
     }
 
-    /// The classes of one of the blocks.
+    /// The masks of one block.
     #[inline(always)]
     pub(super) fn block(&self, block: usize) -> BlockClasses<'_, BLOCKS> {
         BlockClasses {
@@ -85,7 +85,7 @@ classes! {
 
 const CLASSES: usize = 14;
 
-/// The classes from the planes: plane `n` holds bit `n` of every byte.
+/// The class masks, from the bit planes: plane `n` holds bit `n` of every byte.
 #[inline(always)]
 fn classify([b0, b1, b2, b3, b4, b5, b6, b7]: [u64; 8]) -> [u64; CLASSES] {
     // The upper half of the byte, such as 0x2_, and the lower, such as 0x_C.
@@ -131,8 +131,8 @@ fn transpose(block: &Block) -> [u64; 8] {
     for row in 0..8 {
         rows[row] = u64::from_le_bytes(words[row]);
     }
-    // Bytes first: row r then holds the bytes r, r + 8, r + 16 ...; exchanging the number of
-    // the row with the number of the bit then leaves the planes in the order of the text.
+    // Bytes first, after which row r holds the bytes r, r + 8, r + 16 ... Swapping row and bit numbers
+    // then yields the planes in text order.
     swap(&mut rows, 4, 32, 0x0000_0000_FFFF_FFFF);
     swap(&mut rows, 2, 16, 0x0000_FFFF_0000_FFFF);
     swap(&mut rows, 1, 8, 0x00FF_00FF_00FF_00FF);
@@ -142,8 +142,8 @@ fn transpose(block: &Block) -> [u64; 8] {
     rows
 }
 
-/// Exchanges, for every pair of rows `distance` apart, the high parts of the first with the low
-/// parts of the second.
+/// For every pair of rows `distance` apart, swaps the high parts of the first with the low parts of the
+/// second.
 #[inline(always)]
 fn swap(rows: &mut [u64; 8], distance: usize, shift: u32, low: u64) {
     for first in 0..8 {

@@ -1,37 +1,37 @@
-//! Pure: RFC 8259 a block at a time. Strings, tokens, nesting and what may follow what are sets of
-//! positions; what a block leaves open goes into the next one as one bit each.
+//! Pure: the grammar of RFC 8259, one block at a time. Strings, tokens, nesting and the order of tokens
+//! are bit masks of positions; state carried into the next block is one bit each.
 
 use super::FormViolation;
 use super::classes::{Block, BlockClasses};
-use super::number::{Numbers, add, over};
+use super::number::{Numbers, add, skip_over};
 use super::strings::{Quotes, Strings};
 
-/// Deepest nesting accepted; the root object is the first level.
+/// Maximum nesting depth; the root object is the first level.
 pub const MAX_DEPTH: u32 = 64;
 
-/// Where in a block the tokens are that matter for the keys of the root object.
+/// Positions of the tokens that matter for the keys of the root object.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tokens {
-    /// The quotes that begin a key of the root object.
+    /// Opening quotes of keys of the root object.
     pub(super) root_keys: u64,
-    /// The first byte of everything that is a value or a key.
+    /// First bytes of values and keys.
     pub(super) starts: u64,
-    /// The quotes that begin a string.
+    /// Opening quotes.
     pub(super) string_starts: u64,
-    /// The quotes that end a string.
+    /// Closing quotes.
     pub(super) string_ends: u64,
 }
 
-/// What the blocks so far leave open.
+/// The state carried from block to block.
 #[derive(Debug, Default)]
 pub(super) struct Grammar {
     strings: Strings,
     numbers: Numbers,
     nesting: Nesting,
     after: After,
-    /// One if the block ended in a scalar.
+    /// One if the last block ended in a scalar.
     after_scalar: u64,
-    /// One if the block ended within a key.
+    /// One if the last block ended within a key.
     within_key: u64,
 }
 
@@ -41,7 +41,7 @@ impl Grammar {
         self.nesting.closed
     }
 
-    /// Whether nothing but white space has been seen.
+    /// Whether there was only white space so far.
     pub(super) fn is_blank(&self) -> bool {
         self.nesting.depth == 0 && !self.nesting.closed
     }
@@ -61,7 +61,7 @@ impl Grammar {
             self.check_outside(&block[text.trailing_zeros() as usize..])?;
         }
         let quotes = self.strings.read(block, classes)?;
-        // Most texts have no white space between their tokens.
+        // Most bodies have no white space between tokens.
         if classes.white() & quotes.outside() == 0 {
             self.read_tokens::<false, BLOCKS>(block, classes, &quotes)
         } else {
@@ -69,7 +69,7 @@ impl Grammar {
         }
     }
 
-    /// Judges text outside the root object.
+    /// Checks text outside the root object.
     #[cold]
     fn check_outside(&self, text: &[u8]) -> Result<(), FormViolation> {
         if self.nesting.closed {
@@ -103,24 +103,24 @@ impl Grammar {
         let starts = (scalar & !before_scalar) | quotes.starts | open;
         self.after_scalar = scalar >> 63;
 
-        let place = self.nesting.read(block, open, close)?;
-        if self.nesting.closed && !classes.white() & !up_to(place.end) != 0 {
+        let containers = self.nesting.read(block, open, close)?;
+        if self.nesting.closed && !classes.white() & !up_to(containers.end) != 0 {
             return Err(FormViolation::TrailingText);
         }
 
         let after = &mut self.after;
-        // A scalar has no closing byte of its own: it ends before whatever is not part of it.
+        // A scalar has no closing byte: it ends before the first byte that is not part of it.
         let scalar_end = before_scalar & !scalar;
         let value_end = close | quotes.ends;
         let after_value = follow::<WHITE>(value_end, scalar_end, &mut after.value, white);
         let after_open = follow::<WHITE>(open, 0, &mut after.open, white);
         let after_colon = follow::<WHITE>(colon, 0, &mut after.colon, white);
 
-        let expects_key = place.in_object & !after_colon;
+        let expects_key = containers.in_object & !after_colon;
         let keys = quotes.starts & expects_key;
-        // Adding a key's first quote to the bytes within strings carries to its last quote.
-        let (carried, key_goes_on) = add(quotes.within, keys | self.within_key);
-        self.within_key = key_goes_on;
+        // Adding a key's opening quote to the bytes within strings carries to its closing quote.
+        let (carried, key_carry) = add(quotes.within, keys | self.within_key);
+        self.within_key = key_carry;
         let key_end = carried & !quotes.within;
         let after_key = follow::<WHITE>(key_end, 0, &mut after.key, white);
 
@@ -134,7 +134,7 @@ impl Grammar {
         }
         self.numbers.read(block, classes, scalar, before_scalar)?;
         Ok(Tokens {
-            root_keys: keys & place.in_root,
+            root_keys: keys & containers.in_root,
             starts,
             string_starts: quotes.starts,
             string_ends: quotes.ends,
@@ -142,7 +142,7 @@ impl Grammar {
     }
 }
 
-/// What the last token was; each one if it was that, else zero.
+/// The kind of the last token: one for that kind, zero for the others.
 #[derive(Debug, Default)]
 struct After {
     value: u64,
@@ -151,14 +151,14 @@ struct After {
     key: u64,
 }
 
-/// Where the next tokens begin after some that end at `ends` or just before `seconds`.
+/// Where the next token begins after tokens that end at `ends` or just before `seconds`.
 #[inline(always)]
 fn follow<const WHITE: bool>(ends: u64, seconds: u64, carry: &mut u64, white: u64) -> u64 {
     let next = ends << 1 | seconds | *carry;
     *carry = ends >> 63;
     if WHITE {
-        let (next, goes_on) = over(next, white);
-        *carry |= goes_on;
+        let (next, carry_out) = skip_over(next, white);
+        *carry |= carry_out;
         next
     } else {
         next
@@ -174,21 +174,21 @@ struct Nesting {
     closed: bool,
 }
 
-/// Which container each position of a block is in.
-struct Place {
+/// The kind of container that each position of a block is in.
+struct Containers {
     in_object: u64,
     in_root: u64,
-    /// Where the root ended, or the last position.
+    /// The end of the root object, or the last position.
     end: u32,
 }
 
 impl Nesting {
-    /// Follows the brackets of a block.
+    /// Tracks the brackets of a block.
     #[inline(always)]
-    fn read(&mut self, block: &Block, open: u64, close: u64) -> Result<Place, FormViolation> {
+    fn read(&mut self, block: &Block, open: u64, close: u64) -> Result<Containers, FormViolation> {
         let mut objects = self.objects;
         let mut depth = self.depth;
-        let mut place = Place {
+        let mut containers = Containers {
             in_object: if objects & 1 == 1 { u64::MAX } else { 0 },
             in_root: if depth == 1 { u64::MAX } else { 0 },
             end: 63,
@@ -211,18 +211,18 @@ impl Nesting {
                 depth -= 1;
             }
             let until = up_to(at);
-            place.in_object = select(objects & 1 == 1, until, place.in_object);
-            place.in_root = select(depth == 1, until, place.in_root);
+            containers.in_object = select(objects & 1 == 1, until, containers.in_object);
+            containers.in_root = select(depth == 1, until, containers.in_root);
             if depth == 0 {
                 self.closed = true;
-                place.end = at;
+                containers.end = at;
                 break;
             }
         }
         self.objects = objects;
         self.depth = depth;
         if mismatch == 0 {
-            Ok(place)
+            Ok(containers)
         } else {
             Err(FormViolation::NotJson)
         }
@@ -239,7 +239,7 @@ fn select(set: bool, until: u64, positions: u64) -> u64 {
     }
 }
 
-/// The positions from the first to this one.
+/// The positions up to and including this one.
 #[inline(always)]
 fn up_to(at: u32) -> u64 {
     u64::MAX >> (63 - at)

@@ -1,4 +1,4 @@
-//! Pure: the scalars of RFC 8259, numbers and the three literals, a block at a time.
+//! Pure: the scalars of RFC 8259, numbers and the three literals, one block at a time.
 
 use super::FormViolation;
 use super::classes::{Block, BlockClasses};
@@ -6,12 +6,12 @@ use super::classes::{Block, BlockClasses};
 /// Longest number accepted, in bytes.
 pub const MAX_NUMBER: u32 = 128;
 
-/// What the blocks so far leave open of a scalar; each mask is zero or one.
+/// The state carried from block to block; each mask is zero or one unless noted.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    /// The scalars of the block before.
+    /// The scalars of the previous block, as a full mask.
     scalar: u64,
-    /// Length so far of a scalar that filled a whole block.
+    /// Length so far of a scalar that fills whole blocks.
     length: u32,
     /// Whether the last byte was part of a number, and which part.
     number: u64,
@@ -23,13 +23,13 @@ pub(super) struct Numbers {
     /// Whether a fraction, or the digits of an exponent, reached the end of the block.
     fraction: u64,
     power: u64,
-    /// Whether a literal reached the end of the block, and what is still to come of it.
+    /// Whether a literal reached the end of the block, and the rest of it.
     literal: u64,
     remainder: &'static [u8],
 }
 
 impl Numbers {
-    /// Checks the scalars of a block. `before` is `scalar` moved one position on.
+    /// Checks the scalars of a block. `before` is `scalar` shifted by one position.
     #[inline(always)]
     pub(super) fn read<const BLOCKS: usize>(
         &mut self,
@@ -55,7 +55,7 @@ impl Numbers {
         }
     }
 
-    /// Bounds the length of scalars. One that is too long fills a whole block.
+    /// Bounds the length of scalars. Only one that fills a whole block can be too long.
     #[inline(always)]
     fn measure(&mut self, scalar: u64) -> Result<(), FormViolation> {
         if scalar == u64::MAX || self.length != 0 {
@@ -74,7 +74,7 @@ impl Numbers {
         Ok(())
     }
 
-    /// Whether the block before ended in something other than the digits of a whole number.
+    /// Whether the previous block ended in anything but the digits of an integer.
     #[inline(always)]
     fn is_special(&self) -> bool {
         let Self {
@@ -101,12 +101,12 @@ impl Numbers {
         let first = scalar & !before;
         let minus = classes.minus();
         let literals = first & !(digit | minus);
-        let goes_on = self.literal;
-        if literals | goes_on != 0 {
+        let open_literal = self.literal;
+        if literals | open_literal != 0 {
             self.read_literals(block, scalar, literals)?;
         }
-        let (carried, literal_goes_on) = add(scalar, literals | goes_on);
-        self.literal = literal_goes_on;
+        let (carried, literal_carry) = add(scalar, literals | open_literal);
+        self.literal = literal_carry;
 
         let number = scalar & carried;
         let first = first & number;
@@ -125,9 +125,9 @@ impl Numbers {
         let exponent_sign = (plus | minus) & after_exponent;
 
         let fraction = dot << 1 | self.fraction;
-        let (after_fraction, fraction_goes_on) = over(fraction, digit);
+        let (after_fraction, fraction_carry) = skip_over(fraction, digit);
         let power = (after_exponent & !exponent_sign) | exponent_sign << 1 | self.exponent_sign;
-        let (after_power, power_goes_on) = over(power | self.power, digit);
+        let (after_power, power_carry) = skip_over(power | self.power, digit);
 
         let wrong = (number & !(digit | minus | plus | dot | exponent))
             | ((plus | minus) & !(leading_minus | exponent_sign))
@@ -142,8 +142,8 @@ impl Numbers {
         self.leading_minus = leading_minus >> 63;
         self.exponent = exponent >> 63;
         self.exponent_sign = exponent_sign >> 63;
-        self.fraction = fraction_goes_on | dot >> 63;
-        self.power = power_goes_on;
+        self.fraction = fraction_carry | dot >> 63;
+        self.power = power_carry;
         if wrong == 0 {
             Ok(())
         } else {
@@ -151,7 +151,7 @@ impl Numbers {
         }
     }
 
-    /// Checks the literals that begin at these places, and one left open before.
+    /// Checks the literals that begin at `literals`, and one left open by the previous block.
     fn read_literals(
         &mut self,
         block: &Block,
@@ -201,14 +201,14 @@ impl Numbers {
     }
 }
 
-/// Moves positions over runs of `through`; also whether one is still moving at the block's end.
+/// Moves positions past runs of `through`. Also returns whether a run reaches the end of the block.
 #[inline(always)]
-pub(super) fn over(positions: u64, through: u64) -> (u64, u64) {
-    let (moved, goes_on) = add(through, positions & through);
-    ((positions | moved) & !through, goes_on)
+pub(super) fn skip_over(positions: u64, through: u64) -> (u64, u64) {
+    let (moved, carry) = add(through, positions & through);
+    ((positions | moved) & !through, carry)
 }
 
-/// The sum and the carry.
+/// Sum and carry.
 #[inline(always)]
 pub(super) fn add(left: u64, right: u64) -> (u64, u64) {
     let (sum, carry) = left.overflowing_add(right);

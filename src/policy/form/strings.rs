@@ -1,9 +1,9 @@
-//! Pure: the strings of RFC 8259 and their escapes, a block at a time.
+//! Pure: the strings of RFC 8259 and their escapes, one block at a time.
 
 use super::FormViolation;
 use super::classes::{BLOCK, Block, BlockClasses};
 
-/// The quotes of a block; `within` has the first quote of a string but not its last.
+/// The quotes of a block; `within` includes opening quotes but not closing ones.
 pub(super) struct Quotes {
     pub(super) within: u64,
     pub(super) starts: u64,
@@ -11,21 +11,21 @@ pub(super) struct Quotes {
 }
 
 impl Quotes {
-    /// What is neither a quote nor between two.
+    /// Everything outside strings and their quotes.
     #[inline(always)]
     pub(super) fn outside(&self) -> u64 {
         !(self.within | self.ends)
     }
 }
 
-/// What the blocks so far leave open of a string.
+/// The state carried from block to block.
 #[derive(Debug, Default)]
 pub(super) struct Strings {
     /// All ones within a string.
     within: u64,
-    /// One when the last byte was a backslash that escapes the next one.
+    /// One if the last byte was a backslash that escapes the next byte.
     escaped: u64,
-    /// How many digits of `\uXXXX` are still to come.
+    /// How many digits of `\uXXXX` are missing.
     hex: usize,
 }
 
@@ -45,7 +45,7 @@ impl Strings {
         }
         let within = prefix_xor(quotes) ^ self.within;
         self.within = if within >> 63 == 1 { u64::MAX } else { 0 };
-        // A backslash outside a string is not white and no mark: it is refused as a scalar.
+        // A backslash outside strings is refused as a scalar.
         if classes.control() & within != 0 {
             return Err(FormViolation::NotJson);
         }
@@ -56,7 +56,7 @@ impl Strings {
         })
     }
 
-    /// The bytes that a backslash escapes: those after an odd number of them.
+    /// The escaped bytes: those after an odd number of backslashes.
     fn escapes(&mut self, backslashes: u64) -> u64 {
         let mut left = backslashes & !self.escaped;
         let mut escaped = self.escaped;
@@ -97,7 +97,7 @@ impl Strings {
     }
 }
 
-/// Bit n is the exclusive or of the bits 0 to n.
+/// Bit n is the XOR of bits 0 to n.
 #[inline(always)]
 fn prefix_xor(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {

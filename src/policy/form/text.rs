@@ -1,48 +1,48 @@
-//! Pure: what the raw text between two quotes stands for.
+//! Pure: decodes the raw text of a string.
 
 use super::FormViolation;
 
-/// What a key of the root object is.
+/// Kinds of keys in the root object.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    /// `form`, in whatever case.
+pub(super) enum KeyKind {
+    /// `form`, in any case.
     Form,
-    /// Something that no parser takes for it.
+    /// A key that no parser reads as `form`.
     Other,
 }
 
-/// Judges a key by its raw text.
+/// Classifies a key by its raw text.
 ///
-/// The key itself is accepted in plain ASCII only. What differs from it by an escape, or by
-/// characters that a culture-aware or cleaning comparison ignores or maps (controls, blanks,
-/// invisible and combining characters, accents, full width and other styled letters), is refused.
-pub(super) fn judge_key(raw: &[u8]) -> Result<Key, FormViolation> {
+/// `form` is accepted in plain ASCII only. A key that differs from it only by escapes, or by characters
+/// that a culture-aware or normalizing comparison ignores or maps (controls, blanks, invisible and
+/// combining characters, accents, full-width and other styled letters), is refused.
+pub(super) fn classify_key(raw: &[u8]) -> Result<KeyKind, FormViolation> {
     if raw.eq_ignore_ascii_case(FORM.as_bytes()) {
-        return Ok(Key::Form);
+        return Ok(KeyKind::Form);
     }
-    // Most keys begin with another letter and are plain: nothing that is ignored or mapped helps.
+    // Most keys begin with another ASCII letter and have no escapes: none of those can pass as `form`.
     let starts_otherwise = raw.first().is_some_and(|first| match first {
         b'f' | b'F' | b'\\' => false,
         _ => first.is_ascii_graphic(),
     });
     if starts_otherwise && memchr::memchr(b'\\', raw).is_none() {
-        return Ok(Key::Other);
+        return Ok(KeyKind::Other);
     }
     let mut wanted = FORM.chars();
     let mut alike = true;
     for character in characters(raw)? {
-        // The rest is still decoded: a key must be text that every parser can represent.
+        // The rest is decoded even after a mismatch: every parser must be able to represent the key.
         let plain = plain_letter(character?);
         alike = alike && plain.is_none_or(|plain| wanted.next() == Some(plain));
     }
     if alike && wanted.next().is_none() {
         Err(FormViolation::DisguisedKey)
     } else {
-        Ok(Key::Other)
+        Ok(KeyKind::Other)
     }
 }
 
-/// Reads the form's name from its raw text; at most `limit` bytes of UTF-8.
+/// Decodes the form; at most `limit` bytes of UTF-8.
 pub(super) fn read_form(raw: &[u8], limit: usize) -> Result<String, FormViolation> {
     let mut form = String::with_capacity(raw.len().min(limit));
     for character in characters(raw)? {
@@ -58,7 +58,7 @@ pub(super) fn read_form(raw: &[u8], limit: usize) -> Result<String, FormViolatio
     Ok(form)
 }
 
-/// The characters that a string of valid JSON stands for.
+/// The decoded characters of a JSON string.
 fn characters(
     raw: &[u8],
 ) -> Result<impl Iterator<Item = Result<char, FormViolation>>, FormViolation> {
@@ -111,7 +111,7 @@ fn code_unit(rest: &mut std::str::Chars<'_>) -> Result<u16, FormViolation> {
     u16::from_str_radix(digits, 16).map_err(|_| FormViolation::NotJson)
 }
 
-/// The small letter that a loose comparison may see in a character; none if it may see nothing.
+/// The lower-case letter that a loose comparison may map a character to; `None` if it may ignore it.
 fn plain_letter(character: char) -> Option<char> {
     let styled = |first: u32| {
         let index = (u32::from(character) - first) % 26;
@@ -142,8 +142,8 @@ fn plain_letter(character: char) -> Option<char> {
     })
 }
 
-/// Letters of which no comparison makes nothing. Others may be marks: vowel signs and combining
-/// letters count as alphabetic too.
+/// Letters that no comparison ignores. Other alphabetic characters may be marks, such as vowel signs and
+/// combining letters.
 fn is_letter(character: char) -> bool {
     let known = match character {
         // Latin, Greek and Cyrillic, Armenian.
@@ -159,7 +159,7 @@ const FORM: &str = "form";
 
 #[cfg(test)]
 mod tests {
-    use super::{FormViolation, judge_key};
+    use super::{FormViolation, classify_key};
 
     #[test]
     fn a_key_in_styled_letters_is_refused() {
@@ -173,7 +173,7 @@ mod tests {
                 .iter()
                 .filter_map(|&letter| styled(letter))
                 .collect();
-            let verdict = judge_key(key.as_bytes());
+            let verdict = classify_key(key.as_bytes());
             assert_eq!(verdict, Err(FormViolation::DisguisedKey), "{key}");
         }
     }

@@ -1,6 +1,6 @@
-//! Pure: UTF-8 checked across chunks.
+//! Pure: validates UTF-8 across chunks.
 
-/// Remembers a character that a chunk ended in.
+/// Remembers a character that spans chunks.
 #[derive(Debug, Default)]
 pub(super) struct Utf8 {
     partial: [u8; 4],
@@ -8,8 +8,8 @@ pub(super) struct Utf8 {
 }
 
 impl Utf8 {
-    /// Checks the next bytes of the text. The error is the place of the first byte with which no
-    /// continuation could have made the text valid: it does not depend on the chunks.
+    /// Checks the next bytes. The error is the index of the first byte after which no continuation could be
+    /// valid, independent of the chunks.
     pub(super) fn check(&mut self, bytes: &[u8]) -> Result<(), usize> {
         let mut start = 0;
         while self.held > 0 {
@@ -36,7 +36,7 @@ impl Utf8 {
             self.held = tail.len();
             return Ok(());
         };
-        // After a byte that can lead a character the fault is the byte that does not continue it.
+        // After a valid leading byte, the fault is the byte that does not continue the character.
         let leads = matches!(rest[wrong], 0xC2..=0xF4);
         Err(start + wrong + if leads { length } else { 0 })
     }

@@ -6,15 +6,15 @@ use super::RightsError;
 
 /// A set of form names.
 ///
-/// ASCII letters match in either case, as the backend matches them. Every other character matches
-/// itself only: a name that some collation would fold to an allowed one is not allowed.
+/// ASCII letters match in either case, as in the backend. All other characters match only themselves: a
+/// name that some collation would fold to an allowed one is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FormSet {
-    /// Sorted ignoring case; none begins with one of `beginnings`.
+    /// Sorted ignoring case; none begins with one of `prefixes`.
     names: Vec<Box<str>>,
-    /// Sorted ignoring case; none begins with another, so only the last one that is not after a
-    /// name can be its beginning.
-    beginnings: Vec<Box<str>>,
+    /// Sorted ignoring case; none begins with another, so only the last one that does not sort after a
+    /// name can be a prefix of it.
+    prefixes: Vec<Box<str>>,
 }
 
 impl FormSet {
@@ -26,12 +26,12 @@ impl FormSet {
             .binary_search_by(|name| compare(name, form))
             .is_ok();
         let after = self
-            .beginnings
+            .prefixes
             .partition_point(|start| compare(start, form).is_le());
         named
             || after
                 .checked_sub(1)
-                .is_some_and(|at| begins(form, &self.beginnings[at]))
+                .is_some_and(|at| has_prefix(form, &self.prefixes[at]))
     }
 
     pub(super) fn compile(entry: usize, forms: &[String]) -> Result<Self, RightsError> {
@@ -40,16 +40,16 @@ impl FormSet {
         }
         let mut set = Self::default();
         for form in forms {
-            let beginning = form.strip_suffix('*');
-            let text = beginning.unwrap_or(form);
+            let prefix = form.strip_suffix('*');
+            let text = prefix.unwrap_or(form);
             if form.is_empty() || text.contains('*') {
                 return Err(RightsError::MalformedForm {
                     entry,
                     form: form.clone(),
                 });
             }
-            match beginning {
-                Some(beginning) => set.beginnings.push(beginning.into()),
+            match prefix {
+                Some(prefix) => set.prefixes.push(prefix.into()),
                 None => set.names.push(form.as_str().into()),
             }
         }
@@ -59,25 +59,25 @@ impl FormSet {
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.names.extend_from_slice(&other.names);
-        self.beginnings.extend_from_slice(&other.beginnings);
+        self.prefixes.extend_from_slice(&other.prefixes);
         self.order();
     }
 
-    /// Restores what the fields promise.
+    /// Restores the invariants of the fields.
     fn order(&mut self) {
-        self.beginnings.sort_by(|a, b| compare(a, b));
-        self.beginnings
-            .dedup_by(|later, earlier| begins(later, earlier));
+        self.prefixes.sort_by(|a, b| compare(a, b));
+        self.prefixes
+            .dedup_by(|later, earlier| has_prefix(later, earlier));
         self.names.sort_by(|a, b| compare(a, b));
         self.names
             .dedup_by(|later, earlier| compare(later, earlier).is_eq());
-        let beginnings = &self.beginnings;
+        let prefixes = &self.prefixes;
         self.names
-            .retain(|name| !beginnings.iter().any(|beginning| begins(name, beginning)));
+            .retain(|name| !prefixes.iter().any(|prefix| has_prefix(name, prefix)));
     }
 }
 
-/// Orders names by their bytes, ignoring ASCII case; eight bytes at a time.
+/// Compares names bytewise, ignoring ASCII case, eight bytes at a time.
 fn compare(a: &str, b: &str) -> Ordering {
     let (words_a, _) = a.as_bytes().as_chunks::<8>();
     let (words_b, _) = b.as_bytes().as_chunks::<8>();
@@ -95,10 +95,10 @@ fn lower(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
     text.iter().map(u8::to_ascii_lowercase)
 }
 
-/// Eight bytes in lower case, to be ordered as a number.
+/// Eight bytes in lower case, as a number that sorts like them.
 fn lower_word(word: [u8; 8]) -> u64 {
     let word = u64::from_be_bytes(word);
-    // Adding carries into the highest bit of each byte that is beyond the letter added for.
+    // The addition carries into the highest bit of each byte at or beyond the letter.
     let seven = word & (0x7F * EACH);
     let from_a = seven + (0x80 - u64::from(b'A')) * EACH;
     let after_z = seven + (0x7F - u64::from(b'Z')) * EACH;
@@ -106,13 +106,13 @@ fn lower_word(word: [u8; 8]) -> u64 {
     word | upper >> 2
 }
 
-/// One in each byte.
+/// A one in each byte.
 const EACH: u64 = u64::MAX / 255;
 
-/// Whether a name begins so, ignoring ASCII case.
-fn begins(name: &str, beginning: &str) -> bool {
-    let start = name.as_bytes().get(..beginning.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(beginning.as_bytes()))
+/// Whether a name begins with a prefix, ignoring ASCII case.
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    let start = name.as_bytes().get(..prefix.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
                 &["", "Sale", "SalesX", "Sales "],
             ),
             (
-                "beginning",
+                "prefix",
                 &["Sales*"],
                 &["sales", "SALESx", "Sales*"],
                 &["", "Sale", "xSales"],
@@ -149,13 +149,13 @@ mod tests {
                 &["d", "", "ab"],
             ),
             (
-                "nested beginnings",
+                "nested prefixes",
                 &["ab*", "a*", "abc*", "b", "ax"],
                 &["a", "ab", "abd", "AX", "az", "b"],
                 &["", "ba", "c"],
             ),
             (
-                "near beginnings",
+                "near prefixes",
                 &["aa*", "ac*"],
                 &["aa", "aaz", "ACb"],
                 &["ab", "a", "ad", "b"],
@@ -198,7 +198,7 @@ mod tests {
                         let permits = |entry: &str| {
                             let entry = entry.to_ascii_lowercase();
                             match entry.strip_suffix('*') {
-                                Some(beginning) => lower.starts_with(beginning),
+                                Some(prefix) => lower.starts_with(prefix),
                                 None => lower == entry,
                             }
                         };

@@ -1,4 +1,4 @@
-//! Pure: rights as they are written in the account file.
+//! Pure: rights as written in the account file.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 /// `allow` in the account file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allow {
-    /// `"*"`: everything that is routed, with the body unread.
+    /// `"*"`: every route, without reading bodies.
     Everything,
-    /// What is listed, and nothing else.
+    /// Only what is listed.
     Entries(Vec<AllowEntry>),
 }
 
@@ -21,23 +21,22 @@ pub enum Allow {
 pub struct AllowEntry {
     /// The path of a configured route, ignoring ASCII case.
     pub route: String,
-    /// The methods; every method of the route when absent.
+    /// The methods; all methods of the route if absent.
     #[serde(default, deserialize_with = "methods")]
     pub methods: Option<Vec<Method>>,
-    /// The forms: whole names, or beginnings of names followed by `*`. When absent the body is not
-    /// read.
+    /// The forms: names, or prefixes followed by `*`. If absent, the body is not read.
     #[serde(default)]
     pub forms: Option<Vec<String>>,
 }
 
-/// What becomes of a request without the right to it.
+/// What happens to a request that the rights do not cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// It is refused.
     #[default]
     Enforce,
-    /// It is logged and passes.
+    /// It is logged and let through.
     Report,
 }
 
@@ -76,7 +75,7 @@ impl<'de> Visitor<'de> for AllowVisitor {
 fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Method>>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     let parse = |name: String| match Method::from_bytes(name.as_bytes()) {
-        // Methods differ by case: `post` would be a right to nothing.
+        // Methods are case-sensitive: a right to `post` would never apply.
         Ok(method) if !name.contains(|c: char| c.is_ascii_lowercase()) => Ok(method),
         Ok(_) | Err(_) => Err(de::Error::invalid_value(
             de::Unexpected::Str(&name),

@@ -1,5 +1,5 @@
-//! Pure: which entries of the account file an account has its rights from. The gateway keeps only
-//! what they add up to; this is for whoever asks why.
+//! Pure: which entries of the account file give an account its rights. The gateway keeps only their
+//! union; this is for explaining a decision.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,44 +10,49 @@ use crate::policy::rights::{Allow, AllowEntry, Rights};
 use crate::route::RouteSection;
 use crate::settings::document::{Document, Source, Step};
 
-/// One entry of a list of rights, and what it alone gives.
+/// One `allow` entry, and the rights it gives by itself.
 #[derive(Debug)]
-pub struct Origin {
+pub struct Provenance {
     role: Option<String>,
     entry: Option<AllowEntry>,
     line: Option<usize>,
     rights: Rights,
 }
 
-impl Origin {
-    /// The role whose list it is in; none for the account's own.
+impl Provenance {
+    /// The role that lists the entry; `None` for the account's own.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
         self.role.as_deref()
     }
 
-    /// The entry as written; none where the list is `"*"`.
+    /// The entry as written; `None` for `"*"`.
     #[must_use]
     pub fn entry(&self) -> Option<&AllowEntry> {
         self.entry.as_ref()
     }
 
-    /// The line that it begins on, from 1.
+    /// The line it begins on, from 1.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// What this entry alone gives, compiled as all of them are.
+    /// The rights of this entry alone.
     #[must_use]
     pub fn rights(&self) -> &Rights {
         &self.rights
     }
 }
 
-/// Every entry that the account of this name has a right from, its own before those of its roles;
-/// for a file that has been judged to be in order.
-pub(super) fn origins(path: &Path, text: &str, routes: &[RouteSection], name: &str) -> Vec<Origin> {
+/// Every entry that gives rights to the account, its own before those of its roles. The file must be
+/// valid.
+pub(super) fn of_account(
+    path: &Path,
+    text: &str,
+    routes: &[RouteSection],
+    name: &str,
+) -> Vec<Provenance> {
     let shown = mask_secrets(text);
     let source = Source::scan_masked(&path.display().to_string(), text, &shown);
     let mut document = Document::new(&source);
@@ -57,60 +62,60 @@ pub(super) fn origins(path: &Path, text: &str, routes: &[RouteSection], name: &s
         return Vec::new();
     };
     let paths = routes.iter().map(|route| route.path.as_str()).collect();
-    let finder = Finder {
+    let finder = EntryFinder {
         document: &document,
         text,
         paths,
     };
     let own = user.allow.iter();
-    let mut origins: Vec<_> = own
+    let mut found: Vec<_> = own
         .flat_map(|allow| finder.list("users", name, allow))
         .collect();
     for role in &user.roles {
         let role = role.get_ref();
         if let Some(shared) = roles.get(role.as_str()) {
-            origins.extend(finder.list("roles", role, &shared.allow));
+            found.extend(finder.list("roles", role, &shared.allow));
         }
     }
-    origins
+    found
 }
 
-struct Finder<'a, 's> {
+struct EntryFinder<'a, 's> {
     document: &'a Document<'s>,
     text: &'a str,
     paths: Vec<&'a str>,
 }
 
-impl Finder<'_, '_> {
-    fn list(&self, section: &str, name: &str, allow: &Allow) -> Vec<Origin> {
+impl EntryFinder<'_, '_> {
+    fn list(&self, section: &str, name: &str, allow: &Allow) -> Vec<Provenance> {
         let list = [Step::Key(section), Step::Key(name), Step::Key("allow")];
-        let origin = |entry: Option<&AllowEntry>, place: &[Step<'_>]| {
+        let entry_at = |entry: Option<&AllowEntry>, path: &[Step<'_>]| {
             let alone = match entry {
                 Some(entry) => Allow::Entries(vec![entry.clone()]),
                 None => Allow::Everything,
             };
-            Origin {
+            Provenance {
                 role: (section == "roles").then(|| name.to_owned()),
                 entry: entry.cloned(),
-                line: self.line(place),
-                // The file is in order, so every entry can be compiled.
+                line: self.line(path),
+                // The file is valid, so every entry compiles.
                 rights: Rights::compile(&alone, &self.paths).unwrap_or_default(),
             }
         };
         match allow {
-            Allow::Everything => vec![origin(None, &list)],
+            Allow::Everything => vec![entry_at(None, &list)],
             Allow::Entries(entries) => entries
                 .iter()
                 .enumerate()
                 .map(|(index, entry)| {
-                    origin(Some(entry), &[&list[..], &[Step::Element(index)]].concat())
+                    entry_at(Some(entry), &[&list[..], &[Step::Element(index)]].concat())
                 })
                 .collect(),
         }
     }
 
-    fn line(&self, place: &[Step<'_>]) -> Option<usize> {
-        let start = self.document.span(place)?.start;
+    fn line(&self, path: &[Step<'_>]) -> Option<usize> {
+        let start = self.document.span(path)?.start;
         let before = self.text.as_bytes().get(..start)?;
         Some(before.iter().filter(|&&byte| byte == b'\n').count() + 1)
     }
@@ -127,14 +132,14 @@ mod tests {
     fn shown(text: &str, name: &str) -> Vec<String> {
         let text = text.replace("HASH", HASH);
         let routes = RouteSection::defaults();
-        origins(Path::new("users.toml"), &text, &routes, name)
+        of_account(Path::new("users.toml"), &text, &routes, name)
             .iter()
-            .map(|origin| {
-                let line = origin
+            .map(|provenance| {
+                let line = provenance
                     .line()
                     .map_or("?".to_owned(), |line| line.to_string());
-                let route = origin.entry().map_or("*", |entry| &*entry.route);
-                format!("{line} {} {route}", origin.role().unwrap_or("own"))
+                let route = provenance.entry().map_or("*", |entry| &*entry.route);
+                format!("{line} {} {route}", provenance.role().unwrap_or("own"))
             })
             .collect()
     }

@@ -1,4 +1,4 @@
-//! Pure: whether the parts of an account file fit each other, and what follows from them.
+//! Pure: checks that the parts of an account file are consistent, and compiles its rights.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::account::Entry;
+use super::account::ValidUser;
 use super::file::{Name, Role, StoredPassword, User};
 use super::mask::mask_secrets;
 use crate::clock::UnixSeconds;
@@ -19,44 +19,44 @@ use crate::session::PasswordMark;
 use crate::settings::document::{Document, Source, Step};
 use crate::settings::{Problem, Problems, suggest};
 
-/// Judges `text`, the content of the file at `path`.
+/// Parses and validates `text`, the content of the file at `path`.
 pub(super) fn parse(
     path: &Path,
     text: &str,
     routes: Option<&[RouteSection]>,
-) -> Result<Content, Problems> {
+) -> Result<ValidFile, Problems> {
     let shown = mask_secrets(text);
     let source = Source::scan_masked(&path.display().to_string(), text, &shown);
     let mut document = Document::new(&source);
-    document.refuse_other_sections(&["users", "roles"], home);
+    document.refuse_other_sections(&["users", "roles"], section_of);
     let roles = document.section("roles").unwrap_or_default();
     let users = document.section("users").unwrap_or_default();
-    Judge {
+    Validator {
         document,
         roles,
         routes,
     }
-    .judge(users)
+    .validate(users)
 }
 
-/// As [`parse`], of a file that held something before: one that holds nothing now is refused.
+/// As [`parse`], but refuses an empty file: for one that had content before.
 pub(super) fn parse_filled(
     path: &Path,
     text: &str,
     routes: Option<&[RouteSection]>,
-) -> Result<Content, Problems> {
+) -> Result<ValidFile, Problems> {
     if text.trim().is_empty() {
         let mut problems = Problems::none(path.display().to_string(), "");
         let problem = Problem::error("the account file is empty");
-        problems.push(problem.remedy("bring its content back, or leave its comments in it"));
+        problems.push(problem.remedy("restore its content, or leave a comment in it"));
         return Err(problems);
     }
     parse(path, text, routes)
 }
 
-/// A key of a user is easily written without the user.
-fn home(key: &str) -> Option<String> {
-    let of_a_user = [
+/// The section a misplaced key belongs in: users' keys are easily written without their user.
+fn section_of(key: &str) -> Option<String> {
+    let user_keys = [
         "password",
         "disabled",
         "tokens_before",
@@ -65,41 +65,41 @@ fn home(key: &str) -> Option<String> {
         "networks",
         "hours",
     ];
-    of_a_user.contains(&key).then(|| "users.NAME".to_owned())
+    user_keys.contains(&key).then(|| "users.NAME".to_owned())
 }
 
-/// Everything in the file, and what is only worth a warning.
+/// A validated account file, and its warnings.
 #[derive(Debug)]
-pub(super) struct Content {
-    /// By name.
-    pub(super) entries: Vec<Entry>,
+pub(super) struct ValidFile {
+    /// Sorted by name.
+    pub(super) entries: Vec<ValidUser>,
     pub(super) warnings: Problems,
 }
 
-/// The file as far as it could be read.
-pub(super) struct Judge<'s, 'r> {
+/// What could be read of the file.
+pub(super) struct Validator<'s, 'r> {
     pub(super) document: Document<'s>,
     pub(super) roles: BTreeMap<Name, Role>,
-    /// The configured routes, if they are known.
+    /// The configured routes, if known.
     pub(super) routes: Option<&'r [RouteSection]>,
 }
 
 /// A role, compiled.
-struct Compiled {
+struct CompiledRole {
     rights: Rights,
     mode: Mode,
 }
 
-impl Judge<'_, '_> {
-    /// The content of the file, or everything that is wrong with it.
-    pub(super) fn judge(mut self, users: BTreeMap<Name, User>) -> Result<Content, Problems> {
-        self.distinct(&users);
+impl Validator<'_, '_> {
+    /// Returns the valid file, or everything that is wrong with it.
+    pub(super) fn validate(mut self, users: BTreeMap<Name, User>) -> Result<ValidFile, Problems> {
+        self.check_distinct_names(&users);
         let mut roles = BTreeMap::new();
         for (name, role) in std::mem::take(&mut self.roles) {
             let rights = self.rights("roles", &name, &role.allow);
             roles.insert(
                 name,
-                Compiled {
+                CompiledRole {
                     rights,
                     mode: role.mode.unwrap_or_default(),
                 },
@@ -111,13 +111,13 @@ impl Judge<'_, '_> {
             .collect();
         let warnings = self.document.into_problems();
         match warnings.only_warnings() {
-            true => Ok(Content { entries, warnings }),
+            true => Ok(ValidFile { entries, warnings }),
             false => Err(warnings),
         }
     }
 
-    /// Names that differ only in case would be one to many a backend.
-    fn distinct(&mut self, users: &BTreeMap<Name, User>) {
+    /// Many backends would take names that differ only in case for one.
+    fn check_distinct_names(&mut self, users: &BTreeMap<Name, User>) {
         let mut seen: BTreeMap<String, &Name> = BTreeMap::new();
         for name in users.keys() {
             if let Some(other) = seen.insert(name.text.to_ascii_lowercase(), name) {
@@ -129,11 +129,16 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn user(&mut self, name: Name, user: User, roles: &BTreeMap<Name, Compiled>) -> Option<Entry> {
-        let given = user.allow.is_some() || !user.roles.is_empty();
-        if !given && !self.document.is_damaged("users", "allow") {
-            let problem = Problem::warning(format!("`{}` may reach nothing", name.text));
-            let remedy = "add `allow` or `roles`, or `allow = []` if that is what is meant";
+    fn user(
+        &mut self,
+        name: Name,
+        user: User,
+        roles: &BTreeMap<Name, CompiledRole>,
+    ) -> Option<ValidUser> {
+        let has_rights_source = user.allow.is_some() || !user.roles.is_empty();
+        if !has_rights_source && !self.document.is_damaged("users", "allow") {
+            let problem = Problem::warning(format!("`{}` has no rights", name.text));
+            let remedy = "add `allow` or `roles`, or `allow = []` if that is intended";
             self.document
                 .report(problem.at(Some(name.span.clone())).remedy(remedy));
         }
@@ -154,7 +159,7 @@ impl Judge<'_, '_> {
         };
         self.validity(user.valid_from.as_ref(), user.valid_until.as_ref());
         let (password, mark) = self.password(&name, &user.password)?;
-        Some(Entry {
+        Some(ValidUser {
             name: name.text,
             password,
             mark,
@@ -189,8 +194,8 @@ impl Judge<'_, '_> {
             StoredPassword::Hash { hash, mark } => {
                 if !hash.has_standard_cost() {
                     let problem = Problem::warning(format!(
-                        "to verify this hash takes another time than for a user that does not \
-                         exist, so strangers can find out that there is a user `{user}`"
+                        "verifying this hash takes a different time than for an unknown user, \
+                         so strangers can find out that there is a user `{user}`"
                     ));
                     self.document
                         .report(problem.at(Some(stored.span())).remedy(remedy));
@@ -215,8 +220,8 @@ impl Judge<'_, '_> {
     fn role<'r>(
         &mut self,
         role: &Spanned<String>,
-        roles: &'r BTreeMap<Name, Compiled>,
-    ) -> Option<&'r Compiled> {
+        roles: &'r BTreeMap<Name, CompiledRole>,
+    ) -> Option<&'r CompiledRole> {
         let name = role.get_ref();
         let found = roles.get(name.as_str());
         if found.is_none() && !self.document.is_damaged("roles", name) {
@@ -232,7 +237,7 @@ impl Judge<'_, '_> {
         found
     }
 
-    /// Compiles a list of rights; what is wrong in it is reported and left out.
+    /// Compiles a list of rights; invalid entries are reported and left out.
     fn rights(&mut self, section: &str, name: &Name, allow: &Allow) -> Rights {
         let paths: Vec<_> = self
             .routes
@@ -253,25 +258,25 @@ impl Judge<'_, '_> {
                 Some(_) => Rights::compile(&list, &paths),
                 None => Rights::compile(&list, &[&entry.route]),
             };
-            let place = |document: &Document<'_>, key| place(document, section, name, index, key);
+            let locate = |document: &Document<'_>, key| locate(document, section, name, index, key);
             match compiled {
                 Ok(more) => rights = rights.union(&more),
                 Err(error) => {
-                    let (key, remedy) = explain(&error, &paths);
+                    let (key, remedy) = describe(&error, &paths);
                     let problem = Problem::error(error.to_string()).remedy(remedy);
-                    let span = place(&self.document, key);
+                    let span = locate(&self.document, key);
                     self.document.report(problem.at(span));
                 }
             }
             if let Some(problem) = self.unreachable(entry) {
-                let span = place(&self.document, "methods");
+                let span = locate(&self.document, "methods");
                 self.document.report(problem.at(span));
             }
         }
         rights
     }
 
-    /// A method that the route does not take, so that the right to it is a right to nothing.
+    /// The warning for a method that the route does not accept: the right to it has no effect.
     fn unreachable(&self, entry: &AllowEntry) -> Option<Problem> {
         let same = |route: &&RouteSection| route.path.as_str().eq_ignore_ascii_case(&entry.route);
         let route = self.routes?.iter().find(same)?;
@@ -281,13 +286,14 @@ impl Judge<'_, '_> {
             .flatten()
             .find(|method| !route.methods.contains(method))?;
         let taken: Vec<_> = route.methods.iter().map(|method| method.as_str()).collect();
-        let problem = Problem::warning(format!("the route {} does not take {method}", route.path));
-        Some(problem.remedy(format!("it takes {}", taken.join(", "))))
+        let problem =
+            Problem::warning(format!("the route {} does not accept {method}", route.path));
+        Some(problem.remedy(format!("it accepts {}", taken.join(", "))))
     }
 }
 
-/// The user's own mode decides; without one, all roles of the user must say `report` for it to be.
-fn mode(own: Option<Mode>, roles: &[&Compiled]) -> Mode {
+/// The user's own mode, if set; otherwise `report` only if all of the user's roles say so.
+fn mode(own: Option<Mode>, roles: &[&CompiledRole]) -> Mode {
     let all_report = !roles.is_empty() && roles.iter().all(|role| role.mode == Mode::Report);
     own.unwrap_or(if all_report {
         Mode::Report
@@ -296,8 +302,8 @@ fn mode(own: Option<Mode>, roles: &[&Compiled]) -> Mode {
     })
 }
 
-/// Where a key of an entry stands, or the nearest thing around it.
-fn place(
+/// The span of a key of an entry, or of the closest thing around it.
+fn locate(
     document: &Document<'_>,
     section: &str,
     name: &Name,
@@ -309,7 +315,7 @@ fn place(
         Step::Key(&name.text),
         Step::Key("allow"),
     ];
-    // What was left out as wrong has moved the others up.
+    // Entries left out as invalid have shifted the indices of the others.
     let exact = !document.is_damaged(section, "allow");
     let entry = [&list[..], &[Step::Element(index)]].concat();
     let inside = [&entry[..], &[Step::Key(key)]].concat();
@@ -320,8 +326,8 @@ fn place(
     places.into_iter().find_map(|path| document.span(&path))
 }
 
-/// The key of the entry that is wrong, and what to write instead.
-fn explain(error: &RightsError, paths: &[&str]) -> (&'static str, String) {
+/// The invalid key of the entry, and what to write instead.
+fn describe(error: &RightsError, paths: &[&str]) -> (&'static str, String) {
     match error {
         RightsError::UnknownRoute { route, .. } => {
             let known = format!("the routes are {}", paths.join(", "));
