@@ -268,7 +268,7 @@ mod tests {
             (
                 "[users.till]\npassword = HASH\npassword = HASH",
                 "3:1",
-                "for the second time",
+                "defined twice",
             ),
             (
                 "[users.\"a b\"]\npassword = HASH",

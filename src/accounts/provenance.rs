@@ -8,7 +8,7 @@ use super::file::{Name, Role, User};
 use super::mask::mask_secrets;
 use crate::policy::rights::{Allow, AllowEntry, Rights};
 use crate::route::RouteSection;
-use crate::settings::document::{Document, Source, Step};
+use crate::settings::document::{Document, Step, TomlText};
 
 /// One `allow` entry, and the rights it gives by itself.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) fn of_account(
     name: &str,
 ) -> Vec<Provenance> {
     let shown = mask_secrets(text);
-    let source = Source::scan_masked(&path.display().to_string(), text, &shown);
+    let source = TomlText::scan_masked(&path.display().to_string(), text, &shown);
     let mut document = Document::new(&source);
     let roles: BTreeMap<Name, Role> = document.section("roles").unwrap_or_default();
     let users: BTreeMap<Name, User> = document.section("users").unwrap_or_default();

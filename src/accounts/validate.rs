@@ -16,7 +16,7 @@ use crate::policy::admission::{Admission, Moment};
 use crate::policy::rights::{Allow, AllowEntry, Mode, Rights, RightsError};
 use crate::route::RouteSection;
 use crate::session::PasswordMark;
-use crate::settings::document::{Document, Source, Step};
+use crate::settings::document::{Document, Step, TomlText};
 use crate::settings::{Problem, Problems, suggest};
 
 /// Parses and validates `text`, the content of the file at `path`.
@@ -26,7 +26,7 @@ pub(super) fn parse(
     routes: Option<&[RouteSection]>,
 ) -> Result<ValidFile, Problems> {
     let shown = mask_secrets(text);
-    let source = Source::scan_masked(&path.display().to_string(), text, &shown);
+    let source = TomlText::scan_masked(&path.display().to_string(), text, &shown);
     let mut document = Document::new(&source);
     document.refuse_other_sections(&["users", "roles"], section_of);
     let roles = document.section("roles").unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, checks};
 use crate::route::Routes;
-use crate::settings::document::{Document, Source};
+use crate::settings::document::{Document, TomlText};
 use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::{Problem, Problems};
 
@@ -38,7 +38,7 @@ pub fn load_without_file_checks(path: &Path) -> Result<Loaded, Problems> {
 fn load_with(path: &Path, more: fn(&Config, &mut Document<'_>)) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&file, &error))?;
-    let source = Source::scan(&file, &text);
+    let source = TomlText::scan(&file, &text);
     let (mut config, mut document) = read(&source);
     config.resolve(path.parent().unwrap_or(Path::new("")));
     if source.is_toml() {
@@ -52,12 +52,12 @@ fn load_with(path: &Path, more: fn(&Config, &mut Document<'_>)) -> Result<Loaded
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn parse(file: &str, text: &str) -> Result<Loaded, Problems> {
-    let source = Source::scan(file, text);
+    let source = TomlText::scan(file, text);
     let (config, document) = read(&source);
     finish(config, document)
 }
 
-fn read(source: &Source) -> (Config, Document<'_>) {
+fn read(source: &TomlText) -> (Config, Document<'_>) {
     let mut document = Document::new(source);
     let config = Config::read(&mut document);
     if source.is_toml() {

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::settings::units::{refuse, size_of, typed_size};
+use crate::settings::units::{refuse, show_size, size_of};
 
 /// A limit on resident memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for MemoryLimit {
 impl Serialize for MemoryLimit {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Size(size) => to.serialize_str(&typed_size(*size)),
+            Self::Size(size) => to.serialize_str(&show_size(*size)),
             Self::Share(Percent(share)) => to.collect_str(&format_args!("{share}%")),
         }
     }

@@ -1,7 +1,7 @@
-//! Pure: a TOML file that keeps its places, and gives every problem at once.
+//! Pure: a TOML document that knows the spans of its values and reports all problems at once.
 //!
-//! A deserializer stops at the first error. So a section is read again and again, each time
-//! without the value that was wrong, until the rest of it is right.
+//! A deserializer stops at the first error. So a section is deserialized repeatedly, each time without the
+//! value that was invalid, until the rest of it is valid.
 
 use std::ops::Range;
 
@@ -11,35 +11,35 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::explain::explain;
 use super::report::{Problem, Problems};
-pub(crate) use super::source::Source;
 use super::suggest;
+pub(crate) use super::toml_text::TomlText;
 
-/// A parsed file, the problems found in it so far, and the values taken out because of them.
+/// A parsed file, the problems found so far, and the keys removed because of them.
 pub(crate) struct Document<'s> {
-    source: &'s Source,
+    source: &'s TomlText,
     table: DeTable<'s>,
     problems: Problems,
-    removed: Vec<Removed>,
+    removed: Vec<RemovedKey>,
 }
 
-/// A step on the way to a value.
+/// A step of a path to a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step<'a> {
     /// The value of this key.
     Key(&'a str),
-    /// The element at this place.
+    /// The element at this index.
     Element(usize),
 }
 
-struct Removed {
+struct RemovedKey {
     section: String,
     table: Range<usize>,
     key: String,
 }
 
 impl<'s> Document<'s> {
-    /// Reads what can be read.
-    pub(crate) fn new(source: &'s Source) -> Self {
+    /// Parses as much as can be parsed.
+    pub(crate) fn new(source: &'s TomlText) -> Self {
         let (table, _) = DeTable::parse_recoverable(source.readable());
         let problems = source.problems().clone();
         Self {
@@ -50,11 +50,11 @@ impl<'s> Document<'s> {
         }
     }
 
-    /// Reports every section that is not in `known`. `home` says in which section a key belongs.
+    /// Reports all sections that are not in `known`. `section_of` gives the section of a misplaced key.
     pub(crate) fn refuse_other_sections(
         &mut self,
         known: &[&str],
-        home: impl Fn(&str) -> Option<String>,
+        section_of: impl Fn(&str) -> Option<String>,
     ) {
         let mut problems = Vec::new();
         for (key, value) in &self.table {
@@ -63,7 +63,7 @@ impl<'s> Document<'s> {
                 continue;
             }
             let sections = format!("the sections are {}", known.join(", "));
-            let remedy = match (home(name), suggest::nearest(name, known)) {
+            let remedy = match (section_of(name), suggest::nearest(name, known)) {
                 (Some(section), _) => format!("it belongs under [{section}]"),
                 (None, Some(near)) => format!("did you mean `{near}`? {sections}"),
                 (None, None) => sections,
@@ -74,7 +74,7 @@ impl<'s> Document<'s> {
                 | DeValue::Integer(_)
                 | DeValue::Float(_)
                 | DeValue::Boolean(_)
-                | DeValue::Datetime(_) => format!("`{name}` stands outside of any section"),
+                | DeValue::Datetime(_) => format!("`{name}` is outside of any section"),
             };
             problems.push(Problem::error(message).at(Some(key.span())).remedy(remedy));
         }
@@ -83,13 +83,12 @@ impl<'s> Document<'s> {
             .for_each(|problem| self.report(problem));
     }
 
-    /// Reads the section `[name]`; `None` when the file has none. What is wrong in it is reported
-    /// and left out.
+    /// Reads the section `[name]`; `None` if there is none. Invalid values are reported and left out.
     pub(crate) fn section<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let value = self.table.get(name)?;
-        // serde would take a list for a struct, field by field.
+        // serde would deserialize a list into a struct, field by field.
         if !value.get_ref().is_table() {
-            let problem = Problem::error(format!("`{name}` is one section"))
+            let problem = Problem::error(format!("`{name}` is a single section"))
                 .at(Some(value.span()))
                 .remedy(format!("write [{name}] and its keys below it"));
             return self.discard(name, problem);
@@ -97,7 +96,7 @@ impl<'s> Document<'s> {
         self.read(name)
     }
 
-    /// Reads all sections `[[name]]`; `None` when the file has none.
+    /// Reads all sections `[[name]]`; `None` if there are none.
     pub(crate) fn sections<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
         let value = self.table.get(name)?;
         if !value.get_ref().is_array() {
@@ -132,11 +131,11 @@ impl<'s> Document<'s> {
             if !known {
                 self.report(explained.problem.at(error.span()));
             }
-            self.remove(name, &span, explained.meant);
+            self.remove(name, &span, explained.intended);
         }
     }
 
-    /// Where the value at `path` stands.
+    /// The span of the value at `path`.
     pub(crate) fn span(&self, path: &[Step<'_>]) -> Option<Range<usize>> {
         let (first, rest) = path.split_first()?;
         let Step::Key(key) = first else { return None };
@@ -151,15 +150,14 @@ impl<'s> Document<'s> {
         Some(value.span())
     }
 
-    /// Whether something wrong was left out of the key of this section, so that its value is not
-    /// what was written.
+    /// Whether something invalid was left out of this key's value, which then differs from what is written.
     pub(crate) fn is_damaged(&self, section: &str, key: &str) -> bool {
         self.removed
             .iter()
             .any(|gone| gone.section == section && gone.key == key)
     }
 
-    /// Reports a problem, unless its line is not even TOML and has been reported for that.
+    /// Reports a problem, unless its line has been reported already for not being TOML.
     pub(crate) fn report(&mut self, problem: Problem) {
         let start = problem.span.as_ref().map(|span| span.start);
         if !start.is_some_and(|start| self.source.is_broken_at(start)) {
@@ -172,18 +170,18 @@ impl<'s> Document<'s> {
         self.problems
     }
 
-    /// Takes out what stands at `span` in the section, or all of it. `meant` is the key that
-    /// stands there under a wrong name.
-    fn remove(&mut self, section: &str, span: &Range<usize>, meant: Option<&str>) {
+    /// Removes what is at `span` in the section, or the whole section. `intended` is the correct name of a
+    /// misspelt key there.
+    fn remove(&mut self, section: &str, span: &Range<usize>, intended: Option<&str>) {
         let Some(value) = self.table.get_mut(section) else {
             return;
         };
-        let path = find(value, span);
+        let path = path_to(value, span);
         let mut above = &*value;
         for step in path.iter().rev() {
             if let (OwnedStep::Key(key), DeValue::Table(_)) = (step, above.get_ref()) {
-                for key in [Some(key.as_str()), meant].into_iter().flatten() {
-                    self.removed.push(Removed {
+                for key in [Some(key.as_str()), intended].into_iter().flatten() {
+                    self.removed.push(RemovedKey {
                         section: section.to_owned(),
                         table: above.span(),
                         key: key.to_owned(),
@@ -192,13 +190,13 @@ impl<'s> Document<'s> {
             }
             above = step.below(above);
         }
-        if cut(value, path) == Left::Nothing {
+        if remove_at(value, path) == Remaining::Nothing {
             self.table.remove(section);
         }
     }
 }
 
-/// A step of a path found by [`find`].
+/// A step of a path found by [`path_to`].
 enum OwnedStep {
     Key(String),
     Element(usize),
@@ -214,15 +212,15 @@ impl OwnedStep {
     }
 }
 
-/// The way to the innermost key or value that `span` names, last step first; empty when it is
-/// nothing below `value`.
-fn find(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Vec<OwnedStep> {
+/// The path to the innermost key or value at `span`, last step first; empty if there is none below
+/// `value`.
+fn path_to(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Vec<OwnedStep> {
     let covers = |value: &Spanned<DeValue<'_>>| {
         let place = value.span();
         place.start <= span.start && span.end <= place.end
     };
     let step = |below: &Spanned<DeValue<'_>>, named: bool, step: OwnedStep| {
-        let mut path = find(below, span);
+        let mut path = path_to(below, span);
         let found = named || !path.is_empty() || covers(below);
         found.then(|| {
             path.push(step);
@@ -251,25 +249,27 @@ fn find(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Vec<OwnedStep> {
 }
 
 #[derive(PartialEq, Eq)]
-enum Left {
+enum Remaining {
     Something,
     Nothing,
 }
 
-/// Takes out what `path` leads to. An array that has lost its last element goes as well: an empty
-/// one would be a problem that nobody made.
-fn cut(value: &mut Spanned<DeValue<'_>>, mut path: Vec<OwnedStep>) -> Left {
+/// Removes the value at `path`, and arrays that become empty by it, which would be reported as another
+/// problem.
+fn remove_at(value: &mut Spanned<DeValue<'_>>, mut path: Vec<OwnedStep>) -> Remaining {
     match (path.pop(), value.get_mut()) {
         (Some(OwnedStep::Key(key)), DeValue::Table(table)) => {
-            let left = table.get_mut(key.as_str()).map(|below| cut(below, path));
-            if left == Some(Left::Nothing) {
+            let left = table
+                .get_mut(key.as_str())
+                .map(|below| remove_at(below, path));
+            if left == Some(Remaining::Nothing) {
                 table.remove(key.as_str());
             }
-            Left::Something
+            Remaining::Something
         }
         (Some(OwnedStep::Element(index)), DeValue::Array(array)) => {
-            let left = array.get_mut(index).map(|below| cut(below, path));
-            if left == Some(Left::Nothing) {
+            let left = array.get_mut(index).map(|below| remove_at(below, path));
+            if left == Some(Remaining::Nothing) {
                 let rest = std::mem::replace(array, DeArray::new())
                     .into_iter()
                     .enumerate();
@@ -279,11 +279,11 @@ fn cut(value: &mut Spanned<DeValue<'_>>, mut path: Vec<OwnedStep>) -> Left {
                     .collect();
             }
             if array.is_empty() {
-                Left::Nothing
+                Remaining::Nothing
             } else {
-                Left::Something
+                Remaining::Something
             }
         }
-        (Some(OwnedStep::Key(_) | OwnedStep::Element(_)) | None, _) => Left::Nothing,
+        (Some(OwnedStep::Key(_) | OwnedStep::Element(_)) | None, _) => Remaining::Nothing,
     }
 }

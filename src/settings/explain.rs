@@ -1,25 +1,25 @@
-//! Pure: the messages of serde and toml in words for people who know neither.
+//! Pure: rewords the messages of serde and toml for people who know neither.
 
 use super::report::Problem;
 use super::suggest;
 use super::units::REMEDY;
 
-/// A message put into plain words.
+/// A reworded message.
 pub(crate) struct Explained<'m> {
-    /// The problem, still without its place.
+    /// The problem, without its span.
     pub(crate) problem: Problem,
-    /// The key that is missing, if that is the problem.
+    /// The missing key, if that is the problem.
     pub(crate) missing: Option<&'m str>,
-    /// The key that was probably meant by one that does not exist.
-    pub(crate) meant: Option<&'m str>,
+    /// The key that a misspelt one probably means.
+    pub(crate) intended: Option<&'m str>,
 }
 
-/// Explains the error `message` that was met in the section `section`.
+/// Explains the error `message` in `section`.
 pub(crate) fn explain<'m>(message: &'m str, section: &str) -> Explained<'m> {
     let plain = |problem| Explained {
         problem,
         missing: None,
-        meant: None,
+        intended: None,
     };
     if let Some((message, remedy)) = message.split_once(REMEDY) {
         return plain(Problem::error(message).remedy(remedy));
@@ -37,7 +37,7 @@ pub(crate) fn explain<'m>(message: &'m str, section: &str) -> Explained<'m> {
         return Explained {
             problem,
             missing: Some(key),
-            meant: None,
+            intended: None,
         };
     }
     let rest = message
@@ -63,14 +63,9 @@ pub(crate) fn explain<'m>(message: &'m str, section: &str) -> Explained<'m> {
 
 type Explain = fn(&str, &str) -> Problem;
 
-/// How toml's messages about texts that are not TOML begin, what to say instead (if anything),
-/// and what to do.
+/// Syntax errors: how toml's message begins, what to say instead (empty to keep it), and what to do.
 const SYNTAX: &[(&str, &str, &str)] = &[
-    (
-        "duplicate key",
-        "this stands here for the second time",
-        ONCE,
-    ),
+    ("duplicate key", "this is defined twice", ONCE),
     ("string values must be quoted", NO_VALUE, QUOTES),
     ("invalid float", NO_VALUE, QUOTES),
     ("invalid boolean", NO_VALUE, QUOTES),
@@ -80,7 +75,7 @@ const SYNTAX: &[(&str, &str, &str)] = &[
     ("unclosed array", "", "close the list with `]`"),
     (
         "missing comma",
-        "this does not belong to the list that is open here",
+        "this cannot be an element of the list that is open here",
         OPEN_LIST,
     ),
     (
@@ -92,7 +87,7 @@ const SYNTAX: &[(&str, &str, &str)] = &[
     (
         "invalid basic string",
         "",
-        "close the text with a double quote, on the same line",
+        "close the string with a double quote, on the same line",
     ),
     ("too few unicode value digits", "", ESCAPE),
     ("missing escaped value", "", ESCAPE),
@@ -100,18 +95,18 @@ const SYNTAX: &[(&str, &str, &str)] = &[
 const NO_VALUE: &str = "this is not a value";
 const OPEN_LIST: &str = "close the list above with `]`, or put a comma between its elements; from \
                          here on nothing has been read";
-const QUOTES: &str = "write a number, true or false, or put a text in double quotes";
-const ONCE: &str = "a key is set once and a section begins once: join the two or remove one";
+const QUOTES: &str = "write a number, true or false, or a string in double quotes";
+const ONCE: &str = "keys and sections are defined once: merge the two or remove one";
 const ESCAPE: &str = "between double quotes a backslash begins an escape: double it, or put the \
-                      text in single quotes";
+                      string in single quotes";
 
 fn unknown_key<'m>(words: &[&'m str], section: &str) -> Explained<'m> {
     let (name, known) = words
         .split_first()
         .map_or(("", words), |(name, known)| (*name, known));
-    let meant = suggest::nearest(name, known);
+    let intended = suggest::nearest(name, known);
     let here = format!("the keys here are {}", known.join(", "));
-    let remedy = match meant {
+    let remedy = match intended {
         Some(near) => format!("did you mean `{near}`? {here}"),
         None => here,
     };
@@ -119,7 +114,7 @@ fn unknown_key<'m>(words: &[&'m str], section: &str) -> Explained<'m> {
     Explained {
         problem,
         missing: None,
-        meant,
+        intended,
     }
 }
 
@@ -138,7 +133,7 @@ fn unknown_choice(words: &[&str]) -> Problem {
 
 fn wrong_type(found: &str, expected: &str) -> Problem {
     let expected = match expected {
-        "a string" | "path string" => "a text in quotes",
+        "a string" | "path string" => "a string in quotes",
         "a boolean" => "true or false, without quotes",
         "a sequence" => "a list in square brackets",
         "string or table" => "one of the choices, in quotes",
@@ -150,7 +145,7 @@ fn wrong_type(found: &str, expected: &str) -> Problem {
         "sequence" => "a list".to_owned(),
         "map" => "a table".to_owned(),
         _ => found
-            .replacen("string ", "the text ", 1)
+            .replacen("string ", "the string ", 1)
             .replacen("integer ", "the number ", 1)
             .replacen("floating point ", "the number ", 1)
             .replacen("boolean ", "", 1),
@@ -215,7 +210,7 @@ mod tests {
             ),
             (
                 "invalid type: string \"5\", expected usize",
-                "this is the text \"5\"",
+                "this is the string \"5\"",
                 "write a whole number, without quotes",
             ),
             (

@@ -1,42 +1,41 @@
-//! Pure: a setting that names a file.
+//! Pure: settings that name a file.
 //!
-//! A section lists its own once, in `files`. From that list the configuration makes paths relative to its
-//! own directory, `check` looks whether the files are there, and the confined process is let through to
-//! them.
+//! Each section lists its own once, in `files`. The configuration uses that list to resolve relative paths,
+//! `check` to verify that the files exist, and the process to allow access to them when confined.
 
 use std::path::PathBuf;
 
 use super::document::Step;
 
-/// One such setting, as a section has it.
+/// A setting that names a file.
 #[derive(Debug)]
 pub(crate) struct FileSetting<'a> {
-    /// Where it is written: the section's key, and on from there.
+    /// The path of its key, from the section on.
     pub(crate) key: Vec<Step<'static>>,
     /// The file.
     pub(crate) path: &'a mut PathBuf,
-    /// What the gateway does with it.
+    /// How the gateway uses it.
     pub(crate) usage: FileUse,
 }
 
-/// What the gateway does with a file.
+/// How the gateway uses a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileUse {
-    /// It is read at the start and while the gateway runs.
+    /// It is read at startup and while the gateway runs.
     Read {
-        /// What to do where there is none.
+        /// What to do if it is missing.
         missing: String,
     },
-    /// It is opened before the process gives up its rights, and made where it is missing.
+    /// It is opened, and created if missing, before the process drops its privileges.
     Opened,
-    /// A unix socket that the gateway makes, in a directory that is there.
+    /// A unix socket that the gateway creates, in an existing directory.
     Bound,
     /// A unix socket of the backend.
     Connected,
 }
 
 impl<'a> FileSetting<'a> {
-    /// A file that is read; `missing` says what to do where there is none.
+    /// A file that is read; `missing` says what to do if it is missing.
     pub(crate) fn read(
         key: impl Into<Vec<Step<'static>>>,
         path: &'a mut PathBuf,

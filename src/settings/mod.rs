@@ -1,12 +1,12 @@
-//! How a setting is read, and how a wrong one is reported: units, TOML documents that know where
-//! their values are written, and reports with line and caret. Knows no section and no setting.
+//! Reading settings and reporting invalid ones: units, TOML documents with spans, and reports with line and
+//! caret. Knows no particular section or setting.
 
 pub(crate) mod document;
 mod explain;
 pub(crate) mod file;
 mod report;
-mod source;
 pub(crate) mod suggest;
+mod toml_text;
 pub mod units;
 
 pub use report::{Problem, Problems, Severity};

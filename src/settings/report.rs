@@ -1,5 +1,5 @@
-//! What is wrong with a file, shown as the compiler shows it: line, caret, and what to write
-//! instead. Knows nothing of what the file is about.
+//! Reports problems with a file as a compiler does: line, caret, and what to write instead. Does not know
+//! what the file is about.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,26 +11,26 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file can be used, but perhaps does not do what was meant.
+    /// The file can be used, but may not do what was intended.
     Warning,
 }
 
-/// One thing that is wrong.
+/// A problem with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
     /// What is wrong.
     pub message: String,
-    /// Where: bytes of the file's text.
+    /// The span in the file's text, in bytes.
     pub span: Option<Range<usize>>,
     /// What to write instead.
     pub remedy: Option<String>,
 }
 
 impl Problem {
-    /// A problem that keeps the file from being used. The message becomes one line, whatever
-    /// values it quotes.
+    /// A problem that keeps the file from being used. Control characters in the message are escaped, so
+    /// that it stays on one line.
     #[must_use]
     pub fn error(message: impl AsRef<str>) -> Self {
         let mut line = String::new();
@@ -48,7 +48,7 @@ impl Problem {
         }
     }
 
-    /// A problem the file can be used with.
+    /// A problem that does not keep the file from being used.
     #[must_use]
     pub fn warning(message: impl AsRef<str>) -> Self {
         Self {
@@ -57,13 +57,13 @@ impl Problem {
         }
     }
 
-    /// Says where it is.
+    /// Sets the span.
     #[must_use]
     pub fn at(self, span: Option<Range<usize>>) -> Self {
         Self { span, ..self }
     }
 
-    /// Says what to write instead.
+    /// Sets what to write instead.
     #[must_use]
     pub fn remedy(self, remedy: impl Into<String>) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with one file, in the order of its lines.
+/// All problems with a file, in the order of its lines.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Problems {
     file: String,
@@ -82,7 +82,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Nothing wrong so far with the file called `file`, which holds `text`.
+    /// No problems yet with the file called `file`, which contains `text`.
     #[must_use]
     pub fn none(file: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl Problems {
         &self.list
     }
 
-    /// Whether nothing is wrong at all.
+    /// Whether there are no problems, not even warnings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -119,7 +119,7 @@ impl Problems {
         self.count(Severity::Error) == 0
     }
 
-    /// The report in colors, for a terminal. `Display` gives the plain one.
+    /// The report in color, for a terminal. `Display` gives the plain one.
     #[must_use]
     pub fn styled(&self) -> String {
         self.render(&Renderer::styled())
@@ -156,7 +156,7 @@ impl Problems {
         }
     }
 
-    /// A caret under each of many lines would say no more than under the first.
+    /// The part of `span` on its first line: carets under more lines would only add noise.
     fn first_line(&self, span: &Range<usize>) -> Range<usize> {
         let start = span.start.min(self.text.len());
         let end = span.end.clamp(start, self.text.len());
@@ -198,7 +198,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// As `Display`, so that a failed `unwrap` in a test can be read.
+/// As `Display`, so that a failed `unwrap` in a test is readable.
 impl fmt::Debug for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -207,8 +207,8 @@ impl fmt::Debug for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Stars, byte for byte, over what stands before an `@` in a quoted text: it may be a password,
-/// and reports end up in logs. The scheme of a URL stays.
+/// Replaces what precedes an `@` in a quoted string with stars, byte for byte, except for the scheme of a
+/// URL: it may be a password, and reports end up in logs.
 fn mask_passwords(text: &str) -> String {
     let mask = |(index, quoted): (usize, &str)| match quoted.rfind('@') {
         Some(end) if index % 2 == 1 => {

@@ -1,6 +1,6 @@
-//! Pure: the known word that was probably meant.
+//! Pure: suggests the word that was probably intended.
 
-/// The word of `known` that `word` most resembles, if any does.
+/// The word in `known` that is most similar to `word`, if any is similar enough.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let folded = fold(word);
     known

@@ -1,7 +1,7 @@
-//! Durations and sizes as people write them: `"30s"`, `"10MiB"`.
+//! Human-readable durations and sizes: `"30s"`, `"10MiB"`.
 //!
-//! Always strings with a unit, never bare numbers, so that nobody has to guess the unit. Used as
-//! `#[serde(with = "...")]` on the fields of the sections.
+//! They are strings with a unit, never bare numbers, so that nobody has to guess the unit. To be used as
+//! `#[serde(with = "...")]` on fields of sections.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
 use serde::de::{Error, Visitor};
 
-/// What stands between the message and the remedy in an error made while parsing a value.
+/// Separates the message from the remedy in errors from parsing a value.
 pub(crate) const REMEDY: &str = "\nhelp: ";
 
-/// The longest duration taken. Adding it to any instant cannot overflow.
+/// The longest duration accepted. Adding it to any instant cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// An error that says what is wrong and what to write instead.
@@ -30,7 +30,7 @@ pub mod duration {
 
     /// Reads a duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        from.deserialize_str(super::Unit {
+        from.deserialize_str(super::UnitVisitor {
             what: super::DURATION,
             parse: super::parse_duration,
         })
@@ -51,7 +51,7 @@ pub mod positive_duration {
     /// Reads a duration and refuses zero.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let parse = super::parse_positive_duration;
-        from.deserialize_str(super::Unit {
+        from.deserialize_str(super::UnitVisitor {
             what: super::DURATION,
             parse,
         })
@@ -70,7 +70,7 @@ pub mod size {
 
     /// Reads a size.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
-        from.deserialize_str(super::Unit {
+        from.deserialize_str(super::UnitVisitor {
             what: super::SIZE,
             parse: super::parse_size,
         })
@@ -89,7 +89,7 @@ pub mod positive_size {
 
     /// Reads a size and refuses zero.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
-        from.deserialize_str(super::Unit {
+        from.deserialize_str(super::UnitVisitor {
             what: super::SIZE,
             parse: super::parse_positive_size,
         })
@@ -101,14 +101,14 @@ pub mod positive_size {
     }
 }
 
-/// Why a text is no duration or no size.
+/// Why a string is not a duration or size.
 #[derive(Debug, PartialEq, Eq)]
-struct Wrong {
+struct UnitError {
     message: String,
     remedy: String,
 }
 
-impl Wrong {
+impl UnitError {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -117,21 +117,21 @@ impl Wrong {
     }
 }
 
-struct Unit<T> {
-    what: Named,
-    parse: fn(&str) -> Result<T, Wrong>,
+struct UnitVisitor<T> {
+    what: UnitKind,
+    parse: fn(&str) -> Result<T, UnitError>,
 }
 
 #[derive(Clone, Copy)]
-struct Named {
+struct UnitKind {
     name: &'static str,
     examples: &'static str,
     unit: &'static str,
 }
 
-impl<T> Unit<T> {
+impl<T> UnitVisitor<T> {
     fn bare<E: Error>(&self, number: impl Display) -> E {
-        let Named {
+        let UnitKind {
             name,
             unit,
             examples,
@@ -143,7 +143,7 @@ impl<T> Unit<T> {
     }
 }
 
-impl<T> Visitor<'_> for Unit<T> {
+impl<T> Visitor<'_> for UnitVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -170,44 +170,44 @@ impl<T> Visitor<'_> for Unit<T> {
     }
 }
 
-const DURATION: Named = Named {
+const DURATION: UnitKind = UnitKind {
     name: "duration",
     examples: r#""30s", "5m", "24h" or "7d""#,
     unit: "s",
 };
-const SIZE: Named = Named {
+const SIZE: UnitKind = UnitKind {
     name: "size",
     examples: r#""64KiB" or "10MiB""#,
     unit: "B",
 };
 
-/// The duration that a text stands for, if it does.
+/// Parses a duration.
 pub(crate) fn duration_of(text: &str) -> Option<Duration> {
     parse_duration(text).ok()
 }
 
-fn parse_duration(text: &str) -> Result<Duration, Wrong> {
+fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let examples = format!("write it as {}", DURATION.examples);
     let span = Span::from_str(text)
-        .map_err(|_| Wrong::new(format!("`{text}` is not a duration"), &examples))?;
+        .map_err(|_| UnitError::new(format!("`{text}` is not a duration"), &examples))?;
     let signed = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|_| {
             let message = format!("`{text}` has no fixed length: months and years vary");
-            Wrong::new(
+            UnitError::new(
                 message,
                 "write it in weeks, days or hours, for example \"30d\"",
             )
         })?;
     let duration = Duration::try_from(signed).map_err(|_| {
         let positive = text.trim_start_matches('-').trim_end_matches("ago").trim();
-        Wrong::new(
+        UnitError::new(
             "a duration cannot be negative",
             format!("write \"{positive}\""),
         )
     })?;
     if duration > MAX_DURATION {
-        return Err(Wrong::new(
+        return Err(UnitError::new(
             format!("`{text}` is longer than ten years"),
             examples,
         ));
@@ -215,48 +215,43 @@ fn parse_duration(text: &str) -> Result<Duration, Wrong> {
     Ok(duration)
 }
 
-fn parse_positive_duration(text: &str) -> Result<Duration, Wrong> {
+fn parse_positive_duration(text: &str) -> Result<Duration, UnitError> {
     let duration = parse_duration(text)?;
     if duration.is_zero() {
         let remedy = format!("write how long, for example {}", DURATION.examples);
-        return Err(Wrong::new("this duration cannot be zero", remedy));
+        return Err(UnitError::new("this duration cannot be zero", remedy));
     }
     Ok(duration)
 }
 
-fn parse_size(text: &str) -> Result<ByteSize, Wrong> {
+fn parse_size(text: &str) -> Result<ByteSize, UnitError> {
     let remedy = format!("write it as {}", SIZE.examples);
     if text.starts_with('-') {
         let message = "a size cannot be negative";
-        return Err(Wrong::new(
+        return Err(UnitError::new(
             message,
             format!("write \"{}\"", text.trim_start_matches('-')),
         ));
     }
-    ByteSize::from_str(text).map_err(|_| Wrong::new(format!("`{text}` is not a size"), remedy))
+    ByteSize::from_str(text).map_err(|_| UnitError::new(format!("`{text}` is not a size"), remedy))
 }
 
-fn parse_positive_size(text: &str) -> Result<ByteSize, Wrong> {
+fn parse_positive_size(text: &str) -> Result<ByteSize, UnitError> {
     let size = parse_size(text)?;
     if size.as_u64() == 0 {
         let remedy = format!("write how much, for example {}", SIZE.examples);
-        return Err(Wrong::new("this size cannot be zero", remedy));
+        return Err(UnitError::new("this size cannot be zero", remedy));
     }
     Ok(size)
 }
 
-/// The size that a text with a unit stands for, if it does.
+/// Parses a size, which must have a unit.
 pub(crate) fn size_of(text: &str) -> Option<ByteSize> {
     let has_unit = !text.bytes().all(|byte| byte.is_ascii_digit());
     parse_size(text).ok().filter(|_| has_unit)
 }
 
-/// A size as it would be typed.
-pub(crate) fn typed_size(size: ByteSize) -> String {
-    show_size(size)
-}
-
-/// A duration as it would be typed.
+/// Formats a duration as it would be typed.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds, duration.subsec_millis()) {
@@ -267,7 +262,8 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     }
 }
 
-fn show_size(size: ByteSize) -> String {
+/// Formats a size as it would be typed.
+pub(crate) fn show_size(size: ByteSize) -> String {
     let bytes = size.as_u64();
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     for (factor, unit) in units {

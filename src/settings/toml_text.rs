@@ -1,4 +1,4 @@
-//! Pure: the text of a TOML file, and where it is not TOML.
+//! Pure: the text of a TOML file and its syntax errors.
 
 use std::ops::Range;
 
@@ -7,25 +7,25 @@ use toml::de::DeTable;
 use super::explain::explain;
 use super::report::Problems;
 
-/// A file as text, and where it is not TOML.
-pub(crate) struct Source {
-    /// The text without the lines that would keep toml from reading on.
+/// The text of a TOML file and its syntax errors.
+pub(crate) struct TomlText {
+    /// The text with the lines blanked that keep toml from parsing the rest.
     readable: String,
     problems: Problems,
-    /// Where each line starts.
+    /// The offset of each line.
     lines: Vec<usize>,
-    /// The lines that are not TOML.
+    /// The lines with syntax errors.
     broken: Vec<usize>,
 }
 
-impl Source {
-    /// Finds all places where `text`, the content of the file called `file`, is not TOML.
+impl TomlText {
+    /// Finds all syntax errors in `text`, the content of the file called `file`.
     pub(crate) fn scan(file: &str, text: &str) -> Self {
         Self::scan_masked(file, text, text)
     }
 
-    /// As [`scan`](Self::scan), for a text that holds secrets: reports quote `shown`, which is as
-    /// long and has its lines at the same places.
+    /// As [`scan`](Self::scan), for a text with secrets: reports quote `shown` instead, which has the same
+    /// length and line breaks.
     pub(crate) fn scan_masked(file: &str, text: &str, shown: &str) -> Self {
         let mut source = Self {
             readable: text.to_owned(),
@@ -40,27 +40,27 @@ impl Source {
         source
     }
 
-    /// Whether the text is TOML. If not, the lines that are can be read all the same.
+    /// Whether the text has no syntax errors. If it has, the other lines can still be read.
     pub(crate) fn is_toml(&self) -> bool {
         self.broken.is_empty()
     }
 
-    /// The text, without what would keep toml from reading on.
+    /// The text, without the lines that keep toml from parsing the rest.
     pub(super) fn readable(&self) -> &str {
         &self.readable
     }
 
-    /// The places that are not TOML.
+    /// The syntax errors.
     pub(super) fn problems(&self) -> &Problems {
         &self.problems
     }
 
-    /// Whether the line that holds `offset` is not TOML.
+    /// Whether the line at `offset` has a syntax error.
     pub(super) fn is_broken_at(&self, offset: usize) -> bool {
         self.broken.contains(&self.line(offset))
     }
 
-    /// The line, if any, that keeps what comes after it from being read.
+    /// Finds errors, and returns the line, if any, that keeps the rest from being parsed.
     fn scan_once(&mut self) -> Option<Range<usize>> {
         let (_, errors) = DeTable::parse_recoverable(&self.readable);
         for error in &errors {
@@ -71,7 +71,7 @@ impl Source {
                 self.problems.push(problem.at(Some(place)));
                 self.broken.push(line);
             }
-            // What is left open makes what follows a part of itself: nothing is known of it.
+            // Everything after an unclosed element counts as part of it, so it cannot be parsed.
             let open = ["unclosed", "missing comma", "invalid multi-line"];
             if open.iter().any(|open| error.message().starts_with(open)) {
                 self.readable.clear();
@@ -90,7 +90,7 @@ impl Source {
         None
     }
 
-    /// The index of the line that holds `offset`.
+    /// The index of the line at `offset`.
     fn line(&self, offset: usize) -> usize {
         self.lines
             .partition_point(|&start| start <= offset)
