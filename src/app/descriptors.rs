@@ -1,12 +1,12 @@
-//! How many file descriptors the process may have, and how many it needs.
+//! The process's limit of file descriptors, and how many it needs.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::server::OVERFLOW;
 
-/// Raises the limit of open files as far as the process may, and says so in the log when that is too
-/// little for what the configuration allows.
+/// Raises the limit of open files as far as possible, and logs a warning if that is too low for the
+/// configuration.
 pub(super) fn prepare(config: &Config, workers: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -18,7 +18,7 @@ pub(super) fn prepare(config: &Config, workers: usize) {
         Err(_) => current,
     };
     let needed = needed(config, workers);
-    // None is no limit.
+    // `None` means no limit.
     if let Some(available) = available
         && available < needed
     {
@@ -31,16 +31,16 @@ pub(super) fn prepare(config: &Config, workers: usize) {
     }
 }
 
-/// What all connections together can take.
+/// The descriptors that all connections together can use.
 fn needed(config: &Config, workers: usize) -> u64 {
     let upstream = workers.saturating_mul(config.upstream.max_connections.get());
-    // A connection beyond the limit and the descriptor put by for it.
+    // Overflow connections, and the descriptors reserved for them.
     let overflow = 2 * OVERFLOW;
     let all = [config.limits.connections.get(), upstream, overflow, OTHERS];
     all.into_iter().map(|count| count as u64).sum()
 }
 
-/// Listeners, event queues, logs, files that are read again.
+/// Listeners, event queues, logs, files being reloaded.
 const OTHERS: usize = 64;
 
 #[cfg(test)]

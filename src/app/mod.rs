@@ -1,9 +1,9 @@
-//! The composition root: from a configuration to running parts. Everything is put together here, and
-//! nothing is decided.
+//! The composition root: from a configuration to running parts. Everything is put together here; nothing
+//! is decided.
 
-mod chores;
-mod composed;
+mod components;
 mod descriptors;
+mod periodic_tasks;
 mod quotas;
 
 use std::io;
@@ -34,8 +34,8 @@ use crate::tls::{self, Certificates, TlsError};
 use crate::traffic::SyncQueue;
 use crate::upstream::CredentialError;
 
-use chores::chores;
-pub(crate) use composed::Composed;
+pub(crate) use components::Components;
+use periodic_tasks::periodic_tasks;
 
 /// A running gateway. Dropping it drains it.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// The addresses of a gateway, bound but not served yet, and what keeps its tokens. What needs more
-/// rights than serving does is over with it.
+/// The bound listeners of a gateway that does not serve yet, and its token store. Nothing after this needs
+/// more privileges than serving does.
 #[derive(Debug)]
 pub struct Listeners {
     https: Vec<TcpListener>,
@@ -60,11 +60,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds what the configuration names, and opens its token file. What is a file among it belongs to `owner`, if the
-    /// process is to become another user.
+    /// Binds the configured addresses and opens the token file. The files among them will belong to `owner`,
+    /// if the process is to become another user.
     ///
     /// # Errors
-    /// The first address that cannot be had; the token file.
+    /// The first address that cannot be bound, or the token file.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
         let owner = owner.map(RunAs::numbers);
         Ok(Self {
@@ -75,7 +75,7 @@ impl Listeners {
         })
     }
 
-    /// The addresses of HTTPS, with the port that the system chose for port 0.
+    /// The HTTPS addresses, with the actual port for port 0.
     #[must_use]
     pub fn https(&self) -> Vec<SocketAddr> {
         addresses(&self.https)
@@ -94,10 +94,10 @@ pub enum StartError {
     /// The keys that sign identities.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The backend's own credentials.
+    /// The credentials for the backend.
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    /// What keeps the tokens.
+    /// The token store.
     #[error(transparent)]
     Tokens(#[from] StoreOpenError),
     /// The secret of the admin interface.
@@ -106,7 +106,7 @@ pub enum StartError {
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// What checks logins.
+    /// The verification of logins.
     #[error(transparent)]
     Logins(#[from] AuthenticatorError),
     /// A listening address.
@@ -114,22 +114,21 @@ pub enum StartError {
     Listen {
         /// The address as configured.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The error.
         #[source]
         cause: io::Error,
     },
     /// A thread.
-    #[error("the operating system gives no threads")]
+    #[error("the operating system cannot start a thread")]
     Threads(#[source] io::Error),
 }
 
 impl Server {
-    /// Opens everything that the configuration names and returns when requests are served. While
-    /// tokens that were kept are still read, connections are accepted and told to come back. Access
-    /// records go to `sink`, if there is one.
+    /// Starts a gateway and returns once it serves requests. While stored tokens are still being loaded,
+    /// connections are accepted and requests answered with 503. Access records go to `sink`, if given.
     ///
     /// # Errors
-    /// What could not be opened; nothing is left running then.
+    /// What could not be opened. Nothing keeps running then.
     pub fn start(
         config: &Config,
         clock: Clock,
@@ -138,10 +137,10 @@ impl Server {
         Self::start_on(Listeners::bind(config, None)?, config, clock, sink)
     }
 
-    /// As [`Server::start`], on addresses that have been bound before.
+    /// As [`Server::start`], on addresses that are bound already.
     ///
     /// # Errors
-    /// What could not be opened; nothing is left running then.
+    /// What could not be opened. Nothing keeps running then.
     pub fn start_on(
         listeners: Listeners,
         config: &Config,
@@ -154,19 +153,19 @@ impl Server {
             admin,
             tokens,
         } = listeners;
-        let composed = Composed::open(config, clock, tokens)?;
-        let tls = Arc::new(tls::server_config(Arc::clone(&composed.certificates))?);
-        let shared = composed.shared;
+        let components = Components::open(config, clock, tokens)?;
+        let tls = Arc::new(tls::server_config(Arc::clone(&components.certificates))?);
+        let shared = components.shared;
         let mut server = Self {
             https: addresses(&https),
             http: addresses(&http),
             reload: Arc::new(Reload::new(
                 Arc::clone(&shared),
-                composed.certificates,
-                Arc::clone(&composed.introspection),
+                components.certificates,
+                Arc::clone(&components.introspection),
             )),
             watcher: None,
-            admin: Admin::start(admin, Arc::clone(&shared), composed.introspection)
+            admin: Admin::start(admin, Arc::clone(&shared), components.introspection)
                 .map_err(StartError::Threads)?,
             frontend: None,
             shared: Arc::clone(&shared),
@@ -183,7 +182,7 @@ impl Server {
         let frontend = Frontend::start(Serving {
             listeners: listeners.collect(),
             workers: workers_of(config),
-            chores: chores(&shared),
+            periodic_tasks: periodic_tasks(&shared),
             shared,
             upstream: config.upstream.clone(),
             sink,
@@ -197,19 +196,19 @@ impl Server {
         Ok(server)
     }
 
-    /// Raises the process's limit of open files as far as it goes, and says so in the log if that is
-    /// too little for this configuration. To be called once, before the start.
+    /// Raises the process's limit of open files as far as possible, and logs a warning if that is too low for
+    /// this configuration. To be called once, before the start.
     pub fn prepare_process(config: &Config) {
         descriptors::prepare(config, workers_of(config));
     }
 
-    /// The addresses that HTTPS is served on, with the port that the system chose for port 0.
+    /// The addresses that serve HTTPS, with the actual port for port 0.
     #[must_use]
     pub fn https(&self) -> &[SocketAddr] {
         &self.https
     }
 
-    /// The addresses that plain HTTP is redirected or refused on.
+    /// The addresses that redirect or refuse plain HTTP.
     #[must_use]
     pub fn http(&self) -> &[SocketAddr] {
         &self.http
@@ -233,27 +232,25 @@ impl Server {
         self.admin.as_ref().and_then(Admin::address)
     }
 
-    /// What reads accounts, certificates, keys and credentials again. It happens by itself when
-    /// their files change.
+    /// Reloads accounts, certificates, keys and credentials. This also happens when their files change.
     #[must_use]
     pub fn reload(&self) -> &Arc<Reload> {
         &self.reload
     }
 
-    /// How often this gateway has told those that it shares quotas with what it counted, and heard them
-    /// or tried to.
+    /// How many times this gateway has synchronized quotas with its peers, or tried to.
     #[must_use]
     pub fn quota_rounds(&self) -> u64 {
         self.shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
     }
 
-    /// Bytes that are held for requests without a live token, as far as they are counted.
+    /// The memory reserved for requests without a live token, in bytes.
     #[must_use]
     pub fn held_unauthenticated(&self) -> u64 {
         self.shared.unauthenticated.reserved()
     }
 
-    /// How many connections each worker has at present.
+    /// The current number of connections of each worker.
     #[must_use]
     pub fn loads(&self) -> Vec<usize> {
         self.frontend
@@ -261,17 +258,16 @@ impl Server {
             .map_or_else(Vec::new, Frontend::loads)
     }
 
-    /// How many connections rest at present: between requests, with no more kept of them than their
-    /// encrypted stream.
+    /// The current number of resting connections: idle, with only their TLS stream kept.
     #[must_use]
     pub fn resting(&self) -> usize {
         self.frontend.as_ref().map_or(0, Frontend::resting)
     }
 
-    /// One more worker, on the present thread and without a listener.
+    /// Another worker, on the current thread and without a listener.
     ///
     /// # Errors
-    /// When the certificates of `config` cannot be used any more.
+    /// If the certificates of `config` can no longer be used.
     pub fn local(&self, config: &Config) -> Result<LocalGateway, TlsError> {
         let shared = Arc::clone(&self.shared);
         let certificates = Arc::new(Certificates::open(&config.tls, &shared.clock)?);
@@ -282,8 +278,8 @@ impl Server {
         Ok(LocalGateway::new(shared, protocol, &config.upstream))
     }
 
-    /// Stops accepting, lets what is under way finish within `limits.drain`, and returns when all
-    /// threads have ended.
+    /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
+    /// have ended.
     pub fn drain(self) {
         drop(self);
     }
@@ -291,7 +287,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // First of all, so that whoever asks for its health sends nothing more.
+        // First, so that load balancers that check its health stop sending.
         drop(self.admin.take());
         drop(self.watcher.take());
         drop(self.frontend.take());
@@ -307,7 +303,7 @@ fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, StartError>
     addresses.iter().map(bind).collect()
 }
 
-/// Each listener with what is served on it.
+/// Each listener with the service on it.
 fn serving(
     listeners: Vec<TcpListener>,
     addresses: &[ListenAddress],

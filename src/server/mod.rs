@@ -54,7 +54,7 @@ pub(crate) struct Frontend {
 
 /// Work that the acceptor's thread does beside accepting, which is next to none. It ends with the
 /// frontend.
-pub(crate) type Chore = Box<dyn FnOnce() -> Task<()> + Send>;
+pub(crate) type PeriodicTask = Box<dyn FnOnce() -> Task<()> + Send>;
 
 /// What a frontend serves, and with what.
 pub(crate) struct Serving {
@@ -69,7 +69,7 @@ pub(crate) struct Serving {
     /// Where access records go.
     pub(crate) sink: Option<AccessSink>,
     /// Started on the acceptor's thread, within its runtime.
-    pub(crate) chores: Vec<Chore>,
+    pub(crate) periodic_tasks: Vec<PeriodicTask>,
 }
 
 impl Frontend {
@@ -97,7 +97,7 @@ impl Frontend {
             listeners: serving.listeners,
             workers,
             connections: serving.shared.limits.connections,
-            chores: serving.chores,
+            periodic_tasks: serving.periodic_tasks,
         };
         let thread = thread::Builder::new()
             .name("syncgate-accept".to_owned())
@@ -136,7 +136,7 @@ struct Acceptor {
     listeners: Vec<(TcpListener, Service)>,
     workers: Vec<Worker>,
     connections: NonZeroUsize,
-    chores: Vec<Chore>,
+    periodic_tasks: Vec<PeriodicTask>,
 }
 
 impl Acceptor {
@@ -164,7 +164,7 @@ impl Acceptor {
                 }
             }
         }
-        tasks.extend(self.chores.into_iter().map(|chore| chore()));
+        tasks.extend(self.periodic_tasks.into_iter().map(|start| start()));
         drop(workers);
         // Ends by the sender being dropped.
         let _ = stopped.await;

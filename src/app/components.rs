@@ -1,4 +1,4 @@
-//! What a configuration names, opened, with no thread that serves it yet.
+//! Opens everything that a configuration names, without serving it yet.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::tls::Certificates;
 use crate::traffic::{Quotas, SourceConnectionLimit, UnauthenticatedMemory};
 use crate::upstream::BackendCredentials;
 
-/// What a configuration names, opened, with no thread that serves it yet.
-pub(crate) struct Composed {
+/// The opened parts of a gateway, without the threads that serve them.
+pub(crate) struct Components {
     pub(crate) shared: Arc<Shared>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) introspection: Arc<IntrospectionSecret>,
 }
 
-impl Composed {
+impl Components {
     pub(crate) fn open(
         config: &Config,
         clock: Clock,
@@ -42,7 +42,7 @@ impl Composed {
         let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
         let tokens = TokenStore::start(&config.tokens, tokens, &accounts, &clock)?;
         let failures = tokens.shared_failures();
-        let in_common = config.tokens.store == StoreKind::Shared;
+        let is_shared = config.tokens.store == StoreKind::Shared;
         let shared = Arc::new(Shared {
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
@@ -65,7 +65,7 @@ impl Composed {
             quotas: Quotas::new(
                 &config.quotas,
                 config.routes.iter().map(RouteSection::limit),
-                in_common,
+                is_shared,
             ),
             pressure: memory::pressure(config.limits.memory),
             limits: config.limits.clone(),
