@@ -91,7 +91,7 @@ mod header {
                 example,
             ));
         };
-        if !headers::is_free(&name) {
+        if !headers::is_available(&name) {
             return Err(refuse(
                 format_args!(
                     "the header `{text}` has another meaning, to this gateway or to backends"

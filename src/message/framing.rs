@@ -1,45 +1,45 @@
-//! Pure: where the body of an upstream's answer begins and ends in the bytes that arrive (RFC 9112
-//! sections 6 and 7). Strict: what two readers could take differently is malformed.
+//! Pure: decodes the framing of an upstream response's body (RFC 9112 sections 6 and 7). Strict: anything
+//! ambiguous is malformed.
 
-/// What an answer's head says of its body's end.
+/// How a response's head delimits its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// It is this many bytes long.
+    /// By its length in bytes.
     Length(u64),
-    /// In chunks, the last of which is empty.
+    /// By the chunked transfer coding.
     Chunked,
-    /// It ends with the connection.
+    /// By the end of the connection.
     UntilClose,
 }
 
-/// Why bytes are not the body that they were to be.
+/// Why a body's framing is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
-    /// A chunk's size, its extension, its end or the trailer section breaks the grammar.
+    /// A chunk size, an extension, a chunk end or the trailer section is malformed.
     #[error("its chunks are malformed")]
     MalformedChunk,
     /// A chunk's size is out of range.
     #[error("a chunk is too large")]
     ChunkTooLarge,
-    /// Chunk extensions or trailers out of all proportion.
+    /// Too many bytes of chunk extensions or trailers.
     #[error("its chunk extensions or trailers are too long")]
-    TooMuchBesides,
+    TooMuchOverhead,
     /// The connection ended before the body did.
     #[error("it was cut off")]
     CutOff,
 }
 
-/// Tells body from framing: [`strip`](Self::strip) what is framing, then [`take`](Self::take) what
-/// is body, as often as bytes arrive.
+/// Separates body from framing: as bytes arrive, [`strip`](Self::strip) the framing, then
+/// [`take`](Self::take) the body, repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoder {
     state: State,
-    /// How much of what is neither size nor data may still come.
-    besides: u32,
+    /// How many more bytes of chunk extensions and trailers are allowed.
+    overhead: u32,
 }
 
 impl Decoder {
-    /// For a body of which nothing was read.
+    /// A decoder at the start of a body.
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
@@ -50,15 +50,15 @@ impl Decoder {
         };
         Self {
             state,
-            besides: MAX_BESIDES,
+            overhead: MAX_OVERHEAD,
         }
     }
 
-    /// How many bytes at the front of `input` are framing: they are done with. What follows them is
-    /// body, or is not there yet, or belongs to nothing where the body has ended.
+    /// Consumes the framing at the start of `input` and returns its length. What follows, if anything, is
+    /// body, or not part of the message if the body has ended.
     ///
     /// # Errors
-    /// When they break the grammar. The decoder is of no use then.
+    /// If the framing is malformed. The decoder cannot be used after that.
     pub fn strip(&mut self, input: &[u8]) -> Result<usize, FramingError> {
         for (at, &byte) in input.iter().enumerate() {
             self.state = match self.state {
@@ -71,7 +71,7 @@ impl Decoder {
                     b'\r' => State::SizeEnd { size },
                     b'\n' => return Err(FramingError::MalformedChunk),
                     _ => {
-                        self.count_besides()?;
+                        self.count_overhead()?;
                         State::Extension { size }
                     }
                 },
@@ -87,7 +87,7 @@ impl Decoder {
                     b'\r' => State::TrailerFeed,
                     b'\n' => return Err(FramingError::MalformedChunk),
                     _ => {
-                        self.count_besides()?;
+                        self.count_overhead()?;
                         State::Trailer
                     }
                 },
@@ -98,7 +98,7 @@ impl Decoder {
         Ok(input.len())
     }
 
-    /// How many of `present` bytes, from which the framing was stripped, are body: they are taken.
+    /// Consumes body bytes and returns how many: of the `present` bytes after the framing was stripped.
     pub fn take(&mut self, present: usize) -> usize {
         let whole = present as u64;
         match &mut self.state {
@@ -133,10 +133,10 @@ impl Decoder {
         }
     }
 
-    /// The connection has ended, and the body with it.
+    /// Ends the body because the connection was closed.
     ///
     /// # Errors
-    /// When the body was to end otherwise.
+    /// If the body is incomplete.
     pub fn close(&mut self) -> Result<(), FramingError> {
         if self.state == State::UntilClose {
             self.state = State::Ended;
@@ -147,13 +147,13 @@ impl Decoder {
         }
     }
 
-    /// Whether all of the body was taken.
+    /// Whether the whole body was consumed.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.state == State::Ended
     }
 
-    /// How many bytes are to come, where that is known.
+    /// How many bytes remain, if known.
     #[must_use]
     pub fn left(&self) -> Option<u64> {
         if let State::Sized { left } = self.state {
@@ -181,8 +181,8 @@ impl Decoder {
         })
     }
 
-    fn count_besides(&mut self) -> Result<(), FramingError> {
-        self.besides = (self.besides.checked_sub(1)).ok_or(FramingError::TooMuchBesides)?;
+    fn count_overhead(&mut self) -> Result<(), FramingError> {
+        self.overhead = (self.overhead.checked_sub(1)).ok_or(FramingError::TooMuchOverhead)?;
         Ok(())
     }
 }
@@ -211,11 +211,11 @@ fn expect(byte: u8, expected: u8, next: State) -> Result<State, FramingError> {
     }
 }
 
-/// What a `u64` holds.
+/// The hexadecimal digits of a `u64`.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// How many bytes of chunk extensions and trailers one body may have.
-const MAX_BESIDES: u32 = 16 * 1024;
+/// The maximum of bytes in a body's chunk extensions and trailers.
+const MAX_OVERHEAD: u32 = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -331,13 +331,13 @@ mod tests {
 
     #[test]
     fn extensions_and_trailers_are_bounded_for_the_whole_body() {
-        let besides = "x".repeat(MAX_BESIDES as usize / 2 - 10);
+        let overhead = "x".repeat(MAX_OVERHEAD as usize / 2 - 10);
         for (times, held) in [(2, true), (3, false)] {
-            let chunks = format!("1;{besides}\r\na\r\n").repeat(times);
+            let chunks = format!("1;{overhead}\r\na\r\n").repeat(times);
             let input = format!("{chunks}0\r\n\r\n");
             let found = read(Framing::Chunked, &[input.as_bytes()]);
             assert_eq!(found.is_ok(), held, "{times} extensions");
-            let lines = format!("X{besides}\r\n").repeat(times);
+            let lines = format!("X{overhead}\r\n").repeat(times);
             let input = format!("0\r\n{lines}\r\n");
             let found = read(Framing::Chunked, &[input.as_bytes()]);
             assert_eq!(found.is_ok(), held, "{times} trailers");

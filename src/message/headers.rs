@@ -1,8 +1,7 @@
-//! Pure: the head that the upstream sees, made from the head that the client sent, and the head that
-//! the client sees, made from the upstream's.
+//! Pure: the header fields that the upstream receives, from those that the client sent, and vice versa.
 //!
-//! The request's headers are told one by one, so that what is not let through by a rule cannot be
-//! there, and the client's order stays.
+//! Request fields are emitted one by one: only what a rule lets through can be there, and the client's order
+//! is kept.
 
 mod families;
 mod kept;
@@ -19,28 +18,28 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use names::{Named, Rule, rule};
+use names::{ConnectionOptions, Rule, rule};
 use trace::{TRACEPARENT, traceparent};
 
 pub use kept::KeptHeaders;
-pub use names::{are_alike, can_be_kept, is_free};
+pub use names::{can_be_kept, is_available, may_be_confused};
 
 use crate::origin::forwarded::X_FORWARDED_FOR;
 
-/// What becomes of the client's `Authorization` header on its way to the backend.
+/// How the client's `Authorization` header is forwarded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthorizationHeader {
-    /// The backend does not see it.
+    /// It is removed.
     #[default]
     Strip,
-    /// The backend is sent it as it came.
+    /// It is forwarded unchanged.
     Keep,
-    /// The backend is sent a credential of its own in its place.
+    /// It is replaced by a credential for the backend.
     Replace,
 }
 
-/// What the gateway itself knows of a request, to be told to the backend.
+/// What the gateway adds to a request for the backend.
 #[derive(Debug)]
 pub struct Identity<'a> {
     /// The authenticated user.
@@ -51,35 +50,35 @@ pub struct Identity<'a> {
     pub forwarded: &'a Forwarded,
     /// Random bytes for `traceparent`: a trace id and a parent id.
     pub trace: ([u8; 16], [u8; 8]),
-    /// The header for a signed identity, which no client's own passes in.
+    /// The header for the signed identity. A client's own is dropped.
     pub signed_header: &'a HeaderName,
-    /// What the route lets through of the client's that no other does.
+    /// The client's headers that only this route forwards.
     pub kept: &'a KeptHeaders,
-    /// The signed identity, where one is sent.
+    /// The signed identity, if any.
     pub signed: Option<HeaderValue>,
-    /// The backend's own credential, for [`AuthorizationHeader::Replace`].
+    /// The credential for the backend, for [`AuthorizationHeader::Replace`].
     pub credential: Option<HeaderValue>,
 }
 
-/// Tells `tell` the upstream's header fields one by one: the client's without what must not pass, in
-/// the client's order, then the gateway's own.
+/// Calls `emit` with each header field for the upstream: the client's that may be forwarded, in their order,
+/// then the gateway's own.
 pub fn for_upstream(
     client: &HeaderMap,
     authorization: AuthorizationHeader,
     upstream_host: &HeaderValue,
     identity: &Identity<'_>,
-    mut tell: impl FnMut(&HeaderName, &HeaderValue),
+    mut emit: impl FnMut(&HeaderName, &HeaderValue),
 ) {
-    let named = Named::by(client);
+    let options = ConnectionOptions::of(client);
     let traceparent = traceparent(client, identity.trace);
-    let mut cookies_told = false;
-    tell(&HOST, upstream_host);
+    let mut cookies_emitted = false;
+    emit(&HOST, upstream_host);
     for (name, value) in client {
         let passes = match rule(name) {
-            Rule::Gateways => false,
-            Rule::EndToEnd => !named.contains(name) || identity.kept.contain(name),
-            Rule::Judged => true,
-            Rule::Distrusted => identity.kept.contain(name),
+            Rule::GatewayOwned => false,
+            Rule::EndToEnd => !options.contains(name) || identity.kept.contain(name),
+            Rule::UsedInDecision => true,
+            Rule::Untrusted => identity.kept.contain(name),
             Rule::Authorization => authorization == AuthorizationHeader::Keep,
             Rule::TraceState => traceparent.continued,
         };
@@ -87,29 +86,29 @@ pub fn for_upstream(
             continue;
         }
         if *name == COOKIE {
-            if !std::mem::replace(&mut cookies_told, true) {
-                tell(&COOKIE, &joined_cookies(client, value));
+            if !std::mem::replace(&mut cookies_emitted, true) {
+                emit(&COOKIE, &joined_cookies(client, value));
             }
             continue;
         }
-        tell(name, value);
+        emit(name, value);
     }
     if authorization == AuthorizationHeader::Replace
         && let Some(credential) = &identity.credential
     {
-        tell(&AUTHORIZATION, credential);
+        emit(&AUTHORIZATION, credential);
     }
-    tell(&X_AUTH_USER, &identity.user);
+    emit(&X_AUTH_USER, &identity.user);
     if let Some(signed) = &identity.signed {
-        tell(identity.signed_header, signed);
+        emit(identity.signed_header, signed);
     }
-    tell(&X_REQUEST_ID, &identity.request_id);
-    identity.forwarded.tell(&mut tell);
-    tell(&TRACEPARENT, &traceparent.value);
+    emit(&X_REQUEST_ID, &identity.request_id);
+    identity.forwarded.emit(&mut emit);
+    emit(&TRACEPARENT, &traceparent.value);
 }
 
-/// The client's cookies in one field, as HTTP/1.1 has them: over HTTP/2 each may have its own (RFC 9113
-/// section 8.2.3).
+/// The client's cookies in one field, as in HTTP/1.1. Over HTTP/2, each may have its own (RFC 9113 section
+/// 8.2.3).
 fn joined_cookies(client: &HeaderMap, first: &HeaderValue) -> HeaderValue {
     let mut others = client.get_all(COOKIE).iter().skip(1).peekable();
     if others.peek().is_none() {
@@ -123,17 +122,17 @@ fn joined_cookies(client: &HeaderMap, first: &HeaderValue) -> HeaderValue {
     HeaderValue::try_from(joined).expect("the bytes of other values")
 }
 
-/// Removes from the upstream's answer what concerns only the connection it came over.
+/// Removes hop-by-hop fields from an upstream response.
 pub fn for_client(upstream: &mut HeaderMap) {
-    let hop_by_hop = |name: &HeaderName| ANSWER_HOP_BY_HOP.contains(name);
-    // Connection is one of them, so that whatever it names is not missed.
+    let hop_by_hop = |name: &HeaderName| RESPONSE_HOP_BY_HOP.contains(name);
+    // Connection is one of them, so this misses nothing that it names.
     if !upstream.keys().any(hop_by_hop) {
         return;
     }
-    let named = Named::by(upstream);
+    let options = ConnectionOptions::of(upstream);
     let names: Vec<HeaderName> = upstream
         .keys()
-        .filter(|name| hop_by_hop(name) || named.contains(name))
+        .filter(|name| hop_by_hop(name) || options.contains(name))
         .cloned()
         .collect();
     for name in names {
@@ -141,9 +140,9 @@ pub fn for_client(upstream: &mut HeaderMap) {
     }
 }
 
-/// Where a request came from, as `X-Forwarded-*` and `Forwarded` (RFC 7239) say it: from the real
-/// peer and what trusted proxies before it vouch for, nothing else. The same for all requests of a
-/// connection to one host, unless it is a trusted proxy's.
+/// The fields `X-Forwarded-*` and `Forwarded` (RFC 7239), built only from the real peer and what trusted
+/// proxies vouch for. The same for all requests of a connection to one host, unless the peer is a trusted
+/// proxy.
 #[derive(Debug)]
 pub struct Forwarded {
     addresses: HeaderValue,
@@ -152,8 +151,8 @@ pub struct Forwarded {
 }
 
 impl Forwarded {
-    /// For requests over HTTPS to `host`, which holds no quotes, from the first of `hops`, which is
-    /// the client, through the others, which are proxies; the last is the peer.
+    /// For HTTPS requests to `host`, which contains no quotes. The first of `hops` is the client, the others
+    /// are proxies, and the last one is the peer.
     #[must_use]
     pub fn new(hops: &[IpAddr], host: Option<&str>) -> Self {
         let host = host.and_then(|host| HeaderValue::from_str(host).ok());
@@ -164,8 +163,7 @@ impl Forwarded {
                 text.push_str(", ");
             }
             let _ = write!(addresses, "{hop}");
-            // RFC 7239 section 6: an IPv6 address stands in brackets, and anything with a colon is
-            // quoted.
+            // RFC 7239 section 6: IPv6 addresses are bracketed, and anything with a colon is quoted.
             let _ = match hop {
                 IpAddr::V4(hop) => write!(text, "for={hop}"),
                 IpAddr::V6(hop) => write!(text, "for=\"[{hop}]\""),
@@ -182,19 +180,19 @@ impl Forwarded {
         }
     }
 
-    /// Whether it says the same of a request to `host`.
+    /// Whether it is also right for a request to `host`.
     #[must_use]
     pub fn is_for(&self, host: Option<&str>) -> bool {
         self.host.as_ref().map(HeaderValue::as_bytes) == host.map(str::as_bytes)
     }
 
-    fn tell(&self, tell: &mut impl FnMut(&HeaderName, &HeaderValue)) {
-        tell(&X_FORWARDED_FOR, &self.addresses);
-        tell(&X_FORWARDED_PROTO, &HTTPS);
+    fn emit(&self, emit: &mut impl FnMut(&HeaderName, &HeaderValue)) {
+        emit(&X_FORWARDED_FOR, &self.addresses);
+        emit(&X_FORWARDED_PROTO, &HTTPS);
         if let Some(host) = &self.host {
-            tell(&X_FORWARDED_HOST, host);
+            emit(&X_FORWARDED_HOST, host);
         }
-        tell(&FORWARDED, &self.forwarded);
+        emit(&FORWARDED, &self.forwarded);
     }
 }
 
@@ -203,8 +201,8 @@ fn shared(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
-/// What concerns only the connection that an answer came over.
-static ANSWER_HOP_BY_HOP: [HeaderName; 7] = [
+/// The hop-by-hop fields of a response.
+static RESPONSE_HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_AUTHENTICATE,
@@ -221,7 +219,7 @@ const X_AUTH_USER: HeaderName = HeaderName::from_static("x-auth-user");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The name under which a request is found in the logs of gateway and backend.
+/// The header with the request's id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[cfg(test)]
@@ -360,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_header_for_identities_has_no_other_meaning() {
-        let free = |name: &'static str| is_free(&HeaderName::from_static(name));
+        let free = |name: &'static str| is_available(&HeaderName::from_static(name));
         for name in ["x-auth-identity", "x-proof", "gateway-identity"] {
             assert!(free(name), "{name}");
         }
@@ -430,7 +428,7 @@ mod tests {
     fn proxies_follow_the_client() {
         let hops = ["203.0.113.9", "2001:db8::1", "10.0.0.1"].map(|hop| hop.parse().unwrap());
         let mut upstream = HeaderMap::new();
-        Forwarded::new(&hops, Some("gate.example")).tell(&mut |name, value| {
+        Forwarded::new(&hops, Some("gate.example")).emit(&mut |name, value| {
             upstream.append(name.clone(), value.clone());
         });
         assert_eq!(
@@ -477,7 +475,7 @@ mod tests {
                 prop_assert_eq!(folded.iter().filter(|name| *name == own).count(), 1, "{}", own);
             }
             prop_assert!(seen.contains(&"x-auth-user: till-01".to_owned()));
-            for hop in &names::GATEWAYS[1..] {
+            for hop in &names::GATEWAY_OWNED[1..] {
                 prop_assert!(!folded.contains(&hop.as_str().to_owned()), "{}", hop);
             }
         }

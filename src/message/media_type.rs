@@ -1,8 +1,8 @@
-//! Pure: the one media type that the gateway reads.
+//! Pure: the media type of bodies that the gateway reads.
 
 use http::HeaderValue;
 
-/// True for `application/json`, alone or with `charset=utf-8`; anything else is not read.
+/// Whether it is `application/json`, with no parameter but `charset=utf-8`.
 #[must_use]
 pub fn is_json(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else {

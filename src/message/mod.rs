@@ -1,6 +1,5 @@
-//! Pure: the rules of HTTP messages (RFC 9110, 9112). What a request must be, how a body is framed, which
-//! header fields pass, and how heads are read and written. Knows no connection and no configuration
-//! beyond the limits.
+//! Pure: the rules of HTTP messages (RFC 9110, 9112): validation of requests, framing of bodies, forwarding of
+//! header fields, parsing and serializing of heads. Knows no connection and no configuration but the limits.
 
 pub mod framing;
 pub mod headers;

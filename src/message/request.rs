@@ -1,5 +1,5 @@
-//! Pure: what a request must be before anything else looks at it. hyper refuses much by itself; here
-//! stands what it lets through and a lenient backend could read differently than we do.
+//! Pure: validates the head of a request before anything else uses it. hyper refuses much by itself; this
+//! covers what it accepts and a lenient backend could read differently.
 
 use std::net::Ipv6Addr;
 
@@ -14,10 +14,10 @@ use thiserror::Error;
 use super::media_type::is_json;
 use crate::limits::Limits;
 
-/// Checks the head of a request against RFC 9110 and 9112 and the bounds of its size.
+/// Validates the head of a request against RFC 9110, RFC 9112 and the size limits.
 ///
 /// # Errors
-/// What is wrong; nothing of the request may be used then.
+/// What is wrong. No part of the request may be used then.
 pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
     check_uri_size(parts, limits)?;
     let summary = HeaderSummary::of(&parts.headers);
@@ -25,7 +25,7 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
         return Err(RequestError::HeadersTooLarge);
     }
     if parts.version >= Version::HTTP_2 && parts.headers.values().any(is_untrimmed) {
-        // RFC 9113 section 8.2.1. Over HTTP/1 blanks round a value are none of it (RFC 9112 section 5.1).
+        // RFC 9113 section 8.2.1. In HTTP/1, surrounding blanks are not part of a value (RFC 9112 section 5.1).
         return Err(RequestError::Malformed(
             "a field value begins or ends with a blank",
         ));
@@ -42,7 +42,7 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<BodyEnd, RequestError> {
 /// Why a request is refused by its head alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RequestError {
-    /// It breaks a rule of HTTP that matters behind the gateway.
+    /// It violates a rule of HTTP that matters behind the gateway.
     #[error("malformed request: {0}")]
     Malformed(&'static str),
     /// The header section is too long or has too many fields.
@@ -62,7 +62,7 @@ pub enum RequestError {
     Misdirected,
 }
 
-/// The size of a header section as HTTP/2 counts it (RFC 9113 section 6.5.2), in bytes.
+/// The size of a header section in bytes, as HTTP/2 counts it (RFC 9113 section 6.5.2).
 #[must_use]
 pub fn size_of(headers: &HeaderMap) -> u64 {
     let fields = headers.iter();
@@ -70,19 +70,19 @@ pub fn size_of(headers: &HeaderMap) -> u64 {
     size.sum()
 }
 
-/// Whether a request says where its body ends.
+/// Whether a request states where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum BodyEnd {
     /// It does, or has no body.
     Stated,
-    /// Its method has a body, and nothing tells its end.
+    /// Its method has a body, and nothing delimits it.
     Unstated,
 }
 
 impl BodyEnd {
-    /// What to answer where nothing tells the end. Only to be asked for a method that the path takes: of
-    /// any other the client is told that first.
+    /// Checks that the end is stated. To be called after the method was checked: a wrong method is reported
+    /// first.
     ///
     /// # Errors
     /// [`RequestError::LengthRequired`].
@@ -100,8 +100,8 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECT)
 }
 
-/// Whether the body is what the gateway can read: JSON in UTF-8, not compressed, and nothing else by
-/// a second `Content-Type`, which others may take for the first.
+/// Whether the gateway can read the body: JSON in UTF-8, not compressed, and with a single `Content-Type`,
+/// since others may use the second one.
 #[must_use]
 pub fn is_plain_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
@@ -109,8 +109,8 @@ pub fn is_plain_json(headers: &HeaderMap) -> bool {
     only.is_some_and(is_json) && !headers.contains_key(CONTENT_ENCODING)
 }
 
-/// The host that the client means: from the target where it names one (HTTP/2, absolute form), else
-/// from `Host`. Checked by [`check`] to be the only one.
+/// The requested host: from the target if it has one (HTTP/2, absolute form), otherwise from `Host`.
+/// [`check`] ensures that they agree.
 #[must_use]
 pub fn host(parts: &Parts) -> Option<&str> {
     match parts.uri.authority() {
@@ -119,8 +119,8 @@ pub fn host(parts: &Parts) -> Option<&str> {
     }
 }
 
-/// Checks that a request is for the server name that its connection was opened for, where several
-/// certificates make it matter (RFC 9110 section 15.5.20).
+/// Checks that a request is for the TLS server name of its connection, which matters with several
+/// certificates (RFC 9110 section 15.5.20).
 ///
 /// # Errors
 /// [`RequestError::Misdirected`].
@@ -134,9 +134,9 @@ pub fn check_server_name(parts: &Parts, server_name: Option<&str>) -> Result<(),
     }
 }
 
-/// Where a request over plain HTTP can be repeated over HTTPS: only GET and HEAD can, since any
-/// other has already exposed what it carries, and only at a host that `is_ours`, since a client or a
-/// cache follows wherever a forged Host would lead.
+/// The HTTPS location to redirect a plain HTTP request to. Only for GET and HEAD, since others have already
+/// exposed their content, and only to a host that `is_ours`, since clients and caches would follow a forged
+/// Host.
 #[must_use]
 pub fn https_location(
     parts: &Parts,
@@ -160,18 +160,18 @@ pub fn https_location(
 
 fn without_port(host: &str) -> &str {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    // The last colon of an IPv6 address without a port stands within its brackets.
+    // The last colon of an IPv6 address without a port is within its brackets.
     if host.ends_with(']') { host } else { name }
 }
 
-/// What the checks need of the header fields, collected in one pass: each lookup in the map would hash a
-/// name again, for every request.
+/// The header fields that the checks need, collected in one pass: looking each up would hash its name for
+/// every request.
 #[derive(Default)]
 struct HeaderSummary<'a> {
-    /// As HTTP/2 counts a list of fields (RFC 9113 section 6.5.2), in bytes.
+    /// In bytes, as HTTP/2 counts a field list (RFC 9113 section 6.5.2).
     size: usize,
-    host: Field<'a>,
-    encoding: Field<'a>,
+    host: SingleField<'a>,
+    encoding: SingleField<'a>,
     length: Option<&'a HeaderValue>,
     /// Whether anything but 100-continue is expected.
     expects_more: bool,
@@ -179,9 +179,9 @@ struct HeaderSummary<'a> {
 
 /// A header that must not occur twice.
 #[derive(Default)]
-struct Field<'a> {
+struct SingleField<'a> {
     first: Option<&'a HeaderValue>,
-    again: bool,
+    repeated: bool,
 }
 
 impl<'a> HeaderSummary<'a> {
@@ -203,9 +203,9 @@ impl<'a> HeaderSummary<'a> {
     }
 }
 
-impl<'a> Field<'a> {
+impl<'a> SingleField<'a> {
     fn take(&mut self, value: &'a HeaderValue) {
-        self.again = self.first.is_some();
+        self.repeated = self.first.is_some();
         self.first.get_or_insert(value);
     }
 }
@@ -235,7 +235,7 @@ fn check_target(parts: &Parts) -> Result<(), RequestError> {
     let query = parts.uri.query().unwrap_or_default();
     if !path.is_ascii() || !query.is_ascii() {
         return Err(RequestError::Malformed(
-            "the request target holds a byte outside ASCII",
+            "the request target contains a byte outside ASCII",
         ));
     }
     if parts
@@ -244,16 +244,16 @@ fn check_target(parts: &Parts) -> Result<(), RequestError> {
         .is_some_and(|authority| authority.as_str().contains('@'))
     {
         return Err(RequestError::Malformed(
-            "the request target holds user information",
+            "the request target contains user information",
         ));
     }
     Ok(())
 }
 
-/// Exactly one host, and the same one everywhere (RFC 9112 section 3.2).
-fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), RequestError> {
+/// Checks that there is exactly one host, and the same one everywhere (RFC 9112 section 3.2).
+fn check_host(parts: &Parts, host: &SingleField<'_>) -> Result<(), RequestError> {
     let header = host.first;
-    if host.again {
+    if host.repeated {
         return Err(RequestError::Malformed("more than one Host header"));
     }
     if header.is_some_and(|host| !is_host(host.as_bytes())) {
@@ -281,7 +281,7 @@ fn check_host(parts: &Parts, host: &Field<'_>) -> Result<(), RequestError> {
     }
 }
 
-/// A name or an address, and perhaps a port (RFC 9110 section 7.2).
+/// Whether it is a name or an address, with an optional port (RFC 9110 section 7.2).
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.iter().rposition(|byte| matches!(byte, b':' | b']')) {
         Some(at) if host[at] == b':' => (&host[..at], &host[at + 1..]),
@@ -304,10 +304,10 @@ fn is_host(host: &[u8]) -> bool {
     named && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-/// One way only to tell where the body ends (RFC 9112 section 6).
+/// Checks that at most one field delimits the body (RFC 9112 section 6).
 fn check_framing(parts: &Parts, summary: &HeaderSummary<'_>) -> Result<BodyEnd, RequestError> {
     let encoding = summary.encoding.first;
-    if summary.encoding.again
+    if summary.encoding.repeated
         || encoding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(RequestError::Malformed(
@@ -327,7 +327,7 @@ fn check_framing(parts: &Parts, summary: &HeaderSummary<'_>) -> Result<BodyEnd, 
     })
 }
 
-/// The same number as hyper's own for HTTP/1.
+/// The same as hyper's limit for HTTP/1.
 const MAX_FIELDS: usize = 100;
 
 #[cfg(test)]
@@ -375,7 +375,7 @@ mod tests {
             (h1, "POST", "http://a.example:8443/a", &[host, zero], ok),
             (h1, "POST", "http://A.example:8443/a", &[host, zero], ok),
             (h1, "POST", "http://b.example/a", &[host, zero], "malformed request: Host differs from the request target"),
-            (h1, "POST", "http://u@a.example:8443/a", &[("host", "u@a.example:8443"), zero], "malformed request: the request target holds user information"),
+            (h1, "POST", "http://u@a.example:8443/a", &[("host", "u@a.example:8443"), zero], "malformed request: the request target contains user information"),
             (h1, "POST", "/a", &[zero], "malformed request: no Host header"),
             (Version::HTTP_10, "POST", "/a", &[zero], ok),
             (Version::HTTP_10, "POST", "/a", &[host], "neither Content-Length nor Transfer-Encoding"),
@@ -413,8 +413,8 @@ mod tests {
             // Methods of no route.
             (h1, "TRACE", "/a", &[host], ok),
             (h1, "post", "/a", &[host], ok),
-            (h1, "GET", "/é", &[host], "malformed request: the request target holds a byte outside ASCII"),
-            (h1, "GET", "/a?é", &[host], "malformed request: the request target holds a byte outside ASCII"),
+            (h1, "GET", "/é", &[host], "malformed request: the request target contains a byte outside ASCII"),
+            (h1, "GET", "/a?é", &[host], "malformed request: the request target contains a byte outside ASCII"),
             (h1, "GET", &long, &[host], "the request target is too long"),
         ];
         for (version, method, target, headers, expected) in cases {

@@ -1,12 +1,12 @@
-//! Pure: the head of a request in the bytes that the upstream is sent.
+//! Pure: serializes the head of a request for the upstream.
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-/// What a request is sent to the upstream with, apart from its body.
+/// The head of a request to forward.
 #[derive(Debug)]
 pub struct RequestHead {
-    /// The method, which the route takes.
+    /// The method.
     pub method: Method,
     /// The path as configured, and the client's query.
     pub target: PathAndQuery,
@@ -16,19 +16,19 @@ pub struct RequestHead {
     pub sent_length: bool,
 }
 
-/// How the upstream is told where the body ends.
+/// How the body is delimited for the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
-    /// There is none, and nothing is said of it.
+    /// There is no body, and no field about it.
     None,
-    /// It has this many bytes.
+    /// By its length in bytes.
     Length(u64),
-    /// In chunks.
+    /// By the chunked transfer coding.
     Chunked,
 }
 
 impl BodyFraming {
-    /// Whether anything follows the head.
+    /// Whether a body follows the head.
     pub(crate) fn has_body(self) -> bool {
         match self {
             Self::None | Self::Length(0) => false,
@@ -45,7 +45,7 @@ pub(crate) fn begin(into: &mut Vec<u8>, method: &Method, target: &PathAndQuery) 
     into.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Appends a header field, which says nothing of the body's end.
+/// Appends a header field other than those that delimit the body.
 pub(crate) fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     into.extend_from_slice(name.as_str().as_bytes());
     into.extend_from_slice(b": ");
@@ -53,7 +53,7 @@ pub(crate) fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) 
     into.extend_from_slice(b"\r\n");
 }
 
-/// Appends what tells the body's end, and the end of the head.
+/// Appends the field that delimits the body, and ends the head.
 pub(crate) fn end(into: &mut Vec<u8>, framing: BodyFraming) {
     match framing {
         BodyFraming::None => {}

@@ -1,5 +1,5 @@
-//! Pure: the head of an upstream's answer. Strict: what two readers could frame differently is
-//! malformed, and so is a line that ends otherwise than in CR LF.
+//! Pure: parses the head of an upstream response. Strict: ambiguous framing is malformed, and so is a line
+//! that does not end in CRLF.
 
 use std::mem::MaybeUninit;
 
@@ -11,18 +11,18 @@ use hyper::ext::ReasonPhrase;
 
 use super::framing::Framing;
 
-/// A final answer's head.
+/// The head of a final response.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// The status.
     pub status: StatusCode,
-    /// The reason, where it is not the usual one.
+    /// The reason phrase, if it is not the standard one.
     pub reason: Option<ReasonPhrase>,
-    /// The header fields, as they were sent.
+    /// The header fields as received.
     pub headers: HeaderMap,
-    /// Where its body ends.
+    /// How the body is delimited.
     pub framing: Framing,
-    /// Whether the connection serves another request after the body.
+    /// Whether the connection can be reused after the body.
     pub keeps_alive: bool,
 }
 
@@ -35,15 +35,15 @@ pub enum ParsedHead {
     Final(ResponseHead),
 }
 
-/// Why bytes are not the head of an answer.
+/// Why a response head is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// The length of the head at the front of `bytes`, of which `seen` were looked at before; none when
-/// it is not complete.
+/// The length of the head at the start of `bytes`, of which `seen` were searched before; `None` if it is
+/// incomplete.
 ///
 /// # Errors
-/// When no head can come of them.
+/// If it cannot become a valid head.
 pub fn find(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed> {
     let start = &bytes[..bytes.len().min(START.len())];
     if *start != START[..start.len()] {
@@ -69,10 +69,10 @@ pub fn find(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Reads the whole head of an answer to a request with this method.
+/// Parses the complete head of a response to a request with this method.
 ///
 /// # Errors
-/// When it is not valid, or says more than one thing of its body.
+/// If it is invalid or its framing is ambiguous.
 pub fn parse(head: &Bytes, method: &Method) -> Result<ParsedHead, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response {
@@ -100,12 +100,12 @@ pub fn parse(head: &Bytes, method: &Method) -> Result<ParsedHead, Malformed> {
         return Ok(ParsedHead::Interim);
     }
     let mut headers = HeaderMap::with_capacity(response.headers.len() + ROOM);
-    let mut says = Says::default();
+    let mut seen = FramingFields::default();
     for field in &*response.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| NOT_HTTP)?;
         let value = head.slice_ref(field.value);
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| NOT_HTTP)?;
-        says.hear(&name, &value)?;
+        seen.observe(&name, &value)?;
         headers.append(name, value);
     }
     let is_old = response.version == Some(0);
@@ -114,11 +114,11 @@ pub fn parse(head: &Bytes, method: &Method) -> Result<ParsedHead, Malformed> {
         true => None,
         false => Some(ReasonPhrase::try_from(reason.as_bytes()).map_err(|_| NOT_HTTP)?),
     };
-    let mut framing = says.framing(is_old)?;
-    let mut lives = !says.close && (!is_old || says.keep_alive);
+    let mut framing = seen.framing(is_old)?;
+    let mut lives = !seen.close && (!is_old || seen.keep_alive);
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     if *method == Method::HEAD || bodiless.contains(&status) {
-        // Should the body come all the same, it would be read as the next answer.
+        // If a body is sent anyway, it would be read as the next response.
         lives &= matches!(framing, Framing::Length(0) | Framing::UntilClose);
         framing = Framing::Length(0);
     }
@@ -131,17 +131,17 @@ pub fn parse(head: &Bytes, method: &Method) -> Result<ParsedHead, Malformed> {
     }))
 }
 
-/// What the fields say of the body and the connection.
+/// The fields that affect framing and connection reuse.
 #[derive(Debug, Default)]
-struct Says {
+struct FramingFields {
     length: Option<u64>,
     chunked: bool,
     close: bool,
     keep_alive: bool,
 }
 
-impl Says {
-    fn hear(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Malformed> {
+impl FramingFields {
+    fn observe(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Malformed> {
         if *name == CONTENT_LENGTH {
             let length = parse_length(value.as_bytes()).filter(|_| self.length.is_none());
             let not_one = Malformed("its Content-Length is not one number");
@@ -172,7 +172,7 @@ impl Says {
     }
 }
 
-/// Digits and nothing else, within a `u64`.
+/// Parses a `u64` of digits only.
 fn parse_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -183,12 +183,12 @@ fn parse_length(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// The longest head of an upstream's answer in bytes.
+/// The longest response head, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
 
 const MAX_FIELDS: usize = 100;
 
-/// For what the gateway adds to an answer.
+/// For the fields that the gateway adds to a response.
 const ROOM: usize = 2;
 
 const START: &[u8] = b"HTTP/1.";

@@ -1,19 +1,19 @@
-//! Pure: the names by which other stacks hear from a proxy who its client is, where it is, or what it
-//! asked for. Servers and frameworks behind this gateway believe them unasked, so that a client could
-//! say by one of them what it has no right to.
+//! Pure: the header names by which proxies tell other stacks a client's identity or address, or the original
+//! request. Servers and frameworks behind this gateway trust them by default, so a client could use them to
+//! claim what it has no right to.
 
-/// Whether a header of this name, in lower case, is taken for the word of a proxy somewhere.
-pub(super) fn is_trusted_elsewhere(name: &str) -> bool {
+/// Whether some stack trusts a header with this name, in lower case, as set by a proxy.
+pub(super) fn is_proxy_header(name: &str) -> bool {
     let is = |known: &&str| match known.strip_suffix('*') {
         Some(start) => name.starts_with(start),
         None => name == *known,
     };
-    alike(name.as_bytes()).iter().any(is)
+    candidates(name.as_bytes()).iter().any(is)
 }
 
-/// Those that begin with the same letter, or the same after `x-`: every header of every request is
-/// looked for here. A `*` stands for any end.
-fn alike(name: &[u8]) -> &'static [&'static str] {
+/// The names with the same first letter, or first letter after `x-`, since every header of every request is
+/// looked up here. A trailing `*` matches any suffix.
+fn candidates(name: &[u8]) -> &'static [&'static str] {
     if let [b'x', b'-', first, ..] = name {
         return extensions(*first);
     }
@@ -45,7 +45,7 @@ fn alike(name: &[u8]) -> &'static [&'static str] {
     }
 }
 
-/// Those that begin with `x-` and this letter.
+/// The names that begin with `x-` and this letter.
 fn extensions(first: u8) -> &'static [&'static str] {
     match first {
         b'a' => &[
@@ -88,7 +88,7 @@ fn extensions(first: u8) -> &'static [&'static str] {
             "x-custom-ip-authorization",
         ],
         b'e' => &["x-email", "x-endpoint-api-*", "x-envoy-*"],
-        // Misspelled too: some look for that.
+        // Some stacks look for misspellings, too.
         b'f' => &["x-fastly-*", "x-forward*"],
         b'g' => &["x-goog-authenticated-*", "x-goog-iap-*", "x-groups"],
         b'h' => &[
@@ -168,8 +168,8 @@ mod tests {
                         name.starts_with(&format!("{before}{}", first as char)),
                         "{name}"
                     );
-                    assert!(is_trusted_elsewhere(&name.replace('*', "")), "{name}");
-                    assert!(is_trusted_elsewhere(&name.replace('*', "more")), "{name}");
+                    assert!(is_proxy_header(&name.replace('*', "")), "{name}");
+                    assert!(is_proxy_header(&name.replace('*', "more")), "{name}");
                     assert_eq!(*name, name.to_ascii_lowercase());
                 }
             }
@@ -185,7 +185,7 @@ mod tests {
             "x-api-key",
             "x-auth-token",
         ] {
-            assert!(!is_trusted_elsewhere(name), "{name}");
+            assert!(!is_proxy_header(name), "{name}");
         }
     }
 }

@@ -6,11 +6,11 @@ use http::HeaderName;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::names::{are_alike, can_be_kept};
+use super::names::{can_be_kept, may_be_confused};
 use crate::settings::units::refuse;
 
-/// The headers of clients that a route sends on although their names are those by which proxies speak
-/// to other stacks, or are not plain letters, digits and `-`.
+/// Client headers that a route forwards although other stacks trust them as set by a proxy, or their names
+/// contain other characters than letters, digits and `-`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeptHeaders(Vec<KeptHeader>);
@@ -22,11 +22,11 @@ impl KeptHeaders {
         self.0.iter().any(|kept| kept.0 == *name)
     }
 
-    /// The first that some backend does not tell from `name`, by its place in the list.
+    /// The index of the first one that some backend may confuse with `name`.
     #[must_use]
     pub fn position_like(&self, name: &HeaderName) -> Option<usize> {
         let mut names = self.0.iter();
-        names.position(|kept| are_alike(&kept.0, name))
+        names.position(|kept| may_be_confused(&kept.0, name))
     }
 }
 
@@ -41,7 +41,7 @@ impl Serialize for KeptHeader {
 
 impl<'de> Deserialize<'de> for KeptHeader {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // Through a visitor, so that an error carries the place of this very element.
+        // With a visitor, so that an error has the span of this element.
         from.deserialize_str(KeptHeaderVisitor)
     }
 }
@@ -52,13 +52,13 @@ impl Visitor<'_> for KeptHeaderVisitor {
     type Value = KeptHeader;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a header in quotes, for example \"X-Client-IP\"")
+        f.write_str("a header name in quotes, for example \"X-Client-IP\"")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<KeptHeader, E> {
         let Ok(name) = text.parse::<HeaderName>() else {
             return Err(refuse(
-                format_args!("`{text}` is not the name of a header"),
+                format_args!("`{text}` is not a header name"),
                 "write for example \"X-Client-IP\"",
             ));
         };

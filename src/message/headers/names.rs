@@ -1,4 +1,4 @@
-//! Pure: which of a message's header fields pass the gateway, by their names alone.
+//! Pure: how each header field of a request is forwarded, by its name alone.
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
@@ -7,12 +7,12 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 
 use super::KEEP_ALIVE;
-use super::families::is_trusted_elsewhere;
+use super::families::is_proxy_header;
 
-/// Whether a header can carry what the gateway itself says: no rule and no standard gives its name
+/// Whether the gateway may use a header of this name for its own purposes: no rule and no standard gives it
 /// another meaning.
 #[must_use]
-pub fn is_free(name: &HeaderName) -> bool {
+pub fn is_available(name: &HeaderName) -> bool {
     let text = name.as_str();
     let taken = ["accept", "access-control-", "content-", "if-", "sec-"];
     rule(name) == Rule::EndToEnd
@@ -20,24 +20,23 @@ pub fn is_free(name: &HeaderName) -> bool {
         && !STANDARD.contains(&text)
 }
 
-/// Whether a route may have the backend sent a client's header of this name. Neither one that is the
-/// gateway's to say, to remove or to judge, nor one that some backend does not tell from such a name,
-/// whose other characters are read as `-`.
+/// Whether a route may keep a client's header of this name. The gateway must not set, remove or check it, or
+/// another one that some backend may confuse with it.
 #[must_use]
 pub fn can_be_kept(name: &HeaderName) -> bool {
     match rule(&folded(name)) {
-        Rule::EndToEnd | Rule::Distrusted => true,
-        Rule::Gateways | Rule::Judged | Rule::Authorization | Rule::TraceState => false,
+        Rule::EndToEnd | Rule::Untrusted => true,
+        Rule::GatewayOwned | Rule::UsedInDecision | Rule::Authorization | Rule::TraceState => false,
     }
 }
 
-/// Whether some backend does not tell one name from the other.
+/// Whether some backend may confuse the two names.
 #[must_use]
-pub fn are_alike(one: &HeaderName, other: &HeaderName) -> bool {
+pub fn may_be_confused(one: &HeaderName, other: &HeaderName) -> bool {
     folded(one) == folded(other)
 }
 
-/// The name as CGI, PHP and IIS read it: what is neither letter nor digit is one character to them.
+/// The name as CGI, PHP and IIS read it: they map everything but letters and digits to one character.
 fn folded(name: &HeaderName) -> HeaderName {
     let bytes = name.as_str().bytes();
     let fold = |byte: u8| {
@@ -51,58 +50,58 @@ fn folded(name: &HeaderName) -> HeaderName {
     HeaderName::from_bytes(&text).expect("letters, digits and hyphens")
 }
 
-/// What becomes of a client's header field, by its name.
+/// How a client's header field is forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// It ends here: the gateway sets it itself, or it concerns the connection alone.
-    Gateways,
-    /// It passes.
+    /// Never: the gateway sets it itself, or it is hop-by-hop.
+    GatewayOwned,
+    /// Always, unless `Connection` names it.
     EndToEnd,
-    /// It passes, whatever `Connection` says: a decision used it.
-    Judged,
-    /// It passes only where the route keeps it: some backend would take it for a proxy's word, or for
-    /// another name.
-    Distrusted,
-    /// The route says.
+    /// Always, even if `Connection` names it, since a decision depends on it.
+    UsedInDecision,
+    /// Only if the route keeps it: some backend would trust it as set by a proxy, or confuse it with another
+    /// name.
+    Untrusted,
+    /// As the route says.
     Authorization,
-    /// It passes with the trace that it belongs to.
+    /// If the trace that it belongs to is continued.
     TraceState,
 }
 
 pub(super) fn rule(name: &HeaderName) -> Rule {
-    if JUDGED.contains(name) {
-        return Rule::Judged;
+    if USED_IN_DECISION.contains(name) {
+        return Rule::UsedInDecision;
     }
     if *name == AUTHORIZATION {
         return Rule::Authorization;
     }
-    if GATEWAYS.contains(name) {
-        return Rule::Gateways;
+    if GATEWAY_OWNED.contains(name) {
+        return Rule::GatewayOwned;
     }
     let text = name.as_str();
     match text {
         "forwarded" | "http2-settings" | "traceparent" | "x-auth-user" | "x-forwarded-for"
-        | "x-forwarded-host" | "x-forwarded-proto" | "x-request-id" => Rule::Gateways,
+        | "x-forwarded-host" | "x-forwarded-proto" | "x-request-id" => Rule::GatewayOwned,
         "tracestate" => Rule::TraceState,
-        _ if text.starts_with("proxy-") => Rule::Gateways,
-        _ if !text.bytes().all(is_plain) || is_trusted_elsewhere(text) => Rule::Distrusted,
+        _ if text.starts_with("proxy-") => Rule::GatewayOwned,
+        _ if !text.bytes().all(is_plain) || is_proxy_header(text) => Rule::Untrusted,
         _ => Rule::EndToEnd,
     }
 }
 
-/// What all backends read alike in a name, which is in lower case.
+/// Whether all backends read this character of a lower-case name the same way.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
 }
 
 /// The header names that a message's `Connection` declares hop-by-hop (RFC 9110 section 7.6.1).
-pub(super) struct Named(Vec<HeaderName>);
+pub(super) struct ConnectionOptions(Vec<HeaderName>);
 
-impl Named {
-    pub(super) fn by(headers: &HeaderMap) -> Self {
+impl ConnectionOptions {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut names = Vec::new();
         for value in headers.get_all(CONNECTION) {
-            // The two values that nearly every request has name no header.
+            // These two, which nearly all requests have, name no header.
             if value == "keep-alive" || value == "close" {
                 continue;
             }
@@ -121,9 +120,9 @@ impl Named {
     }
 }
 
-/// RFC 9110 section 7.6.1, what the gateway has handled itself, and what it replaces: the framing by
-/// what the body is, the host by the upstream's.
-pub(super) static GATEWAYS: [HeaderName; 9] = [
+/// Hop-by-hop fields (RFC 9110 section 7.6.1), and those that the gateway handles or replaces, such as framing
+/// and host.
+pub(super) static GATEWAY_OWNED: [HeaderName; 9] = [
     HOST,
     CONTENT_LENGTH,
     CONNECTION,
@@ -135,12 +134,12 @@ pub(super) static GATEWAYS: [HeaderName; 9] = [
     EXPECT,
 ];
 
-/// What a decision may rest on, here or, with cookies, at the backend, which has to read the request as
-/// the gateway did. Naming these in `Connection` removes nothing: RFC 9110 section 7.6.1 forbids
-/// it for fields that are meant for all recipients.
-static JUDGED: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, COOKIE];
+/// Fields that decisions depend on, here or, with cookies, at the backend, which must see the request as the
+/// gateway did. `Connection` cannot remove them: RFC 9110 section 7.6.1 forbids naming fields that are meant
+/// for all recipients.
+static USED_IN_DECISION: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, COOKIE];
 
-/// What backends read for other purposes, besides all that never passes.
+/// Further fields that have another purpose for backends.
 const STANDARD: [&str; 10] = [
     "cache-control",
     "cookie",

@@ -1,4 +1,4 @@
-//! Pure: the trace that a request belongs to (W3C Trace Context, level 1).
+//! Pure: the trace of a request (W3C Trace Context, level 1).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -9,7 +9,7 @@ pub(super) struct TraceParent {
     pub(super) continued: bool,
 }
 
-/// The client's trace with a new parent id, or a new trace (W3C Trace Context, level 1).
+/// Continues the client's trace with a new parent id, or starts a new trace.
 pub(super) fn traceparent(client: &HeaderMap, random: ([u8; 16], [u8; 8])) -> TraceParent {
     let mut values = client.get_all(TRACEPARENT).iter();
     let sent = match (values.next(), values.next()) {
@@ -32,7 +32,7 @@ pub(super) fn traceparent(client: &HeaderMap, random: ([u8; 16], [u8; 8])) -> Tr
     }
 }
 
-/// Trace id and flags of a version 00 `traceparent`, 55 characters with hyphens at fixed places.
+/// Parses trace id and flags of a version 00 `traceparent`.
 fn parse_traceparent(value: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(value).ok()?;
     let mut fields = text.split('-');
