@@ -166,7 +166,7 @@ impl Gateway {
         let mut response = match answer {
             Ok(Answer::Relayed(UpstreamResponse { head, body })) => {
                 call.active.answered(head.status, true);
-                let ends = version < Version::HTTP_2 && transfer.state() == BodyState::GivenUp;
+                let ends = version < Version::HTTP_2 && transfer.state() == BodyState::Aborted;
                 let body = ResponseBody::relayed(body, &self.shared.limits, deadline, call.active);
                 let response = reply::relay_head(head, body);
                 if ends {
@@ -252,7 +252,7 @@ impl Gateway {
         let decision = permit::authorize(&user, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
         call.body().limit_to(route.max_body())?;
-        call.body().count_in(quotas.body_of(usage))?;
+        call.body().charge(quotas.body_of(usage))?;
         let mut form = None;
         let permit = match decision.check_media_type()? {
             AccessDecision::Permitted(permit) => permit,
@@ -266,7 +266,7 @@ impl Gateway {
             }
         };
         if must_end {
-            Box::pin(call.body().read_out()).await?;
+            Box::pin(call.body().read_to_end()).await?;
         }
         call.active.record.would_refuse = permit.reported().map(Refusal::from).map(|it| it.code());
         let request_id = call.active.record.id.to_header();

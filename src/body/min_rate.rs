@@ -1,4 +1,4 @@
-//! The slowest that a peer may be.
+//! The minimum rate of a peer.
 
 use std::time::Duration;
 
@@ -6,9 +6,8 @@ use tokio::time::Instant;
 
 use crate::limits::Limits;
 
-/// Time that a peer may still take: waiting for it uses the time up, each byte earns some back,
-/// never more than the grace. Only waiting for the peer counts, and a peer that is always ready
-/// costs nothing but a look.
+/// A time budget: waiting for the peer consumes it, each byte replenishes it, up to the grace. Only time spent
+/// waiting for the peer counts, and a peer that is always ready costs next to nothing.
 #[derive(Debug)]
 pub struct MinRate {
     grace: Duration,
@@ -20,12 +19,12 @@ pub struct MinRate {
 #[derive(Debug)]
 struct Wait {
     since: Instant,
-    /// What the peer was given at once and may take its time for.
+    /// Bytes that the peer was given at once and may take its time to read.
     pending: u64,
 }
 
 impl MinRate {
-    /// At least `bytes_per_second` on average, but for `grace`.
+    /// At least `bytes_per_second` on average, except for `grace`.
     #[must_use]
     pub fn new(bytes_per_second: u64, grace: Duration) -> Self {
         Self {
@@ -36,19 +35,19 @@ impl MinRate {
         }
     }
 
-    /// How slowly a client may take an answer.
+    /// The minimum rate at which clients read responses.
     #[must_use]
     pub fn of_responses(limits: &Limits) -> Self {
         Self::new(limits.response_min_rate.as_u64(), limits.response_grace)
     }
 
-    /// From now on the grace is all that there is, however steadily the peer moves.
-    pub fn earn_nothing(&mut self) {
+    /// Stops replenishing: the grace is all the time there is, however steady the peer is.
+    pub fn stop_replenishing(&mut self) {
         self.bytes_per_second = u64::MAX;
     }
 
-    /// Begins to wait for the peer at `now`, if that has not begun: until it sends something, or takes
-    /// the `pending` bytes that it was given. Returns when the wait is too long.
+    /// Starts waiting at `now`, unless already waiting, for the peer to send something or to read the
+    /// `pending` bytes that it was given. Returns the deadline.
     pub fn wait(&mut self, pending: u64, now: Instant) -> Instant {
         let wait = self.wait.get_or_insert(Wait {
             since: now,
@@ -58,14 +57,14 @@ impl MinRate {
         since + self.left + self.time_for(pending)
     }
 
-    /// When the present wait is too long, if there is one.
+    /// The deadline of the current wait, if any.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let wait = self.wait.as_ref()?;
         Some(wait.since + self.left + self.time_for(wait.pending))
     }
 
-    /// The peer took or gave so many bytes at `now`, which ends the wait.
+    /// Ends the wait: the peer read or sent this many bytes at `now`.
     pub fn progress(&mut self, bytes: u64, now: Instant) {
         let Some(wait) = self.wait.take() else {
             return;
@@ -78,7 +77,7 @@ impl MinRate {
             .min(self.grace);
     }
 
-    /// How long so many bytes take at the rate.
+    /// The time that this many bytes take at the minimum rate.
     fn time_for(&self, bytes: u64) -> Duration {
         Duration::from_micros(bytes.saturating_mul(1_000_000) / self.bytes_per_second)
     }

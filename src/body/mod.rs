@@ -1,7 +1,7 @@
-//! Message bodies on their way: how far one has come, and how slowly it may come. Knows nothing of
-//! where bodies come from or go to.
+//! Message bodies in transfer: their progress and minimum rate. Knows neither where they come from nor where
+//! they go.
 
-mod form_watch;
+mod form_inspector;
 mod min_rate;
 pub mod request;
 mod transfer;

@@ -1,4 +1,4 @@
-//! A client's request body on its way: counted, bounded, held to a minimum rate, trailers dropped.
+//! A client's request body: counted, bounded, held to a minimum rate, without trailers.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::form_watch::FormWatch;
+use super::form_inspector::FormInspector;
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
 use crate::policy::form::{FormLimits, FormViolation};
@@ -21,38 +21,38 @@ use crate::policy::rights::Mode;
 use crate::traffic::BodyInFlight;
 use crate::waker_suppression;
 
-/// The request body as the gateway lets it through.
+/// A request body, as the gateway reads it.
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
-    end: EndMark,
+    end: EndDetection,
     transfer: Rc<Transfer>,
     limit: u64,
     rate: MinRate,
-    /// When the whole request is given up, if ever.
+    /// The deadline of the whole request, if any.
     deadline: Option<Instant>,
-    /// While the client is waited for.
+    /// The timer while waiting for the client.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// How much of a body that nobody wants is read.
+    /// How much of an unwanted body is read.
     discarded: u64,
-    /// Once it is known whose it is.
+    /// Set once the user is known.
     counted: Option<BodyInFlight>,
-    /// Only where a right depends on the body.
-    form: Option<Box<FormWatch>>,
+    /// Set if a right depends on the body.
+    form: Option<Box<FormInspector>>,
 }
 
-/// How a body that ends is told from one that merely stops.
+/// How the end of a body is told from an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EndMark {
-    /// HTTP/1: hyper reports whatever breaks off as an error.
+enum EndDetection {
+    /// HTTP/1: hyper reports an incomplete body as an error.
     Framing,
-    /// HTTP/2: the stream must have carried END_STREAM. hyper takes RST_STREAM with NO_ERROR for an
-    /// end, which a server may send (RFC 9113 section 8.1), and nobody else.
+    /// HTTP/2: there must be an END_STREAM flag. hyper treats RST_STREAM with NO_ERROR as an end, but only
+    /// servers may use that (RFC 9113 section 8.1).
     EndStream,
 }
 
 impl RequestBody {
-    /// The body of a request of this version that arrived `now`, with no bound on its length yet.
+    /// The body of a request that arrived `now`, not yet limited in length.
     #[must_use]
     pub fn new(incoming: Incoming, version: Version, limits: &Limits, now: Instant) -> Self {
         let state = match incoming.is_end_stream() {
@@ -62,8 +62,8 @@ impl RequestBody {
         Self {
             incoming,
             end: match version < Version::HTTP_2 {
-                true => EndMark::Framing,
-                false => EndMark::EndStream,
+                true => EndDetection::Framing,
+                false => EndDetection::EndStream,
             },
             transfer: Rc::new(Transfer::new(state, now)),
             limit: u64::MAX,
@@ -76,16 +76,16 @@ impl RequestBody {
         }
     }
 
-    /// What is known of the transfer.
+    /// The state of the transfer.
     #[must_use]
     pub fn transfer(&self) -> &Rc<Transfer> {
         &self.transfer
     }
 
-    /// Bounds the body to `limit` bytes.
+    /// Limits the body to `limit` bytes.
     ///
     /// # Errors
-    /// At once when the client has announced more.
+    /// If the client has announced more.
     pub fn limit_to(&mut self, limit: u64) -> Result<(), BodyError> {
         if self.incoming.size_hint().lower() > limit {
             return Err(BodyError::TooLarge { limit });
@@ -94,18 +94,17 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Lets the client take no longer than the grace for all of it, however steadily it sends: for a
-    /// body that is short.
+    /// Requires the whole body within the grace, however steadily the client sends: for short bodies.
     pub fn must_arrive_within_grace(&mut self) {
-        self.rate.earn_nothing();
+        self.rate.stop_replenishing();
     }
 
-    /// Counts the body among those of its user until it is sent: by its length where that was
-    /// announced, else by what has arrived of it.
+    /// Charges the body to its user's quota until it is sent: its announced length, or otherwise what has
+    /// arrived.
     ///
     /// # Errors
-    /// At once when the client has announced more than there is room for; later the body is given up.
-    pub fn count_in(&mut self, mut counted: BodyInFlight) -> Result<(), BodyError> {
+    /// If the announced length exceeds the quota. If it is exceeded later, the body is aborted.
+    pub fn charge(&mut self, mut counted: BodyInFlight) -> Result<(), BodyError> {
         if !self.incoming.is_end_stream() {
             let announced = self.incoming.size_hint().lower();
             let limit = counted.limit();
@@ -115,10 +114,10 @@ impl RequestBody {
         Ok(())
     }
 
-    /// The whole body; for one that was limited to a small size.
+    /// Reads the whole body, which must be limited to a small size.
     ///
     /// # Errors
-    /// When the body breaks off, is too long or too slow.
+    /// If the body is incomplete, too long or too slow.
     pub async fn collect(mut self) -> Result<BytesMut, BodyError> {
         let mut whole = BytesMut::new();
         while let Some(data) = self.next_chunk().await? {
@@ -127,29 +126,28 @@ impl RequestBody {
         Ok(whole)
     }
 
-    /// Reads and forgets a body that nobody wants, so that the connection can carry the next
-    /// request. Stops early when it is longer than `limits.refused_body`, broken or too slow; the
-    /// transfer tells whether it ended.
+    /// Discards an unwanted body, so that the connection can be reused. Stops early if it is longer than
+    /// `limits.refused_body`, malformed or too slow; the transfer tells whether it ended.
     pub async fn discard(mut self) {
         if self.limit_to(self.discarded).is_ok() {
             while let Ok(Some(_)) = self.next_chunk().await {}
         }
     }
 
-    /// Reads a body to its end of which the upstream is told nothing: a request without a body is
-    /// whole as soon as its head is sent, so the client must have ended it before.
+    /// Reads the end of a body that is not forwarded: a request without a body is complete once its head is
+    /// sent, so the client must have completed it before.
     ///
     /// # Errors
-    /// When the body breaks off, is too slow, longer than `limits.refused_body`, or there although
-    /// its announced length is zero.
-    pub async fn read_out(&mut self) -> Result<(), BodyError> {
+    /// If the body is incomplete, too slow, longer than `limits.refused_body`, or not empty although its
+    /// announced length is zero.
+    pub async fn read_to_end(&mut self) -> Result<(), BodyError> {
         let limit = match self.size_hint().exact() {
             Some(0) => 0,
             Some(_) | None => self.discarded,
         };
         let mut length = 0;
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
-            let data = frame.map_err(|BodyGivenUp| self.fault())?.into_data();
+            let data = frame.map_err(|BodyAborted| self.fault())?.into_data();
             length += data.map_or(0, |data| data.len() as u64);
             if length > 0 && limit == 0 {
                 return Err(BodyError::Malformed(BodyFault::Length));
@@ -161,35 +159,35 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Reads as far as the root object's `form` and holds back what was read. From then on the
-    /// body is watched to its end, and its last part held back until the whole of it held; what is
-    /// found wrong with it only then ends it, or is noted where `mode` is to report.
+    /// Reads up to the root object's `form` and holds what was read. The rest of the body is inspected as it
+    /// passes, and its last part held until the whole body is valid. A violation found later aborts the body,
+    /// or is recorded if `mode` is to report.
     ///
     /// # Errors
-    /// When the body is refused, breaks off, or does not hold a form early enough. The body can
-    /// still be sent then, unwatched, with what was held back first.
+    /// If the body is refused, incomplete, or has no form early enough. It can still be forwarded then,
+    /// uninspected, starting with what was held.
     pub async fn read_form(&mut self, limits: FormLimits, mode: Mode) -> Result<String, BodyError> {
-        let form = self.form.insert(Box::new(FormWatch::new(limits, mode)));
-        // Apart from `self`, so that reading can go on while it is filled.
-        let mut watch = std::mem::replace(form, Box::new(FormWatch::unwatched()));
-        let found = self.find_form(&mut watch).await;
+        let form = self.form.insert(Box::new(FormInspector::new(limits, mode)));
+        // Taken out of `self`, which is borrowed for reading.
+        let mut inspector = std::mem::replace(form, Box::new(FormInspector::pass_through()));
+        let found = self.find_form(&mut inspector).await;
         if found.is_err() {
-            watch.stop_watching();
+            inspector.stop_inspecting();
         }
-        self.form = Some(watch);
+        self.form = Some(inspector);
         found
     }
 
-    async fn find_form(&mut self, watch: &mut FormWatch) -> Result<String, BodyError> {
+    async fn find_form(&mut self, inspector: &mut FormInspector) -> Result<String, BodyError> {
         loop {
             match self.next_chunk().await? {
-                Some(data) => watch.take(data).map_err(BodyError::Form)?,
-                None => watch.finish().map_err(BodyError::Form)?,
+                Some(data) => inspector.take(data).map_err(BodyError::Form)?,
+                None => inspector.finish().map_err(BodyError::Form)?,
             }
             if self.incoming.is_end_stream() {
-                watch.finish().map_err(BodyError::Form)?;
+                inspector.finish().map_err(BodyError::Form)?;
             }
-            if let Some(form) = watch.form() {
+            if let Some(form) = inspector.form() {
                 return Ok(form.to_owned());
             }
         }
@@ -199,31 +197,31 @@ impl RequestBody {
         match poll_fn(|cx| self.poll_data(cx)).await {
             None => Ok(None),
             Some(Ok(data)) => Ok(Some(data)),
-            Some(Err(BodyGivenUp)) => Err(self.fault()),
+            Some(Err(BodyAborted)) => Err(self.fault()),
         }
     }
 
-    /// What the body was given up for.
+    /// Why the body was aborted.
     fn fault(&self) -> BodyError {
         self.transfer.take_fault().unwrap_or(BodyError::TooSlow)
     }
 
-    /// The next bytes from the client, within all bounds.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyGivenUp>>> {
+    /// Polls for the next bytes from the client, within all limits.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyAborted>>> {
         loop {
             let frame = match waker_suppression::poll_frame(&mut self.incoming, cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     self.transfer.awaits_client();
                     let fault = ready!(self.poll_too_late(cx));
-                    return self.give_up(fault);
+                    return self.abort(fault);
                 }
             };
             let now = Instant::now();
             let Some(frame) = frame else {
                 self.transfer.arrived(0, now);
-                if self.end == EndMark::EndStream && !self.incoming.is_end_stream() {
-                    return self.give_up(BodyError::Malformed(BodyFault::Abandoned));
+                if self.end == EndDetection::EndStream && !self.incoming.is_end_stream() {
+                    return self.abort(BodyError::Malformed(BodyFault::Abandoned));
                 }
                 self.transfer.end();
                 return Poll::Ready(None);
@@ -231,10 +229,10 @@ impl RequestBody {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    return self.give_up(BodyError::Malformed(BodyFault::Broken(error)));
+                    return self.abort(BodyError::Malformed(BodyFault::Broken(error)));
                 }
             };
-            // Trailers are dropped: a backend may merge them into the headers that were checked.
+            // Trailers are dropped: a backend may merge them into the header fields, which were checked.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -242,17 +240,17 @@ impl RequestBody {
             self.waiting = None;
             self.rate.progress(data.len() as u64, now);
             if self.deadline.is_some_and(|deadline| deadline <= now) {
-                return self.give_up(BodyError::RequestTooLong);
+                return self.abort(BodyError::RequestTooLong);
             }
             if received > self.limit {
                 let limit = self.limit;
-                return self.give_up(BodyError::TooLarge { limit });
+                return self.abort(BodyError::TooLarge { limit });
             }
             if let Some(counted) = &mut self.counted
                 && counted.grow_to(received).is_err()
             {
                 let limit = counted.limit();
-                return self.give_up(BodyError::OverQuota { limit });
+                return self.abort(BodyError::OverQuota { limit });
             }
             if self.incoming.is_end_stream() {
                 self.transfer.end();
@@ -261,13 +259,13 @@ impl RequestBody {
         }
     }
 
-    /// Ready when the client has been waited for too long.
+    /// Ready once the client is too late.
     fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let begins = self.rate.deadline().is_none();
         let too_slow = self.rate.wait(0, Instant::now());
-        if begins && self.end == EndMark::Framing {
-            // hyper hands on what has arrived of an HTTP/1 body only once it was asked for any: the timer
-            // is for what is not there at the second look, which follows at once.
+        if begins && self.end == EndDetection::Framing {
+            // hyper passes on what has arrived of an HTTP/1 body only after the first poll. The timer starts
+            // if nothing is there at the second one, which follows immediately.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -281,27 +279,27 @@ impl RequestBody {
         })
     }
 
-    fn give_up<T>(&self, fault: BodyError) -> Poll<Option<Result<T, BodyGivenUp>>> {
-        self.transfer.give_up(fault);
-        Poll::Ready(Some(Err(BodyGivenUp)))
+    fn abort<T>(&self, fault: BodyError) -> Poll<Option<Result<T, BodyAborted>>> {
+        self.transfer.abort(fault);
+        Poll::Ready(Some(Err(BodyAborted)))
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyGivenUp;
+    type Error = BodyAborted;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyGivenUp>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let this = &mut *self;
         loop {
-            if let Some(watch) = &mut this.form {
-                if let Some(data) = watch.release() {
+            if let Some(inspector) = &mut this.form {
+                if let Some(data) = inspector.release() {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                if watch.is_finished() {
+                if inspector.is_finished() {
                     return Poll::Ready(None);
                 }
             }
@@ -310,20 +308,20 @@ impl Body for RequestBody {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => None,
             };
-            let Some(watch) = &mut this.form else {
+            let Some(inspector) = &mut this.form else {
                 return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
             };
             let ended = data.is_none() || this.incoming.is_end_stream();
-            let mut held = data.map_or(Ok(()), |data| watch.take(data));
+            let mut held = data.map_or(Ok(()), |data| inspector.take(data));
             if ended {
-                held = held.and_then(|()| watch.finish());
+                held = held.and_then(|()| inspector.finish());
             }
             if let Err(violation) = held {
-                match watch.mode() {
-                    Mode::Enforce => return this.give_up(BodyError::Form(violation)),
+                match inspector.mode() {
+                    Mode::Enforce => return this.abort(BodyError::Form(violation)),
                     Mode::Report => this.transfer.report(violation),
                 }
-                watch.stop_watching();
+                inspector.stop_inspecting();
             }
         }
     }
@@ -331,14 +329,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.form {
             None => self.incoming.is_end_stream(),
-            Some(watch) => watch.is_finished() && watch.held() == 0,
+            Some(inspector) => inspector.is_finished() && inspector.held() == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.size_hint();
-        if let Some(watch) = &self.form {
-            let held = watch.held();
+        if let Some(inspector) = &self.form {
+            let held = inspector.held();
             match hint.exact() {
                 Some(exact) => hint.set_exact(exact + held),
                 None => hint.set_lower(hint.lower() + held),
@@ -354,10 +352,10 @@ impl Drop for RequestBody {
     }
 }
 
-/// Why the rest of a body is not read.
+/// Why a body was aborted.
 #[derive(Debug, Error)]
 pub enum BodyError {
-    /// It broke off or its framing was wrong.
+    /// It is incomplete or its framing is wrong.
     #[error("the client's body is malformed or was cut off")]
     Malformed(#[source] BodyFault),
     /// It is longer than allowed.
@@ -366,19 +364,19 @@ pub enum BodyError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// It comes below the minimum rate.
+    /// It is below the minimum rate.
     #[error("the client was too slow to send its body")]
     TooSlow,
     /// The request as a whole took too long.
     #[error("the request took longer than it may")]
     RequestTooLong,
-    /// Its user's bodies are as large as they may be, all together.
+    /// All bodies of its user together reached their limit.
     #[error("{limit} bytes of the user's bodies may be in flight")]
     OverQuota {
-        /// How many bytes may be.
+        /// The limit in bytes, for all bodies of the user.
         limit: u64,
     },
-    /// A right depends on its form, which cannot be read beyond doubt.
+    /// A right depends on its form, and it is not valid.
     #[error("the body is refused: {0}")]
     Form(FormViolation),
 }
@@ -386,25 +384,25 @@ pub enum BodyError {
 /// Why a body is malformed.
 #[derive(Debug, Error)]
 pub enum BodyFault {
-    /// Its framing is wrong, or it broke off.
+    /// Its framing is wrong, or it is incomplete.
     #[error(transparent)]
     Broken(hyper::Error),
-    /// The client stopped sending it without ending it.
-    #[error("the client gave it up")]
+    /// The client reset the stream.
+    #[error("the client aborted it")]
     Abandoned,
-    /// It has another length than was announced, or one that nothing announced.
+    /// Its length differs from what was announced.
     #[error("its length differs from Content-Length")]
     Length,
 }
 
-/// The body was given up for a reason that its [`Transfer`] tells.
+/// The body was aborted; its [`Transfer`] has the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyGivenUp;
+pub struct BodyAborted;
 
-impl fmt::Display for BodyGivenUp {
+impl fmt::Display for BodyAborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request body was given up")
+        f.write_str("the request body was aborted")
     }
 }
 
-impl std::error::Error for BodyGivenUp {}
+impl std::error::Error for BodyAborted {}

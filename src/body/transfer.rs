@@ -1,4 +1,4 @@
-//! How far a request's body and its answer have come, for everyone who has to know and holds neither.
+//! The progress of a request's body and response, for those who need it but own neither.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -8,38 +8,38 @@ use tokio::time::Instant;
 use super::request::BodyError;
 use crate::policy::form::FormViolation;
 
-/// A request body on its way from the client. Over HTTP/1 it is one half of the connection's
-/// [`Phase`](crate::connection::Phase); over HTTP/2 it is the state of the stream's request by itself.
+/// The state of a request body. Over HTTP/1 it is one half of the connection's
+/// [`Phase`](crate::connection::Phase); over HTTP/2 it is that of the stream's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
-    /// The client is still to send some of it, or its end.
+    /// The client has not sent all of it.
     Arriving,
-    /// All of it arrived, and its end.
+    /// All of it has arrived, including its end.
     Ended,
-    /// Nobody reads the rest of it, or it broke off: where it ends is not known.
-    GivenUp,
+    /// The rest of it is not read, or it is incomplete: its end is unknown.
+    Aborted,
 }
 
-/// What is known of a request while its body and its answer move; shared by the body, which may
-/// outlive the answer, and the request it belongs to.
+/// The progress of a request's body and response; shared by the request and its body, which may outlive the
+/// response.
 pub struct Transfer {
     state: Cell<BodyState>,
     received: Cell<u64>,
-    /// Whether the next piece is the client's to send: the upstream has taken all before it.
+    /// Whether the client has to send the next chunk: the upstream has taken all before it.
     awaited: Cell<bool>,
     last: Cell<Instant>,
     fault: RefCell<Option<BodyError>>,
     would_refuse: Cell<Option<FormViolation>>,
-    /// Whether the body is still held by someone who reads it or sends it on.
+    /// Whether the body still has an owner who reads or forwards it.
     held: Cell<bool>,
-    until_over: Cell<Option<Box<dyn Any>>>,
-    /// When the client must have taken what it was last given of the answer, if anything.
+    until_released: Cell<Option<Box<dyn Any>>>,
+    /// When the client must have read what it was last given of the response, if anything.
     answer_due: Cell<Option<Instant>>,
     answer_too_slow: Cell<bool>,
 }
 
 impl Transfer {
-    /// The transfer of a body whose head arrived `now`.
+    /// The transfer of a request whose head arrived `now`.
     #[must_use]
     pub fn new(state: BodyState, now: Instant) -> Self {
         Self {
@@ -50,32 +50,32 @@ impl Transfer {
             fault: RefCell::new(None),
             would_refuse: Cell::new(None),
             held: Cell::new(true),
-            until_over: Cell::new(None),
+            until_released: Cell::new(None),
             answer_due: Cell::new(None),
             answer_too_slow: Cell::new(false),
         }
     }
 
-    /// How far the body has come.
+    /// The state of the body.
     #[must_use]
     pub fn state(&self) -> BodyState {
         self.state.get()
     }
 
-    /// Whether the whole body arrived.
+    /// Whether the whole body has arrived.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.state.get() == BodyState::Ended
     }
 
-    /// Bytes of the body that arrived.
+    /// How many bytes of the body have arrived.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received.get()
     }
 
-    /// From when on the upstream has had nothing to wait for: now, while the client has yet to
-    /// send what comes next, else when the body last moved.
+    /// Since when only the upstream can make progress: now if the client has to send the next chunk, otherwise
+    /// since the body last made progress.
     #[must_use]
     pub fn upstreams_turn_since(&self) -> Instant {
         if self.awaited.get() {
@@ -85,59 +85,58 @@ impl Transfer {
         }
     }
 
-    /// What the body would have been given up for, were the user's rights enforced.
+    /// Why the body would have been aborted if the user's rights were enforced.
     #[must_use]
     pub fn would_refuse(&self) -> Option<FormViolation> {
         self.would_refuse.get()
     }
 
-    /// Notes what the body would have been given up for.
+    /// Records why the body would have been aborted.
     pub fn report(&self, violation: FormViolation) {
         self.would_refuse.set(Some(violation));
     }
 
-    /// Why the body was given up, if it was; told once.
+    /// Takes the reason why the body was aborted, if it was.
     #[must_use]
     pub fn take_fault(&self) -> Option<BodyError> {
         self.fault.borrow_mut().take()
     }
 
-    /// Keeps `guard` until nobody holds the body any more, and drops it at once where nobody does.
-    pub fn keep_until_over(&self, guard: Box<dyn Any>) {
+    /// Keeps `guard` until the body is released; drops it at once if it is already.
+    pub fn keep_until_released(&self, guard: Box<dyn Any>) {
         if self.held.get() {
-            self.until_over.set(Some(guard));
+            self.until_released.set(Some(guard));
         }
     }
 
-    /// When the client must have taken what it was last given of the answer, if anything.
+    /// When the client must have read what it was last given of the response, if anything.
     #[must_use]
     pub fn answer_due(&self) -> Option<Instant> {
         self.answer_due.get()
     }
 
-    /// The client was given a part of the answer that it must have taken by then, or it took it.
+    /// Sets the deadline for the client to read what it was given of the response; `None` once it has.
     pub fn set_answer_due(&self, due: Option<Instant>) {
         self.answer_due.set(due);
     }
 
-    /// The answer is given up because its client takes it too slowly.
+    /// Records that the response is aborted because its client reads it too slowly.
     pub fn answer_too_slow(&self) {
         self.answer_too_slow.set(true);
     }
 
-    /// Whether the answer was given up because its client took it too slowly.
+    /// Whether the response was aborted because its client read it too slowly.
     #[must_use]
     pub fn is_answer_too_slow(&self) -> bool {
         self.answer_too_slow.get()
     }
 
-    /// The client has the next piece to send.
+    /// Records that the client has to send the next chunk.
     pub fn awaits_client(&self) {
         self.awaited.set(true);
     }
 
-    /// The client has sent something: so many bytes of the body, or none. Returns how many arrived
-    /// in all.
+    /// Records that the client sent something, possibly no body bytes. Returns the total of body bytes.
     pub fn arrived(&self, bytes: u64, now: Instant) -> u64 {
         self.awaited.set(false);
         self.last.set(now);
@@ -146,26 +145,26 @@ impl Transfer {
         received
     }
 
-    /// All of the body arrived.
+    /// Records that all of the body has arrived.
     pub fn end(&self) {
         self.state.set(BodyState::Ended);
     }
 
-    /// The body is given up because of `fault`.
-    pub fn give_up(&self, fault: BodyError) {
+    /// Records that the body is aborted because of `fault`.
+    pub fn abort(&self, fault: BodyError) {
         if self.state.get() == BodyState::Arriving {
-            self.state.set(BodyState::GivenUp);
+            self.state.set(BodyState::Aborted);
         }
         *self.fault.borrow_mut() = Some(fault);
     }
 
-    /// Nobody holds the body any more. What is still to come of it is nobody's.
+    /// Records that the body has no owner any more: the rest of it is not read.
     pub fn release(&self) {
         if self.state.get() == BodyState::Arriving {
-            self.state.set(BodyState::GivenUp);
+            self.state.set(BodyState::Aborted);
         }
         self.held.set(false);
-        drop(self.until_over.take());
+        drop(self.until_released.take());
     }
 }
 

@@ -89,7 +89,7 @@ impl Http1 {
             Stage::Flushed(transfer) => match transfer.state() {
                 BodyState::Arriving => Phase::Uploading,
                 BodyState::Ended => Phase::Idle,
-                BodyState::GivenUp => Phase::Closing,
+                BodyState::Aborted => Phase::Closing,
             },
         }
     }

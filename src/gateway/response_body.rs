@@ -269,7 +269,7 @@ impl ActiveRequest {
 impl AnsweredRequest for ActiveRequest {
     fn flushed(self: Box<Self>) {
         let transfer = Rc::clone(&self.transfer);
-        transfer.keep_until_over(self);
+        transfer.keep_until_released(self);
     }
 }
 

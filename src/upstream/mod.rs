@@ -190,7 +190,7 @@ fn framing_of(head: &RequestHead, body: &RequestBody) -> BodyFraming {
 
 /// Whether a request that the upstream is told to have no body could still bring one. It is whole
 /// there as soon as its head is sent, so its body has to end before: see
-/// [`RequestBody::read_out`].
+/// [`RequestBody::read_to_end`].
 #[must_use]
 pub fn must_end_before(method: &Method, body: &RequestBody) -> bool {
     let bodiless = match body.size_hint().exact() {

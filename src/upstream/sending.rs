@@ -11,7 +11,7 @@ use http_body::Body as _;
 
 use super::connection::UpstreamBreak;
 use super::stream::UpstreamStream;
-use crate::body::request::{BodyGivenUp, RequestBody};
+use crate::body::request::{BodyAborted, RequestBody};
 use crate::message::request_head::BodyFraming;
 
 /// A request of which not all was written.
@@ -38,8 +38,8 @@ pub(super) struct Sending {
 /// Why a request could not be sent to its end.
 #[derive(Debug)]
 pub(super) enum SendError {
-    /// The body was given up; its transfer knows why.
-    Body(BodyGivenUp),
+    /// The body was aborted; its transfer knows why.
+    Body(BodyAborted),
     /// The body has another length than its client announced.
     Length,
     /// The upstream takes no more.

@@ -1,5 +1,5 @@
-//! The part of a request body that is held back while its form is read and its end is not known to
-//! be good. No I/O: bytes are put in and let out.
+//! Holds back a part of a request body while its form is read, and its last part until the whole body is
+//! known to be valid. Does no I/O.
 
 use std::collections::VecDeque;
 
@@ -8,27 +8,27 @@ use bytes::Bytes;
 use crate::policy::form::{FormLimits, FormReader, FormViolation};
 use crate::policy::rights::Mode;
 
-/// A body under watch, or one that is let through after it was held back.
+/// A body being inspected, or one that is passed through after inspection ended.
 #[derive(Debug)]
-pub(super) struct FormWatch {
+pub(super) struct FormInspector {
     reader: Option<FormReader>,
-    /// In order; the last one stays until the whole body held.
+    /// In order. The last one is held until the whole body is valid.
     chunks: VecDeque<Bytes>,
     held: u64,
     finished: bool,
     mode: Mode,
 }
 
-impl FormWatch {
+impl FormInspector {
     pub(super) fn new(limits: FormLimits, mode: Mode) -> Self {
         Self {
             reader: Some(FormReader::new(limits)),
             mode,
-            ..Self::unwatched()
+            ..Self::pass_through()
         }
     }
 
-    pub(super) fn unwatched() -> Self {
+    pub(super) fn pass_through() -> Self {
         Self {
             reader: None,
             chunks: VecDeque::new(),
@@ -38,13 +38,13 @@ impl FormWatch {
         }
     }
 
-    /// What becomes of a body that does not hold.
+    /// What happens to an invalid body.
     pub(super) fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Lets through what is held and all that follows.
-    pub(super) fn stop_watching(&mut self) {
+    /// Releases what is held, and passes everything else through.
+    pub(super) fn stop_inspecting(&mut self) {
         self.reader = None;
     }
 
@@ -53,19 +53,18 @@ impl FormWatch {
         self.reader.as_ref().and_then(FormReader::form)
     }
 
-    /// Takes the next bytes of the body and holds them back. They are held also when they are
-    /// refused.
+    /// Inspects the next bytes and holds them, even if they are refused.
     pub(super) fn take(&mut self, data: Bytes) -> Result<(), FormViolation> {
-        let verdict = match &mut self.reader {
+        let result = match &mut self.reader {
             Some(reader) => reader.feed(&data).map(drop),
             None => Ok(()),
         };
         self.held += data.len() as u64;
         self.chunks.push_back(data);
-        verdict
+        result
     }
 
-    /// Nothing more comes.
+    /// Ends the body.
     pub(super) fn finish(&mut self) -> Result<(), FormViolation> {
         if let Some(reader) = &mut self.reader {
             reader.finish()?;
@@ -74,17 +73,17 @@ impl FormWatch {
         Ok(())
     }
 
-    /// Whether the whole body is there and held.
+    /// Whether the body has ended and is valid.
     pub(super) fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Bytes that are held back.
+    /// The number of bytes held.
     pub(super) fn held(&self) -> u64 {
         self.held
     }
 
-    /// The next bytes that may go on.
+    /// The next bytes to pass on, if any are free.
     pub(super) fn release(&mut self) -> Option<Bytes> {
         let free = self.finished || self.reader.is_none() || self.chunks.len() > 1;
         let data = if free { self.chunks.pop_front() } else { None };
@@ -97,44 +96,44 @@ impl FormWatch {
 mod tests {
     use super::*;
 
-    fn watch() -> FormWatch {
-        FormWatch::new(FormLimits::default(), Mode::Enforce)
+    fn inspector() -> FormInspector {
+        FormInspector::new(FormLimits::default(), Mode::Enforce)
     }
 
     #[test]
     fn the_last_part_is_held_until_the_whole_body_held() {
-        let mut watch = watch();
-        watch
+        let mut inspector = inspector();
+        inspector
             .take(Bytes::from_static(br#"{"form":"a","data":["#))
             .unwrap();
-        watch.take(Bytes::from(vec![b' '; 100])).unwrap();
-        watch.take(Bytes::from_static(b"1]}")).unwrap();
-        assert_eq!(watch.form(), Some("a"));
-        assert_eq!(watch.release().map(|data| data.len()), Some(20));
-        assert_eq!(watch.release().map(|data| data.len()), Some(100));
-        assert_eq!((watch.release(), watch.held()), (None, 3));
-        watch.finish().unwrap();
-        assert_eq!(watch.release(), Some(Bytes::from_static(b"1]}")));
-        assert!(watch.is_finished() && watch.held() == 0);
+        inspector.take(Bytes::from(vec![b' '; 100])).unwrap();
+        inspector.take(Bytes::from_static(b"1]}")).unwrap();
+        assert_eq!(inspector.form(), Some("a"));
+        assert_eq!(inspector.release().map(|data| data.len()), Some(20));
+        assert_eq!(inspector.release().map(|data| data.len()), Some(100));
+        assert_eq!((inspector.release(), inspector.held()), (None, 3));
+        inspector.finish().unwrap();
+        assert_eq!(inspector.release(), Some(Bytes::from_static(b"1]}")));
+        assert!(inspector.is_finished() && inspector.held() == 0);
     }
 
     #[test]
     fn a_body_that_does_not_hold_is_never_finished() {
-        let mut watch = watch();
-        watch
+        let mut inspector = inspector();
+        inspector
             .take(Bytes::from_static(br#"{"form":"a"} x"#))
             .unwrap();
-        assert!(watch.finish().is_err());
-        assert!(!watch.is_finished());
-        assert_eq!(watch.release(), None);
+        assert!(inspector.finish().is_err());
+        assert!(!inspector.is_finished());
+        assert_eq!(inspector.release(), None);
     }
 
     #[test]
     fn what_is_no_longer_watched_goes_through() {
-        let mut watch = watch();
-        let refused = watch.take(Bytes::from(vec![b'x'; 100]));
+        let mut inspector = inspector();
+        let refused = inspector.take(Bytes::from(vec![b'x'; 100]));
         assert!(refused.is_err());
-        watch.stop_watching();
-        assert_eq!(watch.release().map(|data| data.len()), Some(100));
+        inspector.stop_inspecting();
+        assert_eq!(inspector.release().map(|data| data.len()), Some(100));
     }
 }
