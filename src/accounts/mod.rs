@@ -246,6 +246,25 @@ impl From<Disowned> for End {
     }
 }
 
+fn disowned(
+    account: Option<&Arc<Account>>,
+    mark: PasswordMark,
+    authenticated: UnixSeconds,
+) -> Option<Disowned> {
+    match account {
+        None => Some(Disowned::Removed),
+        Some(account) if account.is_disabled() => Some(Disowned::Disabled),
+        Some(account) => {
+            let now = account.password_mark();
+            let before = account.tokens_before();
+            match now != mark {
+                true => Some(Disowned::OtherPassword(now)),
+                false => (authenticated < before).then_some(Disowned::Earlier(before)),
+            }
+        }
+    }
+}
+
 /// A consistent snapshot of all accounts.
 #[derive(Debug)]
 pub struct AccountTable {
@@ -300,18 +319,17 @@ impl AccountTable {
         mark: PasswordMark,
         authenticated: UnixSeconds,
     ) -> Option<Disowned> {
-        match self.by_id(id) {
-            None => Some(Disowned::Removed),
-            Some(account) if account.is_disabled() => Some(Disowned::Disabled),
-            Some(account) => {
-                let now = account.password_mark();
-                let before = account.tokens_before();
-                match now != mark {
-                    true => Some(Disowned::OtherPassword(now)),
-                    false => (authenticated < before).then_some(Disowned::Earlier(before)),
-                }
-            }
-        }
+        disowned(self.by_id(id), mark, authenticated)
+    }
+
+    /// As [`Accounts::disowned`], for the account of a name.
+    pub(crate) fn disowned_by_name(
+        &self,
+        name: &str,
+        mark: PasswordMark,
+        authenticated: UnixSeconds,
+    ) -> Option<Disowned> {
+        disowned(self.find(name), mark, authenticated)
     }
 
     /// The accounts that were enabled `before` and no longer honor the tokens they had then.

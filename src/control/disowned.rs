@@ -1,15 +1,18 @@
 //! Ends the tokens for good whose account does not stand behind them any more, so that none lives again
 //! with an account that is enabled, added or given its old password again.
 
+use std::io;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
+
+use tokio::runtime::Runtime;
 
 use crate::accounts::Disowned;
 use crate::gateway::Shared;
 use crate::session::AccountId;
 use crate::session::End;
-use crate::store::{Selection, StoreError};
+use crate::store::{Reconcile, Reconciled, Selection, StoreError};
 
 /// Ends the tokens of these accounts, and logs how many they were. Returns when that is kept, or has
 /// failed; what a server cannot be told of is tried again for as long as the gateway lives.
@@ -19,24 +22,79 @@ pub(super) fn end_tokens(shared: &Arc<Shared>, accounts: Vec<(AccountId, Disowne
 }
 
 fn end_later(shared: &Arc<Shared>, left: Vec<(AccountId, Disowned)>) {
-    if left.is_empty() {
-        return;
+    if !left.is_empty() {
+        in_background(shared, move |shared| end_until_kept(shared, left));
     }
+}
+
+fn in_background(shared: &Arc<Shared>, work: impl FnOnce(&Weak<Shared>) + Send + 'static) {
     let shared = Arc::downgrade(shared);
-    let again = thread::Builder::new().name("syncgate-disowned".to_owned());
-    if let Err(error) = again.spawn(move || end_until_kept(&shared, left)) {
+    let thread = thread::Builder::new().name("syncgate-disowned".to_owned());
+    if let Err(error) = thread.spawn(move || work(&shared)) {
         tracing::error!(%error, "the tokens of changed accounts are not ended: no thread");
     }
 }
 
-/// Accounts whose tokens of an earlier process may still be kept, though they are not good any more.
+/// Ends the tokens that were kept from before the start and that the accounts no longer stand behind.
 pub(crate) fn end_kept(shared: &Arc<Shared>) {
-    let accounts = shared.tokens.disowned(&shared.accounts);
-    // No start waits for a server.
-    match shared.tokens.is_shared() {
-        true => end_later(shared, accounts),
-        false => end_tokens(shared, accounts),
+    match shared.tokens.disowned(&shared.accounts) {
+        Some(accounts) => end_tokens(shared, accounts),
+        // No start waits for a server.
+        None => {
+            let started = shared.clock.now().seconds();
+            let first = Reconcile::new(Arc::clone(&shared.accounts.table()), started);
+            in_background(shared, move |shared| reconcile(shared, first));
+        }
     }
+}
+
+/// Takes step after step, each as often as it takes.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread that does nothing else waits for a server"
+)]
+fn reconcile(shared: &Weak<Shared>, mut step: Reconcile) {
+    let (mut revoked, mut has_failed) = (0, false);
+    loop {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let done = runtime().and_then(|runtime| {
+            let done = shared.tokens.reconcile(&step, shared.clock.now());
+            runtime.block_on(done).map_err(io::Error::other)
+        });
+        drop(shared);
+        match done {
+            Ok(Reconciled { ended, last }) => {
+                for (user, why, ended) in ended {
+                    tracing::info!(user = &*user, ended, "{}", because(why));
+                    revoked += ended;
+                }
+                match last {
+                    Some(last) => step = step.after(last),
+                    None => break,
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::warn!(
+                        %error,
+                        "the tokens on the server are not compared with the accounts yet: trying until they are"
+                    );
+                }
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+    tracing::info!(
+        revoked,
+        "the tokens on the server were compared with the accounts"
+    );
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build()
 }
 
 #[expect(
@@ -65,8 +123,7 @@ fn end_all(shared: &Shared, accounts: Vec<(AccountId, Disowned)>) -> Vec<(Accoun
 }
 
 fn end_here(shared: &Shared, accounts: &[(AccountId, Disowned)]) -> Vec<(AccountId, Disowned)> {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = match runtime.enable_time().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the tokens of changed accounts are not ended yet");

@@ -2,8 +2,8 @@
 //! the module above.
 
 use super::change::Change;
-use super::{Backing, Ended, Selection, StoreError, TokenStore};
-use crate::accounts::{Account, Accounts, Disowned};
+use super::{Backing, Ended, Reconcile, Reconciled, Selection, StoreError, TokenStore};
+use crate::accounts::{Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::AccountId;
 use crate::session::{End, Session};
@@ -146,25 +146,28 @@ impl TokenStore {
         self.live.lineage_of(id)
     }
 
-    /// The accounts that do not stand behind tokens of theirs which may be kept. Of those on a server, the
-    /// disabled ones and those that tokens of before a moment are over of.
-    pub fn disowned(&self, accounts: &Accounts) -> Vec<(AccountId, Disowned)> {
+    /// The accounts that no longer stand behind tokens of theirs; none where a server keeps the tokens, for
+    /// which [`reconcile`](Self::reconcile) is.
+    pub fn disowned(&self, accounts: &Accounts) -> Option<Vec<(AccountId, Disowned)>> {
         match &self.backing {
-            Backing::Memory => self.live.disowned(accounts),
-            Backing::Durable(_) => self.live.disowned(accounts),
-            Backing::Shared(_) => {
-                let table = accounts.table();
-                let why = |account: &Account| match account.is_disabled() {
-                    true => Some(Disowned::Disabled),
-                    false => {
-                        let before = account.tokens_before();
-                        (before > UnixSeconds::new(0)).then_some(Disowned::Earlier(before))
-                    }
-                };
-                let accounts = table.accounts();
-                let disowned = accounts.map(|account| Some((account.id(), why(account)?)));
-                disowned.flatten().collect()
-            }
+            Backing::Memory | Backing::Durable(_) => Some(self.live.disowned(accounts)),
+            Backing::Shared(_) => None,
+        }
+    }
+
+    /// Ends those tokens on the server of a shared store that the accounts no longer stand behind, in one
+    /// step of several.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the server cannot be reached: the step has to be repeated.
+    pub async fn reconcile(
+        &self,
+        step: &Reconcile,
+        now: UnixMillis,
+    ) -> Result<Reconciled, StoreError> {
+        match &self.backing {
+            Backing::Memory | Backing::Durable(_) => Ok(Reconciled::default()),
+            Backing::Shared(shared) => shared.reconcile(step.clone(), now).await,
         }
     }
 

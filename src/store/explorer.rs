@@ -459,6 +459,7 @@ impl Explorer {
     /// Ends what is left of accounts that are gone, as whoever watches the accounts does.
     fn end_disowned(&mut self) -> Task {
         let disowned = self.store.disowned(&self.accounts);
+        let disowned = disowned.expect("no server keeps these tokens");
         let now = self.now();
         for token in &self.world.borrow().tokens {
             let account = self.users[token.user];

@@ -34,6 +34,7 @@ mod explorer;
 mod listing;
 mod live;
 mod prepared;
+mod reconcile;
 mod settings;
 pub(crate) mod shared;
 
@@ -55,6 +56,7 @@ pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
+pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
 #[cfg(test)]

@@ -37,7 +37,8 @@ impl Fleet {
         Self::adjusted(shared, |files| files.routes(routes))
     }
 
-    fn adjusted(shared: &[(&str, Value)], adjust: impl Fn(&mut Files)) -> Self {
+    /// With settings of `[tokens.shared]`, and files that the test adjusts.
+    pub fn adjusted(shared: &[(&str, Value)], adjust: impl Fn(&mut Files)) -> Self {
         let clock = Clock::manual(START.parse().unwrap());
         let gateway = |_| gateway_at(clock.clone(), shared, &adjust);
         let gateways = (0..3).map(gateway).collect();

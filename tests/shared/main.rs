@@ -18,6 +18,7 @@ mod outage;
 mod quotas;
 mod redis;
 mod relay;
+mod restarts;
 mod revocations;
 mod rollbacks;
 mod tokens;

@@ -259,6 +259,9 @@ impl Engine {
             } => {
                 let _ = reply.send(self.end(selection, end, now).await);
             }
+            Request::Reconcile { step, now, reply } => {
+                let _ = reply.send(self.reconcile(step, now).await);
+            }
             Request::Info { id, now, reply } => {
                 let _ = reply.send(self.info(id, now).await);
             }

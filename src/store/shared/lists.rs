@@ -203,7 +203,7 @@ impl Engine {
 }
 
 /// Names that are asked for at once, and looked at for one page: most users may have no token.
-const NAMES: usize = 64;
+pub(super) const NAMES: usize = 64;
 const MOST_NAMES: usize = 1024;
 /// Tokens that are read at once.
 const STEP: usize = 64;

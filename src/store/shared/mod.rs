@@ -29,6 +29,7 @@ mod operations;
 mod phase;
 mod places;
 mod quotas;
+mod reconcile;
 mod record;
 mod rehearsal;
 mod requests;

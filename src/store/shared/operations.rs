@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use super::ends::Ending;
 use super::engine::Engine;
 use super::issue::Done;
+use super::lists::NAMES;
 use super::record::{Live, Record};
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
 use crate::cluster::{Link, is_foreign};
-use crate::session::PasswordMark;
 use crate::session::{Absent, End, Login, Session};
 use crate::store::change::{Change, Issued};
 use crate::store::{EXPIRED_TRACE, Ended, Selection, StoreError};
@@ -163,7 +163,11 @@ impl Engine {
                 None => Ok(0),
             },
             Selection::OfOtherPasswords(account, mark) => match self.accounts.name_of(account) {
-                Some(name) => self.end_of_passwords(link, &name, mark, end, now).await,
+                Some(name) => {
+                    let is_other = move |live: &Live| (live.mark != mark).then_some(end);
+                    let ended = self.end_of_user_if(link, &name, is_other, now).await?;
+                    Ok(ended.into_iter().map(|(_, count)| count).sum())
+                }
                 None => Ok(0),
             },
             Selection::OfUserBefore(account, moment) => match self.accounts.name_of(account) {
@@ -206,13 +210,7 @@ impl Engine {
     ) -> Result<usize, LinkError> {
         let (mut last, mut ended) = (String::new(), 0);
         loop {
-            let names = match self.names_after(link, &last).await {
-                Err(error) if is_foreign(&error) => {
-                    self.skip(&self.keys.users());
-                    self.accounts_after(&last)
-                }
-                names => names?,
-            };
+            let names = self.users_after(link, &last).await?;
             for some in names.chunks(USERS) {
                 let of_users = some.iter().map(|name| {
                     let (engine, link, name) = (Rc::clone(self), Rc::clone(link), Arc::clone(name));
@@ -227,14 +225,25 @@ impl Engine {
         }
     }
 
-    /// The names of users that have an account here, as `names_after` has them: for where nobody knows who
-    /// else had a token.
-    fn accounts_after(&self, name: &str) -> Vec<Arc<str>> {
-        let table = self.accounts.table();
-        let names = table.accounts().map(|account| Arc::clone(account.name()));
-        let mut names: Vec<_> = names.filter(|it| **it > *name).collect();
-        names.sort_unstable();
-        names
+    /// The names of users after this one, in their order: a bounded number of those that ever had a token.
+    /// Where nobody knows who had one, of those that have an account here.
+    pub(super) async fn users_after(
+        &self,
+        link: &Link,
+        name: &str,
+    ) -> Result<Vec<Arc<str>>, LinkError> {
+        match self.names_after(link, name).await {
+            Err(error) if is_foreign(&error) => {
+                self.skip(&self.keys.users());
+                let table = self.accounts.table();
+                let names = table.accounts().map(|account| Arc::clone(account.name()));
+                let mut names: Vec<_> = names.filter(|it| **it > *name).collect();
+                names.sort_unstable();
+                names.truncate(NAMES);
+                Ok(names)
+            }
+            names => names,
+        }
     }
 
     pub(super) async fn end_of_user(
@@ -280,27 +289,49 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    /// Ends the tokens of a user that were obtained with another password than this one.
-    async fn end_of_passwords(
-        &self,
-        link: &Link,
+    /// Ends those tokens of a user that `why` has a reason to end. Returns each reason with the number of
+    /// live tokens that it ended.
+    pub(super) async fn end_of_user_if<W: Copy + Into<End> + 'static>(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
         name: &str,
-        mark: PasswordMark,
-        end: End,
+        why: impl Fn(&Live) -> Option<W> + Clone + 'static,
         now: UnixMillis,
-    ) -> Result<usize, LinkError> {
-        let mut ended = 0;
-        for id in self.ids_of_user(link, name).await? {
-            match self.read(link, id).await {
-                Ok(Some(Record::Live(live))) if live.mark != mark => {
-                    ended += self.end_lineage(link, id, end, None, now).await?;
-                }
-                Ok(Some(Record::Live(_) | Record::Ended(..)) | None) => {}
-                Err(error) if is_foreign(&error) => self.skip(&self.keys.token(id)),
-                Err(error) => return Err(error),
-            }
+    ) -> Result<Vec<(W, usize)>, LinkError> {
+        let ids = self.ids_of_user(link, name).await?;
+        let mut ended = Vec::new();
+        for step in ids.chunks(STEP) {
+            let of_ids = step.iter().copied().map(|id| {
+                let (engine, link, why) = (Rc::clone(self), Rc::clone(link), why.clone());
+                async move { engine.end_if(&link, id, why, now).await }
+            });
+            ended.extend(all(of_ids).await?.into_iter().flatten());
         }
         Ok(ended)
+    }
+
+    async fn end_if<W: Copy + Into<End>>(
+        &self,
+        link: &Link,
+        id: TokenId,
+        why: impl Fn(&Live) -> Option<W>,
+        now: UnixMillis,
+    ) -> Result<Option<(W, usize)>, LinkError> {
+        let reason = match self.read(link, id).await {
+            Ok(Some(Record::Live(live))) => why(&live),
+            Ok(Some(Record::Ended(..)) | None) => None,
+            Err(error) if is_foreign(&error) => {
+                self.skip(&self.keys.token(id));
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(reason) = reason else {
+            return Ok(None);
+        };
+        let end = reason.into();
+        let ended = self.end_lineage(link, id, end, None, now).await?;
+        Ok(Some((reason, ended)))
     }
 
     /// Ends a token with all of its lineage, unless its password was given at `before` or later. Returns
@@ -621,6 +652,6 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 const MOST_CHANGES: usize = 8;
 /// Tokens of one user that are ended at once, and users whose are.
 const STEP: usize = 64;
-const USERS: usize = 8;
+pub(super) const USERS: usize = 8;
 /// Keys that were passed over and are told of.
 const MOST_PASSED_OVER: usize = 100;

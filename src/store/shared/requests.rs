@@ -21,7 +21,8 @@ use crate::store::change::Change;
 use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
 use crate::store::{
-    Ended, Listing, Position, Selection, StoreError, StoreHealth, StoreOpenError, TokenInfo,
+    Ended, Listing, Position, Reconcile, Reconciled, Selection, StoreError, StoreHealth,
+    StoreOpenError, TokenInfo,
 };
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{ClusterFailures, Recorded};
@@ -118,6 +119,11 @@ pub(super) enum Request {
         now: UnixMillis,
         reply: Reply<Ended>,
     },
+    Reconcile {
+        step: Reconcile,
+        now: UnixMillis,
+        reply: Reply<Reconciled>,
+    },
     Info {
         id: TokenId,
         now: UnixSeconds,
@@ -166,6 +172,7 @@ impl Request {
             | Self::Commit { now, .. }
             | Self::Rehearse { now, .. }
             | Self::End { now, .. }
+            | Self::Reconcile { now, .. }
             | Self::Sweep { now }
             | Self::Exchange { now, .. } => Some(*now),
             Self::Info { .. }
@@ -376,6 +383,19 @@ impl SharedTokens {
             }
         };
         send(&self.requests, patience, request).await
+    }
+
+    /// Ends tokens that the accounts no longer stand behind, in one step of several.
+    ///
+    /// # Errors
+    /// When the server cannot be reached; some may have ended.
+    pub(in crate::store) async fn reconcile(
+        &self,
+        step: Reconcile,
+        now: UnixMillis,
+    ) -> Result<Reconciled, StoreError> {
+        let request = |reply| Request::Reconcile { step, now, reply };
+        send(&self.requests, LONG_WALK, request).await
     }
 
     /// Has tokens looked for that nobody uses, and ended; at once or never.
