@@ -16,7 +16,7 @@ use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
 use crate::traffic::{Quotas, SourceConnectionLimit, UnauthenticatedMemory};
-use crate::upstream::BackendCredentials;
+use crate::upstream::{BackendCredentials, Upstreams};
 
 /// What a configuration names, opened, with no thread that serves it yet.
 pub(crate) struct Composed {
@@ -48,6 +48,7 @@ impl Composed {
             accounts: Arc::clone(&accounts),
             identities,
             credentials,
+            upstreams: Upstreams::new(&config.upstream),
             certificates: Arc::clone(&certificates),
             answers: config.answers,
             tokens,

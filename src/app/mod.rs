@@ -185,7 +185,6 @@ impl Server {
             workers: workers_of(config),
             chores: chores(&shared),
             shared,
-            upstream: config.upstream.clone(),
             sink,
         });
         server.frontend = Some(frontend.map_err(StartError::Threads)?);
@@ -279,7 +278,7 @@ impl Server {
             config: Arc::new(tls::server_config(certificates)?),
             several_names: config.tls.certificates.len() > 1,
         };
-        Ok(LocalGateway::new(shared, protocol, &config.upstream))
+        Ok(LocalGateway::new(shared, protocol))
     }
 
     /// Stops accepting, lets what is under way finish within `limits.drain`, and returns when all
