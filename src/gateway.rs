@@ -42,7 +42,7 @@ use crate::message::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
 use crate::route::{Destination, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, BackendCredential, Upstream, UpstreamResponse};
+use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -54,7 +54,7 @@ pub(crate) use tokens::{not_kept, not_revoked};
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    upstream: Upstream,
+    upstreams: UpstreamPools,
     ids: RequestIds,
     log: Rc<AccessLog>,
     date: DateField,
@@ -69,11 +69,11 @@ enum Answer {
 impl Gateway {
     /// A worker's gateway.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, upstream: Upstream, log: AccessLog) -> Self {
+    pub fn new(shared: Arc<Shared>, log: AccessLog) -> Self {
         let now = shared.clock.now().seconds();
         Self {
+            upstreams: UpstreamPools::new(&shared.upstreams),
             shared,
-            upstream,
             ids: RequestIds::new(),
             log: Rc::new(log),
             date: DateField::new(now),
@@ -108,7 +108,7 @@ impl Gateway {
     /// Small regular work: hands over log lines and closes connections that were idle for too long.
     pub fn tidy(&self) {
         self.log.flush();
-        self.upstream.reap();
+        self.upstreams.reap();
     }
 
     /// Answers a request. Never fails: whatever goes wrong is a refusal, and every request leaves
@@ -287,7 +287,8 @@ impl Gateway {
         };
         let sent = Instant::now();
         let body = call.take_body();
-        let answered = self.upstream.forward(permit, &identity, body).await;
+        let upstream = self.upstreams.upstream();
+        let answered = upstream.forward(permit, &identity, body).await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map_err(|failed| {
             call.body = failed.unsent;

@@ -16,7 +16,7 @@ use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
 use crate::traffic::{Quotas, SourceConnectionLimit, UnauthenticatedMemory};
-use crate::upstream::BackendCredentials;
+use crate::upstream::{BackendCredentials, Upstreams};
 
 /// The opened parts of a gateway, without the threads that serve them.
 pub(crate) struct Components {
@@ -48,6 +48,7 @@ impl Components {
             accounts: Arc::clone(&accounts),
             identities,
             credentials,
+            upstreams: Upstreams::new(&config.upstream),
             certificates: Arc::clone(&certificates),
             answers: config.answers,
             tokens,

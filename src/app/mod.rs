@@ -184,7 +184,6 @@ impl Server {
             workers: workers_of(config),
             periodic_tasks: periodic_tasks(&shared),
             shared,
-            upstream: config.upstream.clone(),
             sink,
         });
         server.frontend = Some(frontend.map_err(StartError::Threads)?);
@@ -275,7 +274,7 @@ impl Server {
             config: Arc::new(tls::server_config(certificates)?),
             several_names: config.tls.certificates.len() > 1,
         };
-        Ok(LocalGateway::new(shared, protocol, &config.upstream))
+        Ok(LocalGateway::new(shared, protocol))
     }
 
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads

@@ -17,7 +17,7 @@ use crate::session::Lifetimes;
 use crate::store::TokenStore;
 use crate::tls::Certificates;
 use crate::traffic::{MemoryPressure, Quotas, SourceConnectionLimit, UnauthenticatedMemory};
-use crate::upstream::BackendCredentials;
+use crate::upstream::{BackendCredentials, Upstreams};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Shared {
     pub identities: Identities,
     /// What the backend is sent in place of the client's token.
     pub credentials: BackendCredentials,
+    /// Where requests are forwarded to.
+    pub upstreams: Upstreams,
     /// What the gateway can prove to be.
     pub certificates: Arc<Certificates>,
     /// What answers tell.

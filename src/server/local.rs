@@ -15,7 +15,6 @@ use super::load::Load;
 use crate::connection::SlotKind;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
-use crate::upstream::{Upstream, UpstreamSection};
 
 /// One more worker of a server, as it were, on the present thread.
 pub struct LocalGateway {
@@ -29,10 +28,9 @@ pub struct LocalGateway {
 impl LocalGateway {
     /// One more worker with what all workers share, serving this protocol.
     #[must_use]
-    pub(crate) fn new(shared: Arc<Shared>, protocol: Protocol, upstream: &UpstreamSection) -> Self {
-        let upstream = Upstream::new(upstream);
+    pub(crate) fn new(shared: Arc<Shared>, protocol: Protocol) -> Self {
         Self {
-            gateway: Rc::new(Gateway::new(shared, upstream, AccessLog::new(None))),
+            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None))),
             drain: Rc::default(),
             scheduler: Rc::default(),
             load: Arc::default(),

@@ -32,7 +32,6 @@ use tokio::task::JoinHandle as Task;
 
 use crate::gateway::Shared;
 use crate::observe::AccessSink;
-use crate::upstream::UpstreamSection;
 
 use load::Load;
 use slots::ConnectionSlots;
@@ -64,8 +63,6 @@ pub(crate) struct Serving {
     pub(crate) workers: usize,
     /// What all workers share.
     pub(crate) shared: Arc<Shared>,
-    /// Where requests are forwarded to.
-    pub(crate) upstream: UpstreamSection,
     /// Where access records go.
     pub(crate) sink: Option<AccessSink>,
     /// Started on the acceptor's thread, within its runtime.
@@ -86,8 +83,7 @@ impl Frontend {
         let mut workers = Vec::new();
         for number in 0..serving.workers {
             let shared = Arc::clone(&serving.shared);
-            let (upstream, sink) = (serving.upstream.clone(), serving.sink.clone());
-            let (worker, thread) = Worker::start(number, shared, upstream, sink)?;
+            let (worker, thread) = Worker::start(number, shared, serving.sink.clone())?;
             frontend.loads.push(Arc::clone(worker.load()));
             workers.push(worker);
             frontend.threads.push(thread);

@@ -48,7 +48,6 @@ use crate::session::{Login, Session};
 use crate::store::Prepared;
 use crate::tls::development;
 use crate::token::IssuedToken;
-use crate::upstream::Upstream;
 
 /// What happens next, where it can.
 #[derive(Clone, Copy, Debug)]
@@ -354,11 +353,7 @@ impl World {
         issued.await.expect("room for a token");
         Self {
             token: token.expose().to_owned(),
-            gateway: Rc::new(Gateway::new(
-                shared,
-                Upstream::new(&config.upstream),
-                AccessLog::new(None),
-            )),
+            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None))),
             backend: Rc::default(),
             upstream,
         }

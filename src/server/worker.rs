@@ -20,7 +20,6 @@ use super::slots::ConnectionSlot;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
 use crate::observe::AccessSink;
-use crate::upstream::{Upstream, UpstreamSection};
 
 /// A connection on its way to a worker.
 #[derive(Debug)]
@@ -48,7 +47,6 @@ impl Worker {
     pub(super) fn start(
         number: usize,
         shared: Arc<Shared>,
-        upstream: UpstreamSection,
         sink: Option<AccessSink>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (inbox, received) = unbounded_channel();
@@ -59,7 +57,7 @@ impl Worker {
                 .name(format!("syncgate-{number}"))
                 .spawn(move || match runtime.build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        runtime.block_on(work(shared, &upstream, sink, received));
+                        runtime.block_on(work(shared, sink, received));
                     }
                     Err(error) => tracing::error!(%error, "a worker cannot start"),
                 })?;
@@ -88,17 +86,12 @@ impl Worker {
 
 async fn work(
     shared: Arc<Shared>,
-    upstream: &UpstreamSection,
     sink: Option<AccessSink>,
     mut inbox: UnboundedReceiver<(Accepted, Counted)>,
 ) {
     let drain = Rc::new(Drain::default());
     let grace = shared.limits.drain;
-    let gateway = Rc::new(Gateway::new(
-        shared,
-        Upstream::new(upstream),
-        AccessLog::new(sink),
-    ));
+    let gateway = Rc::new(Gateway::new(shared, AccessLog::new(sink)));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
     let scheduler = Rc::new(StreamScheduler::default());
     let scheduling = tokio::task::spawn_local(Rc::clone(&scheduler).run());

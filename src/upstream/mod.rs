@@ -6,15 +6,16 @@ mod exchange;
 mod pool;
 mod relayed;
 mod sending;
+mod server;
 mod settings;
 mod stream;
 mod upload;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::Authority;
 use http::{HeaderValue, Method};
 use http_body::Body as _;
 use thiserror::Error;
@@ -31,35 +32,53 @@ use exchange::{Exchange, Failure, Sent};
 use pool::Pool;
 use relayed::AfterResponse;
 use sending::Sending;
+use server::SharedUpstream;
 use upload::Upload;
 
 pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use relayed::RelayedBody;
+pub use server::Upstreams;
 pub use settings::{UpstreamSection, UpstreamUrl, UpstreamUrlError};
 
-/// One worker's access to the backend.
+/// One worker's connections to all upstreams.
+#[derive(Debug)]
+pub struct UpstreamPools(Vec<Upstream>);
+
+impl UpstreamPools {
+    /// The way to these upstreams, with no connection yet.
+    #[must_use]
+    pub fn new(upstreams: &Upstreams) -> Self {
+        Self(upstreams.all().map(Upstream::new).collect())
+    }
+
+    /// The upstream that routes lead to.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        self.0.first().expect("there is one")
+    }
+
+    /// Closes the connections that were idle for too long.
+    pub fn reap(&self) {
+        let now = Instant::now();
+        self.0.iter().for_each(|upstream| upstream.reap(now));
+    }
+}
+
+/// One worker's access to one upstream.
 #[derive(Debug)]
 pub struct Upstream {
-    pool: Rc<Pool>,
-    host: HeaderValue,
+    /// One for each server.
+    pools: Vec<Rc<Pool>>,
     response_timeout: Duration,
 }
 
 impl Upstream {
-    /// Access to the configured backend, with no connection yet.
-    #[must_use]
-    pub fn new(section: &UpstreamSection) -> Self {
-        let authority = section.host.as_ref().or(match &section.url {
-            UpstreamUrl::Http { authority, .. } => Some(authority),
-            UpstreamUrl::Unix(_) => None,
-        });
-        let host = HeaderValue::from_str(authority.map_or("localhost", Authority::as_str))
-            .expect("an authority is visible ASCII");
+    fn new(upstream: &Arc<SharedUpstream>) -> Self {
+        let pool = |server: &Arc<_>| Rc::new(Pool::new(Arc::clone(server), &upstream.settings));
         Self {
-            pool: Rc::new(Pool::new(section)),
-            host,
-            response_timeout: section.response_timeout,
+            pools: upstream.servers.iter().map(pool).collect(),
+            response_timeout: upstream.settings.response_timeout,
         }
     }
 
@@ -79,11 +98,12 @@ impl Upstream {
         body: RequestBody,
     ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
-        let (method, mut sending) = self.begin(permit, identity, body);
+        let pool = self.choose();
+        let (method, mut sending) = begin(&pool.server().host, permit, identity, body);
         loop {
-            let (mut connection, connected) = match self.pool.reuse() {
+            let (mut connection, connected) = match pool.reuse() {
                 Some(connection) => (connection, None),
-                None => match Box::pin(self.pool.connect()).await {
+                None => match Box::pin(pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
                     Err(error) => {
                         let unsent = sending.into_body();
@@ -99,7 +119,7 @@ impl Upstream {
             };
             match exchange.run(&mut connection, &mut sending).await {
                 Ok((head, sent)) => {
-                    return Ok(self.relay(head, connection, sending, sent, transfer)?);
+                    return Ok(self.relay(head, connection, pool, sending, sent, transfer)?);
                 }
                 Err(Failure::NotSent(_)) if connected.is_none() => {}
                 Err(Failure::NotSent(cause)) => {
@@ -113,33 +133,20 @@ impl Upstream {
         }
     }
 
-    /// Closes the connections that were idle for too long.
-    pub fn reap(&self) {
-        self.pool.reap(Instant::now());
+    fn reap(&self, now: Instant) {
+        self.pools.iter().for_each(|pool| pool.reap(now));
     }
 
-    /// The request as it is to be sent; what it was made from is not kept while it is.
-    fn begin(
-        &self,
-        permit: Authorized,
-        identity: &Identity<'_>,
-        body: RequestBody,
-    ) -> (Method, Sending) {
-        let (head, authorization) = permit.into_request();
-        let framing = framing_of(&head, &body);
-        let sending = Sending::new(body, framing, |prefix| {
-            request_head::begin(prefix, &head.method, &head.target);
-            let field = |name: &_, value: &_| request_head::field(prefix, name, value);
-            headers::for_upstream(&head.headers, authorization, &self.host, identity, field);
-            request_head::end(prefix, framing);
-        });
-        (head.method, sending)
+    /// The server that the next request goes to.
+    fn choose(&self) -> &Rc<Pool> {
+        self.pools.first().expect("an upstream has a server")
     }
 
     fn relay(
         &self,
         mut head: ResponseHead,
         mut connection: Box<Connection>,
+        pool: &Rc<Pool>,
         sending: Sending,
         sent: Sent,
         transfer: Rc<Transfer>,
@@ -158,7 +165,7 @@ impl Upstream {
                 }
             }
         };
-        let body = RelayedBody::new(connection, head.framing, after, &self.pool, stall)
+        let body = RelayedBody::new(connection, head.framing, after, pool, stall)
             .map_err(|_| UpstreamError::Malformed("its chunks are malformed"))?;
         Ok(UpstreamResponse { head, body })
     }
@@ -171,6 +178,24 @@ pub struct UpstreamResponse {
     pub head: ResponseHead,
     /// Its body, as it comes.
     pub body: RelayedBody,
+}
+
+/// The request as it is to be sent; what it was made from is not kept while it is.
+fn begin(
+    host: &HeaderValue,
+    permit: Authorized,
+    identity: &Identity<'_>,
+    body: RequestBody,
+) -> (Method, Sending) {
+    let (head, authorization) = permit.into_request();
+    let framing = framing_of(&head, &body);
+    let sending = Sending::new(body, framing, |prefix| {
+        request_head::begin(prefix, &head.method, &head.target);
+        let field = |name: &_, value: &_| request_head::field(prefix, name, value);
+        headers::for_upstream(&head.headers, authorization, host, identity, field);
+        request_head::end(prefix, framing);
+    });
+    (head.method, sending)
 }
 
 /// How the upstream is told of the body's end.

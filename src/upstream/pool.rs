@@ -1,20 +1,22 @@
-//! The connections of one worker to the upstream: kept alive, bounded in number, never shared.
+//! The connections of one worker to one server: kept alive, bounded in number, never shared.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::UpstreamError;
 use super::connection::Connection;
-use super::settings::{UpstreamSection, UpstreamUrl};
+use super::server::Server;
+use super::settings::UpstreamSection;
 use super::stream::{Open, UpstreamStream};
 
-/// Connections to one upstream.
+/// Connections to one server.
 #[derive(Debug)]
 pub(super) struct Pool {
-    url: UpstreamUrl,
+    server: Arc<Server>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     max_idle: usize,
@@ -34,9 +36,9 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(section: &UpstreamSection) -> Self {
+    pub(super) fn new(server: Arc<Server>, section: &UpstreamSection) -> Self {
         Self {
-            url: section.url.clone(),
+            server,
             connect_timeout: section.connect_timeout,
             idle_timeout: section.idle_timeout,
             max_idle: section.max_idle,
@@ -45,6 +47,11 @@ impl Pool {
             open: Rc::default(),
             now: Cell::new(Instant::now()),
         }
+    }
+
+    /// What the connections lead to.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// The idle connection that was used last, if there is one. Those that the upstream has closed,
@@ -84,13 +91,13 @@ impl Pool {
     /// A new connection.
     ///
     /// # Errors
-    /// When too many are open already, or the upstream does not accept one in time.
+    /// When too many are open already, or the server does not accept one in time.
     pub(super) async fn connect(&self) -> Result<Box<Connection>, UpstreamError> {
         if self.open.get() >= self.max_open {
             return Err(UpstreamError::Busy);
         }
         let open = Open::count(&self.open);
-        let connecting = UpstreamStream::connect(&self.url, open);
+        let connecting = UpstreamStream::connect(&self.server, open);
         let stream = timeout(self.connect_timeout, connecting)
             .await
             .map_err(|_| UpstreamError::ConnectTimeout)?

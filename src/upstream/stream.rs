@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::server::Server;
 use super::settings::UpstreamUrl;
 
 /// A stream to the upstream.
@@ -21,8 +22,8 @@ pub(super) enum UpstreamStream {
 }
 
 impl UpstreamStream {
-    pub(super) async fn connect(url: &UpstreamUrl, open: Open) -> io::Result<Self> {
-        let socket = match url {
+    pub(super) async fn connect(server: &Server, open: Open) -> io::Result<Self> {
+        let socket = match &server.url {
             UpstreamUrl::Http { host, port, .. } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
