@@ -159,7 +159,7 @@ mod tests {
     fn every_name_is_found_under_its_letter() {
         for first in b'a'..=b'z' {
             let names = [
-                (alike(&[first, b'-']), String::new()),
+                (candidates(&[first, b'-']), String::new()),
                 (extensions(first), "x-".to_owned()),
             ];
             for (names, before) in names {
