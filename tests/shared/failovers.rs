@@ -10,11 +10,16 @@ use tokio::time::{Instant, sleep};
 use toml::Value;
 
 use crate::cluster::Cluster;
-use crate::fleet::{Fleet, call, id, server, until};
+use crate::fleet::{Fleet, call, id, server, until_within};
 use crate::redis::{Redis, free_port, tell};
 use crate::support::harness::password;
-use crate::support::{Ask, Client, Token, run};
+use crate::support::{Ask, Client, DEADLINE, Token, run};
 use crate::topology::Sentinel;
+
+/// Servers take their time to find each other again.
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    until_within(4 * DEADLINE, what, holds).await;
+}
 
 fn failovers() -> usize {
     let number = std::env::var("SYNCGATE_FAILOVERS").ok();

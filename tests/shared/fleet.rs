@@ -147,9 +147,13 @@ pub async fn call(client: &Client) -> Answer {
 
 /// Waits until something holds.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    until_within(DEADLINE, what, holds).await;
+}
+
+pub async fn until_within(deadline: Duration, what: &str, holds: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < DEADLINE, "waited in vain for: {what}");
+        assert!(begun.elapsed() < deadline, "waited in vain for: {what}");
         sleep(Duration::from_millis(5)).await;
     }
 }
