@@ -230,20 +230,20 @@ impl Gateway {
         route: &Route,
         parts: Parts,
     ) -> Result<UpstreamResponse, Refusal> {
-        let token = bearer::presented(&parts.headers)?;
-        let session = match self.shared.tokens.find(token.digest(), call.now) {
+        let digest = bearer::presented(&parts.headers)?.digest();
+        let session = match self.shared.tokens.find(digest, call.now) {
             Found::Known(known) => known,
             // Rare: on the heap, so that every other request is small.
             Found::Ask => {
                 let head = request::size_of(&parts.headers);
                 let _held = call.hold(&self.shared.unauthenticated, head)?;
-                Box::pin(self.ask(token.digest(), call.now)).await?
+                Box::pin(self.ask(digest, call.now)).await?
             }
         };
         let user = permit::authenticate(session, &self.shared.accounts, call.now)?;
         call.active.record.account = Some(Arc::clone(user.account()));
         let user = permit::admit(user, call.address(), call.now)?;
-        self.shared.tokens.count_use(token.digest().id(), call.now);
+        self.shared.tokens.count_use(digest.id(), call.now);
         let (quotas, usage) = (&self.shared.quotas, user.account().usage());
         let name = user.account().name();
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
