@@ -5,6 +5,7 @@
 
 use syncgate_test_support as support;
 
+mod clocks;
 mod cluster;
 mod failovers;
 mod failures;
