@@ -389,7 +389,7 @@ impl Engine {
     }
 
     /// Gives the place of an ended token back, where it had one and that can be.
-    async fn give_place_back(
+    pub(super) async fn give_place_back(
         &self,
         link: &Link,
         was: &Removed,
@@ -421,6 +421,31 @@ impl Engine {
         Ok(true)
     }
 
+    /// Ends a token that is among its user's, and takes it out there. A login enters its token before it
+    /// writes it: one that is not written yet never will be. Says whether it was live.
+    pub(super) async fn end_entry(
+        &self,
+        link: &Link,
+        id: TokenId,
+        end: End,
+        name: &str,
+        now: UnixMillis,
+    ) -> Result<bool, LinkError> {
+        let mut was_live = self.end_one(link, id, end, None, now).await?;
+        if !was_live {
+            let key = self.keys.token(id);
+            let mut bar = cmd("SET");
+            bar.arg(&key).arg(Record::Ended(end, id).to_bytes());
+            bar.arg("NX").arg("PX").arg(millis(EXPIRED_TRACE));
+            if link.run(&key, &bar).await? == Value::Nil {
+                // It has ended, or was written meanwhile.
+                was_live = self.end_one(link, id, end, None, now).await?;
+            }
+        }
+        self.strike(link, id, name).await?;
+        Ok(was_live)
+    }
+
     /// As `end_one`, but its place stays taken, if it had one. Says what it was.
     pub(super) async fn end_with_place(
         &self,
@@ -437,7 +462,12 @@ impl Engine {
                 self.skip(&self.keys.token(id));
                 None
             }
-            was => was?,
+            Err(error) => {
+                // It may have ended all the same, of which nobody tells the gateway that did it.
+                self.cache.live.forget(id);
+                return Err(error);
+            }
+            Ok(was) => was,
         };
         let Some(was) = was else {
             // Whatever the map holds of it, the server knows better.

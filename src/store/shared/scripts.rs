@@ -73,8 +73,9 @@ local noted = redis.pcall('ZADD', KEYS[1], 0, 'ended')
 if #ids == 0 and noted == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return ids";
 
-/// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
-/// have to end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
+/// Adds a token to its user's. Answers an empty list when it is there now, and a list with `of replaced` when
+/// it is there beside the one that it replaces, for both of which there is no room. Else which tokens have to
+/// end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
 /// by end, and by last use. Arguments: the token, when it is issued in milliseconds, its end in
 /// seconds, now in seconds, how many there may be, `1` if the oldest makes room, the token it replaces or
 /// nothing, after how many seconds without a use one ends or nothing.
@@ -86,7 +87,7 @@ for _, id in ipairs(over) do
   redis.call('ZREM', KEYS[2], id)
   if KEYS[3] then redis.call('ZREM', KEYS[3], id) end
 end
-local count, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5])
+local count, most, answer = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5]), {}
 if count >= most then
   if ARGV[8] ~= '' then
     local unused = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', reached - ARGV[8], 'LIMIT', 0, 100)
@@ -98,9 +99,13 @@ if count >= most then
       return unused
     end
   end
-  if ARGV[7] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[7]) then return {ARGV[7]} end
-  if ARGV[6] ~= '1' then return {''} end
-  return redis.call('ZRANGE', KEYS[1], 0, count - most)
+  if ARGV[7] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[7]) then
+    answer = {'of replaced'}
+  elseif ARGV[6] ~= '1' then
+    return {''}
+  else
+    return redis.call('ZRANGE', KEYS[1], 0, count - most)
+  end
 end
 local issued = tonumber(ARGV[2])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
@@ -113,7 +118,10 @@ local left = (tonumber(latest) - tonumber(ARGV[4])) * 1000 + 3600000
 redis.call('PEXPIRE', KEYS[1], left)
 redis.call('PEXPIRE', KEYS[2], left)
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], left) end
-return {}";
+return answer";
+
+/// What `ADD` answers of a token that has the room of the one that it replaces.
+pub(super) const OF_REPLACED: &str = "of replaced";
 
 /// Whether a token has not ended for want of use. That one has is noted, as far as the server has memory.
 /// Key: its user's tokens by last use. Arguments: now in seconds, after how many without a use it ends, the

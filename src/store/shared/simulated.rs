@@ -648,15 +648,16 @@ impl State {
         }
         let ids = self.in_order(&keys[0]);
         let most = integer(&arguments[4]) as usize;
+        let mut answer = Value::Array(Vec::new());
         if ids.len() >= most {
             if !arguments[6].is_empty() && ids.contains(&arguments[6]) {
-                return list([arguments[6].clone()]);
-            }
-            if arguments[5] != b"1" {
+                answer = list([scripts::OF_REPLACED.as_bytes().to_vec()]);
+            } else if arguments[5] != b"1" {
                 return list([Vec::new()]);
+            } else {
+                let excess = ids.len() - most;
+                return list(ids.into_iter().take(excess + 1));
             }
-            let excess = ids.len() - most;
-            return list(ids.into_iter().take(excess + 1));
         }
         let last = self.sorted(&keys[0]).into_values().max();
         let issued = integer(&arguments[1]).max(last.map_or(0, |last| last + 1));
@@ -666,7 +667,7 @@ impl State {
         let left = (latest - integer(&arguments[3])) * 1000 + 3_600_000;
         self.expire(&keys[0], left);
         self.expire(&keys[1], left);
-        Value::Array(Vec::new())
+        answer
     }
 
     fn places(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Value {

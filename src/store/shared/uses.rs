@@ -226,10 +226,7 @@ impl Engine {
                     return Err(LinkError::Answer("unused tokens"));
                 };
                 for id in over.iter().filter_map(id_of) {
-                    let one = self.end_one(link, id, End::Unused, None, now).await?;
-                    if !one {
-                        self.strike(link, id, name).await?;
-                    }
+                    let one = self.end_entry(link, id, End::Unused, name, now).await?;
                     ended += usize::from(one);
                 }
             }
