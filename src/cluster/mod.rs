@@ -4,6 +4,8 @@
 
 mod connect;
 mod link;
+#[cfg(test)]
+pub(crate) mod seam;
 mod settings;
 mod slot;
 

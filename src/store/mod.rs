@@ -59,8 +59,6 @@ pub use prepared::{Prepared, StoreOpenError, discard, look};
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
-#[cfg(test)]
-pub(crate) use shared::simulated;
 
 /// The tokens that were issued and have not ended.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ mod rehearsal;
 mod requests;
 mod scripts;
 #[cfg(test)]
-pub(crate) mod simulated;
+pub(super) mod simulated;
 mod standing;
 mod supervise;
 mod tally;

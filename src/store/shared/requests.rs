@@ -240,7 +240,8 @@ impl SharedTokens {
         server: super::simulated::Server,
         gateway: usize,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let connector = Connector::simulated(&section.shared, server, gateway);
+        let server = super::simulated::At { server, gateway };
+        let connector = Connector::in_memory(&section.shared, Box::new(server));
         let (requests, inbox) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
         let standing = Arc::new(Standing::default());

@@ -17,13 +17,20 @@ use redis::{Arg, Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::oneshot;
 
 use super::scripts;
+use crate::cluster::seam::{self, Connected, InMemory};
 
 /// The server; its clones are the same one.
 #[derive(Clone, Default)]
 pub(crate) struct Server(Arc<Mutex<State>>);
 
+/// The server as one of the gateways reaches it.
+pub(crate) struct At {
+    pub(crate) server: Server,
+    pub(crate) gateway: usize,
+}
+
 /// A connection to it, which ends with this.
-pub(crate) struct Simulated {
+struct Connection {
     server: Server,
     number: u64,
     patience: Duration,
@@ -94,34 +101,35 @@ enum Kind {
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
 }
 
-impl Server {
-    pub(crate) fn connect(
+impl InMemory for At {
+    fn connect(
         &self,
-        gateway: usize,
         pushes: Arc<dyn AsyncPushSender>,
         patience: Duration,
-    ) -> io::Result<Simulated> {
-        let mut state = self.state();
+    ) -> io::Result<Box<dyn Connected>> {
+        let mut state = self.server.state();
         if state.is_down {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         state.opened += 1;
         let number = state.opened;
         let open = Open {
-            gateway,
+            gateway: self.gateway,
             pushes,
             tracks: false,
             asks: VecDeque::new(),
             answers: VecDeque::new(),
         };
         state.connections.insert(number, open);
-        Ok(Simulated {
-            server: self.clone(),
+        Ok(Box::new(Connection {
+            server: self.server.clone(),
             number,
             patience,
-        })
+        }))
     }
+}
 
+impl Server {
     pub(crate) fn set_clock(&self, millis: u64) {
         let mut state = self.state();
         state.now = millis;
@@ -305,8 +313,14 @@ impl Server {
     }
 }
 
-impl Simulated {
-    pub(crate) async fn query(&self, command: &Cmd) -> Answer {
+impl Connected for Connection {
+    fn query<'a>(&'a self, command: &'a Cmd) -> seam::Reply<'a> {
+        Box::pin(self.ask(command))
+    }
+}
+
+impl Connection {
+    async fn ask(&self, command: &Cmd) -> Answer {
         let (reply, answer) = oneshot::channel();
         let words = command.args_iter().map(|arg| match arg {
             Arg::Simple(word) => word.to_vec(),
@@ -325,7 +339,7 @@ impl Simulated {
     }
 }
 
-impl Drop for Simulated {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.server.state().connections.remove(&self.number);
     }
