@@ -94,15 +94,8 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 impl World {
     fn is_meant(&self, pick: Pick, token: &Token) -> bool {
-        match pick {
-            Pick::One(index) => token.lineage == self.tokens[index].lineage,
-            Pick::User(user) => token.user == user,
-            Pick::Others(user, mark) => {
-                token.user == user && token.session.password_mark() != MARKS[mark]
-            }
-            Pick::Before(moment) => token.session.authenticated() < at(moment).seconds(),
-            Pick::All => true,
-        }
+        let lineage = |index: usize| self.tokens[index].lineage;
+        pick.means(token.user, token.lineage, token.session, lineage)
     }
 
     /// The lineages of tokens that were told of and are meant. Those of whose login nobody was told yet may
@@ -192,6 +185,25 @@ enum Pick {
     Others(usize, usize),
     Before(u64),
     All,
+}
+
+impl Pick {
+    /// Whether a token of this user and lineage is meant.
+    fn means(
+        self,
+        user: usize,
+        lineage: usize,
+        session: Session,
+        lineage_of: impl Fn(usize) -> usize,
+    ) -> bool {
+        match self {
+            Self::One(index) => lineage == lineage_of(index),
+            Self::User(one) => user == one,
+            Self::Others(one, mark) => user == one && session.password_mark() != MARKS[mark],
+            Self::Before(moment) => session.authenticated() < at(moment).seconds(),
+            Self::All => true,
+        }
+    }
 }
 
 struct Explorer {

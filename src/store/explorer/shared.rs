@@ -84,15 +84,8 @@ struct World {
 
 impl World {
     fn is_meant(&self, pick: Pick, token: &Token) -> bool {
-        match pick {
-            Pick::One(index) => token.lineage == self.tokens[index].lineage,
-            Pick::User(user) => token.user == user,
-            Pick::Others(user, mark) => {
-                token.user == user && token.session.password_mark() != MARKS[mark]
-            }
-            Pick::Before(moment) => token.session.authenticated() < at(moment).seconds(),
-            Pick::All => true,
-        }
+        let lineage = |index: usize| self.tokens[index].lineage;
+        pick.means(token.user, token.lineage, token.session, lineage)
     }
 
     /// Whether an end may meet the token, be it meant or not: on the server a token's password was given no
