@@ -14,12 +14,12 @@ use tokio::time::{Instant, sleep};
 
 use super::asking::{Asking, Waiting};
 use super::cache::Cache;
-use super::ends::Ends;
 use super::issue::Joining;
 use super::keys::Keys;
 use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
-use super::requests::{Overdue, Request};
+use super::requests::{Backlog, Request};
+use super::revocations::Revocations;
 use super::standing::Standing;
 use super::supervise::FIRST_WAIT;
 use super::tally::Seen;
@@ -50,12 +50,12 @@ pub(super) struct Engine {
     pub(super) accounts: Arc<Accounts>,
     pub(super) connector: Connector,
     pub(super) standing: Arc<Standing>,
-    pub(super) overdue: Arc<Overdue>,
+    pub(super) backlog: Arc<Backlog>,
     state: RefCell<State>,
     /// What this process is called in the tallies: a number that no other has.
     pub(super) own: String,
     /// What was revoked here.
-    pub(super) ends: RefCell<Ends>,
+    pub(super) revocations: RefCell<Revocations>,
     /// What was revoked by other gateways.
     pub(super) seen: RefCell<Seen>,
     /// Up to when revocations are missing while the server is refused for that.
@@ -100,7 +100,7 @@ impl Engine {
         connector: Connector,
         live: Arc<LiveTokens>,
         accounts: Arc<Accounts>,
-        (standing, overdue): (Arc<Standing>, Arc<Overdue>),
+        (standing, backlog): (Arc<Standing>, Arc<Backlog>),
     ) -> Self {
         Self {
             section: section.shared.clone(),
@@ -114,10 +114,10 @@ impl Engine {
             accounts,
             connector,
             standing,
-            overdue,
+            backlog,
             state: RefCell::new(State::Connecting),
             own: format!("{:016x}", RandomState::new().hash_one(0)),
-            ends: RefCell::default(),
+            revocations: RefCell::default(),
             seen: RefCell::default(),
             missing_until: Cell::default(),
             clocks_differ: Cell::default(),
@@ -373,7 +373,7 @@ pub(super) async fn serve_all(
             return;
         };
         let engine = Rc::clone(&engine);
-        engine.take_overdue();
+        engine.take_backlog();
         spawn_local(async move {
             engine.serve(request).await;
             drop(place);

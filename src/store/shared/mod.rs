@@ -9,8 +9,8 @@
 //!   (`phase`, `telling`).
 //! - A revocation is counted at the node that has it, behind it; whoever revoked something remembers it
 //!   under its number until it is out of the list, and from then on the time before which all has to end
-//!   where it was lost (`ends`, `tally`).
-//! - What is asked to be revoked while no server can be told holds here, and waits (`ends`).
+//!   where it was lost (`revocations`, `tally`).
+//! - What is asked to be revoked while no server can be told holds here, and waits (`revocations`).
 //! - What time it is between gateways, the server says: its clock bounds what a gateway takes to be over
 //!   (`scripts`).
 //! - A failed login does on the server what a successful one does (`rehearsal`), and is counted here where
@@ -19,7 +19,6 @@
 mod asking;
 mod cache;
 mod counts;
-mod ends;
 mod engine;
 mod failures;
 mod issue;
@@ -33,6 +32,7 @@ mod reconcile;
 mod record;
 mod rehearsal;
 mod requests;
+mod revocations;
 mod scripts;
 #[cfg(test)]
 pub(super) mod simulated;

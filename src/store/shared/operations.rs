@@ -13,11 +13,11 @@ use std::time::Duration;
 use redis::{Cmd, Value, cmd};
 use tokio::task::JoinSet;
 
-use super::ends::Ending;
 use super::engine::Engine;
 use super::issue::Done;
 use super::lists::NAMES;
 use super::record::{Live, Record};
+use super::revocations::Revocation;
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
@@ -455,7 +455,9 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<Option<Removed>, LinkError> {
-        let was = self.end_on_server(link, Ending { id, end, before }).await;
+        let was = self
+            .end_on_server(link, Revocation { id, end, before })
+            .await;
         self.cache.changed(id);
         let was = match was {
             Err(error) if is_foreign(&error) => {
@@ -493,24 +495,24 @@ impl Engine {
     pub(super) async fn end_on_server(
         &self,
         link: &Link,
-        ending: Ending,
+        revocation: Revocation,
     ) -> Result<Option<Vec<u8>>, LinkError> {
-        if !is_counted(ending.end) {
-            return self.trace(link, ending).await;
+        if !is_counted(revocation.end) {
+            return self.trace(link, revocation).await;
         }
-        let before = ending.before;
-        let tag = link.tag_of(&self.keys.token(ending.id))?;
+        let before = revocation.before;
+        let tag = link.tag_of(&self.keys.token(revocation.id))?;
         let at = self.latest().seconds();
-        let number = self.ends.borrow_mut().begin(tag, ending, at);
-        let note = self.note_ends(link, tag, None);
-        let (was, noted) = tokio::join!(self.trace(link, ending), note);
+        let number = self.revocations.borrow_mut().begin(tag, revocation, at);
+        let note = self.count_revocation(link, tag, None);
+        let (was, noted) = tokio::join!(self.trace(link, revocation), note);
         match &was {
             // It was issued too late to be meant.
-            Ok(None) if before.is_some() => self.ends.borrow_mut().withdraw(tag, number),
+            Ok(None) if before.is_some() => self.revocations.borrow_mut().withdraw(tag, number),
             // Where nothing was live it may be on the server that takes over, if this one is no longer
             // the one that the others use.
-            Ok(_) => self.ends.borrow_mut().keep(tag, number),
-            Err(error) if is_foreign(error) => self.ends.borrow_mut().withdraw(tag, number),
+            Ok(_) => self.revocations.borrow_mut().keep(tag, number),
+            Err(error) if is_foreign(error) => self.revocations.borrow_mut().withdraw(tag, number),
             Err(_) => {}
         }
         // What is not counted is told again to the next server.
@@ -522,9 +524,9 @@ impl Engine {
     pub(super) async fn trace(
         &self,
         link: &Link,
-        ending: Ending,
+        revocation: Revocation,
     ) -> Result<Option<Vec<u8>>, LinkError> {
-        let Ending { id, end, before } = ending;
+        let Revocation { id, end, before } = revocation;
         let key = self.keys.token(id);
         let mut over = script(scripts::END, std::slice::from_ref(&key));
         over.arg(&Record::trace(end)[..]);

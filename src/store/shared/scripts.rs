@@ -241,7 +241,7 @@ return answer";
 
 /// Counts revocations of a gateway. Keys: the tally. Arguments: the gateway, how many there are, or
 /// nothing for one more.
-pub(super) const NOTE_ENDS: &str = "\
+pub(super) const COUNT_REVOCATION: &str = "\
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 local count = tonumber(value and string.match(value, '^%d+') or 0)
 if ARGV[2] == '' then count = count + 1 else count = math.max(count, tonumber(ARGV[2])) end

@@ -181,7 +181,7 @@ impl Server {
         };
         let is = |text: &str| words.get(1).is_some_and(|it| it == text.as_bytes());
         let is_tally = is(scripts::TALLY);
-        if call != Call::Done && is(scripts::NOTE_ENDS) {
+        if call != Call::Done && is(scripts::COUNT_REVOCATION) {
             state.uncounted = true;
         }
         let answer = match call {
@@ -355,7 +355,7 @@ fn shown(words: &[Vec<u8>]) -> String {
         (scripts::ADD, "ADD"),
         (scripts::PLACES, "PLACES"),
         (scripts::TALLY, "TALLY"),
-        (scripts::NOTE_ENDS, "NOTE_ENDS"),
+        (scripts::COUNT_REVOCATION, "COUNT_REVOCATION"),
         (scripts::ACCEPT, "ACCEPT"),
         (scripts::JOIN_AGAIN, "JOIN_AGAIN"),
         (scripts::MISS, "MISS"),
@@ -552,7 +552,7 @@ impl State {
             scripts::ADD => self.enter(keys, arguments),
             scripts::PLACES => self.places(keys, arguments),
             scripts::TALLY => self.tally(&keys[0], arguments),
-            scripts::NOTE_ENDS => {
+            scripts::COUNT_REVOCATION => {
                 let value = self.field(&keys[0], &arguments[0]).unwrap_or_default();
                 let count = value
                     .split(|byte| *byte == b' ')

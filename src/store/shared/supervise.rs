@@ -91,7 +91,7 @@ impl Engine {
             }
             // Nothing is asked over the new connections before the old answers are gone. What was revoked
             // since the server was told of everything before is on its way to it, or has to be told again.
-            if self.ends.borrow().has_waiting() {
+            if self.revocations.borrow().has_pending() {
                 continue;
             }
             self.cache.void();

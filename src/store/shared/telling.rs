@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::ends::{Ending, Waiting};
 use super::engine::{Engine, RECENTLY, State};
 use super::issue::Joining;
 use super::operations::{all, script, text};
 use super::phase::Reason;
 use super::record::Record;
+use super::revocations::{Pending, Revocation};
 use super::scripts;
 use super::tally::{KEPT, Missing, Tally};
 use crate::clock::{UnixMillis, UnixSeconds};
@@ -44,7 +44,7 @@ impl Engine {
         if !self.is_refused() {
             self.enter(State::Telling(Some(Rc::clone(link))));
         }
-        self.take_overdue();
+        self.take_backlog();
         self.tell(link, &tallies).await?;
         Ok(self.judge(link, tallies).await)
     }
@@ -54,7 +54,7 @@ impl Engine {
     fn note_lost(&self, tallies: &Tallies) {
         for (tag, tally) in &tallies.list {
             let count = self.counted_here(*tag, tally);
-            let beyond = self.ends.borrow_mut().lose(*tag, count);
+            let beyond = self.revocations.borrow_mut().lose(*tag, count);
             if let Some(before) = beyond {
                 tracing::warn!(
                     before = %before.timestamp(),
@@ -82,8 +82,8 @@ impl Engine {
         link.check_version(&self.keys.layout()).await?;
         let tallies = self.tallies(link).await?;
         let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
-        self.take_overdue();
-        if fallen || !self.ends.borrow().is_kept() {
+        self.take_backlog();
+        if fallen || !self.revocations.borrow().is_kept() {
             self.note_lost(&tallies);
             self.tell(link, &tallies).await?;
         }
@@ -114,18 +114,18 @@ impl Engine {
             | Selection::All => None,
         };
         {
-            let mut ends = self.ends.borrow_mut();
-            let waiting = ends.waiting();
+            let mut revocations = self.revocations.borrow_mut();
+            let pending = revocations.pending();
             match selection {
                 Selection::One(id) => {
                     let before = None;
                     let at = now.max(self.latest()).seconds();
-                    waiting.token(Ending { id, end, before }, at);
+                    pending.token(Revocation { id, end, before }, at);
                 }
-                Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
+                Selection::OfUser(_) => name.into_iter().for_each(|name| pending.user(name)),
                 Selection::OfOtherPasswords(..) | Selection::OfUserBefore(..) => {}
-                Selection::AuthenticatedBefore(moment) => waiting.issued_before(moment),
-                Selection::All => waiting.all = true,
+                Selection::AuthenticatedBefore(moment) => pending.issued_before(moment),
+                Selection::All => pending.all = true,
             }
         }
         let live = &self.cache.live;
@@ -133,8 +133,8 @@ impl Engine {
     }
 
     /// Makes those ends its own that the thread could not be asked for in time.
-    pub(super) fn take_overdue(&self) {
-        for (selection, end, now) in self.overdue.take() {
+    pub(super) fn take_backlog(&self) {
+        for (selection, end, now) in self.backlog.take() {
             self.hold(selection, end, now);
         }
     }
@@ -183,7 +183,7 @@ impl Engine {
     fn tags(&self, link: &Link) -> Vec<Tag> {
         let mut tags: Vec<Tag> = link.tags().collect();
         tags.extend(self.seen.borrow().tags());
-        tags.extend(self.ends.borrow().tags());
+        tags.extend(self.revocations.borrow().tags());
         tags.sort_unstable();
         tags.dedup();
         tags
@@ -245,16 +245,16 @@ impl Engine {
         for (tag, tally) in &tallies.list {
             let count = self.counted_here(*tag, tally);
             self.tell_lost(link, *tag, count).await?;
-            let last = self.ends.borrow().last(*tag);
+            let last = self.revocations.borrow().last(*tag);
             if tally.of(&self.own) < last {
-                self.note_ends(link, *tag, Some(last)).await?;
+                self.count_revocation(link, *tag, Some(last)).await?;
             }
         }
-        let waiting = self.ends.borrow_mut().take_waiting();
-        if waiting != Waiting::default()
-            && let Err((error, left)) = self.tell_waiting(link, waiting).await
+        let pending = self.revocations.borrow_mut().take_pending();
+        if pending != Pending::default()
+            && let Err((error, left)) = self.tell_pending(link, pending).await
         {
-            self.ends.borrow_mut().waiting().give_back(left);
+            self.revocations.borrow_mut().pending().give_back(left);
             return Err(error);
         }
         self.tell_recent(link).await
@@ -266,60 +266,60 @@ impl Engine {
         tag: Tag,
         count: u64,
     ) -> Result<(), LinkError> {
-        let lost = self.ends.borrow().lost(tag, count);
+        let lost = self.revocations.borrow().lost(tag, count);
         if !lost.is_empty() {
             tracing::info!(revocations = lost.len(), "the token store is told again");
         }
         for step in lost.chunks(AT_ONCE) {
-            self.end_all_again(link, step.iter().map(|(_, ending)| *ending))
+            self.end_all_again(link, step.iter().map(|(_, revocation)| *revocation))
                 .await?;
-            let mut ends = self.ends.borrow_mut();
+            let mut revocations = self.revocations.borrow_mut();
             for (number, _) in step {
-                ends.keep(tag, *number);
+                revocations.keep(tag, *number);
             }
         }
         Ok(())
     }
 
     /// What was asked for while no server could be told. Gives back what is left of it.
-    async fn tell_waiting(
+    async fn tell_pending(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        waiting: Waiting,
-    ) -> Result<(), (LinkError, Waiting)> {
+        pending: Pending,
+    ) -> Result<(), (LinkError, Pending)> {
         let told = async {
-            let tokens: Vec<Ending> = waiting.tokens.iter().copied().collect();
+            let tokens: Vec<Revocation> = pending.tokens.iter().copied().collect();
             for step in tokens.chunks(AT_ONCE) {
                 self.end_all_now(link, step.iter().copied()).await?;
             }
-            for name in &waiting.users {
+            for name in &pending.users {
                 self.end_of_user(link, name, End::Revoked, None, self.now())
                     .await?;
             }
-            if waiting.all {
+            if pending.all {
                 self.end_of_all(link, End::Revoked, None, self.now())
                     .await?;
-            } else if waiting.before.is_some() {
-                self.end_of_all(link, End::Revoked, waiting.before, self.now())
+            } else if pending.before.is_some() {
+                self.end_of_all(link, End::Revoked, pending.before, self.now())
                     .await?;
             }
             Ok(())
         };
-        told.await.map_err(|error: LinkError| (error, waiting))
+        told.await.map_err(|error: LinkError| (error, pending))
     }
 
     /// What ended here lately for want of use or room, and what was renewed: it is told again, whether it
     /// was lost or not.
     async fn tell_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
-        let recent: Vec<Ending> = {
+        let recent: Vec<Revocation> = {
             let mut recent = self.recent.borrow_mut();
             recent.retain(|(_, _, at)| at.elapsed() < RECENTLY);
-            let ending = |(id, end, _): &(TokenId, End, _)| Ending {
+            let revocation = |(id, end, _): &(TokenId, End, _)| Revocation {
                 id: *id,
                 end: *end,
                 before: None,
             };
-            recent.iter().map(ending).collect()
+            recent.iter().map(revocation).collect()
         };
         for step in recent.chunks(AT_ONCE) {
             self.end_all_again(link, step.iter().copied()).await?;
@@ -343,11 +343,11 @@ impl Engine {
     async fn end_all_again(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        endings: impl Iterator<Item = Ending>,
+        revocations: impl Iterator<Item = Revocation>,
     ) -> Result<(), LinkError> {
-        let again = endings.map(|ending| {
+        let again = revocations.map(|revocation| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
-            async move { engine.end_again(&link, ending).await }
+            async move { engine.end_again(&link, revocation).await }
         });
         all(again).await.map(drop)
     }
@@ -355,9 +355,9 @@ impl Engine {
     async fn end_all_now(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        endings: impl Iterator<Item = Ending>,
+        revocations: impl Iterator<Item = Revocation>,
     ) -> Result<(), LinkError> {
-        let now = endings.map(|Ending { id, end, before }| {
+        let now = revocations.map(|Revocation { id, end, before }| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
             async move {
                 let now = engine.now();
@@ -368,14 +368,14 @@ impl Engine {
     }
 
     /// Ends a token on the server that was ended there before.
-    async fn end_again(&self, link: &Link, ending: Ending) -> Result<(), LinkError> {
-        let (id, now) = (ending.id, self.now());
-        let was = match self.trace(link, ending).await {
+    async fn end_again(&self, link: &Link, revocation: Revocation) -> Result<(), LinkError> {
+        let (id, now) = (revocation.id, self.now());
+        let was = match self.trace(link, revocation).await {
             Err(error) if is_foreign(&error) => return Ok(()),
             was => was?,
         };
         self.cache.changed(id);
-        let ended = self.cache.live.end(id, ending.end, now, |_| ());
+        let ended = self.cache.live.end(id, revocation.end, now, |_| ());
         if ended.ids.is_empty() {
             self.cache.live.forget(id);
         }
@@ -392,14 +392,14 @@ impl Engine {
     }
 
     /// Counts one more revocation; or so many, where the server has fewer.
-    pub(super) async fn note_ends(
+    pub(super) async fn count_revocation(
         &self,
         link: &Link,
         tag: Tag,
         last: Option<u64>,
     ) -> Result<(), LinkError> {
         let key = self.keys.tally(tag);
-        let mut note = script(scripts::NOTE_ENDS, std::slice::from_ref(&key));
+        let mut note = script(scripts::COUNT_REVOCATION, std::slice::from_ref(&key));
         note.arg(&self.own);
         note.arg(last.map_or(String::new(), |last| last.to_string()));
         match link.run(&key, &note).await {
