@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::asking::{Asking, Waiting};
 use super::cache::Cache;
+use super::counter::Seen;
 use super::issue::Joining;
 use super::keys::Keys;
 use super::operations::PassedOver;
@@ -22,7 +23,6 @@ use super::requests::{Backlog, Request};
 use super::revocations::Revocations;
 use super::standing::Standing;
 use super::supervise::FIRST_WAIT;
-use super::tally::Seen;
 use super::uses::{self, Told};
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
@@ -52,7 +52,7 @@ pub(super) struct Engine {
     pub(super) standing: Arc<Standing>,
     pub(super) backlog: Arc<Backlog>,
     state: RefCell<State>,
-    /// What this process is called in the tallies: a number that no other has.
+    /// What this process is called in the counters: a number that no other has.
     pub(super) own: String,
     /// What was revoked here.
     pub(super) revocations: RefCell<Revocations>,

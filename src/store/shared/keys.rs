@@ -74,7 +74,7 @@ impl Keys {
     }
 
     /// How many tokens each gateway has revoked.
-    pub(super) fn tally(&self, tag: Tag) -> String {
+    pub(super) fn counter(&self, tag: Tag) -> String {
         format!("{}:ends:{{{}}}", self.prefix, tag.0)
     }
 

@@ -9,7 +9,7 @@
 //!   (`phase`, `telling`).
 //! - A revocation is counted at the node that has it, behind it; whoever revoked something remembers it
 //!   under its number until it is out of the list, and from then on the time before which all has to end
-//!   where it was lost (`revocations`, `tally`).
+//!   where it was lost (`revocations`, `counter`).
 //! - What is asked to be revoked while no server can be told holds here, and waits (`revocations`).
 //! - What time it is between gateways, the server says: its clock bounds what a gateway takes to be over
 //!   (`scripts`).
@@ -18,6 +18,7 @@
 
 mod asking;
 mod cache;
+mod counter;
 mod counts;
 mod engine;
 mod failures;
@@ -38,7 +39,6 @@ mod scripts;
 pub(super) mod simulated;
 mod standing;
 mod supervise;
-mod tally;
 mod telling;
 mod uses;
 

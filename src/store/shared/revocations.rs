@@ -1,8 +1,8 @@
 //! Pure: what was revoked here, and what of it the server has. Everything is told again to a server that
 //! has not got it, before anything else is asked of it:
 //!
-//! - a revocation has a number in its tally, and is kept once the server has said so;
-//! - a server whose tally stands lower has lost those of higher numbers, and is told of them;
+//! - a revocation has a number in its counter, and is kept once the server has said so;
+//! - a server whose counter stands lower has lost those of higher numbers, and is told of them;
 //! - of those that are no longer remembered one by one, only the last number and moment is known: where
 //!   the server has lost one of them, every token of that moment and before ends;
 //! - what was asked for while no server could be told waits, a token or a whole selection.
@@ -201,7 +201,7 @@ fn after(at: UnixSeconds) -> UnixSeconds {
     at.plus(std::time::Duration::from_secs(1))
 }
 
-/// Revocations that are remembered one by one, of each tally, and as many that wait.
+/// Revocations that are remembered one by one, of each counter, and as many that wait.
 const MOST: usize = 10_000;
 
 #[cfg(test)]

@@ -213,10 +213,10 @@ pub(super) const FORGIVE: &str = "\
 if redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return 1";
 
-/// Answers the server's time in milliseconds and all of a tally, which is begun if it is not there; what
-/// is too old goes. Keys: the tally. Arguments: what a new one is told from others by, how many seconds
+/// Answers the server's time in milliseconds and all of a counter, which is begun if it is not there; what
+/// is too old goes. Keys: the counter. Arguments: what a new one is told from others by, how many seconds
 /// a count is kept.
-pub(super) const TALLY: &str = "\
+pub(super) const READ_COUNTER: &str = "\
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 local all = redis.call('HGETALL', KEYS[1])
@@ -239,7 +239,7 @@ for place = 1, #all, 2 do
 end
 return answer";
 
-/// Counts revocations of a gateway. Keys: the tally. Arguments: the gateway, how many there are, or
+/// Counts revocations of a gateway. Keys: the counter. Arguments: the gateway, how many there are, or
 /// nothing for one more.
 pub(super) const COUNT_REVOCATION: &str = "\
 local value = redis.call('HGET', KEYS[1], ARGV[1])
@@ -249,7 +249,7 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', count) .. ' ' .. redi
 return 1";
 
 /// Notes what is missing, so that other gateways miss it too; unless the state was accepted meanwhile. Keys:
-/// the tally. Arguments: when it was accepted last, then each field and its value.
+/// the counter. Arguments: when it was accepted last, then each field and its value.
 pub(super) const MISS: &str = "\
 if (redis.call('HGET', KEYS[1], 'accepted') or '0') ~= ARGV[1] then return 0 end
 for place = 2, #ARGV, 2 do
@@ -261,7 +261,7 @@ for place = 2, #ARGV, 2 do
 end
 return 1";
 
-/// Notes that the state is to be taken as it is: nothing is missing any more. Keys: the tally.
+/// Notes that the state is to be taken as it is: nothing is missing any more. Keys: the counter.
 pub(super) const ACCEPT: &str = "\
 local all = redis.call('HGETALL', KEYS[1])
 for place = 1, #all, 2 do

@@ -58,7 +58,7 @@ struct State {
     /// Milliseconds since 1970.
     now: u64,
     is_down: bool,
-    /// What the test knows, noted when a gateway reads a tally.
+    /// What the test knows, noted when a gateway reads a counter.
     known: u64,
     /// Whether a count of revocations was not taken.
     uncounted: bool,
@@ -83,7 +83,7 @@ type Answer = Result<Value, RedisError>;
 type Reply = oneshot::Sender<Answer>;
 
 enum Said {
-    /// With what is known to whoever hears it, where it is a tally.
+    /// With what is known to whoever hears it, where it is a counter.
     Answer(Reply, Answer, Option<u64>),
     Push(PushInfo),
 }
@@ -180,7 +180,7 @@ impl Server {
             return;
         };
         let is = |text: &str| words.get(1).is_some_and(|it| it == text.as_bytes());
-        let is_tally = is(scripts::TALLY);
+        let is_counter = is(scripts::READ_COUNTER);
         if call != Call::Done && is(scripts::COUNT_REVOCATION) {
             state.uncounted = true;
         }
@@ -201,7 +201,7 @@ impl Server {
             let gateway = state.connections.get(&connection).map(|open| open.gateway);
             println!("   {gateway:?} {call:?} {}: {answer:?}", shown(&words));
         }
-        let known = (is_tally && answer.is_ok()).then_some(state.known);
+        let known = (is_counter && answer.is_ok()).then_some(state.known);
         if let Some(open) = state.connections.get_mut(&connection) {
             open.answers.push_back(Said::Answer(reply, answer, known));
         }
@@ -354,7 +354,7 @@ fn shown(words: &[Vec<u8>]) -> String {
         (scripts::SEVER, "SEVER"),
         (scripts::ADD, "ADD"),
         (scripts::PLACES, "PLACES"),
-        (scripts::TALLY, "TALLY"),
+        (scripts::READ_COUNTER, "READ_COUNTER"),
         (scripts::COUNT_REVOCATION, "COUNT_REVOCATION"),
         (scripts::ACCEPT, "ACCEPT"),
         (scripts::JOIN_AGAIN, "JOIN_AGAIN"),
@@ -551,7 +551,7 @@ impl State {
             }
             scripts::ADD => self.enter(keys, arguments),
             scripts::PLACES => self.places(keys, arguments),
-            scripts::TALLY => self.tally(&keys[0], arguments),
+            scripts::READ_COUNTER => self.counter(&keys[0], arguments),
             scripts::COUNT_REVOCATION => {
                 let value = self.field(&keys[0], &arguments[0]).unwrap_or_default();
                 let count = value
@@ -724,7 +724,7 @@ impl State {
         }
     }
 
-    fn tally(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> Value {
+    fn counter(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> Value {
         let mut answer = vec![Value::Int(self.now as i64)];
         if self.field(key, b"born").is_none() {
             let mut born = arguments[0].clone();

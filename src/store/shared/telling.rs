@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::counter::{Counter, KEPT, Missing};
 use super::engine::{Engine, RECENTLY, State};
 use super::issue::Joining;
 use super::operations::{all, script, text};
@@ -14,7 +15,6 @@ use super::phase::Reason;
 use super::record::Record;
 use super::revocations::{Pending, Revocation};
 use super::scripts;
-use super::tally::{KEPT, Missing, Tally};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
 use crate::cluster::Tag;
@@ -24,8 +24,8 @@ use crate::store::Selection;
 use crate::token::TokenId;
 
 /// What the server counts at a moment.
-pub(super) struct Tallies {
-    list: Vec<(Tag, Tally)>,
+pub(super) struct Counters {
+    list: Vec<(Tag, Counter)>,
     /// In seconds since 1970, by its own clock.
     second: u64,
 }
@@ -37,23 +37,23 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
-        let tallies = self.tallies(link).await?;
-        self.note_lost(&tallies);
+        let counters = self.counters(link).await?;
+        self.note_lost(&counters);
         // From now on the server's count says nothing of what it lost: what is revoked meanwhile is
         // counted beyond, and goes over these connections by itself. So there is an end to the telling.
         if !self.is_refused() {
             self.enter(State::Telling(Some(Rc::clone(link))));
         }
         self.take_backlog();
-        self.tell(link, &tallies).await?;
-        Ok(self.judge(link, tallies).await)
+        self.tell(link, &counters).await?;
+        Ok(self.judge(link, counters).await)
     }
 
     /// Notes what a server has lost of what was revoked here, so that it is told whatever the server counts
     /// by then.
-    fn note_lost(&self, tallies: &Tallies) {
-        for (tag, tally) in &tallies.list {
-            let count = self.counted_here(*tag, tally);
+    fn note_lost(&self, counters: &Counters) {
+        for (tag, counter) in &counters.list {
+            let count = self.counted_here(*tag, counter);
             let beyond = self.revocations.borrow_mut().lose(*tag, count);
             if let Some(before) = beyond {
                 tracing::warn!(
@@ -66,11 +66,11 @@ impl Engine {
     }
 
     /// How many revocations of this gateway a server has.
-    fn counted_here(&self, tag: Tag, tally: &Tally) -> u64 {
+    fn counted_here(&self, tag: Tag, counter: &Counter) -> u64 {
         // Of a server that lost everything, nothing is to be ended.
-        match self.seen.borrow().is_new(tag, tally) {
+        match self.seen.borrow().is_new(tag, counter) {
             true => u64::MAX,
-            false => tally.of(&self.own),
+            false => counter.of(&self.own),
         }
     }
 
@@ -80,20 +80,20 @@ impl Engine {
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
         link.check_version(&self.keys.layout()).await?;
-        let tallies = self.tallies(link).await?;
-        let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
+        let counters = self.counters(link).await?;
+        let fallen = self.seen.borrow().has_fallen(&counters.list, &self.own);
         self.take_backlog();
         if fallen || !self.revocations.borrow().is_kept() {
-            self.note_lost(&tallies);
-            self.tell(link, &tallies).await?;
+            self.note_lost(&counters);
+            self.tell(link, &counters).await?;
         }
-        Ok(self.judge(link, tallies).await)
+        Ok(self.judge(link, counters).await)
     }
 
     /// Says that the state of the server shall be taken as it is, which all gateways hear.
     pub(super) async fn accept(&self, link: &Link) -> Result<(), LinkError> {
         for tag in self.tags(link) {
-            let key = self.keys.tally(tag);
+            let key = self.keys.counter(tag);
             let accept = script(scripts::ACCEPT, std::slice::from_ref(&key));
             link.run(&key, &accept).await?;
         }
@@ -140,33 +140,33 @@ impl Engine {
     }
 
     /// What the server counts. What the clocks differ by is known after it.
-    async fn tallies(self: &Rc<Self>, link: &Rc<Link>) -> Result<Tallies, LinkError> {
+    async fn counters(self: &Rc<Self>, link: &Rc<Link>) -> Result<Counters, LinkError> {
         let asked = self.standing.moment();
         let begun = tokio::time::Instant::now();
         let ask = self.tags(link).into_iter().map(|tag| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
             async move {
-                let key = engine.keys.tally(tag);
-                let mut tally = script(scripts::TALLY, std::slice::from_ref(&key));
-                tally.arg(&engine.own).arg(KEPT);
-                let answer = match link.run(&key, &tally).await {
+                let key = engine.keys.counter(tag);
+                let mut counter = script(scripts::READ_COUNTER, std::slice::from_ref(&key));
+                counter.arg(&engine.own).arg(KEPT);
+                let answer = match link.run(&key, &counter).await {
                     Err(error) if is_foreign(&error) => return Err(LinkError::Foreign(key)),
                     answer => answer?,
                 };
-                let read = read(&answer).ok_or(LinkError::Answer("a tally"))?;
+                let read = read(&answer).ok_or(LinkError::Answer("a counter"))?;
                 Ok((tag, read))
             }
         });
-        let answers: Vec<(Tag, (u64, Tally))> = all(ask).await?;
+        let answers: Vec<(Tag, (u64, Counter))> = all(ask).await?;
         let took = begun.elapsed();
-        let mut tallies = Tallies {
+        let mut counters = Counters {
             list: Vec::new(),
             second: 0,
         };
         let mut skew: Option<i64> = None;
-        for (tag, (millis, tally)) in answers {
-            tallies.second = tallies.second.max(millis / 1000);
-            tallies.list.push((tag, tally));
+        for (tag, (millis, counter)) in answers {
+            counters.second = counters.second.max(millis / 1000);
+            counters.list.push((tag, counter));
             let one = asked.map(|asked| skew_of(millis, asked, took));
             skew = [skew, one]
                 .into_iter()
@@ -176,7 +176,7 @@ impl Engine {
         if let Some(skew) = skew {
             self.note_skew(skew);
         }
-        Ok(tallies)
+        Ok(counters)
     }
 
     /// Those of the nodes that there are, and those that anything is known of.
@@ -189,16 +189,16 @@ impl Engine {
         tags
     }
 
-    async fn judge(&self, link: &Link, tallies: Tallies) -> Option<Reason> {
-        let missing = (self.seen.borrow()).missing(&tallies.list, &self.own, tallies.second);
+    async fn judge(&self, link: &Link, counters: Counters) -> Option<Reason> {
+        let missing = (self.seen.borrow()).missing(&counters.list, &self.own, counters.second);
         if let Some(last) = missing.iter().map(|it| it.count.at).max() {
             let last = u32::try_from(last).unwrap_or(u32::MAX);
             self.miss_until(Some(UnixSeconds::new(last)));
-            self.note_missing(link, &tallies, &missing).await;
+            self.note_missing(link, &counters, &missing).await;
             return Some(Reason::RolledBack);
         }
         self.miss_until(None);
-        self.seen.borrow_mut().learn(tallies.list);
+        self.seen.borrow_mut().learn(counters.list);
         let most = self.section.max_clock_skew;
         let differs = self.standing.skew().is_some_and(|skew| skew > most);
         (differs && !most.is_zero()).then_some(Reason::Clock)
@@ -206,18 +206,18 @@ impl Engine {
 
     /// Has those miss it too that start later. Where it cannot be noted, those who noticed refuse all the
     /// same.
-    async fn note_missing(&self, link: &Link, tallies: &Tallies, missing: &[Missing]) {
-        for (tag, tally) in &tallies.list {
+    async fn note_missing(&self, link: &Link, counters: &Counters, missing: &[Missing]) {
+        for (tag, counter) in &counters.list {
             let unsaid = missing
                 .iter()
-                .filter(|it| it.tag == *tag && !tally.says(it));
+                .filter(|it| it.tag == *tag && !counter.says(it));
             let fields: Vec<[String; 2]> = unsaid.map(Missing::field).collect();
             if fields.is_empty() {
                 continue;
             }
-            let key = self.keys.tally(*tag);
+            let key = self.keys.counter(*tag);
             let mut miss = script(scripts::MISS, std::slice::from_ref(&key));
-            miss.arg(tally.accepted()).arg(fields.concat());
+            miss.arg(counter.accepted()).arg(fields.concat());
             if let Err(error) = link.run(&key, &miss).await {
                 self.complaints.warn(&error);
             }
@@ -241,12 +241,12 @@ impl Engine {
     }
 
     /// Tells the server of what it has not got.
-    async fn tell(self: &Rc<Self>, link: &Rc<Link>, tallies: &Tallies) -> Result<(), LinkError> {
-        for (tag, tally) in &tallies.list {
-            let count = self.counted_here(*tag, tally);
+    async fn tell(self: &Rc<Self>, link: &Rc<Link>, counters: &Counters) -> Result<(), LinkError> {
+        for (tag, counter) in &counters.list {
+            let count = self.counted_here(*tag, counter);
             self.tell_lost(link, *tag, count).await?;
             let last = self.revocations.borrow().last(*tag);
-            if tally.of(&self.own) < last {
+            if counter.of(&self.own) < last {
                 self.count_revocation(link, *tag, Some(last)).await?;
             }
         }
@@ -398,7 +398,7 @@ impl Engine {
         tag: Tag,
         last: Option<u64>,
     ) -> Result<(), LinkError> {
-        let key = self.keys.tally(tag);
+        let key = self.keys.counter(tag);
         let mut note = script(scripts::COUNT_REVOCATION, std::slice::from_ref(&key));
         note.arg(&self.own);
         note.arg(last.map_or(String::new(), |last| last.to_string()));
@@ -417,8 +417,8 @@ fn skew_of(server: u64, asked: UnixMillis, took: Duration) -> i64 {
     i64::try_from(difference).unwrap_or(i64::MAX)
 }
 
-/// The server's time in milliseconds, and the fields of a tally with their values.
-fn read(answer: &Value) -> Option<(u64, Tally)> {
+/// The server's time in milliseconds, and the fields of a counter with their values.
+fn read(answer: &Value) -> Option<(u64, Counter)> {
     let Value::Array(parts) = answer else {
         return None;
     };
@@ -430,7 +430,7 @@ fn read(answer: &Value) -> Option<(u64, Tally)> {
         _ => None,
     });
     let millis = u64::try_from(*millis).ok()?;
-    Some((millis, Tally::parse(millis, pairs)))
+    Some((millis, Counter::parse(millis, pairs)))
 }
 
 /// Tokens that are ended at once.

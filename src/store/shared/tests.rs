@@ -147,15 +147,15 @@ fn the_simulated_server_answers_as_the_real_one_does() {
     assert!(compared > 1000, "{compared}");
 }
 
-/// An answer without what tells of the time: a tally by its fields and counts.
+/// An answer without what tells of the time: a counter by its fields and counts.
 fn timeless(words: &[Vec<u8>], answer: &Value) -> Value {
-    let is_tally = words
+    let is_counter = words
         .get(1)
-        .is_some_and(|word| word == scripts::TALLY.as_bytes());
+        .is_some_and(|word| word == scripts::READ_COUNTER.as_bytes());
     let Value::Array(parts) = answer else {
         return answer.clone();
     };
-    if !is_tally {
+    if !is_counter {
         return answer.clone();
     }
     let text = |value: &Value| match value {
