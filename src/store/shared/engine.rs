@@ -78,7 +78,7 @@ pub(super) struct Engine {
 pub(super) enum State {
     Connecting,
     /// With connections once it is known what the server has to be told.
-    Telling(Option<Rc<Link>>),
+    Syncing(Option<Rc<Link>>),
     Refused(Rc<Link>, Reason),
     Serving(Rc<Link>),
 }
@@ -87,7 +87,7 @@ impl State {
     fn phase(&self) -> Phase {
         match self {
             Self::Connecting => Phase::Connecting,
-            Self::Telling(_) => Phase::Telling,
+            Self::Syncing(_) => Phase::Syncing,
             Self::Refused(_, reason) => Phase::Refused(*reason),
             Self::Serving(_) => Phase::Serving,
         }
@@ -135,7 +135,7 @@ impl Engine {
         match &*self.state.borrow() {
             State::Serving(link) => Ok(Rc::clone(link)),
             State::Refused(_, Reason::RolledBack) => Err(StoreError::RolledBack),
-            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling(_) => {
+            State::Refused(_, Reason::Clock) | State::Connecting | State::Syncing(_) => {
                 Err(StoreError::Unavailable)
             }
         }
@@ -145,10 +145,10 @@ impl Engine {
     /// that is just being told of what was revoked before.
     pub(super) fn link_to_end(&self) -> Result<Rc<Link>, StoreError> {
         match &*self.state.borrow() {
-            State::Serving(link) | State::Refused(link, _) | State::Telling(Some(link)) => {
+            State::Serving(link) | State::Refused(link, _) | State::Syncing(Some(link)) => {
                 Ok(Rc::clone(link))
             }
-            State::Connecting | State::Telling(None) => Err(StoreError::Unavailable),
+            State::Connecting | State::Syncing(None) => Err(StoreError::Unavailable),
         }
     }
 
@@ -173,7 +173,7 @@ impl Engine {
             match phase {
                 Phase::Refused(reason) => tracing::error!("the token store is refused: {reason}"),
                 Phase::Serving => tracing::info!("the token store is there"),
-                Phase::Connecting | Phase::Telling => {}
+                Phase::Connecting | Phase::Syncing => {}
             }
         }
         self.standing.enter(phase);

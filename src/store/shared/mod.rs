@@ -6,7 +6,7 @@
 //!
 //! - A server is served from only after it was told of everything that was revoked here, after everything
 //!   is there again that other gateways revoked as far as this one saw it, and after the map is empty
-//!   (`phase`, `telling`).
+//!   (`phase`, `sync`).
 //! - A revocation is counted at the node that has it, behind it; whoever revoked something remembers it
 //!   under its number until it is out of the list, and from then on the time before which all has to end
 //!   where it was lost (`revocations`, `counter`).
@@ -39,7 +39,7 @@ mod scripts;
 pub(super) mod simulated;
 mod standing;
 mod supervise;
-mod telling;
+mod sync;
 mod uses;
 
 pub use failures::SharedFailures;

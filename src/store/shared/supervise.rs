@@ -73,7 +73,7 @@ impl Engine {
         loop {
             // One that is refused stays so until it has everything.
             if !self.is_refused() {
-                self.enter(State::Telling(None));
+                self.enter(State::Syncing(None));
             }
             match self.settle(link).await {
                 Err(error) => return error,
@@ -96,7 +96,7 @@ impl Engine {
             }
             self.cache.void();
             if self.is_refused() {
-                self.enter(State::Telling(Some(Rc::clone(link))));
+                self.enter(State::Syncing(Some(Rc::clone(link))));
             }
             self.enter(State::Serving(Rc::clone(link)));
             trust.holds();

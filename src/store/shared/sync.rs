@@ -42,10 +42,10 @@ impl Engine {
         // From now on the server's count says nothing of what it lost: what is revoked meanwhile is
         // counted beyond, and goes over these connections by itself. So there is an end to the telling.
         if !self.is_refused() {
-            self.enter(State::Telling(Some(Rc::clone(link))));
+            self.enter(State::Syncing(Some(Rc::clone(link))));
         }
         self.take_backlog();
-        self.tell(link, &counters).await?;
+        self.send_missing(link, &counters).await?;
         Ok(self.judge(link, counters).await)
     }
 
@@ -85,7 +85,7 @@ impl Engine {
         self.take_backlog();
         if fallen || !self.revocations.borrow().is_kept() {
             self.note_lost(&counters);
-            self.tell(link, &counters).await?;
+            self.send_missing(link, &counters).await?;
         }
         Ok(self.judge(link, counters).await)
     }
@@ -241,10 +241,14 @@ impl Engine {
     }
 
     /// Tells the server of what it has not got.
-    async fn tell(self: &Rc<Self>, link: &Rc<Link>, counters: &Counters) -> Result<(), LinkError> {
+    async fn send_missing(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        counters: &Counters,
+    ) -> Result<(), LinkError> {
         for (tag, counter) in &counters.list {
             let count = self.counted_here(*tag, counter);
-            self.tell_lost(link, *tag, count).await?;
+            self.send_lost(link, *tag, count).await?;
             let last = self.revocations.borrow().last(*tag);
             if counter.of(&self.own) < last {
                 self.count_revocation(link, *tag, Some(last)).await?;
@@ -252,15 +256,15 @@ impl Engine {
         }
         let pending = self.revocations.borrow_mut().take_pending();
         if pending != Pending::default()
-            && let Err((error, left)) = self.tell_pending(link, pending).await
+            && let Err((error, left)) = self.send_pending(link, pending).await
         {
             self.revocations.borrow_mut().pending().give_back(left);
             return Err(error);
         }
-        self.tell_recent(link).await
+        self.send_recent(link).await
     }
 
-    async fn tell_lost(
+    async fn send_lost(
         self: &Rc<Self>,
         link: &Rc<Link>,
         tag: Tag,
@@ -282,7 +286,7 @@ impl Engine {
     }
 
     /// What was asked for while no server could be told. Gives back what is left of it.
-    async fn tell_pending(
+    async fn send_pending(
         self: &Rc<Self>,
         link: &Rc<Link>,
         pending: Pending,
@@ -310,7 +314,7 @@ impl Engine {
 
     /// What ended here lately for want of use or room, and what was renewed: it is told again, whether it
     /// was lost or not.
-    async fn tell_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
+    async fn send_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
         let recent: Vec<Revocation> = {
             let mut recent = self.recent.borrow_mut();
             recent.retain(|(_, _, at)| at.elapsed() < RECENTLY);
