@@ -32,8 +32,8 @@ fn a_renewal_that_is_under_way_when_its_token_is_revoked_leaves_no_live_token() 
         let mut relay = Relay::to(redis.port).await;
         let slow = ("response_timeout", Value::from("20s"));
         let steps = [
-            (1, &[JOIN, PLACES, ADD, WRITE, END][..]),
-            (100, &[JOIN, PLACES, ADD, WRITE, REPLACE][..]),
+            (1, &[JOIN, RESERVE, ADD, WRITE, END][..]),
+            (100, &[JOIN, RESERVE, ADD, WRITE, REPLACE][..]),
         ];
         for (most, steps) in steps {
             let most = [("tokens.per_user", Value::from(most))];
@@ -127,7 +127,7 @@ fn a_renewal_that_the_node_of_its_lineage_has_lost_is_told_again() {
 // What only these scripts have.
 const JOIN: &str = "tonumber(ARGV[4]) then return 0 end";
 const ADD: &str = "tonumber(ARGV[5])";
-const PLACES: &str = "return #over == 1000";
+const RESERVE: &str = "return #over == 1000";
 const END: &str = "local trace = ARGV[1]";
 const REPLACE: &str = "if not later(was, ARGV[2])";
 /// What only the command has that writes a token.

@@ -27,7 +27,7 @@ use crate::token::{TokenDigest, TokenId};
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Done {
     /// Whether the token has a place among all.
-    placed: bool,
+    reserved: bool,
     /// Whether it may have been entered among its user's.
     entered: bool,
     /// The first of the lineage that it entered.
@@ -104,21 +104,21 @@ impl Engine {
         note.arg(self.keys.users()).arg("NX").arg(0).arg(&*name);
         let users = self.keys.users();
         // Before it is entered among its user's: whoever ends it goes by that entry for whether it has a place.
-        let place = self.take_place(link, session.expires(), now);
+        let place = self.reserve(link, session.expires(), now);
         let (noted, place) = tokio::join!(link.run(&users, &note), place);
-        done.placed = place.map_err(failed)?;
+        done.reserved = place.map_err(failed)?;
         noted.map_err(failed)?;
-        if !done.placed && replaced.is_none() {
+        if !done.reserved && replaced.is_none() {
             // What has to end for the user's sake may free one. Room is made for a stand-in, which is no
             // token: whoever ends the user's meanwhile finds no place to give back.
             let stand_in = id.stand_in();
             self.make_room(link, stand_in, session, &name, None, now)
                 .await?;
-            let place = self.take_place(link, session.expires(), now);
-            done.placed = place.await.map_err(failed)?;
+            let place = self.reserve(link, session.expires(), now);
+            done.reserved = place.await.map_err(failed)?;
             let gone = self.strike(link, stand_in, &name).await;
             gone.map_err(failed)?;
-            if !done.placed {
+            if !done.reserved {
                 return Err(StoreError::Full);
             }
         }
@@ -137,7 +137,7 @@ impl Engine {
         }
         if let Some((old, until)) = replaced {
             match room {
-                Room::Free if done.placed => {
+                Room::Free if done.reserved => {
                     self.replace(link, old, until, session, &name, now).await?;
                 }
                 Room::Free | Room::OfReplaced => {
@@ -175,8 +175,8 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
         // Whoever ended it found no token that had a place.
-        if std::mem::take(&mut done.placed) {
-            let given = self.give_place(link, session.expires(), now).await;
+        if std::mem::take(&mut done.reserved) {
+            let given = self.release(link, session.expires(), now).await;
             given.map_err(failed)?;
         }
         match self.read(link, id).await.map_err(failed)? {
@@ -202,18 +202,22 @@ impl Engine {
         done: &mut Done,
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
-        let ended = self.end_with_place(link, old, End::Expired, None, now);
+        let ended = self.end_unreleased(link, old, End::Expired, None, now);
         let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
-        if done.placed {
-            let given = self.give_place_back(link, &was, now).await;
+        if done.reserved {
+            let given = self.release_of(link, &was, now).await;
             return given.map_err(failed);
         }
-        let Removed { live, placed: true } = was else {
+        let Removed {
+            live,
+            reserved: true,
+        } = was
+        else {
             return Err(StoreError::Full);
         };
-        let moved = self.move_place(link, live.expires, session.expires(), now);
+        let moved = self.transfer(link, live.expires, session.expires(), now);
         moved.await.map_err(failed)?;
-        done.placed = true;
+        done.reserved = true;
         Ok(())
     }
 
@@ -332,7 +336,7 @@ impl Engine {
                     .arg(until.as_u32())
                     .arg(id.to_string());
                 // Where either fails, a place stays taken until the old token would have ended.
-                let moved = self.move_place(link, was, until, now);
+                let moved = self.transfer(link, was, until, now);
                 for done in [moved.await, link.run(&expires, &note).await.map(drop)] {
                     if let Err(error) = done {
                         let _ = self.failed(&error);
@@ -397,7 +401,7 @@ impl Engine {
             // One that stays there counts to the length of the lineage.
             let _ = link.run(&lineage, &leave).await;
         }
-        let mut is_own = done.placed;
+        let mut is_own = done.reserved;
         if done.entered {
             let name = self.accounts.name_of(session.account());
             // An entry without a token takes a place until the token would have ended.
@@ -408,7 +412,7 @@ impl Engine {
         }
         // One that somebody else ended has given its place back, or keeps it until it would have ended.
         if is_own {
-            let _ = self.give_place(link, session.expires(), now).await;
+            let _ = self.release(link, session.expires(), now).await;
         }
     }
 }

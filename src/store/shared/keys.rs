@@ -59,7 +59,7 @@ impl Keys {
     }
 
     /// In which seconds tokens end, and how many do in each.
-    pub(super) fn places(&self) -> [String; 2] {
+    pub(super) fn capacity(&self) -> [String; 2] {
         ["ends", "counts"].map(|what| format!("{}:places:{{all}}:{what}", self.prefix))
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let [issued, expires, used] = keys.user("till-01");
         assert_eq!(issued, "syncgate:user:{till-01}:issued");
         assert_eq!([slot(&issued); 2], [slot(&expires), slot(&used)]);
-        let [ends, counts] = keys.places();
+        let [ends, counts] = keys.capacity();
         assert_eq!(slot(&ends), slot(&counts));
         let id: TokenId = "00112233445566778899".parse().unwrap();
         assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");

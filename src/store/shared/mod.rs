@@ -18,6 +18,7 @@
 
 mod asking;
 mod cache;
+mod capacity;
 mod counter;
 mod counts;
 mod engine;
@@ -27,7 +28,6 @@ mod keys;
 mod lists;
 mod operations;
 mod phase;
-mod places;
 mod quotas;
 mod reconcile;
 mod record;

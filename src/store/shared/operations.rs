@@ -32,7 +32,7 @@ use crate::token::{TokenDigest, TokenId};
 pub(super) struct Removed {
     pub(super) live: Live,
     /// Whether it had a place among all, which is for whoever took it off to give back.
-    pub(super) placed: bool,
+    pub(super) reserved: bool,
 }
 
 impl Engine {
@@ -347,11 +347,11 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let was = self.end_with_place(link, id, end, before, now).await?;
+        let was = self.end_unreleased(link, id, end, before, now).await?;
         let (first, mut ended) = match was {
             Some(was) => {
                 let is_live = now.seconds() < was.live.expires;
-                self.give_place_back(link, &was, now).await?;
+                self.release_of(link, &was, now).await?;
                 // Also of one that seems to be alone: its node may have lost that it was replaced.
                 (was.live.first, usize::from(is_live))
             }
@@ -379,9 +379,9 @@ impl Engine {
             Err(error) => return Err(error),
         };
         for other in others.iter().filter_map(id_of).filter(|other| *other != id) {
-            let was = self.end_with_place(link, other, end, None, now).await?;
+            let was = self.end_unreleased(link, other, end, None, now).await?;
             if let Some(was) = was {
-                self.give_place_back(link, &was, now).await?;
+                self.release_of(link, &was, now).await?;
                 ended += usize::from(now.seconds() < was.live.expires);
             }
         }
@@ -389,17 +389,17 @@ impl Engine {
     }
 
     /// Gives the place of an ended token back, where it had one and that can be.
-    pub(super) async fn give_place_back(
+    pub(super) async fn release_of(
         &self,
         link: &Link,
         was: &Removed,
         now: UnixMillis,
     ) -> Result<(), LinkError> {
-        if !was.placed {
+        if !was.reserved {
             return Ok(());
         }
-        match self.give_place(link, was.live.expires, now).await {
-            Err(error) if is_foreign(&error) => self.skip(&self.keys.places()[0]),
+        match self.release(link, was.live.expires, now).await {
+            Err(error) if is_foreign(&error) => self.skip(&self.keys.capacity()[0]),
             given => given?,
         }
         Ok(())
@@ -414,10 +414,10 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<bool, LinkError> {
-        let Some(was) = self.end_with_place(link, id, end, before, now).await? else {
+        let Some(was) = self.end_unreleased(link, id, end, before, now).await? else {
             return Ok(false);
         };
-        self.give_place_back(link, &was, now).await?;
+        self.release_of(link, &was, now).await?;
         Ok(true)
     }
 
@@ -447,7 +447,7 @@ impl Engine {
     }
 
     /// As `end_one`, but its place stays taken, if it had one. Says what it was.
-    pub(super) async fn end_with_place(
+    pub(super) async fn end_unreleased(
         &self,
         link: &Link,
         id: TokenId,
@@ -486,8 +486,8 @@ impl Engine {
             self.skip(&self.keys.token(id));
             return Ok(None);
         };
-        let placed = self.strike(link, id, &live.name).await?;
-        Ok(Some(Removed { live, placed }))
+        let reserved = self.strike(link, id, &live.name).await?;
+        Ok(Some(Removed { live, reserved }))
     }
 
     /// Lets a trace take the place of a token on the server. Returns what was there. A revocation is

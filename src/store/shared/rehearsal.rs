@@ -47,8 +47,8 @@ impl Engine {
         let users = self.keys.users();
         let mut note = cmd("ZADD");
         note.arg(&users).arg("XX").arg(0).arg(name);
-        let places = self.keys.places();
-        let mut place = script(scripts::REHEARSE_PLACES, &places);
+        let places = self.keys.capacity();
+        let mut place = script(scripts::REHEARSE_RESERVE, &places);
         place.arg(now.seconds().as_u32()).arg(self.capacity);
         let (noted, place) = tokio::join!(link.run(&users, &note), link.run(&places[0], &place));
         let is_free = place? == Value::Int(1);

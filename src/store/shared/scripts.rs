@@ -162,7 +162,7 @@ return over";
 /// and 2 when one may be, since not all that are over were counted out. Keys: the seconds in which
 /// tokens end, and how many do in each. Arguments: now, the end of the token whose place is given back
 /// or nothing, the end of the one that takes a place or nothing, how many there may be or nothing.
-pub(super) const PLACES: &str = "\
+pub(super) const RESERVE: &str = "\
 local function change(second, by)
   redis.call('HINCRBY', KEYS[2], 'all', by)
   if redis.call('HINCRBY', KEYS[2], second, by) == 0 then
@@ -284,9 +284,9 @@ for _, key in ipairs(KEYS) do
 end
 return 1";
 
-/// What `PLACES` surely does with the keys, without a change. Answers whether there is a place. Keys: as
+/// What `RESERVE` surely does with the keys, without a change. Answers whether there is a place. Keys: as
 /// there. Arguments: now, how many places there may be.
-pub(super) const REHEARSE_PLACES: &str = "\
+pub(super) const REHEARSE_RESERVE: &str = "\
 local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
 local all = tonumber(redis.call('HGET', KEYS[2], 'all') or 0)
 for _, second in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', reached, 'LIMIT', 0, 1000)) do

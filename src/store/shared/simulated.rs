@@ -353,7 +353,7 @@ fn shown(words: &[Vec<u8>]) -> String {
         (scripts::JOIN, "JOIN"),
         (scripts::SEVER, "SEVER"),
         (scripts::ADD, "ADD"),
-        (scripts::PLACES, "PLACES"),
+        (scripts::RESERVE, "RESERVE"),
         (scripts::READ_COUNTER, "READ_COUNTER"),
         (scripts::COUNT_REVOCATION, "COUNT_REVOCATION"),
         (scripts::ACCEPT, "ACCEPT"),
@@ -550,7 +550,7 @@ impl State {
                 Value::Int(1)
             }
             scripts::ADD => self.enter(keys, arguments),
-            scripts::PLACES => self.places(keys, arguments),
+            scripts::RESERVE => self.change_capacity(keys, arguments),
             scripts::READ_COUNTER => self.counter(&keys[0], arguments),
             scripts::COUNT_REVOCATION => {
                 let value = self.field(&keys[0], &arguments[0]).unwrap_or_default();
@@ -684,7 +684,7 @@ impl State {
         answer
     }
 
-    fn places(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Value {
+    fn change_capacity(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Value {
         let now = integer(&arguments[0]);
         let over = self.sorted(&keys[0]).into_iter();
         let reached = now.min(self.now as i64 / 1000);

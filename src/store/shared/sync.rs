@@ -387,7 +387,7 @@ impl Engine {
             Some(Record::Live(live)) => {
                 // Without an entry among its user's it has no place that could be given back.
                 match self.strike(link, id, &live.name).await? {
-                    true => self.give_place(link, live.expires, now).await,
+                    true => self.release(link, live.expires, now).await,
                     false => Ok(()),
                 }
             }
