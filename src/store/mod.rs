@@ -254,7 +254,7 @@ impl TokenStore {
         if let (Backing::Shared(shared), Some((account, before))) = (&self.backing, counted)
             && self.live.is_long_since(before, now.seconds())
         {
-            shared.tell_use(id, account, now);
+            shared.report_use(id, account, now);
         }
     }
 

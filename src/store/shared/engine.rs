@@ -23,7 +23,7 @@ use super::requests::{Backlog, Request};
 use super::revocations::Revocations;
 use super::standing::Standing;
 use super::supervise::FIRST_WAIT;
-use super::uses::{self, Told};
+use super::usage::{self, Reported};
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::SharedSection;
@@ -61,7 +61,7 @@ pub(super) struct Engine {
     /// Up to when revocations are missing while the server is refused for that.
     missing_until: Cell<Option<UnixSeconds>>,
     pub(super) clocks_differ: Cell<bool>,
-    pub(super) told: Cell<Told>,
+    pub(super) reported: Cell<Reported>,
     pub(super) complaints: Complaints,
     /// Keys of the server that hold something else.
     pub(super) passed_over: RefCell<PassedOver>,
@@ -121,7 +121,7 @@ impl Engine {
             seen: RefCell::default(),
             missing_until: Cell::default(),
             clocks_differ: Cell::default(),
-            told: Cell::default(),
+            reported: Cell::default(),
             asking: Asking::default(),
             complaints: Complaints::default(),
             passed_over: RefCell::default(),
@@ -240,7 +240,7 @@ impl Engine {
         // Whoever is gone needs no reply.
         match request {
             Request::Ask { digest, now, reply } => self.ask(digest, now, reply).await,
-            Request::Used { id, account, now } => self.tell_use(id, account, now).await,
+            Request::Used { id, account, now } => self.report_use(id, account, now).await,
             Request::Commit { change, now, reply } => {
                 let _ = reply.send(self.commit(change, now).await);
             }
@@ -358,7 +358,7 @@ pub(super) async fn serve_all(
     if let Some(idle) = engine.idle {
         let teller = Rc::clone(&engine);
         spawn_local(for_ever(move || {
-            Rc::clone(&teller).tell_uses_for_ever(idle)
+            Rc::clone(&teller).report_uses_for_ever(idle)
         }));
     }
     loop {
@@ -367,7 +367,7 @@ pub(super) async fn serve_all(
             _ = &mut stopped => None,
         };
         let Some(request) = request else {
-            return uses::finish(&engine).await;
+            return usage::finish(&engine).await;
         };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;

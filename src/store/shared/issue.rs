@@ -14,7 +14,7 @@ use super::engine::Engine;
 use super::operations::{Removed, left, script, text};
 use super::record::{Live, Record};
 use super::scripts;
-use super::uses::to_end;
+use super::usage::to_end;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
 use crate::cluster::{Link, is_foreign};

@@ -40,7 +40,7 @@ pub(super) mod simulated;
 mod standing;
 mod supervise;
 mod sync;
-mod uses;
+mod usage;
 
 pub use failures::SharedFailures;
 pub(super) use requests::SharedTokens;

@@ -303,7 +303,7 @@ impl SharedTokens {
     }
 
     /// Has the server told of a use, if it can be; else it is told with the others.
-    pub(in crate::store) fn tell_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
+    pub(in crate::store) fn report_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
         let _ = self.requests.try_send(Request::Used { id, account, now });
     }
 

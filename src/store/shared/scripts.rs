@@ -137,7 +137,7 @@ return 1";
 
 /// Notes uses of tokens of a user; not of those that have ended for want of use. Keys: the user's tokens
 /// by end, and by last use. Arguments: each token and the second of its use.
-pub(super) const TELL: &str = "\
+pub(super) const REPORT_USES: &str = "\
 local time = tonumber(redis.call('TIME')[1])
 for place = 1, #ARGV, 2 do
   local last, used = redis.call('ZSCORE', KEYS[2], ARGV[place]), math.min(tonumber(ARGV[place + 1]), time)

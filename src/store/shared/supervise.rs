@@ -86,7 +86,7 @@ impl Engine {
                 }
                 Ok(None) => {}
             }
-            if let Err(error) = self.tell_uses(link).await {
+            if let Err(error) = self.report_uses(link).await {
                 tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
             }
             // Nothing is asked over the new connections before the old answers are gone. What was revoked
