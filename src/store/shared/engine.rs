@@ -21,7 +21,7 @@ use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
 use super::requests::{Backlog, Request};
 use super::revocations::Revocations;
-use super::standing::Standing;
+use super::status::Status;
 use super::supervise::FIRST_WAIT;
 use super::usage::{self, Reported};
 use crate::accounts::Accounts;
@@ -49,7 +49,7 @@ pub(super) struct Engine {
     pub(super) cache: Arc<Cache>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) connector: Connector,
-    pub(super) standing: Arc<Standing>,
+    pub(super) status: Arc<Status>,
     pub(super) backlog: Arc<Backlog>,
     state: RefCell<State>,
     /// What this process is called in the counters: a number that no other has.
@@ -100,7 +100,7 @@ impl Engine {
         connector: Connector,
         live: Arc<LiveTokens>,
         accounts: Arc<Accounts>,
-        (standing, backlog): (Arc<Standing>, Arc<Backlog>),
+        (status, backlog): (Arc<Status>, Arc<Backlog>),
     ) -> Self {
         Self {
             section: section.shared.clone(),
@@ -113,7 +113,7 @@ impl Engine {
             cache: Arc::new(Cache::new(live)),
             accounts,
             connector,
-            standing,
+            status,
             backlog,
             state: RefCell::new(State::Connecting),
             own: format!("{:016x}", RandomState::new().hash_one(0)),
@@ -176,18 +176,18 @@ impl Engine {
                 Phase::Connecting | Phase::Syncing => {}
             }
         }
-        self.standing.enter(phase);
+        self.status.enter(phase);
         self.state.replace(state);
     }
 
     /// What time it is for the gateway.
     pub(super) fn now(&self) -> UnixMillis {
-        self.standing.moment().unwrap_or(UnixMillis::EPOCH)
+        self.status.moment().unwrap_or(UnixMillis::EPOCH)
     }
 
     /// What time it is for the server, as far as that is known.
     pub(super) fn server_time(&self) -> Option<UnixMillis> {
-        let ahead = self.standing.health().clock_skew_ms?;
+        let ahead = self.status.health().clock_skew_ms?;
         let difference = Duration::from_millis(ahead.unsigned_abs());
         Some(match ahead < 0 {
             true => self.now().minus(difference),
@@ -235,7 +235,7 @@ impl Engine {
 
     async fn serve(self: Rc<Self>, request: Request) {
         if let Some(now) = request.moment() {
-            self.standing.note(now);
+            self.status.note(now);
         }
         // Whoever is gone needs no reply.
         match request {

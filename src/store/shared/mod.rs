@@ -37,7 +37,7 @@ mod revocations;
 mod scripts;
 #[cfg(test)]
 pub(super) mod simulated;
-mod standing;
+mod status;
 mod supervise;
 mod sync;
 mod usage;

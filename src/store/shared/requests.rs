@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
-use super::standing::Standing;
+use super::status::Status;
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::Connector;
@@ -84,7 +84,7 @@ pub(in crate::store) struct SharedTokens {
     /// The map in front of the server.
     live: Arc<LiveTokens>,
     backlog: Arc<Backlog>,
-    standing: Arc<Standing>,
+    status: Arc<Status>,
     failures: SharedFailures,
     patience: Duration,
     stop: Option<oneshot::Sender<()>>,
@@ -204,7 +204,7 @@ impl SharedTokens {
         let key = connector.password()?;
         let (requests, inbox) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
-        let standing = Arc::new(Standing::default());
+        let status = Arc::new(Status::default());
         let patience = section.shared.response_timeout * 2 + section.shared.connect_timeout;
         let failures = SharedFailures::new(
             requests.clone(),
@@ -212,7 +212,7 @@ impl SharedTokens {
             key.as_deref().map_or("", String::as_str),
         );
         let backlog = Arc::<Backlog>::default();
-        let (section, seen, held) = (section.clone(), Arc::clone(&standing), Arc::clone(&backlog));
+        let (section, seen, held) = (section.clone(), Arc::clone(&status), Arc::clone(&backlog));
         let map = Arc::clone(&live);
         let start = move || Engine::new(&section, connector, map, accounts, (seen, held));
         let thread = thread::Builder::new()
@@ -223,7 +223,7 @@ impl SharedTokens {
             requests,
             live,
             backlog,
-            standing,
+            status,
             failures,
             patience,
             stop: Some(stop),
@@ -244,17 +244,17 @@ impl SharedTokens {
         let connector = Connector::in_memory(&section.shared, Box::new(server));
         let (requests, inbox) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
-        let standing = Arc::new(Standing::default());
+        let status = Arc::new(Status::default());
         let patience = section.shared.response_timeout * 2 + section.shared.connect_timeout;
         let failures = SharedFailures::new(requests.clone(), patience, "");
         let backlog = Arc::<Backlog>::default();
-        let told = (Arc::clone(&standing), Arc::clone(&backlog));
+        let told = (Arc::clone(&status), Arc::clone(&backlog));
         let engine = Engine::new(section, connector, Arc::clone(&live), accounts, told);
         let shared = Self {
             requests,
             live,
             backlog,
-            standing,
+            status,
             failures,
             patience,
             stop: Some(stop),
@@ -266,17 +266,17 @@ impl SharedTokens {
     /// Whether the tokens in the map may be trusted: the server tells what becomes of them, or did
     /// so lately enough.
     pub(in crate::store) fn trusts_map(&self) -> bool {
-        self.standing.is_good()
+        self.status.is_good()
     }
 
     /// How the server is.
     pub(in crate::store) fn health(&self) -> StoreHealth {
-        self.standing.health()
+        self.status.health()
     }
 
     /// Notes what time it is for the gateway.
     pub(in crate::store) fn note(&self, now: UnixMillis) {
-        self.standing.note(now);
+        self.status.note(now);
     }
 
     pub(in crate::store) fn failures(&self) -> &SharedFailures {
@@ -487,7 +487,7 @@ mod tests {
         SharedTokens {
             live: Arc::new(LiveTokens::cache(&TokensSection::default())),
             backlog: Arc::default(),
-            standing: Arc::default(),
+            status: Arc::default(),
             failures: SharedFailures::new(requests.clone(), patience, ""),
             requests,
             patience,

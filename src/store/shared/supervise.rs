@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::engine::{Engine, State};
 use super::phase::Reason;
-use super::standing::Standing;
+use super::status::Status;
 use crate::cluster::LinkError;
 use crate::cluster::{Link, is_answer};
 use crate::error_chain::chain;
@@ -21,8 +21,8 @@ use crate::error_chain::chain;
 impl Engine {
     /// Keeps the connections up for as long as the thread lives.
     pub(super) async fn supervise(self: Rc<Self>) {
-        let _closed = ClosedAtLast(Arc::clone(&self.standing));
-        let mut trust = Trust::new(Arc::clone(&self.standing), self.section.stale);
+        let _closed = ClosedAtLast(Arc::clone(&self.status));
+        let mut trust = Trust::new(Arc::clone(&self.status), self.section.stale);
         let mut pause = Pause::new();
         loop {
             self.enter(State::Connecting);
@@ -146,7 +146,7 @@ impl Engine {
 
 /// How long the map is trusted without a server.
 struct Trust {
-    standing: Arc<Standing>,
+    status: Arc<Status>,
     stale: Duration,
     /// When the server was good last.
     good: Instant,
@@ -155,9 +155,9 @@ struct Trust {
 }
 
 impl Trust {
-    fn new(standing: Arc<Standing>, stale: Duration) -> Self {
+    fn new(status: Arc<Status>, stale: Duration) -> Self {
         Self {
-            standing,
+            status,
             stale,
             good: Instant::now(),
             holds: false,
@@ -175,7 +175,7 @@ impl Trust {
         }
         self.holds = true;
         self.good = Instant::now();
-        self.standing.set(true);
+        self.status.set(true);
     }
 
     /// The server is gone, or refused.
@@ -183,10 +183,10 @@ impl Trust {
         if !std::mem::replace(&mut self.holds, false) {
             return;
         }
-        let (standing, until) = (Arc::clone(&self.standing), self.good + self.stale);
+        let (status, until) = (Arc::clone(&self.status), self.good + self.stale);
         let close = spawn_local(async move {
             sleep_until(until).await;
-            standing.set(false);
+            status.set(false);
             tracing::error!("the token store has been gone for too long: no token is good");
         });
         self.expiry = Some(close.abort_handle());
@@ -212,7 +212,7 @@ impl Pause {
 }
 
 /// Lets no token pass any more once the connections are looked after by nobody.
-struct ClosedAtLast(Arc<Standing>);
+struct ClosedAtLast(Arc<Status>);
 
 impl Drop for ClosedAtLast {
     fn drop(&mut self) {

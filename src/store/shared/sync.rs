@@ -141,7 +141,7 @@ impl Engine {
 
     /// What the server counts. What the clocks differ by is known after it.
     async fn counters(self: &Rc<Self>, link: &Rc<Link>) -> Result<Counters, LinkError> {
-        let asked = self.standing.moment();
+        let asked = self.status.moment();
         let begun = tokio::time::Instant::now();
         let ask = self.tags(link).into_iter().map(|tag| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
@@ -200,7 +200,7 @@ impl Engine {
         self.miss_until(None);
         self.seen.borrow_mut().learn(counters.list);
         let most = self.section.max_clock_skew;
-        let differs = self.standing.skew().is_some_and(|skew| skew > most);
+        let differs = self.status.skew().is_some_and(|skew| skew > most);
         (differs && !most.is_zero()).then_some(Reason::Clock)
     }
 
@@ -226,7 +226,7 @@ impl Engine {
 
     /// Says once that the clocks differ, and once that they do not any more.
     fn note_skew(&self, millis: i64) {
-        self.standing.set_skew(millis);
+        self.status.set_skew(millis);
         let differ = Duration::from_millis(millis.unsigned_abs()) > NOTABLE;
         if self.clocks_differ.replace(differ) != differ {
             match differ {
