@@ -12,7 +12,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::asking::{Asking, Waiting};
 use super::cache::Cache;
 use super::counter::Seen;
 use super::issue::Joining;
@@ -21,6 +20,7 @@ use super::operations::PassedOver;
 use super::phase::{Phase, Reason};
 use super::requests::{Backlog, Request};
 use super::revocations::Revocations;
+use super::single_flight::{SingleFlight, Waiter};
 use super::status::Status;
 use super::supervise::FIRST_WAIT;
 use super::usage::{self, Reported};
@@ -65,7 +65,7 @@ pub(super) struct Engine {
     pub(super) complaints: Complaints,
     /// Keys of the server that hold something else.
     pub(super) passed_over: RefCell<PassedOver>,
-    asking: Asking,
+    look_ups: SingleFlight,
     /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
     /// that has taken over had not heard of it.
     pub(super) recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
@@ -122,7 +122,7 @@ impl Engine {
             missing_until: Cell::default(),
             clocks_differ: Cell::default(),
             reported: Cell::default(),
-            asking: Asking::default(),
+            look_ups: SingleFlight::default(),
             complaints: Complaints::default(),
             passed_over: RefCell::default(),
             recent: RefCell::default(),
@@ -303,8 +303,8 @@ impl Engine {
         }
     }
 
-    async fn ask(&self, digest: TokenDigest, now: UnixMillis, reply: Waiting) {
-        if let Some(lead) = self.asking.join(digest, reply) {
+    async fn ask(&self, digest: TokenDigest, now: UnixMillis, reply: Waiter) {
+        if let Some(lead) = self.look_ups.join(digest, reply) {
             lead.answer(self.look_up(digest, now).await);
         }
     }

@@ -16,7 +16,6 @@
 //! - A failed login does on the server what a successful one does (`rehearsal`), and is counted here where
 //!   it is not counted there (`counts`).
 
-mod asking;
 mod cache;
 mod capacity;
 mod counter;
@@ -37,6 +36,7 @@ mod revocations;
 mod scripts;
 #[cfg(test)]
 pub(super) mod simulated;
+mod single_flight;
 mod status;
 mod supervise;
 mod sync;
