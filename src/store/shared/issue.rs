@@ -116,7 +116,7 @@ impl Engine {
                 .await?;
             let place = self.reserve(link, session.expires(), now);
             done.reserved = place.await.map_err(failed)?;
-            let gone = self.strike(link, stand_in, &name).await;
+            let gone = self.unlink(link, stand_in, &name).await;
             gone.map_err(failed)?;
             if !done.reserved {
                 return Err(StoreError::Full);
@@ -406,7 +406,7 @@ impl Engine {
             let name = self.accounts.name_of(session.account());
             // An entry without a token takes a place until the token would have ended.
             is_own &= match name.filter(|_| removed.is_ok()) {
-                Some(name) => matches!(self.strike(link, id, &name).await, Ok(true)),
+                Some(name) => matches!(self.unlink(link, id, &name).await, Ok(true)),
                 None => false,
             };
         }

@@ -442,7 +442,7 @@ impl Engine {
                 was_live = self.end_one(link, id, end, None, now).await?;
             }
         }
-        self.strike(link, id, name).await?;
+        self.unlink(link, id, name).await?;
         Ok(was_live)
     }
 
@@ -486,7 +486,7 @@ impl Engine {
             self.skip(&self.keys.token(id));
             return Ok(None);
         };
-        let reserved = self.strike(link, id, &live.name).await?;
+        let reserved = self.unlink(link, id, &live.name).await?;
         Ok(Some(Removed { live, reserved }))
     }
 
@@ -540,7 +540,7 @@ impl Engine {
 
     /// Takes a token out of its user's. Says whether it was there: then it has a place among all, which is
     /// to be given back once.
-    pub(super) async fn strike(
+    pub(super) async fn unlink(
         &self,
         link: &Link,
         id: TokenId,

@@ -386,7 +386,7 @@ impl Engine {
         match was.as_deref().and_then(Record::parse) {
             Some(Record::Live(live)) => {
                 // Without an entry among its user's it has no place that could be given back.
-                match self.strike(link, id, &live.name).await? {
+                match self.unlink(link, id, &live.name).await? {
                     true => self.release(link, live.expires, now).await,
                     false => Ok(()),
                 }
