@@ -306,13 +306,13 @@ impl TokenStore {
     ///
     /// # Errors
     /// What issuing one would fail with, whoever it is for.
-    pub async fn rehearse(
+    pub async fn dry_run(
         &self,
         account: Option<AccountId>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         if let Backing::Shared(shared) = &self.backing {
-            return shared.rehearse(account, now).await;
+            return shared.dry_run(account, now).await;
         }
         self.can_keep()?;
         self.live.can_take()

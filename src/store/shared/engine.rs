@@ -244,12 +244,12 @@ impl Engine {
             Request::Commit { change, now, reply } => {
                 let _ = reply.send(self.commit(change, now).await);
             }
-            Request::Rehearse {
+            Request::DryRun {
                 account,
                 now,
                 reply,
             } => {
-                let _ = reply.send(self.rehearse(account, now).await);
+                let _ = reply.send(self.dry_run(account, now).await);
             }
             Request::End {
                 selection,

@@ -69,7 +69,7 @@ impl Keys {
     }
 
     /// What a login that failed writes for a moment in the place of a token.
-    pub(super) fn rehearsal(&self, id: TokenId) -> String {
+    pub(super) fn dry_run(&self, id: TokenId) -> String {
         format!("{}:rehearsal:{id}", self.prefix)
     }
 

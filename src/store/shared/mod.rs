@@ -13,13 +13,14 @@
 //! - What is asked to be revoked while no server can be told holds here, and waits (`revocations`).
 //! - What time it is between gateways, the server says: its clock bounds what a gateway takes to be over
 //!   (`scripts`).
-//! - A failed login does on the server what a successful one does (`rehearsal`), and is counted here where
+//! - A failed login does on the server what a successful one does (`dry_run`), and is counted here where
 //!   it is not counted there (`counts`).
 
 mod cache;
 mod capacity;
 mod counter;
 mod counts;
+mod dry_run;
 mod engine;
 mod failures;
 mod issue;
@@ -30,7 +31,6 @@ mod phase;
 mod quotas;
 mod reconcile;
 mod record;
-mod rehearsal;
 mod requests;
 mod revocations;
 mod scripts;

@@ -108,7 +108,7 @@ pub(super) enum Request {
         now: UnixMillis,
         reply: Reply<()>,
     },
-    Rehearse {
+    DryRun {
         account: Option<AccountId>,
         now: UnixMillis,
         reply: Reply<()>,
@@ -170,7 +170,7 @@ impl Request {
             Self::Ask { now, .. }
             | Self::Used { now, .. }
             | Self::Commit { now, .. }
-            | Self::Rehearse { now, .. }
+            | Self::DryRun { now, .. }
             | Self::End { now, .. }
             | Self::Reconcile { now, .. }
             | Self::Sweep { now }
@@ -339,12 +339,12 @@ impl SharedTokens {
     ///
     /// # Errors
     /// What issuing one would fail with.
-    pub(in crate::store) async fn rehearse(
+    pub(in crate::store) async fn dry_run(
         &self,
         account: Option<AccountId>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let request = |reply| Request::Rehearse {
+        let request = |reply| Request::DryRun {
             account,
             now,
             reply,

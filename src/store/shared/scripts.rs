@@ -274,7 +274,7 @@ redis.call('HSET', KEYS[1], 'accepted', string.format('%.0f', math.max(before + 
 return 1";
 
 /// What `ADD` surely does with the keys, without a change. Keys: the user's tokens as there.
-pub(super) const REHEARSE_ADD: &str = "\
+pub(super) const DRY_RUN_ADD: &str = "\
 for _, key in ipairs(KEYS) do
   redis.call('ZCARD', key)
   redis.call('ZRANGEBYSCORE', key, '-inf', '-inf')
@@ -286,7 +286,7 @@ return 1";
 
 /// What `RESERVE` surely does with the keys, without a change. Answers whether there is a place. Keys: as
 /// there. Arguments: now, how many places there may be.
-pub(super) const REHEARSE_RESERVE: &str = "\
+pub(super) const DRY_RUN_RESERVE: &str = "\
 local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
 local all = tonumber(redis.call('HGET', KEYS[2], 'all') or 0)
 for _, second in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', reached, 'LIMIT', 0, 1000)) do
