@@ -21,7 +21,7 @@
 //! 5. There are never more tokens than the bounds allow.
 //! 6. A token that was replaced is noticed after its overlap for as long as one of its lineage is good.
 //!
-//! `explorer` holds it for memory, file and server; of a server that fails over, as far as
+//! `simulation` holds it for memory, file and server; of a server that fails over, as far as
 //! docs/shared-store.md promises it.
 
 mod change;
@@ -29,14 +29,14 @@ mod changing;
 #[cfg(test)]
 mod contract;
 mod durable;
-#[cfg(test)]
-mod explorer;
 mod listing;
 mod live;
 mod prepared;
 mod reconcile;
 mod settings;
 pub(crate) mod shared;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;

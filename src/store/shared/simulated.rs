@@ -1,5 +1,5 @@
-//! The server of a shared store as the explorer has it: in memory, one command at a time, in an order that
-//! the explorer decides. What the scripts do is done here in Rust; a test holds the two equal on a real
+//! The server of a shared store as the simulation has it: in memory, one command at a time, in an order that
+//! the simulation decides. What the scripts do is done here in Rust; a test holds the two equal on a real
 //! server. Of a cluster there is nothing here.
 
 #![allow(

@@ -223,7 +223,7 @@ impl Drop for ClosedAtLast {
 /// From 0 to 1, so that gateways do not come back all at once.
 fn chance() -> f64 {
     if cfg!(test) {
-        // The explorer's histories are the same for a seed.
+        // The simulation's histories are the same for a seed.
         return 0.5;
     }
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)

@@ -24,7 +24,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::session::AccountId;
 use crate::store::contract::{Kind, at, digest, store_contract, wait};
-use crate::store::{Prepared, StoreKind, TokenStore, TokensSection, explorer};
+use crate::store::{Prepared, StoreKind, TokenStore, TokensSection, simulation};
 
 /// A server of one test.
 struct Place {
@@ -95,7 +95,7 @@ impl Kind for Place {
 
 store_contract!(Place::new());
 
-/// What the explorer takes for the server does what the server does: the same answers to the same commands.
+/// What the simulation takes for the server does what the server does: the same answers to the same commands.
 #[test]
 fn the_simulated_server_answers_as_the_real_one_does() {
     let place = Place::new();
@@ -127,7 +127,7 @@ fn the_simulated_server_answers_as_the_real_one_does() {
     for seed in 0..40 {
         let flush: Vec<Vec<u8>> = words("FLUSHALL");
         ask(&flush);
-        for (words, expected) in explorer::commands(seed) {
+        for (words, expected) in simulation::commands(seed) {
             if [&b"HELLO"[..], b"CLIENT"].contains(&&words[0][..]) {
                 continue;
             }

@@ -141,7 +141,7 @@ struct Gateway {
     is_settled: bool,
 }
 
-pub(super) struct Explorer<'a> {
+pub(super) struct Simulation<'a> {
     world: Rc<RefCell<World>>,
     server: Server,
     gateways: Vec<Gateway>,
@@ -156,7 +156,7 @@ pub(super) struct Explorer<'a> {
     is_timeless: bool,
 }
 
-impl<'a> Explorer<'a> {
+impl<'a> Simulation<'a> {
     pub(super) fn new(seed: u64, accounts: &'a Arc<Accounts>) -> Self {
         let mut random = Random::of(seed);
         let bounded = random.below(3) == 0;
@@ -171,7 +171,7 @@ impl<'a> Explorer<'a> {
         });
         let faults = random.below(4) > 0;
         let number = 2 + random.below(2);
-        let mut explorer = Self {
+        let mut simulation = Self {
             world: Rc::default(),
             server: Server::default(),
             gateways: Vec::new(),
@@ -184,13 +184,13 @@ impl<'a> Explorer<'a> {
             born: 0,
             is_timeless: false,
         };
-        explorer.server.set_clock(at(0).as_u64());
-        explorer.server.watch(super::is_single());
+        simulation.server.set_clock(at(0).as_u64());
+        simulation.server.watch(super::is_single());
         for gateway in 0..number {
-            let opened = explorer.open(gateway);
-            explorer.gateways.push(opened);
+            let opened = simulation.open(gateway);
+            simulation.gateways.push(opened);
         }
-        explorer
+        simulation
     }
 
     /// A gateway that starts.
@@ -223,12 +223,12 @@ impl<'a> Explorer<'a> {
 
     /// A history without faults, all in one second: what the server was told, with its answers.
     pub(super) async fn commands(seed: u64, accounts: &'a Arc<Accounts>) -> Vec<Command> {
-        let mut explorer = Self::new(seed, accounts);
-        explorer.faults = false;
-        explorer.is_timeless = true;
-        explorer.server.record();
-        explorer.explore(super::SHARED_STEPS).await;
-        explorer.server.recorded()
+        let mut simulation = Self::new(seed, accounts);
+        simulation.faults = false;
+        simulation.is_timeless = true;
+        simulation.server.record();
+        simulation.run(super::SHARED_STEPS).await;
+        simulation.server.recorded()
     }
 
     /// Says what happens, where a single history is looked at.
@@ -242,7 +242,7 @@ impl<'a> Explorer<'a> {
         at(self.world.borrow().now)
     }
 
-    pub(super) async fn explore(&mut self, steps: usize) {
+    pub(super) async fn run(&mut self, steps: usize) {
         self.calm().await;
         for _ in 0..steps {
             self.step().await;
