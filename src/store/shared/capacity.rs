@@ -17,7 +17,7 @@ use super::operations::script;
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
-use crate::cluster::{Link, is_full};
+use crate::cluster::{Link, is_out_of_memory};
 
 impl Engine {
     /// Takes a place for a token that ends then, if there is one.
@@ -50,7 +50,7 @@ impl Engine {
     ) -> Result<(), LinkError> {
         match self.change_capacity(link, Some(end), None, None, now).await {
             // A server without memory counts nothing: the place is free once it is over.
-            Err(error) if is_full(&error) => Ok(()),
+            Err(error) if is_out_of_memory(&error) => Ok(()),
             given => given.map(drop),
         }
     }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::Tag;
+use crate::cluster::HashTag;
 
 /// What the server has of one counter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ struct Born {
 /// Revocations of a gateway that are missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
-    pub(super) tag: Tag,
+    pub(super) tag: HashTag,
     /// Which gateway's, or `ALL`.
     pub(super) gateway: String,
     pub(super) count: Count,
@@ -67,7 +67,7 @@ impl Missing {
 
 /// The counters as they were seen last.
 #[derive(Debug, Default)]
-pub(super) struct Seen(BTreeMap<Tag, Counter>);
+pub(super) struct Seen(BTreeMap<HashTag, Counter>);
 
 impl Counter {
     /// Reads fields and values as they were at a moment of the server's. Whatever is none of ours is not
@@ -123,13 +123,13 @@ impl Counter {
 }
 
 impl Seen {
-    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+    pub(super) fn tags(&self) -> impl Iterator<Item = HashTag> + '_ {
         self.0.keys().copied()
     }
 
     /// Whether everything that the counter counted was lost with it, so that nothing can be good again: it
     /// was begun later than the one before was there, or cannot be begun for want of memory.
-    pub(super) fn is_new(&self, tag: Tag, counter: &Counter) -> bool {
+    pub(super) fn is_new(&self, tag: HashTag, counter: &Counter) -> bool {
         let Some(before) = self.0.get(&tag).filter(|before| before.is_another(counter)) else {
             return false;
         };
@@ -138,7 +138,12 @@ impl Seen {
     }
 
     /// What is missing, at a moment in seconds. What `own` revoked it knows better.
-    pub(super) fn missing(&self, now: &[(Tag, Counter)], own: &str, second: u64) -> Vec<Missing> {
+    pub(super) fn missing(
+        &self,
+        now: &[(HashTag, Counter)],
+        own: &str,
+        second: u64,
+    ) -> Vec<Missing> {
         let mut missing = Vec::new();
         for (tag, counter) in now {
             let seen = self.0.get(tag).filter(|before| {
@@ -169,14 +174,14 @@ impl Seen {
     }
 
     /// Whether a gateway's own count is lower than it was.
-    pub(super) fn has_fallen(&self, now: &[(Tag, Counter)], own: &str) -> bool {
+    pub(super) fn has_fallen(&self, now: &[(HashTag, Counter)], own: &str) -> bool {
         now.iter().any(|(tag, counter)| {
             let before = self.0.get(tag);
             before.is_some_and(|before| counter.of(own) < before.of(own))
         })
     }
 
-    pub(super) fn learn(&mut self, now: Vec<(Tag, Counter)>) {
+    pub(super) fn learn(&mut self, now: Vec<(HashTag, Counter)>) {
         self.0.extend(now);
     }
 }
@@ -195,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    const TAG: Tag = Tag(7);
+    const TAG: HashTag = HashTag(7);
 
     fn counter(fields: &[(&str, &str)]) -> Counter {
         Counter::parse(950_000, fields.iter().copied())

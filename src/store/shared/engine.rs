@@ -28,7 +28,7 @@ use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::SharedSection;
 use crate::cluster::{Connector, LinkError};
-use crate::cluster::{Link, ends_link, is_answer, is_full};
+use crate::cluster::{Link, breaks_link, is_command_error, is_out_of_memory};
 use crate::error_chain::chain;
 use crate::session::End;
 use crate::store::StoreError;
@@ -203,15 +203,15 @@ impl Engine {
 
     /// What an error is to whoever asked; the connections are looked after when it says they must be.
     pub(super) fn failed(&self, error: &LinkError) -> StoreError {
-        if is_full(error) {
+        if is_out_of_memory(error) {
             return StoreError::Full;
         }
         self.complaints.warn(error);
-        if ends_link(error) && self.link().is_ok() {
+        if breaks_link(error) && self.link().is_ok() {
             self.enter(State::Connecting);
         }
         // One that answers is there.
-        if !is_answer(error) {
+        if !is_command_error(error) {
             self.cache.alarm.notify_one();
         }
         StoreError::Unavailable

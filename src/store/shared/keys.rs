@@ -1,7 +1,7 @@
 //! Pure: the names of keys, and which part of a cluster a key lies in.
 
 use super::record::VERSION;
-use crate::cluster::{Layout, Tag, slot};
+use crate::cluster::{HashTag, Layout, slot};
 use crate::token::TokenId;
 
 /// The names of all keys under one prefix.
@@ -74,7 +74,7 @@ impl Keys {
     }
 
     /// How many tokens each gateway has revoked.
-    pub(super) fn counter(&self, tag: Tag) -> String {
+    pub(super) fn counter(&self, tag: HashTag) -> String {
         format!("{}:ends:{{{}}}", self.prefix, tag.0)
     }
 

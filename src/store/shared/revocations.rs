@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::UnixSeconds;
-use crate::cluster::Tag;
+use crate::cluster::HashTag;
 use crate::session::End;
 use crate::token::TokenId;
 
@@ -27,7 +27,7 @@ pub(super) struct Revocation {
 /// What was revoked.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
-    counted: BTreeMap<Tag, Counted>,
+    counted: BTreeMap<HashTag, Counted>,
     /// What no server was told of.
     pending: Pending,
 }
@@ -66,7 +66,7 @@ pub(super) struct Pending {
 
 impl Revocations {
     /// Gives a revocation that is about to be told its number.
-    pub(super) fn begin(&mut self, tag: Tag, revocation: Revocation, at: UnixSeconds) -> u64 {
+    pub(super) fn begin(&mut self, tag: HashTag, revocation: Revocation, at: UnixSeconds) -> u64 {
         let counted = self.counted.entry(tag).or_default();
         if counted.list.len() >= MOST
             && let Some(first) = counted.list.pop_front()
@@ -89,7 +89,7 @@ impl Revocations {
     }
 
     /// The server has it.
-    pub(super) fn keep(&mut self, tag: Tag, number: u64) {
+    pub(super) fn keep(&mut self, tag: HashTag, number: u64) {
         let Some(counted) = self.counted.get_mut(&tag) else {
             return;
         };
@@ -99,7 +99,7 @@ impl Revocations {
     }
 
     /// There was nothing to revoke: it need not be told again.
-    pub(super) fn withdraw(&mut self, tag: Tag, number: u64) {
+    pub(super) fn withdraw(&mut self, tag: HashTag, number: u64) {
         let Some(counted) = self.counted.get_mut(&tag) else {
             return;
         };
@@ -109,7 +109,7 @@ impl Revocations {
     }
 
     /// What a server has to be told that counts so many.
-    pub(super) fn lost(&self, tag: Tag, count: u64) -> Vec<(u64, Revocation)> {
+    pub(super) fn lost(&self, tag: HashTag, count: u64) -> Vec<(u64, Revocation)> {
         let list = self.counted.get(&tag).map(|it| it.list.iter());
         let lost = list
             .into_iter()
@@ -121,7 +121,7 @@ impl Revocations {
     /// A server counts so many: what it lost has to be told again, whatever it counts later. Where it lost
     /// any that are not remembered one by one, all tokens wait to end that were issued before the moment
     /// that is returned.
-    pub(super) fn lose(&mut self, tag: Tag, count: u64) -> Option<UnixSeconds> {
+    pub(super) fn lose(&mut self, tag: HashTag, count: u64) -> Option<UnixSeconds> {
         let counted = self.counted.get_mut(&tag)?;
         for one in counted.list.iter_mut().rev() {
             if one.number <= count {
@@ -135,11 +135,11 @@ impl Revocations {
         Some(before)
     }
 
-    pub(super) fn last(&self, tag: Tag) -> u64 {
+    pub(super) fn last(&self, tag: HashTag) -> u64 {
         self.counted.get(&tag).map_or(0, |it| it.last)
     }
 
-    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+    pub(super) fn tags(&self) -> impl Iterator<Item = HashTag> + '_ {
         self.counted.keys().copied()
     }
 
@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    const TAG: Tag = Tag(0);
+    const TAG: HashTag = HashTag(0);
 
     fn revocation(number: u32) -> Revocation {
         let mut id = [0; 10];
@@ -248,7 +248,7 @@ mod tests {
         revocations.withdraw(TAG, 2);
         assert!(revocations.is_kept());
         assert_eq!(numbers(&revocations.lost(TAG, 0)), [1, 3, 4, 5]);
-        assert_eq!(revocations.lost(Tag(1), 0), []);
+        assert_eq!(revocations.lost(HashTag(1), 0), []);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::engine::{Engine, State};
 use super::phase::Reason;
 use super::status::Status;
 use crate::cluster::LinkError;
-use crate::cluster::{Link, is_answer};
+use crate::cluster::{Link, is_command_error};
 use crate::error_chain::chain;
 
 impl Engine {
@@ -125,7 +125,7 @@ impl Engine {
                 Ok(None) => trust.good(asked),
                 Ok(Some(reason)) => return Ok(reason),
                 // It is there, and was told of everything when it was connected to.
-                Err(error) if is_answer(&error) => {
+                Err(error) if is_command_error(&error) => {
                     self.complaints.warn(&error);
                     trust.good(asked);
                 }

@@ -16,16 +16,16 @@ use super::record::Record;
 use super::revocations::{Pending, Revocation};
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::HashTag;
 use crate::cluster::LinkError;
-use crate::cluster::Tag;
-use crate::cluster::{Link, is_answer, is_foreign};
+use crate::cluster::{Link, is_command_error, is_foreign};
 use crate::session::End;
 use crate::store::Selection;
 use crate::token::TokenId;
 
 /// What the server counts at a moment.
 pub(super) struct Counters {
-    list: Vec<(Tag, Counter)>,
+    list: Vec<(HashTag, Counter)>,
     /// In seconds since 1970, by its own clock.
     second: u64,
 }
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// How many revocations of this gateway a server has.
-    fn counted_here(&self, tag: Tag, counter: &Counter) -> u64 {
+    fn counted_here(&self, tag: HashTag, counter: &Counter) -> u64 {
         // Of a server that lost everything, nothing is to be ended.
         match self.seen.borrow().is_new(tag, counter) {
             true => u64::MAX,
@@ -157,7 +157,7 @@ impl Engine {
                 Ok((tag, read))
             }
         });
-        let answers: Vec<(Tag, (u64, Counter))> = all(ask).await?;
+        let answers: Vec<(HashTag, (u64, Counter))> = all(ask).await?;
         let took = begun.elapsed();
         let mut counters = Counters {
             list: Vec::new(),
@@ -180,8 +180,8 @@ impl Engine {
     }
 
     /// Those of the nodes that there are, and those that anything is known of.
-    fn tags(&self, link: &Link) -> Vec<Tag> {
-        let mut tags: Vec<Tag> = link.tags().collect();
+    fn tags(&self, link: &Link) -> Vec<HashTag> {
+        let mut tags: Vec<HashTag> = link.tags().collect();
         tags.extend(self.seen.borrow().tags());
         tags.extend(self.revocations.borrow().tags());
         tags.sort_unstable();
@@ -267,7 +267,7 @@ impl Engine {
     async fn send_lost(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        tag: Tag,
+        tag: HashTag,
         count: u64,
     ) -> Result<(), LinkError> {
         let lost = self.revocations.borrow().lost(tag, count);
@@ -399,7 +399,7 @@ impl Engine {
     pub(super) async fn count_revocation(
         &self,
         link: &Link,
-        tag: Tag,
+        tag: HashTag,
         last: Option<u64>,
     ) -> Result<(), LinkError> {
         let key = self.keys.counter(tag);
@@ -408,7 +408,7 @@ impl Engine {
         note.arg(last.map_or(String::new(), |last| last.to_string()));
         match link.run(&key, &note).await {
             // A server without memory counts nothing: it is told again, and others miss nothing.
-            Err(error) if is_answer(&error) => Ok(()),
+            Err(error) if is_command_error(&error) => Ok(()),
             noted => noted.map(drop),
         }
     }
