@@ -16,7 +16,7 @@ use super::cache::Cache;
 use super::counter::Seen;
 use super::issue::Joining;
 use super::keys::Keys;
-use super::operations::PassedOver;
+use super::operations::SkippedKeys;
 use super::phase::{Phase, Reason};
 use super::requests::{Backlog, Request};
 use super::revocations::Revocations;
@@ -62,9 +62,9 @@ pub(super) struct Engine {
     missing_until: Cell<Option<UnixSeconds>>,
     pub(super) clocks_differ: Cell<bool>,
     pub(super) reported: Cell<Reported>,
-    pub(super) complaints: Complaints,
+    pub(super) warnings: Warnings,
     /// Keys of the server that hold something else.
-    pub(super) passed_over: RefCell<PassedOver>,
+    pub(super) skipped_keys: RefCell<SkippedKeys>,
     look_ups: SingleFlight,
     /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
     /// that has taken over had not heard of it.
@@ -123,8 +123,8 @@ impl Engine {
             clocks_differ: Cell::default(),
             reported: Cell::default(),
             look_ups: SingleFlight::default(),
-            complaints: Complaints::default(),
-            passed_over: RefCell::default(),
+            warnings: Warnings::default(),
+            skipped_keys: RefCell::default(),
             recent: RefCell::default(),
             joined: RefCell::default(),
         }
@@ -206,7 +206,7 @@ impl Engine {
         if is_out_of_memory(error) {
             return StoreError::Full;
         }
-        self.complaints.warn(error);
+        self.warnings.warn(error);
         if breaks_link(error) && self.link().is_ok() {
             self.enter(State::Connecting);
         }
@@ -312,12 +312,12 @@ impl Engine {
 
 /// Says what the server did not do, once in a time: whoever guesses passwords shall not fill the log.
 #[derive(Default)]
-pub(super) struct Complaints {
+pub(super) struct Warnings {
     last: Cell<Option<Instant>>,
     unsaid: Cell<u32>,
 }
 
-impl Complaints {
+impl Warnings {
     pub(super) fn warn(&self, error: &LinkError) {
         if self.last.get().is_some_and(|last| last.elapsed() < SILENCE) {
             self.unsaid.set(self.unsaid.get().saturating_add(1));

@@ -19,9 +19,9 @@
 mod cache;
 mod capacity;
 mod counter;
-mod counts;
 mod dry_run;
 mod engine;
+mod failure_counts;
 mod failures;
 mod issue;
 mod keys;

@@ -131,7 +131,7 @@ impl Engine {
         end: End,
         now: UnixMillis,
     ) -> Result<Ended, StoreError> {
-        let before = self.passed_over.borrow().noted;
+        let before = self.skipped_keys.borrow().noted;
         let ended = match self.link_to_end() {
             Ok(link) => {
                 let ended = self.end_selected(&link, selection, end, now).await;
@@ -144,7 +144,7 @@ impl Engine {
         }
         ended.map(|count| Ended {
             count,
-            passed_over: self.passed_over.borrow().since(before),
+            passed_over: self.skipped_keys.borrow().since(before),
             missing_until: self.missing_until(),
         })
     }
@@ -197,7 +197,7 @@ impl Engine {
             "a key of the token store holds something that no gateway put there: passed over; what it should \
              hold is not revoked by it (delete it, and revoke again)"
         );
-        self.passed_over.borrow_mut().note(key);
+        self.skipped_keys.borrow_mut().note(key);
     }
 
     /// Goes through the users in steps, those of one at once.
@@ -592,15 +592,15 @@ impl Engine {
 
 /// Keys that were passed over: the last of them.
 #[derive(Debug, Default)]
-pub(super) struct PassedOver {
+pub(super) struct SkippedKeys {
     /// How many there were ever.
     noted: usize,
     last: VecDeque<String>,
 }
 
-impl PassedOver {
+impl SkippedKeys {
     fn note(&mut self, key: &str) {
-        if self.last.len() >= MOST_PASSED_OVER {
+        if self.last.len() >= MAX_SKIPPED_KEYS {
             self.last.pop_front();
         }
         self.last.push_back(key.to_owned());
@@ -686,4 +686,4 @@ const MOST_CHANGES: usize = 8;
 const STEP: usize = 64;
 pub(super) const USERS: usize = 8;
 /// Keys that were passed over and are told of.
-const MOST_PASSED_OVER: usize = 100;
+const MAX_SKIPPED_KEYS: usize = 100;

@@ -23,11 +23,11 @@ impl Engine {
     pub(super) async fn supervise(self: Rc<Self>) {
         let _closed = ClosedAtLast(Arc::clone(&self.status));
         let mut trust = Trust::new(Arc::clone(&self.status), self.section.stale);
-        let mut pause = Pause::new();
+        let mut backoff = Backoff::new();
         loop {
             self.enter(State::Connecting);
-            let link = self.connected(&mut pause).await;
-            let error = self.keep(&link, &mut trust, &mut pause).await;
+            let link = self.connected(&mut backoff).await;
+            let error = self.keep(&link, &mut trust, &mut backoff).await;
             tracing::warn!(
                 error = chain(&error),
                 stale = ?self.section.stale,
@@ -35,12 +35,12 @@ impl Engine {
             );
             trust.runs_out();
             self.enter(State::Connecting);
-            pause.before_the_next().await;
+            backoff.before_the_next().await;
         }
     }
 
     /// Connects, as often as it takes.
-    async fn connected(&self, pause: &mut Pause) -> Rc<Link> {
+    async fn connected(&self, backoff: &mut Backoff) -> Rc<Link> {
         let (cache, keys) = (Arc::clone(&self.cache), Arc::clone(&self.keys));
         let pushes: Arc<dyn AsyncPushSender> = Arc::new(move |push: PushInfo| {
             cache.hear(&keys, &push);
@@ -59,7 +59,7 @@ impl Engine {
                 tracing::error!(error, "the token store cannot be reached: trying on");
                 said = error;
             }
-            pause.before_the_next().await;
+            backoff.before_the_next().await;
         }
     }
 
@@ -68,7 +68,7 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
         trust: &mut Trust,
-        pause: &mut Pause,
+        backoff: &mut Backoff,
     ) -> LinkError {
         loop {
             // One that is refused stays so until it has everything.
@@ -100,7 +100,7 @@ impl Engine {
             }
             self.enter(State::Serving(Rc::clone(link)));
             trust.holds();
-            pause.is_over();
+            backoff.is_over();
             let end = self.watch(link, trust).await;
             trust.runs_out();
             match end {
@@ -126,7 +126,7 @@ impl Engine {
                 Ok(Some(reason)) => return Ok(reason),
                 // It is there, and was told of everything when it was connected to.
                 Err(error) if is_command_error(&error) => {
-                    self.complaints.warn(&error);
+                    self.warnings.warn(&error);
                     trust.good(asked);
                 }
                 Err(error) => return Err(error),
@@ -194,9 +194,9 @@ impl Trust {
 }
 
 /// How long to wait before the next attempt to connect.
-struct Pause(Duration);
+struct Backoff(Duration);
 
-impl Pause {
+impl Backoff {
     fn new() -> Self {
         Self(FIRST_WAIT)
     }

@@ -219,7 +219,7 @@ impl Engine {
             let mut miss = script(scripts::MISS, std::slice::from_ref(&key));
             miss.arg(counter.accepted()).arg(fields.concat());
             if let Err(error) = link.run(&key, &miss).await {
-                self.complaints.warn(&error);
+                self.warnings.warn(&error);
             }
         }
     }
