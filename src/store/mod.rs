@@ -25,10 +25,10 @@
 //! docs/shared-store.md promises it.
 
 mod change;
-mod changing;
 #[cfg(test)]
 mod contract;
 mod durable;
+mod lifecycle;
 mod listing;
 mod live;
 mod prepared;
