@@ -302,21 +302,57 @@ fn code_of(file: &Path) -> String {
     without_comments_and_texts(&fs::read_to_string(file).expect("a source file"))
 }
 
-/// The code before the tests, which stand at the bottom of a file, and without what is declared for
-/// tests alone further up.
+/// The code without what is declared for tests alone.
 fn production(code: &str) -> String {
     let mut parts = code.split("#[cfg(test)]");
     let mut production = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let item = part.trim_start();
-        let declaration = item.find([';', '{']);
-        match declaration.map(|at| &item[at..=at]) {
-            Some(";") => production.push_str(item.split_once(';').map_or("", |(_, rest)| rest)),
-            // Tests, and what only they call.
-            Some(_) | None => break,
-        }
+        production.push_str(&part[end_of_item(part)..]);
     }
     production
+}
+
+/// Where the item, field, arm or statement ends that the code begins with.
+fn end_of_item(code: &str) -> usize {
+    const ITEMS: [&str; 10] = [
+        "pub", "fn", "async", "impl", "mod", "struct", "enum", "trait", "use", "type",
+    ];
+    let mut first = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let first = first.find(|word| !word.is_empty()).unwrap_or_default();
+    let ends_with_comma = !ITEMS.contains(&first);
+    let mut depth = 0_usize;
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => return at,
+            ')' | ']' => depth -= 1,
+            '}' => {
+                depth -= 1;
+                let goes_on = code[at + 1..].trim_start().starts_with([';', ',']);
+                if depth == 0 && !goes_on {
+                    return at + 1;
+                }
+            }
+            ';' if depth == 0 => return at + 1,
+            ',' if depth == 0 && ends_with_comma => return at + 1,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+#[test]
+fn what_is_for_tests_alone_is_left_out_and_what_follows_it_is_not() {
+    let code = "#[cfg(test)]\nuse a::{b, c};\nuse d;\n#[cfg(test)]\nmod e;\nmod f;\n\
+                struct S { #[cfg(test)] g: A<B>, h: C }\n#[cfg(test)]\nfn i<T, U>(j: T) { k(); }\n\
+                fn l() { match m { #[cfg(test)] N(o) => p(o, q), R => {} } #[cfg(test)] if s { t() } u() }\n\
+                #[cfg(test)]\nmod tests { use v; }\n";
+    let kept: Vec<String> = production(code)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    let expected = "use d; mod f; struct S { h: C } fn l() { match m { R => {} } u() }";
+    assert_eq!(kept.join(" "), expected);
 }
 
 /// Blanks comments, string literals and character literals, so that only code is searched.

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+#[cfg(test)]
+use super::seam::{Connected, InMemory};
 use super::settings::{ServerAddress, SharedSection};
 use crate::private_file::{self, PrivateFileError};
 
@@ -77,9 +79,8 @@ pub(crate) struct Connector {
     password_file: Option<PathBuf>,
     connect_timeout: Duration,
     response_timeout: Duration,
-    /// Where tests have a server in memory: that, and which gateway this is.
     #[cfg(test)]
-    simulated: Option<(crate::store::simulated::Server, usize)>,
+    in_memory: Option<Box<dyn InMemory>>,
 }
 
 /// One connection, whose driver ends with it.
@@ -92,7 +93,7 @@ pub(crate) struct Node {
 enum Connection {
     Server(MultiplexedConnection, AbortHandle),
     #[cfg(test)]
-    Simulated(crate::store::simulated::Simulated),
+    InMemory(Box<dyn Connected>),
 }
 
 impl Node {
@@ -100,7 +101,7 @@ impl Node {
         match &self.connection {
             Connection::Server(connection, _) => command.query_async(&mut connection.clone()).await,
             #[cfg(test)]
-            Connection::Simulated(connection) => connection.query(command).await,
+            Connection::InMemory(connection) => connection.query(command).await,
         }
     }
 
@@ -115,7 +116,7 @@ impl Node {
                 Ok(value)
             }
             #[cfg(test)]
-            Connection::Simulated(connection) => connection.query(command).await,
+            Connection::InMemory(connection) => connection.query(command).await,
         }
     }
 }
@@ -125,7 +126,7 @@ impl Drop for Connection {
         match self {
             Self::Server(_, driver) => driver.abort(),
             #[cfg(test)]
-            Self::Simulated(_) => {}
+            Self::InMemory(_) => {}
         }
     }
 }
@@ -147,7 +148,7 @@ impl Connector {
             connect_timeout: section.connect_timeout,
             response_timeout: section.response_timeout,
             #[cfg(test)]
-            simulated: None,
+            in_memory: None,
         };
         connector.tls()?;
         connector.password()?;
@@ -156,14 +157,10 @@ impl Connector {
 
     /// To a server in memory.
     #[cfg(test)]
-    pub(crate) fn simulated(
-        section: &SharedSection,
-        server: crate::store::simulated::Server,
-        gateway: usize,
-    ) -> Self {
+    pub(crate) fn in_memory(section: &SharedSection, server: Box<dyn InMemory>) -> Self {
         let connector = Self::open(section).expect("settings that name no files");
         Self {
-            simulated: Some((server, gateway)),
+            in_memory: Some(server),
             ..connector
         }
     }
@@ -195,13 +192,13 @@ impl Connector {
         pushes: Arc<dyn AsyncPushSender>,
     ) -> Result<Node, LinkError> {
         #[cfg(test)]
-        if let Some((server, gateway)) = &self.simulated {
-            let connection = server.connect(*gateway, pushes, self.response_timeout);
+        if let Some(server) = &self.in_memory {
+            let connection = server.connect(pushes, self.response_timeout);
             let connection =
                 connection.map_err(|error| LinkError::Connect(address.clone(), error))?;
             return Ok(Node {
                 address: address.clone(),
-                connection: Connection::Simulated(connection),
+                connection: Connection::InMemory(connection),
             });
         }
         let mut info = plain();

@@ -14,31 +14,31 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
 use super::connect::{Connector, LinkError, Node};
 use super::settings::{ServerAddress, SharedMode, SharedSection};
-use super::slot::{Tag, slot, tag_in};
+use super::slot::{HashTag, slot, tag_in};
 
 /// Connections that are good.
 pub(crate) struct Link {
     nodes: Vec<Node>,
-    parts: Parts,
+    parts: Topology,
     /// The tally of each node.
-    tags: Vec<(ServerAddress, Tag)>,
+    tags: Vec<(ServerAddress, HashTag)>,
     response_timeout: std::time::Duration,
 }
 
 /// What knows which node is the right one.
-enum Parts {
+enum Topology {
     One,
     /// The sentinel that named the node.
     Sentinel {
         sentinel: Node,
         name: String,
     },
-    Cluster(Vec<Part>),
+    Cluster(Vec<SlotRange>),
 }
 
 /// Consecutive slots of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
+struct SlotRange {
     first: u16,
     last: u16,
     at: ServerAddress,
@@ -90,25 +90,25 @@ impl Link {
         let parts = match section.mode {
             SharedMode::Single => {
                 nodes.push(connect(address).await?);
-                Parts::One
+                Topology::One
             }
             SharedMode::Sentinel => {
                 let sentinel = connector.connect_plainly(address).await?;
                 let name = section.sentinel_name.clone();
                 let server = named_by(&sentinel, &name).await?;
                 nodes.push(connect(&server).await?);
-                Parts::Sentinel { sentinel, name }
+                Topology::Sentinel { sentinel, name }
             }
             SharedMode::Cluster => {
                 let first = connect(address).await?;
-                let parts = parts_of(&first).await?;
+                let parts = topology_of(&first).await?;
                 nodes.push(first);
                 for part in &parts {
                     if !nodes.iter().any(|node| node.address == part.at) {
                         nodes.push(connect(&part.at).await?);
                     }
                 }
-                Parts::Cluster(parts)
+                Topology::Cluster(parts)
             }
         };
         let response_timeout = connector.response_timeout();
@@ -141,12 +141,12 @@ impl Link {
         }
     }
 
-    pub(crate) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+    pub(crate) fn tags(&self) -> impl Iterator<Item = HashTag> + '_ {
         self.tags.iter().map(|(_, tag)| *tag)
     }
 
     /// The tally of the node of `key`.
-    pub(crate) fn tag_of(&self, key: &str) -> Result<Tag, LinkError> {
+    pub(crate) fn tag_of(&self, key: &str) -> Result<HashTag, LinkError> {
         let node = self.node_of(key)?;
         let tag = self.tags.iter().find(|(at, _)| *at == node.address);
         // Without a cluster there is one, wherever the server is.
@@ -161,8 +161,8 @@ impl Link {
                 greet(node, mode).await?;
             }
             match &self.parts {
-                Parts::One => {}
-                Parts::Sentinel { sentinel, name } => {
+                Topology::One => {}
+                Topology::Sentinel { sentinel, name } => {
                     // One that cannot be asked says nothing about the server.
                     if let Ok(server) = named_by(sentinel, name).await
                         && server != self.nodes[0].address
@@ -170,8 +170,8 @@ impl Link {
                         return Err(LinkError::Moved);
                     }
                 }
-                Parts::Cluster(parts) => {
-                    if parts_of(&self.nodes[0]).await? != *parts {
+                Topology::Cluster(parts) => {
+                    if topology_of(&self.nodes[0]).await? != *parts {
                         return Err(LinkError::Moved);
                     }
                 }
@@ -183,7 +183,7 @@ impl Link {
     }
 
     fn node_of(&self, key: &str) -> Result<&Node, LinkError> {
-        let Parts::Cluster(parts) = &self.parts else {
+        let Topology::Cluster(parts) = &self.parts else {
             return Ok(&self.nodes[0]);
         };
         let slot = slot(key);
@@ -237,16 +237,16 @@ impl Link {
     }
 }
 
-impl Parts {
-    fn tags(&self) -> Vec<(ServerAddress, Tag)> {
+impl Topology {
+    fn tags(&self) -> Vec<(ServerAddress, HashTag)> {
         let Self::Cluster(parts) = self else {
             let anywhere = ServerAddress {
                 host: String::new(),
                 port: 0,
             };
-            return vec![(anywhere, Tag(0))];
+            return vec![(anywhere, HashTag(0))];
         };
-        let mut tags: Vec<(ServerAddress, Tag)> = Vec::new();
+        let mut tags: Vec<(ServerAddress, HashTag)> = Vec::new();
         for part in parts {
             if tags.iter().any(|(at, _)| *at == part.at) {
                 continue;
@@ -260,7 +260,7 @@ impl Parts {
 }
 
 /// Whether an error means that the link is no longer the right one.
-pub(crate) fn ends_link(error: &LinkError) -> bool {
+pub(crate) fn breaks_link(error: &LinkError) -> bool {
     let LinkError::Redis(error) = error else {
         return matches!(error, LinkError::Moved);
     };
@@ -278,7 +278,7 @@ pub(crate) fn ends_link(error: &LinkError) -> bool {
 
 /// Whether the server has no memory left for what is to be written. Of an error in a script, the
 /// sixth version says so in its text alone.
-pub(crate) fn is_full(error: &LinkError) -> bool {
+pub(crate) fn is_out_of_memory(error: &LinkError) -> bool {
     let LinkError::Redis(error) = error else {
         return false;
     };
@@ -288,9 +288,9 @@ pub(crate) fn is_full(error: &LinkError) -> bool {
 
 /// Whether the server is there and said no to this one command: it has no memory, the user has not the
 /// right, or a key holds something else.
-pub(crate) fn is_answer(error: &LinkError) -> bool {
+pub(crate) fn is_command_error(error: &LinkError) -> bool {
     let refuses = |error: &RedisError| error.code().is_some() && !error.is_unrecoverable_error();
-    matches!(error, LinkError::Redis(error) if refuses(error)) && !ends_link(error)
+    matches!(error, LinkError::Redis(error) if refuses(error)) && !breaks_link(error)
 }
 
 /// Whether a key holds something that no gateway put there.
@@ -365,20 +365,20 @@ async fn named_by(sentinel: &Node, name: &str) -> Result<ServerAddress, LinkErro
     Ok(ServerAddress { host, port })
 }
 
-async fn parts_of(node: &Node) -> Result<Vec<Part>, LinkError> {
+async fn topology_of(node: &Node) -> Result<Vec<SlotRange>, LinkError> {
     let mut ask = cmd("CLUSTER");
     ask.arg("SLOTS");
     let Value::Array(ranges) = node.query(&ask).await? else {
         return Err(LinkError::Answer("CLUSTER SLOTS"));
     };
-    let parts: Option<Vec<Part>> = ranges.iter().map(|range| part(range, node)).collect();
+    let parts: Option<Vec<SlotRange>> = ranges.iter().map(|range| part(range, node)).collect();
     let mut parts = parts.ok_or(LinkError::Answer("CLUSTER SLOTS"))?;
     parts.sort_by_key(|part| part.first);
     Ok(parts)
 }
 
 /// One element of the answer to `CLUSTER SLOTS`: the first slot, the last, and the nodes.
-fn part(range: &Value, asked: &Node) -> Option<Part> {
+fn part(range: &Value, asked: &Node) -> Option<SlotRange> {
     let Value::Array(fields) = range else {
         return None;
     };
@@ -399,7 +399,7 @@ fn part(range: &Value, asked: &Node) -> Option<Part> {
         Some("" | "?") | None => &asked.address.host,
         Some(host) => host,
     };
-    Some(Part {
+    Some(SlotRange {
         first: u16::try_from(*first).ok()?,
         last: u16::try_from(*last).ok()?,
         at: ServerAddress {

@@ -4,11 +4,13 @@
 
 mod connect;
 mod link;
+#[cfg(test)]
+pub(crate) mod seam;
 mod settings;
 mod slot;
 
 pub use connect::ConnectError;
 pub(crate) use connect::{Connector, LinkError};
-pub(crate) use link::{Layout, Link, ends_link, is_answer, is_foreign, is_full};
+pub(crate) use link::{Layout, Link, breaks_link, is_command_error, is_foreign, is_out_of_memory};
 pub use settings::{ServerAddress, SharedMode, SharedSection};
-pub(crate) use slot::{Tag, slot};
+pub(crate) use slot::{HashTag, slot};

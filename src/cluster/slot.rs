@@ -2,7 +2,7 @@
 
 /// A hash tag that stands in the name of a key and decides at which node that lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Tag(pub(crate) u32);
+pub(crate) struct HashTag(pub(crate) u32);
 
 /// The slot of a cluster that a key lies in: CRC-16 (XMODEM) of the part in braces, or of all.
 pub(crate) fn slot(key: &str) -> u16 {
@@ -25,10 +25,10 @@ pub(crate) fn slot(key: &str) -> u16 {
 }
 
 /// A tag whose keys lie in one of these slots.
-pub(crate) fn tag_in(is_there: impl Fn(u16) -> bool) -> Option<Tag> {
+pub(crate) fn tag_in(is_there: impl Fn(u16) -> bool) -> Option<HashTag> {
     let mut numbers = 0..MOST_TAGS;
     let tag = numbers.find(|number| is_there(slot(&format!("{{{number}}}"))));
-    tag.map(Tag)
+    tag.map(HashTag)
 }
 
 const SLOTS: u16 = 16_384;

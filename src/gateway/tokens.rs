@@ -61,8 +61,8 @@ impl Gateway {
             Ok(passed) => passed,
             // Where no token can be issued, a wrong password is told so like the right one.
             Err(failed @ LoginError::Failed(_)) => {
-                let rehearsed = self.shared.tokens.rehearse(named, clock.now()).await;
-                return Err(rehearsed.map_or_else(not_kept, |()| failed.into()));
+                let dry_run = self.shared.tokens.dry_run(named, clock.now()).await;
+                return Err(dry_run.map_or_else(not_kept, |()| failed.into()));
             }
             Err(error) => return Err(error.into()),
         };

@@ -13,7 +13,7 @@ use crate::session::{AccountId, PasswordMark};
 use crate::token::{IssuedToken, TokenDigest};
 
 /// A kind of store.
-pub(super) trait Kind {
+pub(super) trait StoreUnderTest {
     /// An empty one, ready.
     fn open(&self, section: &TokensSection) -> TokenStore;
 
@@ -55,11 +55,11 @@ macro_rules! store_contract {
 pub(super) use store_contract;
 
 mod memory {
-    use super::{AccountId, Kind, TokenStore, TokensSection};
+    use super::{AccountId, StoreUnderTest, TokenStore, TokensSection};
 
     struct Memory;
 
-    impl Kind for Memory {
+    impl StoreUnderTest for Memory {
         fn open(&self, section: &TokensSection) -> TokenStore {
             TokenStore::in_memory(section)
         }
@@ -129,7 +129,7 @@ pub(super) fn issued(store: &TokenStore, account: AccountId, from: UnixMillis) -
     digest
 }
 
-pub(super) fn a_token_is_found_from_its_issue_to_its_end(kind: &impl Kind) {
+pub(super) fn a_token_is_found_from_its_issue_to_its_end(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let account = kind.account("a");
     let token = issued(&store, account, at(0));
@@ -143,7 +143,7 @@ pub(super) fn a_token_is_found_from_its_issue_to_its_end(kind: &impl Kind) {
     assert_eq!((store.len(), store.is_empty()), (1, false));
 }
 
-pub(super) fn what_is_ended_is_told_from_what_is_unknown(kind: &impl Kind) {
+pub(super) fn what_is_ended_is_told_from_what_is_unknown(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let token = issued(&store, kind.account("a"), at(0));
     let one = Selection::One(token.id());
@@ -159,7 +159,7 @@ pub(super) fn what_is_ended_is_told_from_what_is_unknown(kind: &impl Kind) {
     assert!(store.is_empty());
 }
 
-pub(super) fn a_selection_ends_what_it_names_and_nothing_else(kind: &impl Kind) {
+pub(super) fn a_selection_ends_what_it_names_and_nothing_else(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let (one, two) = (kind.account("a"), kind.account("bb"));
     let tokens = [
@@ -179,7 +179,7 @@ pub(super) fn a_selection_ends_what_it_names_and_nothing_else(kind: &impl Kind) 
     assert_eq!(end(Selection::All), Ok(0));
 }
 
-pub(super) fn a_renewed_token_takes_the_place_of_the_old_one(kind: &impl Kind) {
+pub(super) fn a_renewed_token_takes_the_place_of_the_old_one(kind: &impl StoreUnderTest) {
     let renew = |store: &TokenStore, old: TokenDigest, new: TokenDigest| {
         let session = session(kind.account("a"), at(10));
         wait(store.renew(old.id(), new, session, at(20).seconds(), at(10)))
@@ -217,7 +217,7 @@ fn lineage(store: &TokenStore, account: AccountId) -> [TokenDigest; 3] {
     tokens
 }
 
-pub(super) fn revoking_any_token_of_a_lineage_ends_all_of_it(kind: &impl Kind) {
+pub(super) fn revoking_any_token_of_a_lineage_ends_all_of_it(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let account = kind.account("a");
     let other = issued(&store, account, at(0));
@@ -246,7 +246,7 @@ pub(super) fn revoking_any_token_of_a_lineage_ends_all_of_it(kind: &impl Kind) {
     assert!(find(&store, other, at(25)).is_err());
 }
 
-pub(super) fn a_replaced_token_is_noticed_after_its_overlap(kind: &impl Kind) {
+pub(super) fn a_replaced_token_is_noticed_after_its_overlap(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let tokens = lineage(&store, kind.account("a"));
     assert!(find(&store, tokens[0], at(19)).is_ok());
@@ -263,7 +263,7 @@ pub(super) fn a_replaced_token_is_noticed_after_its_overlap(kind: &impl Kind) {
     }
 }
 
-pub(super) fn tokens_of_another_password_are_told_apart(kind: &impl Kind) {
+pub(super) fn tokens_of_another_password_are_told_apart(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let account = kind.account("a");
     let token = issued(&store, account, at(0));
@@ -276,7 +276,7 @@ pub(super) fn tokens_of_another_password_are_told_apart(kind: &impl Kind) {
     assert_eq!(find(&store, token, at(1)), ended);
 }
 
-pub(super) fn the_oldest_of_a_user_makes_room(kind: &impl Kind) {
+pub(super) fn the_oldest_of_a_user_makes_room(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|section| section.per_user = nonzero(2)));
     let tokens = [0, 1, 2].map(|second| issued(&store, kind.account("a"), at(second)));
     let other = issued(&store, kind.account("bb"), at(0));
@@ -289,7 +289,7 @@ pub(super) fn the_oldest_of_a_user_makes_room(kind: &impl Kind) {
     }
 }
 
-pub(super) fn a_user_with_enough_is_refused_where_that_is_wanted(kind: &impl Kind) {
+pub(super) fn a_user_with_enough_is_refused_where_that_is_wanted(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|section| {
         section.per_user = nonzero(1);
         section.on_limit = OnLimit::Refuse;
@@ -303,7 +303,7 @@ pub(super) fn a_user_with_enough_is_refused_where_that_is_wanted(kind: &impl Kin
     issued(&store, account, at(100));
 }
 
-pub(super) fn a_full_store_takes_no_more(kind: &impl Kind) {
+pub(super) fn a_full_store_takes_no_more(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|section| section.capacity = nonzero(2)));
     let first = issued(&store, kind.account("a"), at(0));
     issued(&store, kind.account("bb"), at(0));
@@ -317,7 +317,7 @@ pub(super) fn a_full_store_takes_no_more(kind: &impl Kind) {
     assert!(find(&store, again, at(0)).is_ok());
 }
 
-pub(super) fn a_full_store_renews_and_displaces(kind: &impl Kind) {
+pub(super) fn a_full_store_renews_and_displaces(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|section| {
         section.capacity = nonzero(3);
         section.per_user = nonzero(2);
@@ -362,7 +362,7 @@ pub(super) fn a_full_store_renews_and_displaces(kind: &impl Kind) {
     assert_eq!(issue(at(102)), Ok(()));
 }
 
-pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl Kind) {
+pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|section| section.idle = Duration::from_secs(10)));
     let token = issued(&store, kind.account("a"), at(0));
     assert!(find(&store, token, at(9)).is_ok());
@@ -372,7 +372,7 @@ pub(super) fn what_nobody_uses_ends_where_that_is_wanted(kind: &impl Kind) {
     assert_eq!(find(&store, token, at(28)), Err(Absent::Ended(End::Unused)));
 }
 
-pub(super) fn a_sweep_frees_what_is_over(kind: &impl Kind) {
+pub(super) fn a_sweep_frees_what_is_over(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let over = issued(&store, kind.account("a"), at(0));
     let live = issued(&store, kind.account("a"), at(1));
@@ -384,7 +384,7 @@ pub(super) fn a_sweep_frees_what_is_over(kind: &impl Kind) {
     assert!(find(&store, live, at(100)).is_ok());
 }
 
-pub(super) fn an_id_is_given_once(kind: &impl Kind) {
+pub(super) fn an_id_is_given_once(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let token = issued(&store, kind.account("a"), at(0));
     let again = wait(store.issue(token, session(kind.account("bb"), at(0)), at(0)));
@@ -398,7 +398,7 @@ pub(super) fn an_id_is_given_once(kind: &impl Kind) {
     assert_eq!(find(&store, alike, at(0)), Err(Absent::Unknown));
 }
 
-pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
+pub(super) fn what_is_told_of_a_token_is_true(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let (one, two) = (kind.account("a"), kind.account("bb"));
     let token = issued(&store, one, at(0));
@@ -421,7 +421,7 @@ pub(super) fn what_is_told_of_a_token_is_true(kind: &impl Kind) {
     assert_eq!(listed, Listing::default());
 }
 
-pub(super) fn pages_hold_every_live_token_once(kind: &impl Kind) {
+pub(super) fn pages_hold_every_live_token_once(kind: &impl StoreUnderTest) {
     let store = kind.open(&section(|_| {}));
     let users = ["a", "bb", "ccc"].map(|name| kind.account(name));
     let mut all: Vec<_> = (0..9)

@@ -185,9 +185,9 @@ impl LiveTokens {
             displaced += 1;
         }
         match displaced {
-            0 => self.take_place()?,
+            0 => self.reserve()?,
             // The new one has the place of the last.
-            more => self.give_places(more - 1),
+            more => self.release(more - 1),
         }
         // Who presents one that was replaced is noticed also when it had to make room.
         let (remembered, gone): (Vec<_>, Vec<_>) =
@@ -199,7 +199,7 @@ impl LiveTokens {
             ended: gone.into_iter().map(|id| (id, End::Displaced)).collect(),
             ..Change::default()
         });
-        let queued = queued.inspect_err(|_| self.give_places(1))?;
+        let queued = queued.inspect_err(|_| self.release(1))?;
         let present = self.present(now.seconds());
         self.put(&mut user, digest, session, present);
         Ok(queued)
@@ -232,7 +232,7 @@ impl LiveTokens {
             return Err(StoreError::Gone);
         }
         self.may_go_on(&user, old)?;
-        let both = user.live < self.bounds.per_user && self.take_place().is_ok();
+        let both = user.live < self.bounds.per_user && self.reserve().is_ok();
         let over = (!both).then_some((old, now.seconds()));
         let queued = queue(Change {
             issued: Some(Issued {
@@ -244,7 +244,7 @@ impl LiveTokens {
             shortened: over.into_iter().collect(),
             ..Change::default()
         });
-        let queued = queued.inspect_err(|_| self.give_places(usize::from(both)))?;
+        let queued = queued.inspect_err(|_| self.release(usize::from(both)))?;
         let ids = (old, digest.id());
         let room = if both { Both::Fit } else { Both::DoNot };
         self.join(&mut user, account, ids, until, room);
@@ -428,7 +428,7 @@ impl LiveTokens {
         if self.is_remembered(id) && !user.lineages.contains_key(&lineage) {
             // A server remembers it: it is asked when somebody presents the token.
             let is_there = self.detach(&mut user, id).is_some();
-            self.give_places(usize::from(is_there));
+            self.release(usize::from(is_there));
             return is_there;
         }
         self.remove(&mut user, id, end, now).is_some()
@@ -448,7 +448,7 @@ impl LiveTokens {
     }
 
     /// Takes the place of a token that is to be put in, so that the bound is exact.
-    fn take_place(&self) -> Result<(), StoreError> {
+    fn reserve(&self) -> Result<(), StoreError> {
         let more = |len| (len < self.bounds.capacity).then_some(len + 1);
         let taken = self
             .len
@@ -456,7 +456,7 @@ impl LiveTokens {
         taken.map(drop).map_err(|_| StoreError::Full)
     }
 
-    fn give_places(&self, places: usize) {
+    fn release(&self, places: usize) {
         self.len.fetch_sub(places, Ordering::AcqRel);
     }
 
@@ -465,7 +465,7 @@ impl LiveTokens {
         let token = Token::new(digest, session, present);
         if self.tokens.insert(digest.id(), token).is_some() {
             // Two of one id at the same moment: 80 random bits make it a matter of principle only.
-            self.give_places(1);
+            self.release(1);
             user.live -= 1;
         }
         user.order.push_back(digest.id());
@@ -500,7 +500,7 @@ impl LiveTokens {
         now: UnixMillis,
     ) -> Option<Session> {
         let session = self.take_out(user, id, end, now)?;
-        self.give_places(1);
+        self.release(1);
         Some(session)
     }
 

@@ -21,22 +21,22 @@
 //! 5. There are never more tokens than the bounds allow.
 //! 6. A token that was replaced is noticed after its overlap for as long as one of its lineage is good.
 //!
-//! `explorer` holds it for memory, file and server; of a server that fails over, as far as
+//! `simulation` holds it for memory, file and server; of a server that fails over, as far as
 //! docs/shared-store.md promises it.
 
 mod change;
-mod changing;
 #[cfg(test)]
 mod contract;
 mod durable;
-#[cfg(test)]
-mod explorer;
+mod lifecycle;
 mod listing;
 mod live;
 mod prepared;
 mod reconcile;
 mod settings;
 pub(crate) mod shared;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +59,6 @@ pub use prepared::{Prepared, StoreOpenError, discard, look};
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
-#[cfg(test)]
-pub(crate) use shared::simulated;
 
 /// The tokens that were issued and have not ended.
 #[derive(Debug)]
@@ -256,7 +254,7 @@ impl TokenStore {
         if let (Backing::Shared(shared), Some((account, before))) = (&self.backing, counted)
             && self.live.is_long_since(before, now.seconds())
         {
-            shared.tell_use(id, account, now);
+            shared.report_use(id, account, now);
         }
     }
 
@@ -308,13 +306,13 @@ impl TokenStore {
     ///
     /// # Errors
     /// What issuing one would fail with, whoever it is for.
-    pub async fn rehearse(
+    pub async fn dry_run(
         &self,
         account: Option<AccountId>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         if let Backing::Shared(shared) = &self.backing {
-            return shared.rehearse(account, now).await;
+            return shared.dry_run(account, now).await;
         }
         self.can_keep()?;
         self.live.can_take()

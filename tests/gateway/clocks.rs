@@ -1,14 +1,12 @@
 //! The clock of the machine goes ahead and back again: no token gains by it, and answers are dated right.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::{SignedDuration, Timestamp};
 use syncgate::clock::Clock;
 
 use crate::support::harness::{Files, LIFETIME, START, password};
-use crate::support::{Answer, Ask, Child, Client, Harness, run, within};
+use crate::support::{Answer, Ask, Child, Client, FakeClock, Harness, run, within};
 
 /// So many hours after the beginning of the tests.
 fn at(hours: i64) -> Timestamp {
@@ -99,23 +97,6 @@ async fn malformed(mut connection: crate::support::Connection) -> Answer {
     answer
 }
 
-/// Debian's `faketime`, for programs of several threads.
-fn faketime() -> PathBuf {
-    let mut places = fs::read_dir("/usr/lib").unwrap().map(|place| {
-        let place = place.unwrap().path();
-        place.join("faketime/libfaketimeMT.so.1")
-    });
-    let found = places.find(|library| library.exists());
-    found.expect("faketime (scripts/install-test-tools.sh installs it)")
-}
-
-/// Sets the clock that the process sees, by what it differs from that of the machine.
-fn set(file: &Path, difference: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, difference).unwrap();
-    fs::rename(&new, file).unwrap();
-}
-
 /// By how many hours the answer is dated ahead of the clock of the machine.
 fn hours_ahead(answer: &Answer) -> u64 {
     let date = answer.header("date").expect("a date");
@@ -130,10 +111,8 @@ fn hours_ahead(answer: &Answer) -> u64 {
 #[test]
 fn the_program_is_right_at_once_when_the_clock_of_the_machine_is_set_back() {
     run(async {
-        let directory = tempfile::tempdir().unwrap();
-        let clock = directory.path().join("clock");
-        set(&clock, "+48h");
-        let child = Child::start_by_clock(&faketime(), &clock, |files: &mut Files| {
+        let clock = FakeClock::new("+48h");
+        let child = Child::start_by_clock(&clock, |files: &mut Files| {
             // The file that says how late it is lies elsewhere.
             files.set("process.confine", false);
         })
@@ -143,7 +122,7 @@ fn the_program_is_right_at_once_when_the_clock_of_the_machine_is_set_back() {
         let nowhere = Ask::get("/nowhere");
         assert_eq!(hours_ahead(&http1.exchange(&nowhere).await), 48);
         assert_eq!(hours_ahead(&http2.exchange(&nowhere).await), 48);
-        set(&clock, "+0");
+        clock.set("+0");
         assert_eq!(hours_ahead(&http1.exchange(&nowhere).await), 0);
         assert_eq!(hours_ahead(&http2.exchange(&nowhere).await), 0);
         let relayed = http1.exchange(&client.with_token(sync())).await;

@@ -30,23 +30,36 @@ fn a_renewal_that_is_under_way_when_its_token_is_revoked_leaves_no_live_token() 
     run(async {
         let redis = Redis::start();
         let mut relay = Relay::to(redis.port).await;
-        let one = [("tokens.per_user", Value::from(1))];
         let slow = ("response_timeout", Value::from("20s"));
-        let far = Fleet::with(&[server(&relay.address), slow], &one);
-        let near = Fleet::with(&[server(&redis.address())], &one);
-        near.logs_in(0, "shop-02").await;
-        for step in [JOIN, ADD, PLACES, REPLACE] {
-            let old = far.signed_in(0, "till-01").await;
-            relay.hold(step);
-            let renewing = old.clone();
-            let renewing = tokio::spawn(async move { renewed(&renewing).await });
-            relay.reached().await;
-            near.end(0, Selection::One(id(&old))).await;
-            relay.release();
-            let fresh = renewing.await.unwrap();
-            for fleet in [&near, &far] {
-                for client in [Some(&old), fresh.as_ref()].into_iter().flatten() {
-                    until_status(&fleet.bearer(0, client), 401, &[503]).await;
+        let steps = [
+            (1, &[JOIN, RESERVE, ADD, WRITE, END][..]),
+            (100, &[JOIN, RESERVE, ADD, WRITE, REPLACE][..]),
+        ];
+        for (most, steps) in steps {
+            let most = [("tokens.per_user", Value::from(most))];
+            let far = Fleet::with(&[server(&relay.address), slow.clone()], &most);
+            let near = Fleet::with(&[server(&redis.address())], &most);
+            near.logs_in(0, "shop-02").await;
+            let account = near.gateways[0].server().accounts().id_of("till-01");
+            for step in steps {
+                for by_user in [false, true] {
+                    let old = far.signed_in(0, "till-01").await;
+                    relay.hold(step);
+                    let renewing = old.clone();
+                    let renewing = tokio::spawn(async move { renewed(&renewing).await });
+                    relay.reached().await;
+                    let selection = match by_user {
+                        true => Selection::OfUser(account),
+                        false => Selection::One(id(&old)),
+                    };
+                    near.end(0, selection).await;
+                    relay.release();
+                    let fresh = renewing.await.unwrap();
+                    for fleet in [&near, &far] {
+                        for client in [Some(&old), fresh.as_ref()].into_iter().flatten() {
+                            until_status(&fleet.bearer(0, client), 401, &[503]).await;
+                        }
+                    }
                 }
             }
         }
@@ -114,5 +127,8 @@ fn a_renewal_that_the_node_of_its_lineage_has_lost_is_told_again() {
 // What only these scripts have.
 const JOIN: &str = "tonumber(ARGV[4]) then return 0 end";
 const ADD: &str = "tonumber(ARGV[5])";
-const PLACES: &str = "return #over == 1000";
+const RESERVE: &str = "return #over == 1000";
+const END: &str = "local trace = ARGV[1]";
 const REPLACE: &str = "if not later(was, ARGV[2])";
+/// What only the command has that writes a token.
+pub const WRITE: &str = "$2\r\nNX\r\n$2\r\nPX\r\n";

@@ -5,7 +5,9 @@
 
 use syncgate_test_support as support;
 
+mod clocks;
 mod cluster;
+mod entries;
 mod failovers;
 mod failures;
 mod far;

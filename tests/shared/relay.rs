@@ -84,9 +84,14 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut holds: Option
     // A text may come in two pieces.
     let mut seen: Vec<u8> = Vec::new();
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let passed = seen.len();
         seen.extend(&buffer[..length]);
         if let Some((held, reached)) = &mut holds {
-            let has = |text: &str| seen.windows(text.len()).any(|it| it == text.as_bytes());
+            // What was passed on whole is not held up any more.
+            let has = |text: &str| {
+                let fresh = &seen[passed.saturating_sub(text.len() - 1)..];
+                fresh.windows(text.len()).any(|it| it == text.as_bytes())
+            };
             if held.borrow().is_some_and(has) {
                 reached.send_modify(|times| *times += 1);
                 if held.wait_for(Option::is_none).await.is_err() {
@@ -102,5 +107,5 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut holds: Option
     }
 }
 
-/// Of what was passed on, so much is looked at again with what follows: less than a script.
+/// Of what was passed on, so much is looked at again with what follows.
 const LONGEST: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::client::{Client, Token};
+use super::fake_clock::FakeClock;
 use super::harness::{Files, NAME, password};
 use super::tls::Identity;
 use super::{Answer, Ask, BODY_MARKER, PASSWORD_MARKER, Upstream, within};
@@ -62,16 +63,12 @@ impl Child {
         Self::launch(shell, &[], adjust).await
     }
 
-    /// The same by a clock of its own: `library` is libfaketime, `clock` the file that says by how much
-    /// the time of day differs from that of the machine. How long the machine has been up stays as it is.
-    pub async fn start_by_clock(
-        library: &Path,
-        clock: &Path,
-        adjust: impl FnOnce(&mut Files),
-    ) -> Self {
+    /// The same by a clock of its own.
+    pub async fn start_by_clock(clock: &FakeClock, adjust: impl FnOnce(&mut Files)) -> Self {
+        let file = clock.file();
         let environment = [
-            ("LD_PRELOAD", library.as_os_str()),
-            ("FAKETIME_TIMESTAMP_FILE", clock.as_os_str()),
+            ("LD_PRELOAD", clock.library().as_os_str()),
+            ("FAKETIME_TIMESTAMP_FILE", file.as_os_str()),
             ("FAKETIME_NO_CACHE", "1".as_ref()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".as_ref()),
             ("DONT_FAKE_MONOTONIC", "1".as_ref()),

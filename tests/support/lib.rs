@@ -8,6 +8,7 @@
 pub mod ask;
 pub mod child;
 pub mod client;
+pub mod fake_clock;
 pub mod frames;
 pub mod harness;
 pub mod http2;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use ask::{Ask, Payload};
 pub use child::Child;
 pub use client::{Answer, Client, Connection, Ending, Token};
+pub use fake_clock::FakeClock;
 pub use harness::{Harness, usually};
 pub use http2::Http2;
 pub use upstream::{Script, Stage, Upstream};

@@ -7,18 +7,18 @@ use super::disk::Disk;
 use super::*;
 use crate::session::{Absent, End};
 use crate::store::contract::{
-    Kind, at, digest, find, issued, nonzero, section, session, store_contract, wait,
+    StoreUnderTest, at, digest, find, issued, nonzero, section, session, store_contract, wait,
 };
 use crate::store::{Backing, Selection, TokenStore, TokensSection};
 use crate::token::TokenDigest;
 
 /// Accounts and a place for a file.
-struct Place {
+struct TestDirectory {
     directory: TempDir,
     accounts: Arc<Accounts>,
 }
 
-impl Place {
+impl TestDirectory {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let users = directory.path().join("users.toml");
@@ -80,7 +80,7 @@ impl Place {
     }
 }
 
-impl Kind for Place {
+impl StoreUnderTest for TestDirectory {
     fn open(&self, section: &TokensSection) -> TokenStore {
         let _ = fs::remove_file(self.path());
         self.start(section, at(0)).unwrap()
@@ -91,7 +91,7 @@ impl Kind for Place {
     }
 }
 
-store_contract!(Place::new());
+store_contract!(TestDirectory::new());
 
 /// Numbers that look random, the same in every run.
 fn numbers(seed: usize) -> impl FnMut() -> usize {
@@ -110,7 +110,7 @@ fn revoke(store: &TokenStore, token: TokenDigest) -> Result<usize, StoreError> {
 
 #[test]
 fn tokens_outlive_the_process_and_what_was_ended_stays_ended() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let bounds = section(|section| section.per_user = nonzero(2));
     let store = place.start(&bounds, at(0)).unwrap();
     let (one, two) = (place.account("one"), place.account("two"));
@@ -149,7 +149,7 @@ fn tokens_outlive_the_process_and_what_was_ended_stays_ended() {
 
 #[test]
 fn what_is_over_is_not_read_and_is_deleted() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let bounds = section(|_| {});
     let count = || {
         let file = TokenFile::open(&place.path(), None).unwrap();
@@ -179,7 +179,7 @@ fn what_is_over_is_not_read_and_is_deleted() {
 
 #[test]
 fn fewer_tokens_than_were_kept_are_allowed_from_the_next_start_on() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let store = place.start(&section(|_| {}), at(0)).unwrap();
     let tokens = [2, 0, 1].map(|second| issued(&store, place.account("one"), at(second)));
     drop(store);
@@ -194,7 +194,7 @@ fn fewer_tokens_than_were_kept_are_allowed_from_the_next_start_on() {
 
 #[test]
 fn a_closed_store_keeps_nothing() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let store = place.start(&section(|_| {}), at(0)).unwrap();
     let token = issued(&store, place.account("one"), at(0));
     store.close();

@@ -117,7 +117,7 @@ impl LiveTokens {
             if present.uptime >= deadline {
                 return None;
             }
-        } else if self.take_place().is_ok() {
+        } else if self.reserve().is_ok() {
             self.put(&mut user, digest, session, present);
         } else {
             return Some(session);

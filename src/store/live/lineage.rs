@@ -191,7 +191,7 @@ impl LiveTokens {
         }
         self.leave(&mut user, id);
         if self.detach(&mut user, id).is_some() {
-            self.give_places(1);
+            self.release(1);
         }
         let restored = old.and_then(|old| {
             self.no_more_under_way(old);

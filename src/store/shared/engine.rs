@@ -12,23 +12,23 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::asking::{Asking, Waiting};
 use super::cache::Cache;
-use super::ends::Ends;
+use super::counter::Seen;
 use super::issue::Joining;
 use super::keys::Keys;
-use super::operations::PassedOver;
+use super::operations::SkippedKeys;
 use super::phase::{Phase, Reason};
-use super::requests::{Overdue, Request};
-use super::standing::Standing;
+use super::requests::{Backlog, Request};
+use super::revocations::Revocations;
+use super::single_flight::{SingleFlight, Waiter};
+use super::status::Status;
 use super::supervise::FIRST_WAIT;
-use super::tally::Seen;
-use super::uses::{self, Told};
+use super::usage::{self, Reported};
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::SharedSection;
 use crate::cluster::{Connector, LinkError};
-use crate::cluster::{Link, ends_link, is_answer, is_full};
+use crate::cluster::{Link, breaks_link, is_command_error, is_out_of_memory};
 use crate::error_chain::chain;
 use crate::session::End;
 use crate::store::StoreError;
@@ -49,23 +49,23 @@ pub(super) struct Engine {
     pub(super) cache: Arc<Cache>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) connector: Connector,
-    pub(super) standing: Arc<Standing>,
-    pub(super) overdue: Arc<Overdue>,
+    pub(super) status: Arc<Status>,
+    pub(super) backlog: Arc<Backlog>,
     state: RefCell<State>,
-    /// What this process is called in the tallies: a number that no other has.
+    /// What this process is called in the counters: a number that no other has.
     pub(super) own: String,
     /// What was revoked here.
-    pub(super) ends: RefCell<Ends>,
+    pub(super) revocations: RefCell<Revocations>,
     /// What was revoked by other gateways.
     pub(super) seen: RefCell<Seen>,
     /// Up to when revocations are missing while the server is refused for that.
     missing_until: Cell<Option<UnixSeconds>>,
     pub(super) clocks_differ: Cell<bool>,
-    pub(super) told: Cell<Told>,
-    pub(super) complaints: Complaints,
+    pub(super) reported: Cell<Reported>,
+    pub(super) warnings: Warnings,
     /// Keys of the server that hold something else.
-    pub(super) passed_over: RefCell<PassedOver>,
-    asking: Asking,
+    pub(super) skipped_keys: RefCell<SkippedKeys>,
+    look_ups: SingleFlight,
     /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
     /// that has taken over had not heard of it.
     pub(super) recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
@@ -78,7 +78,7 @@ pub(super) struct Engine {
 pub(super) enum State {
     Connecting,
     /// With connections once it is known what the server has to be told.
-    Telling(Option<Rc<Link>>),
+    Syncing(Option<Rc<Link>>),
     Refused(Rc<Link>, Reason),
     Serving(Rc<Link>),
 }
@@ -87,7 +87,7 @@ impl State {
     fn phase(&self) -> Phase {
         match self {
             Self::Connecting => Phase::Connecting,
-            Self::Telling(_) => Phase::Telling,
+            Self::Syncing(_) => Phase::Syncing,
             Self::Refused(_, reason) => Phase::Refused(*reason),
             Self::Serving(_) => Phase::Serving,
         }
@@ -100,7 +100,7 @@ impl Engine {
         connector: Connector,
         live: Arc<LiveTokens>,
         accounts: Arc<Accounts>,
-        (standing, overdue): (Arc<Standing>, Arc<Overdue>),
+        (status, backlog): (Arc<Status>, Arc<Backlog>),
     ) -> Self {
         Self {
             section: section.shared.clone(),
@@ -113,18 +113,18 @@ impl Engine {
             cache: Arc::new(Cache::new(live)),
             accounts,
             connector,
-            standing,
-            overdue,
+            status,
+            backlog,
             state: RefCell::new(State::Connecting),
             own: format!("{:016x}", RandomState::new().hash_one(0)),
-            ends: RefCell::default(),
+            revocations: RefCell::default(),
             seen: RefCell::default(),
             missing_until: Cell::default(),
             clocks_differ: Cell::default(),
-            told: Cell::default(),
-            asking: Asking::default(),
-            complaints: Complaints::default(),
-            passed_over: RefCell::default(),
+            reported: Cell::default(),
+            look_ups: SingleFlight::default(),
+            warnings: Warnings::default(),
+            skipped_keys: RefCell::default(),
             recent: RefCell::default(),
             joined: RefCell::default(),
         }
@@ -135,7 +135,7 @@ impl Engine {
         match &*self.state.borrow() {
             State::Serving(link) => Ok(Rc::clone(link)),
             State::Refused(_, Reason::RolledBack) => Err(StoreError::RolledBack),
-            State::Refused(_, Reason::Clock) | State::Connecting | State::Telling(_) => {
+            State::Refused(_, Reason::Clock) | State::Connecting | State::Syncing(_) => {
                 Err(StoreError::Unavailable)
             }
         }
@@ -145,10 +145,10 @@ impl Engine {
     /// that is just being told of what was revoked before.
     pub(super) fn link_to_end(&self) -> Result<Rc<Link>, StoreError> {
         match &*self.state.borrow() {
-            State::Serving(link) | State::Refused(link, _) | State::Telling(Some(link)) => {
+            State::Serving(link) | State::Refused(link, _) | State::Syncing(Some(link)) => {
                 Ok(Rc::clone(link))
             }
-            State::Connecting | State::Telling(None) => Err(StoreError::Unavailable),
+            State::Connecting | State::Syncing(None) => Err(StoreError::Unavailable),
         }
     }
 
@@ -173,21 +173,21 @@ impl Engine {
             match phase {
                 Phase::Refused(reason) => tracing::error!("the token store is refused: {reason}"),
                 Phase::Serving => tracing::info!("the token store is there"),
-                Phase::Connecting | Phase::Telling => {}
+                Phase::Connecting | Phase::Syncing => {}
             }
         }
-        self.standing.enter(phase);
+        self.status.enter(phase);
         self.state.replace(state);
     }
 
     /// What time it is for the gateway.
     pub(super) fn now(&self) -> UnixMillis {
-        self.standing.moment().unwrap_or(UnixMillis::EPOCH)
+        self.status.moment().unwrap_or(UnixMillis::EPOCH)
     }
 
     /// What time it is for the server, as far as that is known.
     pub(super) fn server_time(&self) -> Option<UnixMillis> {
-        let ahead = self.standing.health().clock_skew_ms?;
+        let ahead = self.status.health().clock_skew_ms?;
         let difference = Duration::from_millis(ahead.unsigned_abs());
         Some(match ahead < 0 {
             true => self.now().minus(difference),
@@ -203,15 +203,15 @@ impl Engine {
 
     /// What an error is to whoever asked; the connections are looked after when it says they must be.
     pub(super) fn failed(&self, error: &LinkError) -> StoreError {
-        if is_full(error) {
+        if is_out_of_memory(error) {
             return StoreError::Full;
         }
-        self.complaints.warn(error);
-        if ends_link(error) && self.link().is_ok() {
+        self.warnings.warn(error);
+        if breaks_link(error) && self.link().is_ok() {
             self.enter(State::Connecting);
         }
         // One that answers is there.
-        if !is_answer(error) {
+        if !is_command_error(error) {
             self.cache.alarm.notify_one();
         }
         StoreError::Unavailable
@@ -235,21 +235,21 @@ impl Engine {
 
     async fn serve(self: Rc<Self>, request: Request) {
         if let Some(now) = request.moment() {
-            self.standing.note(now);
+            self.status.note(now);
         }
         // Whoever is gone needs no reply.
         match request {
             Request::Ask { digest, now, reply } => self.ask(digest, now, reply).await,
-            Request::Used { id, account, now } => self.tell_use(id, account, now).await,
+            Request::Used { id, account, now } => self.report_use(id, account, now).await,
             Request::Commit { change, now, reply } => {
                 let _ = reply.send(self.commit(change, now).await);
             }
-            Request::Rehearse {
+            Request::DryRun {
                 account,
                 now,
                 reply,
             } => {
-                let _ = reply.send(self.rehearse(account, now).await);
+                let _ = reply.send(self.dry_run(account, now).await);
             }
             Request::End {
                 selection,
@@ -303,8 +303,8 @@ impl Engine {
         }
     }
 
-    async fn ask(&self, digest: TokenDigest, now: UnixMillis, reply: Waiting) {
-        if let Some(lead) = self.asking.join(digest, reply) {
+    async fn ask(&self, digest: TokenDigest, now: UnixMillis, reply: Waiter) {
+        if let Some(lead) = self.look_ups.join(digest, reply) {
             lead.answer(self.look_up(digest, now).await);
         }
     }
@@ -312,12 +312,12 @@ impl Engine {
 
 /// Says what the server did not do, once in a time: whoever guesses passwords shall not fill the log.
 #[derive(Default)]
-pub(super) struct Complaints {
+pub(super) struct Warnings {
     last: Cell<Option<Instant>>,
     unsaid: Cell<u32>,
 }
 
-impl Complaints {
+impl Warnings {
     pub(super) fn warn(&self, error: &LinkError) {
         if self.last.get().is_some_and(|last| last.elapsed() < SILENCE) {
             self.unsaid.set(self.unsaid.get().saturating_add(1));
@@ -358,7 +358,7 @@ pub(super) async fn serve_all(
     if let Some(idle) = engine.idle {
         let teller = Rc::clone(&engine);
         spawn_local(for_ever(move || {
-            Rc::clone(&teller).tell_uses_for_ever(idle)
+            Rc::clone(&teller).report_uses_for_ever(idle)
         }));
     }
     loop {
@@ -367,13 +367,13 @@ pub(super) async fn serve_all(
             _ = &mut stopped => None,
         };
         let Some(request) = request else {
-            return uses::finish(&engine).await;
+            return usage::finish(&engine).await;
         };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
         let engine = Rc::clone(&engine);
-        engine.take_overdue();
+        engine.take_backlog();
         spawn_local(async move {
             engine.serve(request).await;
             drop(place);

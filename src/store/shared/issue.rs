@@ -1,5 +1,7 @@
-//! How a token comes to be on the server: it is written, which nobody knows yet, entered among its
-//! user's, and counted among all.
+//! How a token comes to be on the server: it is counted among all, entered among its user's, and written
+//! only then. So no token is ever there without the entry that leads to it, not even on a server that takes
+//! over and has not received the last of these. A renewal ends its old token after that: until it does, whoever
+//! revokes comes by the old one, and the renewal finds that it was revoked.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -8,12 +10,11 @@
 
 use redis::{Value, cmd};
 
-use super::ends::Ending;
 use super::engine::Engine;
-use super::operations::{Removed, left, script};
+use super::operations::{Removed, left, script, text};
 use super::record::{Live, Record};
 use super::scripts;
-use super::uses::to_end;
+use super::usage::to_end;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
 use crate::cluster::{Link, is_foreign};
@@ -26,9 +27,20 @@ use crate::token::{TokenDigest, TokenId};
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Done {
     /// Whether the token has a place among all.
-    placed: bool,
+    reserved: bool,
+    /// Whether it may have been entered among its user's.
+    entered: bool,
     /// The first of the lineage that it entered.
     joined: Option<TokenId>,
+}
+
+/// How a token was entered among its user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// There is room for it.
+    Free,
+    /// There is none but that of the token which it replaces.
+    OfReplaced,
 }
 
 /// That a token entered a lineage.
@@ -83,61 +95,55 @@ impl Engine {
             issued: session.issued(),
             expires: session.expires(),
         };
+        // Whoever revokes the old one finds the new one from then on.
+        if let Some((old, _)) = replaced {
+            self.join(link, first, (old, id), session, now).await?;
+            done.joined = Some(first);
+        }
+        let mut note = cmd("ZADD");
+        note.arg(self.keys.users()).arg("NX").arg(0).arg(&*name);
+        let users = self.keys.users();
+        // Before it is entered among its user's: whoever ends it goes by that entry for whether it has a place.
+        let place = self.reserve(link, session.expires(), now);
+        let (noted, place) = tokio::join!(link.run(&users, &note), place);
+        done.reserved = place.map_err(failed)?;
+        noted.map_err(failed)?;
+        if !done.reserved && replaced.is_none() {
+            // What has to end for the user's sake may free one. Room is made for a stand-in, which is no
+            // token: whoever ends the user's meanwhile finds no place to give back.
+            let stand_in = id.stand_in();
+            self.make_room(link, stand_in, session, &name, None, now)
+                .await?;
+            let place = self.reserve(link, session.expires(), now);
+            done.reserved = place.await.map_err(failed)?;
+            let gone = self.unlink(link, stand_in, &name).await;
+            gone.map_err(failed)?;
+            if !done.reserved {
+                return Err(StoreError::Full);
+            }
+        }
+        let old = replaced.map(|(old, _)| old);
+        done.entered = true;
+        let room = self.make_room(link, id, session, &name, old, now).await?;
         let mut flight = self.cache.begin(id);
         let key = self.keys.token(id);
         let mut set = cmd("SET");
         set.arg(&key).arg(Record::Live(live).to_bytes());
         set.arg("NX").arg("PX").arg(left(session.expires(), now));
-        let mut note = cmd("ZADD");
-        note.arg(self.keys.users()).arg("NX").arg(0).arg(&*name);
-        let users = self.keys.users();
-        let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
-        noted.map_err(failed)?;
-        if set.map_err(failed)? == Value::Nil {
-            return Err(StoreError::Taken);
+        if link.run(&key, &set).await.map_err(failed)? == Value::Nil {
+            return self
+                .is_there_already(link, id, session, replaced, now, done)
+                .await;
         }
-        // Before the old one can end to make room: whoever revokes it finds the new one from then on.
-        if let Some((old, _)) = replaced {
-            self.join(link, first, (old, id), session, now).await?;
-            done.joined = Some(first);
-        }
-        // Before it is entered among its user's: whoever ends it goes by that entry for whether it has a place.
-        let place = self.take_place(link, session.expires(), now);
-        done.placed = place.await.map_err(failed)?;
-        let mut replacing = replaced;
-        if !done.placed {
-            match replacing.take() {
-                // What has to end for the user's sake may free one. Room is made for a stand-in, which is no
-                // token: whoever ends the user's meanwhile finds no place to give back.
-                None => {
-                    let stand_in = id.stand_in();
-                    self.make_room(link, stand_in, session, &name, None, now)
-                        .await?;
-                    let place = self.take_place(link, session.expires(), now);
-                    done.placed = place.await.map_err(failed)?;
-                    let gone = self.strike(link, stand_in, &name).await;
-                    gone.map_err(failed)?;
+        if let Some((old, until)) = replaced {
+            match room {
+                Room::Free if done.reserved => {
+                    self.replace(link, old, until, session, &name, now).await?;
                 }
-                Some((old, _)) => {
-                    let ended = self.end_with_place(link, old, End::Expired, None, now);
-                    let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
-                    if let Removed { live, placed: true } = was {
-                        let moved = self.move_place(link, live.expires, session.expires(), now);
-                        moved.await.map_err(failed)?;
-                        done.placed = true;
-                    }
+                Room::Free | Room::OfReplaced => {
+                    self.displace(link, old, session, now, done).await?
                 }
             }
-        }
-        if !done.placed {
-            return Err(StoreError::Full);
-        }
-        let old = replaced.map(|(old, _)| old);
-        self.make_room(link, id, session, &name, old, now).await?;
-        if let Some((old, until)) = replacing {
-            self.replace(link, old, until, session, &name, now).await?;
-        }
-        if let Some((old, _)) = replaced {
             let until = session
                 .authenticated()
                 .plus(self.longest)
@@ -153,6 +159,65 @@ impl Engine {
             let live = &self.cache.live;
             live.keep(digest, session, None, now.seconds());
         }
+        Ok(())
+    }
+
+    /// What has become of a token that cannot be written: it had to make room before it was there, or its
+    /// id is another's.
+    async fn is_there_already(
+        &self,
+        link: &Link,
+        id: TokenId,
+        session: Session,
+        replaced: Option<(TokenId, UnixSeconds)>,
+        now: UnixMillis,
+        done: &mut Done,
+    ) -> Result<(), StoreError> {
+        let failed = |error: LinkError| self.failed(&error);
+        // Whoever ended it found no token that had a place.
+        if std::mem::take(&mut done.reserved) {
+            let given = self.release(link, session.expires(), now).await;
+            given.map_err(failed)?;
+        }
+        match self.read(link, id).await.map_err(failed)? {
+            Some(Record::Live(_)) => Err(StoreError::Taken),
+            Some(Record::Ended(..)) | None => match replaced {
+                // As if it had been there for a moment.
+                None => Ok(()),
+                Some(_) => Err(StoreError::UserFull {
+                    limit: self.per_user,
+                }),
+            },
+        }
+    }
+
+    /// Ends a token so that the one that is to replace it has its room, and its place among all where it
+    /// has none of its own. The last step of a renewal: one whose old token was revoked meanwhile fails.
+    async fn displace(
+        &self,
+        link: &Link,
+        old: TokenId,
+        session: Session,
+        now: UnixMillis,
+        done: &mut Done,
+    ) -> Result<(), StoreError> {
+        let failed = |error: LinkError| self.failed(&error);
+        let ended = self.end_unreleased(link, old, End::Expired, None, now);
+        let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
+        if done.reserved {
+            let given = self.release_of(link, &was, now).await;
+            return given.map_err(failed);
+        }
+        let Removed {
+            live,
+            reserved: true,
+        } = was
+        else {
+            return Err(StoreError::Full);
+        };
+        let moved = self.transfer(link, live.expires, session.expires(), now);
+        moved.await.map_err(failed)?;
+        done.reserved = true;
         Ok(())
     }
 
@@ -183,7 +248,7 @@ impl Engine {
         left(over.max(session.expires()), now)
     }
 
-    /// Puts a token among its user's, of which others end until there is room.
+    /// Enters a token among its user's, of which others end until there is room.
     async fn make_room(
         &self,
         link: &Link,
@@ -192,7 +257,7 @@ impl Engine {
         name: &str,
         replaced: Option<TokenId>,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Room, StoreError> {
         let failed = |error: LinkError| self.failed(&error);
         // A key that is never there would make the others look half moved while their slot moves.
         let keys = self.keys.user(name);
@@ -215,19 +280,16 @@ impl Engine {
             let Value::Array(over) = answer else {
                 return Err(failed(LinkError::Answer("tokens of a user")));
             };
-            if over.is_empty() {
-                return Ok(());
+            match &over[..] {
+                [] => return Ok(Room::Free),
+                [one] if text(one) == Some(scripts::OF_REPLACED) => return Ok(Room::OfReplaced),
+                _ => {}
             }
             for one in &over {
                 let (one, how) = to_end(one).ok_or(StoreError::UserFull { limit })?;
-                let end = how.unwrap_or(match replaced {
-                    Some(old) if old == one => End::Expired,
-                    Some(_) | None => End::Displaced,
-                });
-                self.end_one(link, one, end, None, now)
-                    .await
-                    .map_err(failed)?;
-                self.strike(link, one, name).await.map_err(failed)?;
+                let end = how.unwrap_or(End::Displaced);
+                let ended = self.end_entry(link, one, end, name, now).await;
+                ended.map_err(failed)?;
             }
         }
         Err(StoreError::Unavailable)
@@ -252,6 +314,10 @@ impl Engine {
         replace.arg(self.lineage_left(session, now));
         let answer = link.run(&key, &replace).await;
         self.cache.changed(id);
+        if answer.is_err() {
+            // It may have been replaced all the same.
+            self.cache.live.forget(id);
+        }
         let failed = |error: LinkError| self.failed(&error);
         match answer.map_err(failed)? {
             Value::Int(1) => {
@@ -270,20 +336,12 @@ impl Engine {
                     .arg(until.as_u32())
                     .arg(id.to_string());
                 // Where either fails, a place stays taken until the old token would have ended.
-                let moved = self.move_place(link, was, until, now);
+                let moved = self.transfer(link, was, until, now);
                 for done in [moved.await, link.run(&expires, &note).await.map(drop)] {
                     if let Err(error) = done {
                         let _ = self.failed(&error);
                     }
                 }
-                Ok(())
-            }
-            // It was ended in the meantime, perhaps to make room for the one that replaces it.
-            _ if matches!(
-                self.read(link, id).await,
-                Ok(Some(Record::Ended(End::Expired, _)))
-            ) =>
-            {
                 Ok(())
             }
             _ => Err(StoreError::Gone),
@@ -329,21 +387,11 @@ impl Engine {
         now: UnixMillis,
     ) {
         let key = self.keys.token(id);
-        let ending = Ending {
-            id,
-            end: End::Expired,
-            before: None,
-        };
-        let ended = self.trace(link, ending).await;
         let mut remove = cmd("DEL");
         remove.arg(&key);
         let removed = link.run(&key, &remove).await;
         self.cache.changed(id);
         self.cache.live.forget(id);
-        // One that somebody else ended has given its place back, or keeps it until it would have ended.
-        if done.placed && matches!(ended, Ok(Some(_))) {
-            let _ = self.give_place(link, session.expires(), now).await;
-        }
         if removed.is_ok()
             && let Some(first) = done.joined
         {
@@ -353,11 +401,18 @@ impl Engine {
             // One that stays there counts to the length of the lineage.
             let _ = link.run(&lineage, &leave).await;
         }
-        if removed.is_ok()
-            && let Some(name) = self.accounts.name_of(session.account())
-        {
+        let mut is_own = done.reserved;
+        if done.entered {
+            let name = self.accounts.name_of(session.account());
             // An entry without a token takes a place until the token would have ended.
-            let _ = self.strike(link, id, &name).await;
+            is_own &= match name.filter(|_| removed.is_ok()) {
+                Some(name) => matches!(self.unlink(link, id, &name).await, Ok(true)),
+                None => false,
+            };
+        }
+        // One that somebody else ended has given its place back, or keeps it until it would have ended.
+        if is_own {
+            let _ = self.release(link, session.expires(), now).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Pure: the names of keys, and which part of a cluster a key lies in.
 
 use super::record::VERSION;
-use crate::cluster::{Layout, Tag, slot};
+use crate::cluster::{HashTag, Layout, slot};
 use crate::token::TokenId;
 
 /// The names of all keys under one prefix.
@@ -59,7 +59,7 @@ impl Keys {
     }
 
     /// In which seconds tokens end, and how many do in each.
-    pub(super) fn places(&self) -> [String; 2] {
+    pub(super) fn capacity(&self) -> [String; 2] {
         ["ends", "counts"].map(|what| format!("{}:places:{{all}}:{what}", self.prefix))
     }
 
@@ -69,12 +69,12 @@ impl Keys {
     }
 
     /// What a login that failed writes for a moment in the place of a token.
-    pub(super) fn rehearsal(&self, id: TokenId) -> String {
+    pub(super) fn dry_run(&self, id: TokenId) -> String {
         format!("{}:rehearsal:{id}", self.prefix)
     }
 
     /// How many tokens each gateway has revoked.
-    pub(super) fn tally(&self, tag: Tag) -> String {
+    pub(super) fn counter(&self, tag: HashTag) -> String {
         format!("{}:ends:{{{}}}", self.prefix, tag.0)
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let [issued, expires, used] = keys.user("till-01");
         assert_eq!(issued, "syncgate:user:{till-01}:issued");
         assert_eq!([slot(&issued); 2], [slot(&expires), slot(&used)]);
-        let [ends, counts] = keys.places();
+        let [ends, counts] = keys.capacity();
         assert_eq!(slot(&ends), slot(&counts));
         let id: TokenId = "00112233445566778899".parse().unwrap();
         assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");

@@ -6,41 +6,41 @@
 //!
 //! - A server is served from only after it was told of everything that was revoked here, after everything
 //!   is there again that other gateways revoked as far as this one saw it, and after the map is empty
-//!   (`phase`, `telling`).
+//!   (`phase`, `sync`).
 //! - A revocation is counted at the node that has it, behind it; whoever revoked something remembers it
 //!   under its number until it is out of the list, and from then on the time before which all has to end
-//!   where it was lost (`ends`, `tally`).
-//! - What is asked to be revoked while no server can be told holds here, and waits (`ends`).
+//!   where it was lost (`revocations`, `counter`).
+//! - What is asked to be revoked while no server can be told holds here, and waits (`revocations`).
 //! - What time it is between gateways, the server says: its clock bounds what a gateway takes to be over
 //!   (`scripts`).
-//! - A failed login does on the server what a successful one does (`rehearsal`), and is counted here where
+//! - A failed login does on the server what a successful one does (`dry_run`), and is counted here where
 //!   it is not counted there (`counts`).
 
-mod asking;
 mod cache;
-mod counts;
-mod ends;
+mod capacity;
+mod counter;
+mod dry_run;
 mod engine;
+mod failure_counts;
 mod failures;
 mod issue;
 mod keys;
 mod lists;
 mod operations;
 mod phase;
-mod places;
 mod quotas;
 mod reconcile;
 mod record;
-mod rehearsal;
 mod requests;
+mod revocations;
 mod scripts;
 #[cfg(test)]
-pub(crate) mod simulated;
-mod standing;
+pub(super) mod simulated;
+mod single_flight;
+mod status;
 mod supervise;
-mod tally;
-mod telling;
-mod uses;
+mod sync;
+mod usage;
 
 pub use failures::SharedFailures;
 pub(super) use requests::SharedTokens;

@@ -13,11 +13,11 @@ use std::time::Duration;
 use redis::{Cmd, Value, cmd};
 use tokio::task::JoinSet;
 
-use super::ends::Ending;
 use super::engine::Engine;
 use super::issue::Done;
 use super::lists::NAMES;
 use super::record::{Live, Record};
+use super::revocations::Revocation;
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
@@ -32,7 +32,7 @@ use crate::token::{TokenDigest, TokenId};
 pub(super) struct Removed {
     pub(super) live: Live,
     /// Whether it had a place among all, which is for whoever took it off to give back.
-    pub(super) placed: bool,
+    pub(super) reserved: bool,
 }
 
 impl Engine {
@@ -131,7 +131,7 @@ impl Engine {
         end: End,
         now: UnixMillis,
     ) -> Result<Ended, StoreError> {
-        let before = self.passed_over.borrow().noted;
+        let before = self.skipped_keys.borrow().noted;
         let ended = match self.link_to_end() {
             Ok(link) => {
                 let ended = self.end_selected(&link, selection, end, now).await;
@@ -144,7 +144,7 @@ impl Engine {
         }
         ended.map(|count| Ended {
             count,
-            passed_over: self.passed_over.borrow().since(before),
+            passed_over: self.skipped_keys.borrow().since(before),
             missing_until: self.missing_until(),
         })
     }
@@ -197,7 +197,7 @@ impl Engine {
             "a key of the token store holds something that no gateway put there: passed over; what it should \
              hold is not revoked by it (delete it, and revoke again)"
         );
-        self.passed_over.borrow_mut().note(key);
+        self.skipped_keys.borrow_mut().note(key);
     }
 
     /// Goes through the users in steps, those of one at once.
@@ -347,11 +347,11 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<usize, LinkError> {
-        let was = self.end_with_place(link, id, end, before, now).await?;
+        let was = self.end_unreleased(link, id, end, before, now).await?;
         let (first, mut ended) = match was {
             Some(was) => {
                 let is_live = now.seconds() < was.live.expires;
-                self.give_place_back(link, &was, now).await?;
+                self.release_of(link, &was, now).await?;
                 // Also of one that seems to be alone: its node may have lost that it was replaced.
                 (was.live.first, usize::from(is_live))
             }
@@ -379,9 +379,9 @@ impl Engine {
             Err(error) => return Err(error),
         };
         for other in others.iter().filter_map(id_of).filter(|other| *other != id) {
-            let was = self.end_with_place(link, other, end, None, now).await?;
+            let was = self.end_unreleased(link, other, end, None, now).await?;
             if let Some(was) = was {
-                self.give_place_back(link, &was, now).await?;
+                self.release_of(link, &was, now).await?;
                 ended += usize::from(now.seconds() < was.live.expires);
             }
         }
@@ -389,17 +389,17 @@ impl Engine {
     }
 
     /// Gives the place of an ended token back, where it had one and that can be.
-    async fn give_place_back(
+    pub(super) async fn release_of(
         &self,
         link: &Link,
         was: &Removed,
         now: UnixMillis,
     ) -> Result<(), LinkError> {
-        if !was.placed {
+        if !was.reserved {
             return Ok(());
         }
-        match self.give_place(link, was.live.expires, now).await {
-            Err(error) if is_foreign(&error) => self.skip(&self.keys.places()[0]),
+        match self.release(link, was.live.expires, now).await {
+            Err(error) if is_foreign(&error) => self.skip(&self.keys.capacity()[0]),
             given => given?,
         }
         Ok(())
@@ -414,15 +414,40 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<bool, LinkError> {
-        let Some(was) = self.end_with_place(link, id, end, before, now).await? else {
+        let Some(was) = self.end_unreleased(link, id, end, before, now).await? else {
             return Ok(false);
         };
-        self.give_place_back(link, &was, now).await?;
+        self.release_of(link, &was, now).await?;
         Ok(true)
     }
 
+    /// Ends a token that is among its user's, and takes it out there. A login enters its token before it
+    /// writes it: one that is not written yet never will be. Says whether it was live.
+    pub(super) async fn end_entry(
+        &self,
+        link: &Link,
+        id: TokenId,
+        end: End,
+        name: &str,
+        now: UnixMillis,
+    ) -> Result<bool, LinkError> {
+        let mut was_live = self.end_one(link, id, end, None, now).await?;
+        if !was_live {
+            let key = self.keys.token(id);
+            let mut bar = cmd("SET");
+            bar.arg(&key).arg(Record::Ended(end, id).to_bytes());
+            bar.arg("NX").arg("PX").arg(millis(EXPIRED_TRACE));
+            if link.run(&key, &bar).await? == Value::Nil {
+                // It has ended, or was written meanwhile.
+                was_live = self.end_one(link, id, end, None, now).await?;
+            }
+        }
+        self.unlink(link, id, name).await?;
+        Ok(was_live)
+    }
+
     /// As `end_one`, but its place stays taken, if it had one. Says what it was.
-    pub(super) async fn end_with_place(
+    pub(super) async fn end_unreleased(
         &self,
         link: &Link,
         id: TokenId,
@@ -430,14 +455,21 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<Option<Removed>, LinkError> {
-        let was = self.end_on_server(link, Ending { id, end, before }).await;
+        let was = self
+            .end_on_server(link, Revocation { id, end, before })
+            .await;
         self.cache.changed(id);
         let was = match was {
             Err(error) if is_foreign(&error) => {
                 self.skip(&self.keys.token(id));
                 None
             }
-            was => was?,
+            Err(error) => {
+                // It may have ended all the same, of which nobody tells the gateway that did it.
+                self.cache.live.forget(id);
+                return Err(error);
+            }
+            Ok(was) => was,
         };
         let Some(was) = was else {
             // Whatever the map holds of it, the server knows better.
@@ -454,8 +486,8 @@ impl Engine {
             self.skip(&self.keys.token(id));
             return Ok(None);
         };
-        let placed = self.strike(link, id, &live.name).await?;
-        Ok(Some(Removed { live, placed }))
+        let reserved = self.unlink(link, id, &live.name).await?;
+        Ok(Some(Removed { live, reserved }))
     }
 
     /// Lets a trace take the place of a token on the server. Returns what was there. A revocation is
@@ -463,24 +495,24 @@ impl Engine {
     pub(super) async fn end_on_server(
         &self,
         link: &Link,
-        ending: Ending,
+        revocation: Revocation,
     ) -> Result<Option<Vec<u8>>, LinkError> {
-        if !is_counted(ending.end) {
-            return self.trace(link, ending).await;
+        if !is_counted(revocation.end) {
+            return self.trace(link, revocation).await;
         }
-        let before = ending.before;
-        let tag = link.tag_of(&self.keys.token(ending.id))?;
+        let before = revocation.before;
+        let tag = link.tag_of(&self.keys.token(revocation.id))?;
         let at = self.latest().seconds();
-        let number = self.ends.borrow_mut().begin(tag, ending, at);
-        let note = self.note_ends(link, tag, None);
-        let (was, noted) = tokio::join!(self.trace(link, ending), note);
+        let number = self.revocations.borrow_mut().begin(tag, revocation, at);
+        let note = self.count_revocation(link, tag, None);
+        let (was, noted) = tokio::join!(self.trace(link, revocation), note);
         match &was {
             // It was issued too late to be meant.
-            Ok(None) if before.is_some() => self.ends.borrow_mut().withdraw(tag, number),
+            Ok(None) if before.is_some() => self.revocations.borrow_mut().withdraw(tag, number),
             // Where nothing was live it may be on the server that takes over, if this one is no longer
             // the one that the others use.
-            Ok(_) => self.ends.borrow_mut().keep(tag, number),
-            Err(error) if is_foreign(error) => self.ends.borrow_mut().withdraw(tag, number),
+            Ok(_) => self.revocations.borrow_mut().keep(tag, number),
+            Err(error) if is_foreign(error) => self.revocations.borrow_mut().withdraw(tag, number),
             Err(_) => {}
         }
         // What is not counted is told again to the next server.
@@ -492,9 +524,9 @@ impl Engine {
     pub(super) async fn trace(
         &self,
         link: &Link,
-        ending: Ending,
+        revocation: Revocation,
     ) -> Result<Option<Vec<u8>>, LinkError> {
-        let Ending { id, end, before } = ending;
+        let Revocation { id, end, before } = revocation;
         let key = self.keys.token(id);
         let mut over = script(scripts::END, std::slice::from_ref(&key));
         over.arg(&Record::trace(end)[..]);
@@ -508,7 +540,7 @@ impl Engine {
 
     /// Takes a token out of its user's. Says whether it was there: then it has a place among all, which is
     /// to be given back once.
-    pub(super) async fn strike(
+    pub(super) async fn unlink(
         &self,
         link: &Link,
         id: TokenId,
@@ -560,15 +592,15 @@ impl Engine {
 
 /// Keys that were passed over: the last of them.
 #[derive(Debug, Default)]
-pub(super) struct PassedOver {
+pub(super) struct SkippedKeys {
     /// How many there were ever.
     noted: usize,
     last: VecDeque<String>,
 }
 
-impl PassedOver {
+impl SkippedKeys {
     fn note(&mut self, key: &str) {
-        if self.last.len() >= MOST_PASSED_OVER {
+        if self.last.len() >= MAX_SKIPPED_KEYS {
             self.last.pop_front();
         }
         self.last.push_back(key.to_owned());
@@ -654,4 +686,4 @@ const MOST_CHANGES: usize = 8;
 const STEP: usize = 64;
 pub(super) const USERS: usize = 8;
 /// Keys that were passed over and are told of.
-const MOST_PASSED_OVER: usize = 100;
+const MAX_SKIPPED_KEYS: usize = 100;

@@ -1,7 +1,7 @@
 //! Pure: what the connections to the server are good for.
 //!
 //! ```text
-//! Connecting -> Telling -> Serving
+//! Connecting -> Syncing -> Serving
 //!      ^           |  ^       |
 //!      |           v  |       |
 //!      |         Refused <----+
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The order that makes a revocation hold whatever becomes of the server: a server is asked for nothing
-//! (Serving) before it has everything that was revoked here (Telling), before every other gateway's
+//! (Serving) before it has everything that was revoked here (Syncing), before every other gateway's
 //! revocations that were seen here are there again (Refused), and before the map that was filled from the
 //! server before is empty.
 
@@ -21,7 +21,7 @@ pub(super) enum Phase {
     /// There are none.
     Connecting,
     /// The server is told what it has to know first.
-    Telling,
+    Syncing,
     /// The server cannot be trusted as it is.
     Refused(Reason),
     /// Everything.
@@ -41,9 +41,9 @@ impl Phase {
     /// Whether the other phase can follow on this one.
     pub(super) fn leads_to(self, next: Self) -> bool {
         match (self, next) {
-            (_, Self::Connecting | Self::Telling)
-            | (Self::Telling | Self::Refused(_) | Self::Serving, Self::Refused(_))
-            | (Self::Telling, Self::Serving) => true,
+            (_, Self::Connecting | Self::Syncing)
+            | (Self::Syncing | Self::Refused(_) | Self::Serving, Self::Refused(_))
+            | (Self::Syncing, Self::Serving) => true,
             (Self::Connecting, Self::Refused(_))
             | (Self::Connecting | Self::Refused(_) | Self::Serving, Self::Serving) => false,
         }
@@ -53,7 +53,7 @@ impl Phase {
     pub(super) fn to_byte(self) -> u8 {
         match self {
             Self::Connecting => 0,
-            Self::Telling => 1,
+            Self::Syncing => 1,
             Self::Refused(Reason::RolledBack) => 2,
             Self::Refused(Reason::Clock) => 3,
             Self::Serving => 4,
@@ -63,7 +63,7 @@ impl Phase {
     /// The word for it that `/health` has.
     pub(super) fn word(byte: u8) -> &'static str {
         match byte {
-            1 => "telling",
+            1 => "syncing",
             2 => "rolled_back",
             3 => "clock",
             4 => "serving",
@@ -95,13 +95,13 @@ mod tests {
 
     #[test]
     fn nothing_is_served_before_everything_was_told() {
-        use Phase::{Connecting, Refused, Serving, Telling};
+        use Phase::{Connecting, Refused, Serving, Syncing};
         let refused = Refused(Reason::RolledBack);
         for before in [Connecting, refused, Refused(Reason::Clock), Serving] {
             assert!(!before.leads_to(Serving), "{before:?}");
-            assert!(before.leads_to(Telling) && before.leads_to(Connecting));
+            assert!(before.leads_to(Syncing) && before.leads_to(Connecting));
         }
-        assert!(Telling.leads_to(Serving) && Telling.leads_to(refused));
+        assert!(Syncing.leads_to(Serving) && Syncing.leads_to(refused));
         assert!(Serving.leads_to(refused) && !Connecting.leads_to(refused));
     }
 
@@ -109,7 +109,7 @@ mod tests {
     fn each_has_a_word_of_its_own() {
         let all = [
             Phase::Connecting,
-            Phase::Telling,
+            Phase::Syncing,
             Phase::Refused(Reason::RolledBack),
             Phase::Refused(Reason::Clock),
             Phase::Serving,

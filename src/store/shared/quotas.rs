@@ -136,7 +136,7 @@ fn peer(field: &[Value]) -> Option<PeerUsage> {
 }
 
 /// How long what nobody tells of any more is kept on the server. Longer than it counts, so that a
-/// gateway whose clock is wrong does not strike what others tell each other.
+/// gateway whose clock is wrong does not unlink what others tell each other.
 const KEPT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

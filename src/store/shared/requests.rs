@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
-use super::standing::Standing;
+use super::status::Status;
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::Connector;
@@ -30,16 +30,16 @@ use crate::traffic::{PeerUsage, UsageReport};
 
 /// Ends that the thread could not be asked for in time. It makes them its own when it comes to.
 #[derive(Debug, Default)]
-pub(super) struct Overdue(Mutex<Vec<Asked>>);
+pub(super) struct Backlog(Mutex<Vec<Requested>>);
 
 /// An end that was asked for: of which tokens, how, and when.
-pub(super) type Asked = (Selection, End, UnixMillis);
+pub(super) type Requested = (Selection, End, UnixMillis);
 
-impl Overdue {
+impl Backlog {
     /// More than can be remembered become all there are.
-    fn hold(&self, asked: Asked) {
+    fn hold(&self, asked: Requested) {
         let mut held = self.held();
-        match held.len() < MOST_OVERDUE {
+        match held.len() < MAX_BACKLOG {
             true => held.push(asked),
             false => {
                 let (_, end, now) = asked;
@@ -49,30 +49,30 @@ impl Overdue {
         }
     }
 
-    pub(super) fn take(&self) -> Vec<Asked> {
+    pub(super) fn take(&self) -> Vec<Requested> {
         std::mem::take(&mut self.held())
     }
 
     /// No code that can panic runs under the lock, so a poisoned one is still sound.
-    fn held(&self) -> MutexGuard<'_, Vec<Asked>> {
+    fn held(&self) -> MutexGuard<'_, Vec<Requested>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An end until the thread has it. Dropped before, whether in want of time or since nobody waits for it, it
 /// holds here and is held for the thread.
-struct Unasked<'a> {
+struct Undelivered<'a> {
     tokens: &'a SharedTokens,
-    asked: Option<Asked>,
+    asked: Option<Requested>,
 }
 
-impl Drop for Unasked<'_> {
+impl Drop for Undelivered<'_> {
     fn drop(&mut self) {
         let Some(asked) = self.asked.take() else {
             return;
         };
         let (selection, end, now) = asked;
-        self.tokens.overdue.hold(asked);
+        self.tokens.backlog.hold(asked);
         self.tokens.live.end_here(&selection, end, now, |_| ());
     }
 }
@@ -83,8 +83,8 @@ pub(in crate::store) struct SharedTokens {
     requests: mpsc::Sender<Request>,
     /// The map in front of the server.
     live: Arc<LiveTokens>,
-    overdue: Arc<Overdue>,
-    standing: Arc<Standing>,
+    backlog: Arc<Backlog>,
+    status: Arc<Status>,
     failures: SharedFailures,
     patience: Duration,
     stop: Option<oneshot::Sender<()>>,
@@ -108,7 +108,7 @@ pub(super) enum Request {
         now: UnixMillis,
         reply: Reply<()>,
     },
-    Rehearse {
+    DryRun {
         account: Option<AccountId>,
         now: UnixMillis,
         reply: Reply<()>,
@@ -170,7 +170,7 @@ impl Request {
             Self::Ask { now, .. }
             | Self::Used { now, .. }
             | Self::Commit { now, .. }
-            | Self::Rehearse { now, .. }
+            | Self::DryRun { now, .. }
             | Self::End { now, .. }
             | Self::Reconcile { now, .. }
             | Self::Sweep { now }
@@ -204,15 +204,15 @@ impl SharedTokens {
         let key = connector.password()?;
         let (requests, inbox) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
-        let standing = Arc::new(Standing::default());
+        let status = Arc::new(Status::default());
         let patience = section.shared.response_timeout * 2 + section.shared.connect_timeout;
         let failures = SharedFailures::new(
             requests.clone(),
             patience,
             key.as_deref().map_or("", String::as_str),
         );
-        let overdue = Arc::<Overdue>::default();
-        let (section, seen, held) = (section.clone(), Arc::clone(&standing), Arc::clone(&overdue));
+        let backlog = Arc::<Backlog>::default();
+        let (section, seen, held) = (section.clone(), Arc::clone(&status), Arc::clone(&backlog));
         let map = Arc::clone(&live);
         let start = move || Engine::new(&section, connector, map, accounts, (seen, held));
         let thread = thread::Builder::new()
@@ -222,8 +222,8 @@ impl SharedTokens {
         Ok(Self {
             requests,
             live,
-            overdue,
-            standing,
+            backlog,
+            status,
             failures,
             patience,
             stop: Some(stop),
@@ -240,20 +240,21 @@ impl SharedTokens {
         server: super::simulated::Server,
         gateway: usize,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let connector = Connector::simulated(&section.shared, server, gateway);
+        let server = super::simulated::At { server, gateway };
+        let connector = Connector::in_memory(&section.shared, Box::new(server));
         let (requests, inbox) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
-        let standing = Arc::new(Standing::default());
+        let status = Arc::new(Status::default());
         let patience = section.shared.response_timeout * 2 + section.shared.connect_timeout;
         let failures = SharedFailures::new(requests.clone(), patience, "");
-        let overdue = Arc::<Overdue>::default();
-        let told = (Arc::clone(&standing), Arc::clone(&overdue));
+        let backlog = Arc::<Backlog>::default();
+        let told = (Arc::clone(&status), Arc::clone(&backlog));
         let engine = Engine::new(section, connector, Arc::clone(&live), accounts, told);
         let shared = Self {
             requests,
             live,
-            overdue,
-            standing,
+            backlog,
+            status,
             failures,
             patience,
             stop: Some(stop),
@@ -265,17 +266,17 @@ impl SharedTokens {
     /// Whether the tokens in the map may be trusted: the server tells what becomes of them, or did
     /// so lately enough.
     pub(in crate::store) fn trusts_map(&self) -> bool {
-        self.standing.is_good()
+        self.status.is_good()
     }
 
     /// How the server is.
     pub(in crate::store) fn health(&self) -> StoreHealth {
-        self.standing.health()
+        self.status.health()
     }
 
     /// Notes what time it is for the gateway.
     pub(in crate::store) fn note(&self, now: UnixMillis) {
-        self.standing.note(now);
+        self.status.note(now);
     }
 
     pub(in crate::store) fn failures(&self) -> &SharedFailures {
@@ -302,7 +303,7 @@ impl SharedTokens {
     }
 
     /// Has the server told of a use, if it can be; else it is told with the others.
-    pub(in crate::store) fn tell_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
+    pub(in crate::store) fn report_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
         let _ = self.requests.try_send(Request::Used { id, account, now });
     }
 
@@ -338,12 +339,12 @@ impl SharedTokens {
     ///
     /// # Errors
     /// What issuing one would fail with.
-    pub(in crate::store) async fn rehearse(
+    pub(in crate::store) async fn dry_run(
         &self,
         account: Option<AccountId>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let request = |reply| Request::Rehearse {
+        let request = |reply| Request::DryRun {
             account,
             now,
             reply,
@@ -369,12 +370,12 @@ impl SharedTokens {
             | Selection::AuthenticatedBefore(_)
             | Selection::All => LONG_WALK,
         };
-        let mut unasked = Unasked {
+        let mut undelivered = Undelivered {
             tokens: self,
             asked: Some((selection, end, now)),
         };
         let request = |reply| {
-            unasked.asked = None;
+            undelivered.asked = None;
             Request::End {
                 selection,
                 end,
@@ -471,7 +472,7 @@ pub(super) async fn send<T>(
 /// Requests that wait for the thread; more wait for room.
 const WAITING: usize = 1024;
 /// Ends that are remembered one by one until the thread has them.
-const MOST_OVERDUE: usize = 10_000;
+const MAX_BACKLOG: usize = 10_000;
 /// How long a page of a list may take.
 const PAGE: Duration = Duration::from_secs(30);
 /// How long ending many tokens may take.
@@ -485,8 +486,8 @@ mod tests {
         let patience = Duration::from_secs(3);
         SharedTokens {
             live: Arc::new(LiveTokens::cache(&TokensSection::default())),
-            overdue: Arc::default(),
-            standing: Arc::default(),
+            backlog: Arc::default(),
+            status: Arc::default(),
             failures: SharedFailures::new(requests.clone(), patience, ""),
             requests,
             patience,
@@ -508,14 +509,14 @@ mod tests {
         tokens.sweep(now);
         let ended = tokens.end(one(1), End::Revoked, now).await;
         assert_eq!(ended, Err(StoreError::Unavailable));
-        assert_eq!(tokens.overdue.take(), [(one(1), End::Revoked, now)]);
+        assert_eq!(tokens.backlog.take(), [(one(1), End::Revoked, now)]);
         // Nobody waits any more.
         let gone = timeout(
             Duration::from_secs(1),
             tokens.end(one(2), End::GivenBack, now),
         );
         assert!(gone.await.is_err());
-        assert_eq!(tokens.overdue.take(), [(one(2), End::GivenBack, now)]);
+        assert_eq!(tokens.backlog.take(), [(one(2), End::GivenBack, now)]);
         // One that it has heard of is its own.
         assert!(inbox.recv().await.is_some());
         let heard = timeout(
@@ -523,19 +524,19 @@ mod tests {
             tokens.end(one(3), End::Revoked, now),
         );
         assert!(heard.await.is_err());
-        assert_eq!(tokens.overdue.take(), []);
+        assert_eq!(tokens.backlog.take(), []);
         drop(inbox);
         assert!(tokens.end(one(4), End::Revoked, now).await.is_err());
-        assert_eq!(tokens.overdue.take().len(), 1);
+        assert_eq!(tokens.backlog.take().len(), 1);
     }
 
     #[test]
     fn more_ends_than_can_be_remembered_become_all() {
-        let overdue = Overdue::default();
-        for _ in 0..=MOST_OVERDUE {
-            overdue.hold((one(1), End::Revoked, UnixMillis::EPOCH));
+        let backlog = Backlog::default();
+        for _ in 0..=MAX_BACKLOG {
+            backlog.hold((one(1), End::Revoked, UnixMillis::EPOCH));
         }
         let all = (Selection::All, End::Revoked, UnixMillis::EPOCH);
-        assert_eq!(overdue.take(), [all]);
+        assert_eq!(backlog.take(), [all]);
     }
 }

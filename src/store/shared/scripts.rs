@@ -73,8 +73,9 @@ local noted = redis.pcall('ZADD', KEYS[1], 0, 'ended')
 if #ids == 0 and noted == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return ids";
 
-/// Adds a token to its user's. Answers an empty list when it is there now, and else which tokens
-/// have to end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
+/// Adds a token to its user's. Answers an empty list when it is there now, and a list with `of replaced` when
+/// it is there beside the one that it replaces, for both of which there is no room. Else which tokens have to
+/// end first; a list with an empty text where none has to. Keys: the user's tokens by issue,
 /// by end, and by last use. Arguments: the token, when it is issued in milliseconds, its end in
 /// seconds, now in seconds, how many there may be, `1` if the oldest makes room, the token it replaces or
 /// nothing, after how many seconds without a use one ends or nothing.
@@ -86,7 +87,7 @@ for _, id in ipairs(over) do
   redis.call('ZREM', KEYS[2], id)
   if KEYS[3] then redis.call('ZREM', KEYS[3], id) end
 end
-local count, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5])
+local count, most, answer = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[5]), {}
 if count >= most then
   if ARGV[8] ~= '' then
     local unused = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', reached - ARGV[8], 'LIMIT', 0, 100)
@@ -98,9 +99,13 @@ if count >= most then
       return unused
     end
   end
-  if ARGV[7] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[7]) then return {ARGV[7]} end
-  if ARGV[6] ~= '1' then return {''} end
-  return redis.call('ZRANGE', KEYS[1], 0, count - most)
+  if ARGV[7] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[7]) then
+    answer = {'of replaced'}
+  elseif ARGV[6] ~= '1' then
+    return {''}
+  else
+    return redis.call('ZRANGE', KEYS[1], 0, count - most)
+  end
 end
 local issued = tonumber(ARGV[2])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
@@ -113,7 +118,10 @@ local left = (tonumber(latest) - tonumber(ARGV[4])) * 1000 + 3600000
 redis.call('PEXPIRE', KEYS[1], left)
 redis.call('PEXPIRE', KEYS[2], left)
 if KEYS[3] then redis.call('PEXPIRE', KEYS[3], left) end
-return {}";
+return answer";
+
+/// What `ADD` answers of a token that has the room of the one that it replaces.
+pub(super) const OF_REPLACED: &str = "of replaced";
 
 /// Whether a token has not ended for want of use. That one has is noted, as far as the server has memory.
 /// Key: its user's tokens by last use. Arguments: now in seconds, after how many without a use it ends, the
@@ -129,7 +137,7 @@ return 1";
 
 /// Notes uses of tokens of a user; not of those that have ended for want of use. Keys: the user's tokens
 /// by end, and by last use. Arguments: each token and the second of its use.
-pub(super) const TELL: &str = "\
+pub(super) const REPORT_USES: &str = "\
 local time = tonumber(redis.call('TIME')[1])
 for place = 1, #ARGV, 2 do
   local last, used = redis.call('ZSCORE', KEYS[2], ARGV[place]), math.min(tonumber(ARGV[place + 1]), time)
@@ -154,7 +162,7 @@ return over";
 /// and 2 when one may be, since not all that are over were counted out. Keys: the seconds in which
 /// tokens end, and how many do in each. Arguments: now, the end of the token whose place is given back
 /// or nothing, the end of the one that takes a place or nothing, how many there may be or nothing.
-pub(super) const PLACES: &str = "\
+pub(super) const RESERVE: &str = "\
 local function change(second, by)
   redis.call('HINCRBY', KEYS[2], 'all', by)
   if redis.call('HINCRBY', KEYS[2], second, by) == 0 then
@@ -205,10 +213,10 @@ pub(super) const FORGIVE: &str = "\
 if redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return 1";
 
-/// Answers the server's time in milliseconds and all of a tally, which is begun if it is not there; what
-/// is too old goes. Keys: the tally. Arguments: what a new one is told from others by, how many seconds
+/// Answers the server's time in milliseconds and all of a counter, which is begun if it is not there; what
+/// is too old goes. Keys: the counter. Arguments: what a new one is told from others by, how many seconds
 /// a count is kept.
-pub(super) const TALLY: &str = "\
+pub(super) const READ_COUNTER: &str = "\
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 local all = redis.call('HGETALL', KEYS[1])
@@ -231,9 +239,9 @@ for place = 1, #all, 2 do
 end
 return answer";
 
-/// Counts revocations of a gateway. Keys: the tally. Arguments: the gateway, how many there are, or
+/// Counts revocations of a gateway. Keys: the counter. Arguments: the gateway, how many there are, or
 /// nothing for one more.
-pub(super) const NOTE_ENDS: &str = "\
+pub(super) const COUNT_REVOCATION: &str = "\
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 local count = tonumber(value and string.match(value, '^%d+') or 0)
 if ARGV[2] == '' then count = count + 1 else count = math.max(count, tonumber(ARGV[2])) end
@@ -241,7 +249,7 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', count) .. ' ' .. redi
 return 1";
 
 /// Notes what is missing, so that other gateways miss it too; unless the state was accepted meanwhile. Keys:
-/// the tally. Arguments: when it was accepted last, then each field and its value.
+/// the counter. Arguments: when it was accepted last, then each field and its value.
 pub(super) const MISS: &str = "\
 if (redis.call('HGET', KEYS[1], 'accepted') or '0') ~= ARGV[1] then return 0 end
 for place = 2, #ARGV, 2 do
@@ -253,7 +261,7 @@ for place = 2, #ARGV, 2 do
 end
 return 1";
 
-/// Notes that the state is to be taken as it is: nothing is missing any more. Keys: the tally.
+/// Notes that the state is to be taken as it is: nothing is missing any more. Keys: the counter.
 pub(super) const ACCEPT: &str = "\
 local all = redis.call('HGETALL', KEYS[1])
 for place = 1, #all, 2 do
@@ -266,7 +274,7 @@ redis.call('HSET', KEYS[1], 'accepted', string.format('%.0f', math.max(before + 
 return 1";
 
 /// What `ADD` surely does with the keys, without a change. Keys: the user's tokens as there.
-pub(super) const REHEARSE_ADD: &str = "\
+pub(super) const DRY_RUN_ADD: &str = "\
 for _, key in ipairs(KEYS) do
   redis.call('ZCARD', key)
   redis.call('ZRANGEBYSCORE', key, '-inf', '-inf')
@@ -276,9 +284,9 @@ for _, key in ipairs(KEYS) do
 end
 return 1";
 
-/// What `PLACES` surely does with the keys, without a change. Answers whether there is a place. Keys: as
+/// What `RESERVE` surely does with the keys, without a change. Answers whether there is a place. Keys: as
 /// there. Arguments: now, how many places there may be.
-pub(super) const REHEARSE_PLACES: &str = "\
+pub(super) const DRY_RUN_RESERVE: &str = "\
 local reached = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1]))
 local all = tonumber(redis.call('HGET', KEYS[2], 'all') or 0)
 for _, second in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', reached, 'LIMIT', 0, 1000)) do

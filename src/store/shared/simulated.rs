@@ -1,5 +1,5 @@
-//! The server of a shared store as the explorer has it: in memory, one command at a time, in an order that
-//! the explorer decides. What the scripts do is done here in Rust; a test holds the two equal on a real
+//! The server of a shared store as the simulation has it: in memory, one command at a time, in an order that
+//! the simulation decides. What the scripts do is done here in Rust; a test holds the two equal on a real
 //! server. Of a cluster there is nothing here.
 
 #![allow(
@@ -17,13 +17,20 @@ use redis::{Arg, Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::oneshot;
 
 use super::scripts;
+use crate::cluster::seam::{self, Connected, InMemory};
 
 /// The server; its clones are the same one.
 #[derive(Clone, Default)]
 pub(crate) struct Server(Arc<Mutex<State>>);
 
+/// The server as one of the gateways reaches it.
+pub(crate) struct At {
+    pub(crate) server: Server,
+    pub(crate) gateway: usize,
+}
+
 /// A connection to it, which ends with this.
-pub(crate) struct Simulated {
+struct Connection {
     server: Server,
     number: u64,
     patience: Duration,
@@ -51,7 +58,7 @@ struct State {
     /// Milliseconds since 1970.
     now: u64,
     is_down: bool,
-    /// What the test knows, noted when a gateway reads a tally.
+    /// What the test knows, noted when a gateway reads a counter.
     known: u64,
     /// Whether a count of revocations was not taken.
     uncounted: bool,
@@ -76,7 +83,7 @@ type Answer = Result<Value, RedisError>;
 type Reply = oneshot::Sender<Answer>;
 
 enum Said {
-    /// With what is known to whoever hears it, where it is a tally.
+    /// With what is known to whoever hears it, where it is a counter.
     Answer(Reply, Answer, Option<u64>),
     Push(PushInfo),
 }
@@ -94,34 +101,35 @@ enum Kind {
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
 }
 
-impl Server {
-    pub(crate) fn connect(
+impl InMemory for At {
+    fn connect(
         &self,
-        gateway: usize,
         pushes: Arc<dyn AsyncPushSender>,
         patience: Duration,
-    ) -> io::Result<Simulated> {
-        let mut state = self.state();
+    ) -> io::Result<Box<dyn Connected>> {
+        let mut state = self.server.state();
         if state.is_down {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         state.opened += 1;
         let number = state.opened;
         let open = Open {
-            gateway,
+            gateway: self.gateway,
             pushes,
             tracks: false,
             asks: VecDeque::new(),
             answers: VecDeque::new(),
         };
         state.connections.insert(number, open);
-        Ok(Simulated {
-            server: self.clone(),
+        Ok(Box::new(Connection {
+            server: self.server.clone(),
             number,
             patience,
-        })
+        }))
     }
+}
 
+impl Server {
     pub(crate) fn set_clock(&self, millis: u64) {
         let mut state = self.state();
         state.now = millis;
@@ -172,8 +180,8 @@ impl Server {
             return;
         };
         let is = |text: &str| words.get(1).is_some_and(|it| it == text.as_bytes());
-        let is_tally = is(scripts::TALLY);
-        if call != Call::Done && is(scripts::NOTE_ENDS) {
+        let is_counter = is(scripts::READ_COUNTER);
+        if call != Call::Done && is(scripts::COUNT_REVOCATION) {
             state.uncounted = true;
         }
         let answer = match call {
@@ -193,7 +201,7 @@ impl Server {
             let gateway = state.connections.get(&connection).map(|open| open.gateway);
             println!("   {gateway:?} {call:?} {}: {answer:?}", shown(&words));
         }
-        let known = (is_tally && answer.is_ok()).then_some(state.known);
+        let known = (is_counter && answer.is_ok()).then_some(state.known);
         if let Some(open) = state.connections.get_mut(&connection) {
             open.answers.push_back(Said::Answer(reply, answer, known));
         }
@@ -305,8 +313,14 @@ impl Server {
     }
 }
 
-impl Simulated {
-    pub(crate) async fn query(&self, command: &Cmd) -> Answer {
+impl Connected for Connection {
+    fn query<'a>(&'a self, command: &'a Cmd) -> seam::Reply<'a> {
+        Box::pin(self.ask(command))
+    }
+}
+
+impl Connection {
+    async fn ask(&self, command: &Cmd) -> Answer {
         let (reply, answer) = oneshot::channel();
         let words = command.args_iter().map(|arg| match arg {
             Arg::Simple(word) => word.to_vec(),
@@ -325,7 +339,7 @@ impl Simulated {
     }
 }
 
-impl Drop for Simulated {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.server.state().connections.remove(&self.number);
     }
@@ -339,9 +353,9 @@ fn shown(words: &[Vec<u8>]) -> String {
         (scripts::JOIN, "JOIN"),
         (scripts::SEVER, "SEVER"),
         (scripts::ADD, "ADD"),
-        (scripts::PLACES, "PLACES"),
-        (scripts::TALLY, "TALLY"),
-        (scripts::NOTE_ENDS, "NOTE_ENDS"),
+        (scripts::RESERVE, "RESERVE"),
+        (scripts::READ_COUNTER, "READ_COUNTER"),
+        (scripts::COUNT_REVOCATION, "COUNT_REVOCATION"),
         (scripts::ACCEPT, "ACCEPT"),
         (scripts::JOIN_AGAIN, "JOIN_AGAIN"),
         (scripts::MISS, "MISS"),
@@ -536,9 +550,9 @@ impl State {
                 Value::Int(1)
             }
             scripts::ADD => self.enter(keys, arguments),
-            scripts::PLACES => self.places(keys, arguments),
-            scripts::TALLY => self.tally(&keys[0], arguments),
-            scripts::NOTE_ENDS => {
+            scripts::RESERVE => self.change_capacity(keys, arguments),
+            scripts::READ_COUNTER => self.counter(&keys[0], arguments),
+            scripts::COUNT_REVOCATION => {
                 let value = self.field(&keys[0], &arguments[0]).unwrap_or_default();
                 let count = value
                     .split(|byte| *byte == b' ')
@@ -648,15 +662,16 @@ impl State {
         }
         let ids = self.in_order(&keys[0]);
         let most = integer(&arguments[4]) as usize;
+        let mut answer = Value::Array(Vec::new());
         if ids.len() >= most {
             if !arguments[6].is_empty() && ids.contains(&arguments[6]) {
-                return list([arguments[6].clone()]);
-            }
-            if arguments[5] != b"1" {
+                answer = list([scripts::OF_REPLACED.as_bytes().to_vec()]);
+            } else if arguments[5] != b"1" {
                 return list([Vec::new()]);
+            } else {
+                let excess = ids.len() - most;
+                return list(ids.into_iter().take(excess + 1));
             }
-            let excess = ids.len() - most;
-            return list(ids.into_iter().take(excess + 1));
         }
         let last = self.sorted(&keys[0]).into_values().max();
         let issued = integer(&arguments[1]).max(last.map_or(0, |last| last + 1));
@@ -666,10 +681,10 @@ impl State {
         let left = (latest - integer(&arguments[3])) * 1000 + 3_600_000;
         self.expire(&keys[0], left);
         self.expire(&keys[1], left);
-        Value::Array(Vec::new())
+        answer
     }
 
-    fn places(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Value {
+    fn change_capacity(&mut self, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Value {
         let now = integer(&arguments[0]);
         let over = self.sorted(&keys[0]).into_iter();
         let reached = now.min(self.now as i64 / 1000);
@@ -709,7 +724,7 @@ impl State {
         }
     }
 
-    fn tally(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> Value {
+    fn counter(&mut self, key: &[u8], arguments: &[Vec<u8>]) -> Value {
         let mut answer = vec![Value::Int(self.now as i64)];
         if self.field(key, b"born").is_none() {
             let mut born = arguments[0].clone();

@@ -13,21 +13,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::engine::{Engine, State};
 use super::phase::Reason;
-use super::standing::Standing;
+use super::status::Status;
 use crate::cluster::LinkError;
-use crate::cluster::{Link, is_answer};
+use crate::cluster::{Link, is_command_error};
 use crate::error_chain::chain;
 
 impl Engine {
     /// Keeps the connections up for as long as the thread lives.
     pub(super) async fn supervise(self: Rc<Self>) {
-        let _closed = ClosedAtLast(Arc::clone(&self.standing));
-        let mut trust = Trust::new(Arc::clone(&self.standing), self.section.stale);
-        let mut pause = Pause::new();
+        let _closed = ClosedAtLast(Arc::clone(&self.status));
+        let mut trust = Trust::new(Arc::clone(&self.status), self.section.stale);
+        let mut backoff = Backoff::new();
         loop {
             self.enter(State::Connecting);
-            let link = self.connected(&mut pause).await;
-            let error = self.keep(&link, &mut trust, &mut pause).await;
+            let link = self.connected(&mut backoff).await;
+            let error = self.keep(&link, &mut trust, &mut backoff).await;
             tracing::warn!(
                 error = chain(&error),
                 stale = ?self.section.stale,
@@ -35,12 +35,12 @@ impl Engine {
             );
             trust.runs_out();
             self.enter(State::Connecting);
-            pause.before_the_next().await;
+            backoff.before_the_next().await;
         }
     }
 
     /// Connects, as often as it takes.
-    async fn connected(&self, pause: &mut Pause) -> Rc<Link> {
+    async fn connected(&self, backoff: &mut Backoff) -> Rc<Link> {
         let (cache, keys) = (Arc::clone(&self.cache), Arc::clone(&self.keys));
         let pushes: Arc<dyn AsyncPushSender> = Arc::new(move |push: PushInfo| {
             cache.hear(&keys, &push);
@@ -59,7 +59,7 @@ impl Engine {
                 tracing::error!(error, "the token store cannot be reached: trying on");
                 said = error;
             }
-            pause.before_the_next().await;
+            backoff.before_the_next().await;
         }
     }
 
@@ -68,12 +68,12 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
         trust: &mut Trust,
-        pause: &mut Pause,
+        backoff: &mut Backoff,
     ) -> LinkError {
         loop {
             // One that is refused stays so until it has everything.
             if !self.is_refused() {
-                self.enter(State::Telling(None));
+                self.enter(State::Syncing(None));
             }
             match self.settle(link).await {
                 Err(error) => return error,
@@ -86,21 +86,21 @@ impl Engine {
                 }
                 Ok(None) => {}
             }
-            if let Err(error) = self.tell_uses(link).await {
+            if let Err(error) = self.report_uses(link).await {
                 tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
             }
             // Nothing is asked over the new connections before the old answers are gone. What was revoked
             // since the server was told of everything before is on its way to it, or has to be told again.
-            if self.ends.borrow().has_waiting() {
+            if self.revocations.borrow().has_pending() {
                 continue;
             }
             self.cache.void();
             if self.is_refused() {
-                self.enter(State::Telling(Some(Rc::clone(link))));
+                self.enter(State::Syncing(Some(Rc::clone(link))));
             }
             self.enter(State::Serving(Rc::clone(link)));
             trust.holds();
-            pause.is_over();
+            backoff.is_over();
             let end = self.watch(link, trust).await;
             trust.runs_out();
             match end {
@@ -125,8 +125,8 @@ impl Engine {
                 Ok(None) => trust.good(asked),
                 Ok(Some(reason)) => return Ok(reason),
                 // It is there, and was told of everything when it was connected to.
-                Err(error) if is_answer(&error) => {
-                    self.complaints.warn(&error);
+                Err(error) if is_command_error(&error) => {
+                    self.warnings.warn(&error);
                     trust.good(asked);
                 }
                 Err(error) => return Err(error),
@@ -146,7 +146,7 @@ impl Engine {
 
 /// How long the map is trusted without a server.
 struct Trust {
-    standing: Arc<Standing>,
+    status: Arc<Status>,
     stale: Duration,
     /// When the server was good last.
     good: Instant,
@@ -155,9 +155,9 @@ struct Trust {
 }
 
 impl Trust {
-    fn new(standing: Arc<Standing>, stale: Duration) -> Self {
+    fn new(status: Arc<Status>, stale: Duration) -> Self {
         Self {
-            standing,
+            status,
             stale,
             good: Instant::now(),
             holds: false,
@@ -175,7 +175,7 @@ impl Trust {
         }
         self.holds = true;
         self.good = Instant::now();
-        self.standing.set(true);
+        self.status.set(true);
     }
 
     /// The server is gone, or refused.
@@ -183,10 +183,10 @@ impl Trust {
         if !std::mem::replace(&mut self.holds, false) {
             return;
         }
-        let (standing, until) = (Arc::clone(&self.standing), self.good + self.stale);
+        let (status, until) = (Arc::clone(&self.status), self.good + self.stale);
         let close = spawn_local(async move {
             sleep_until(until).await;
-            standing.set(false);
+            status.set(false);
             tracing::error!("the token store has been gone for too long: no token is good");
         });
         self.expiry = Some(close.abort_handle());
@@ -194,9 +194,9 @@ impl Trust {
 }
 
 /// How long to wait before the next attempt to connect.
-struct Pause(Duration);
+struct Backoff(Duration);
 
-impl Pause {
+impl Backoff {
     fn new() -> Self {
         Self(FIRST_WAIT)
     }
@@ -212,7 +212,7 @@ impl Pause {
 }
 
 /// Lets no token pass any more once the connections are looked after by nobody.
-struct ClosedAtLast(Arc<Standing>);
+struct ClosedAtLast(Arc<Status>);
 
 impl Drop for ClosedAtLast {
     fn drop(&mut self) {
@@ -223,7 +223,7 @@ impl Drop for ClosedAtLast {
 /// From 0 to 1, so that gateways do not come back all at once.
 fn chance() -> f64 {
     if cfg!(test) {
-        // The explorer's histories are the same for a seed.
+        // The simulation's histories are the same for a seed.
         return 0.5;
     }
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)

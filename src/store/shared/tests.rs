@@ -23,11 +23,11 @@ use super::scripts;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::session::AccountId;
-use crate::store::contract::{Kind, at, digest, store_contract, wait};
-use crate::store::{Prepared, StoreKind, TokenStore, TokensSection, explorer};
+use crate::store::contract::{StoreUnderTest, at, digest, store_contract, wait};
+use crate::store::{Prepared, StoreKind, TokenStore, TokensSection, simulation};
 
 /// A server of one test.
-struct Place {
+struct TestServer {
     _directory: TempDir,
     accounts: Arc<Accounts>,
     port: u16,
@@ -35,7 +35,7 @@ struct Place {
     opened: AtomicUsize,
 }
 
-impl Place {
+impl TestServer {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let users = directory.path().join("users.toml");
@@ -63,14 +63,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TestServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Kind for Place {
+impl StoreUnderTest for TestServer {
     fn open(&self, section: &TokensSection) -> TokenStore {
         let mut section = section.clone();
         section.store = StoreKind::Shared;
@@ -93,15 +93,15 @@ impl Kind for Place {
     }
 }
 
-store_contract!(Place::new());
+store_contract!(TestServer::new());
 
-/// What the explorer takes for the server does what the server does: the same answers to the same commands.
+/// What the simulation takes for the server does what the server does: the same answers to the same commands.
 #[test]
 fn the_simulated_server_answers_as_the_real_one_does() {
-    let place = Place::new();
+    let server = TestServer::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     let stream = loop {
-        match TcpStream::connect(("127.0.0.1", place.port)) {
+        match TcpStream::connect(("127.0.0.1", server.port)) {
             Ok(stream) => break stream,
             Err(_) => assert!(Instant::now() < deadline, "the server is not there"),
         }
@@ -127,7 +127,7 @@ fn the_simulated_server_answers_as_the_real_one_does() {
     for seed in 0..40 {
         let flush: Vec<Vec<u8>> = words("FLUSHALL");
         ask(&flush);
-        for (words, expected) in explorer::commands(seed) {
+        for (words, expected) in simulation::commands(seed) {
             if [&b"HELLO"[..], b"CLIENT"].contains(&&words[0][..]) {
                 continue;
             }
@@ -147,15 +147,15 @@ fn the_simulated_server_answers_as_the_real_one_does() {
     assert!(compared > 1000, "{compared}");
 }
 
-/// An answer without what tells of the time: a tally by its fields and counts.
+/// An answer without what tells of the time: a counter by its fields and counts.
 fn timeless(words: &[Vec<u8>], answer: &Value) -> Value {
-    let is_tally = words
+    let is_counter = words
         .get(1)
-        .is_some_and(|word| word == scripts::TALLY.as_bytes());
+        .is_some_and(|word| word == scripts::READ_COUNTER.as_bytes());
     let Value::Array(parts) = answer else {
         return answer.clone();
     };
-    if !is_tally {
+    if !is_counter {
         return answer.clone();
     }
     let text = |value: &Value| match value {

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::disk::Disk;
-use super::{Place, numbers, revoke};
+use super::{TestDirectory, numbers, revoke};
 use crate::session::{Absent, End};
-use crate::store::contract::{Kind as _, at, digest, find, issued, section, session, wait};
+use crate::store::contract::{
+    StoreUnderTest as _, at, digest, find, issued, section, session, wait,
+};
 use crate::store::{Selection, StoreError, TokenStore};
 use crate::token::TokenDigest;
 
@@ -21,7 +23,7 @@ fn recovered(store: &TokenStore) {
 #[test]
 fn a_failing_disk_makes_refusals_and_no_grants_and_passes_by_itself() {
     for good in 0..30 {
-        let (place, disk) = (Place::new(), Disk::formatted());
+        let (place, disk) = (TestDirectory::new(), Disk::formatted());
         let bounds = section(|_| {});
         let store = place.start_on(&disk, &bounds, at(0)).unwrap();
         let account = place.account("one");
@@ -61,7 +63,7 @@ fn a_failing_disk_makes_refusals_and_no_grants_and_passes_by_itself() {
 
 #[test]
 fn a_disk_that_never_recovers_does_not_hold_up_the_end() {
-    let (place, disk) = (Place::new(), Disk::formatted());
+    let (place, disk) = (TestDirectory::new(), Disk::formatted());
     let store = place.start_on(&disk, &section(|_| {}), at(0)).unwrap();
     let token = issued(&store, place.account("one"), at(0));
     disk.fail_after(0);
@@ -71,7 +73,7 @@ fn a_disk_that_never_recovers_does_not_hold_up_the_end() {
 
 #[test]
 fn a_login_that_nobody_waits_for_any_more_leaves_no_token() {
-    let (place, disk) = (Place::new(), Disk::formatted());
+    let (place, disk) = (TestDirectory::new(), Disk::formatted());
     let store = place.start_on(&disk, &section(|_| {}), at(0)).unwrap();
     let account = place.account("one");
     let given_up = digest();
@@ -98,7 +100,7 @@ fn a_login_that_nobody_waits_for_any_more_leaves_no_token() {
 
 #[test]
 fn logins_at_once_share_their_commits() {
-    let (place, disk) = (Place::new(), Disk::formatted());
+    let (place, disk) = (TestDirectory::new(), Disk::formatted());
     let store = place.start_on(&disk, &section(|_| {}), at(0)).unwrap();
     let store = Rc::new(store);
     let before = disk.syncs();
@@ -136,7 +138,7 @@ struct Acknowledged {
 #[test]
 fn what_was_acknowledged_survives_a_power_failure_that_tears_writes() {
     for seed in 0..100 {
-        let (place, disk) = (Place::new(), Disk::formatted());
+        let (place, disk) = (TestDirectory::new(), Disk::formatted());
         let bounds = section(|_| {});
         let store = Rc::new(place.start_on(&disk, &bounds, at(0)).unwrap());
         let account = place.account("one");
@@ -190,7 +192,7 @@ fn what_was_acknowledged_survives_a_power_failure_that_tears_writes() {
 
 #[test]
 fn an_unused_token_that_was_swept_while_the_disk_failed_stays_ended_once_that_is_acknowledged() {
-    let (place, disk) = (Place::new(), Disk::formatted());
+    let (place, disk) = (TestDirectory::new(), Disk::formatted());
     let bounds = section(|section| section.idle = Duration::from_secs(30));
     let store = place.start_on(&disk, &bounds, at(0)).unwrap();
     let account = place.account("one");

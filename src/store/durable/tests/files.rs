@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::super::TokenFile;
-use super::{Place, numbers};
+use super::{TestDirectory, numbers};
 use crate::session::Absent;
-use crate::store::contract::{Kind as _, at, find, issued, section, session};
+use crate::store::contract::{StoreUnderTest as _, at, find, issued, section, session};
 
 // A new process has the locks of the one that starts it until it runs its own program.
 #[test]
@@ -26,7 +26,7 @@ fn a_process_that_is_just_being_started_keeps_nobody_from_the_file() {
         }
         let opened: Vec<_> = (0..300)
             .map(|_| {
-                let place = Place::new();
+                let place = TestDirectory::new();
                 let open = || TokenFile::open(&place.path(), None).map(drop);
                 open().and_then(|()| open())
             })
@@ -40,7 +40,7 @@ fn a_process_that_is_just_being_started_keeps_nobody_from_the_file() {
 
 #[test]
 fn the_file_is_its_owners_alone_and_one_process_has_it() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let store = place.start(&section(|_| {}), at(0)).unwrap();
     let mode = || fs::metadata(place.path()).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(), 0o600);
@@ -69,7 +69,7 @@ fn the_file_is_its_owners_alone_and_one_process_has_it() {
 
 /// Tries to start with `content` in the place of the file, which stays as it is.
 fn refused_with(content: &[u8]) -> String {
-    let place = Place::new();
+    let place = TestDirectory::new();
     drop(place.open(&section(|_| {})));
     fs::write(place.path(), content).unwrap();
     let told = place.refusal();
@@ -94,7 +94,7 @@ fn what_is_no_token_file_is_refused_and_left_alone() {
 #[test]
 fn the_database_of_another_program_and_of_a_newer_syncgate_are_refused() {
     let made = |write: &dyn Fn(&redb::WriteTransaction)| {
-        let place = Place::new();
+        let place = TestDirectory::new();
         let database = redb::Database::create(place.path()).unwrap();
         let transaction = database.begin_write().unwrap();
         write(&transaction);
@@ -119,7 +119,7 @@ fn the_database_of_another_program_and_of_a_newer_syncgate_are_refused() {
 
 #[test]
 fn a_damaged_file_is_refused_or_read_whole() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let store = place.open(&section(|_| {}));
     let tokens: Vec<_> = (0..200)
         .map(|_| issued(&store, place.account("one"), at(0)))
@@ -162,7 +162,7 @@ fn a_damaged_file_is_refused_or_read_whole() {
 
 #[test]
 fn a_discarded_file_is_still_there() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     assert!(
         TokenFile::move_aside(&place.path(), at(0))
             .unwrap()
@@ -184,7 +184,7 @@ fn a_discarded_file_is_still_there() {
 
 #[test]
 fn a_folder_that_is_not_there_is_named() {
-    let place = Place::new();
+    let place = TestDirectory::new();
     let path = place.directory.path().join("none").join("tokens.redb");
     for told in [
         TokenFile::open(&path, None).unwrap_err(),

@@ -33,12 +33,12 @@ use crate::token::TokenId;
 /// A look takes a while, and may find one use and miss an earlier one of a token that it had passed.
 /// Whatever it missed is no older than the latest that the look before it found.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     before: Option<UnixSeconds>,
     last: Option<UnixSeconds>,
 }
 
-impl Told {
+impl Reported {
     /// From when on the server has to be told.
     fn since(self) -> UnixSeconds {
         self.before.unwrap_or(UnixSeconds::new(0))
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Tells the server of one use at once. One that cannot be told is told with the others.
-    pub(super) async fn tell_use(
+    pub(super) async fn report_use(
         self: &Rc<Self>,
         id: TokenId,
         account: AccountId,
@@ -82,7 +82,7 @@ impl Engine {
     ) {
         let Ok(link) = self.link() else { return };
         let one = (id, account, now.seconds());
-        if let Err(error) = self.tell_all(&link, std::iter::once(&one)).await {
+        if let Err(error) = self.report_all(&link, std::iter::once(&one)).await {
             let _ = self.failed(&error);
         }
     }
@@ -116,41 +116,41 @@ impl Engine {
     }
 
     /// Tells the server every now and then, for as long as the thread lives.
-    pub(super) async fn tell_uses_for_ever(self: Rc<Self>, idle: Duration) {
+    pub(super) async fn report_uses_for_ever(self: Rc<Self>, idle: Duration) {
         loop {
             tokio::time::sleep(idle / 8).await;
             if let Ok(link) = self.link()
-                && let Err(error) = self.tell_uses(&link).await
+                && let Err(error) = self.report_uses(&link).await
             {
-                // Told again next time, with what comes until then.
+                // Reported again next time, with what comes until then.
                 let _ = self.failed(&error);
             }
         }
     }
 
     /// Tells the server when tokens were used here since it was told last.
-    pub(super) async fn tell_uses(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
+    pub(super) async fn report_uses(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
         if self.idle.is_none() {
             return Ok(());
         }
-        let known = self.told.get();
+        let known = self.reported.get();
         let since = known.since();
         let live = Arc::clone(&self.cache.live);
         let uses = tokio::task::spawn_blocking(move || live.used_since(since));
         let uses = uses.await;
         let uses = uses.map_err(|_| LinkError::Answer("a look that panicked"))?;
         let forgotten = self.cache.live.take_uses_of_forgotten();
-        let told = self.tell_all(link, uses.iter().chain(&forgotten)).await;
+        let told = self.report_all(link, uses.iter().chain(&forgotten)).await;
         if told.is_err() {
             self.cache.live.return_uses(forgotten);
         }
         told?;
-        self.told
+        self.reported
             .set(known.with(uses.iter().map(|(.., last)| *last)));
         Ok(())
     }
 
-    async fn tell_all(
+    async fn report_all(
         self: &Rc<Self>,
         link: &Rc<Link>,
         uses: impl Iterator<Item = &Use>,
@@ -166,7 +166,7 @@ impl Engine {
             };
             let [_, expires, used] = self.keys.user(&name);
             for some in uses.chunks(USES) {
-                let mut tell = script(scripts::TELL, &[expires.clone(), used.clone()]);
+                let mut tell = script(scripts::REPORT_USES, &[expires.clone(), used.clone()]);
                 for (id, last) in some {
                     tell.arg(id.to_string()).arg(last.as_u32());
                 }
@@ -226,10 +226,7 @@ impl Engine {
                     return Err(LinkError::Answer("unused tokens"));
                 };
                 for id in over.iter().filter_map(id_of) {
-                    let one = self.end_one(link, id, End::Unused, None, now).await?;
-                    if !one {
-                        self.strike(link, id, name).await?;
-                    }
+                    let one = self.end_entry(link, id, End::Unused, name, now).await?;
                     ended += usize::from(one);
                 }
             }
@@ -252,7 +249,7 @@ pub(super) fn to_end(value: &Value) -> Option<(TokenId, Option<End>)> {
 
 pub(super) async fn finish(engine: &Rc<Engine>) {
     if let Ok(link) = engine.link() {
-        let told = tokio::time::timeout(engine.section.response_timeout, engine.tell_uses(&link));
+        let told = tokio::time::timeout(engine.section.response_timeout, engine.report_uses(&link));
         if !matches!(told.await, Ok(Ok(()))) {
             tracing::warn!("the token store was not told of the last uses of tokens");
         }
@@ -272,7 +269,7 @@ mod tests {
     #[test]
     fn a_use_that_a_look_has_passed_is_told_of_after_the_next() {
         let at = UnixSeconds::new;
-        let told = Told::default();
+        let told = Reported::default();
         assert_eq!(told.since(), at(0));
         let told = told.with([at(10), at(12)].into_iter());
         // A token used at 13 was passed before that, one used at 14 found.

@@ -3,17 +3,17 @@
 //! had not heard of them, or was set back to an older state. Who revoked them tells of them again, and
 //! the count is what it was; where nobody is left who could, the tokens may be good again.
 //!
-//! There is one tally for each node of a cluster, at that node: a node fails over by itself, and takes
-//! its tokens and their tally back to the same moment.
+//! There is one counter for each node of a cluster, at that node: a node fails over by itself, and takes
+//! its tokens and their counter back to the same moment.
 
 use std::collections::BTreeMap;
 
-use crate::cluster::Tag;
+use crate::cluster::HashTag;
 
-/// What the server has of one tally.
+/// What the server has of one counter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    /// Chosen when the tally was begun. One that was begun after the tally before was seen last means that
+pub(super) struct Counter {
+    /// Chosen when the counter was begun. One that was begun after the counter before was seen last means that
     /// everything was lost since, every token too; any other one that this is another, older state.
     born: Option<Born>,
     /// When somebody said last that the state shall be taken as it is.
@@ -35,7 +35,7 @@ struct Born {
 /// Revocations of a gateway that are missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
-    pub(super) tag: Tag,
+    pub(super) tag: HashTag,
     /// Which gateway's, or `ALL`.
     pub(super) gateway: String,
     pub(super) count: Count,
@@ -58,22 +58,22 @@ impl Count {
 }
 
 impl Missing {
-    /// The field of a tally that says so, and its value.
+    /// The field of a counter that says so, and its value.
     pub(super) fn field(&self) -> [String; 2] {
         let Count { ends, at } = self.count;
         [format!("{WANTED}{}", self.gateway), format!("{ends} {at}")]
     }
 }
 
-/// The tallies as they were seen last.
+/// The counters as they were seen last.
 #[derive(Debug, Default)]
-pub(super) struct Seen(BTreeMap<Tag, Tally>);
+pub(super) struct Seen(BTreeMap<HashTag, Counter>);
 
-impl Tally {
+impl Counter {
     /// Reads fields and values as they were at a moment of the server's. Whatever is none of ours is not
     /// looked at.
     pub(super) fn parse<'a>(read: u64, fields: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut tally = Self {
+        let mut counter = Self {
             read,
             ..Self::default()
         };
@@ -81,23 +81,23 @@ impl Tally {
             match field {
                 "born" => {
                     let at = value.split_once(' ').and_then(|(_, at)| at.parse().ok());
-                    tally.born = Some(Born {
+                    counter.born = Some(Born {
                         text: value.to_owned(),
                         at: at.unwrap_or(0),
                     });
                 }
-                "accepted" => tally.accepted = value.parse().unwrap_or(0),
+                "accepted" => counter.accepted = value.parse().unwrap_or(0),
                 gateway => {
                     let count = Count::parse(value);
                     let (counts, gateway) = match gateway.strip_prefix(WANTED) {
-                        Some(gateway) => (&mut tally.wanted, gateway),
-                        None => (&mut tally.counts, gateway),
+                        Some(gateway) => (&mut counter.wanted, gateway),
+                        None => (&mut counter.counts, gateway),
                     };
                     counts.extend(count.map(|count| (gateway.to_owned(), count)));
                 }
             }
         }
-        tally
+        counter
     }
 
     /// When the state was accepted last.
@@ -123,41 +123,45 @@ impl Tally {
 }
 
 impl Seen {
-    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+    pub(super) fn tags(&self) -> impl Iterator<Item = HashTag> + '_ {
         self.0.keys().copied()
     }
 
-    /// Whether everything that the tally counted was lost with it, so that nothing can be good again: it
+    /// Whether everything that the counter counted was lost with it, so that nothing can be good again: it
     /// was begun later than the one before was there, or cannot be begun for want of memory.
-    pub(super) fn is_new(&self, tag: Tag, tally: &Tally) -> bool {
-        let Some(before) = self.0.get(&tag).filter(|before| before.is_another(tally)) else {
+    pub(super) fn is_new(&self, tag: HashTag, counter: &Counter) -> bool {
+        let Some(before) = self.0.get(&tag).filter(|before| before.is_another(counter)) else {
             return false;
         };
-        let born = tally.born.as_ref();
+        let born = counter.born.as_ref();
         born.is_none_or(|born| born.at >= before.read)
     }
 
     /// What is missing, at a moment in seconds. What `own` revoked it knows better.
-    pub(super) fn missing(&self, now: &[(Tag, Tally)], own: &str, second: u64) -> Vec<Missing> {
+    pub(super) fn missing(
+        &self,
+        now: &[(HashTag, Counter)],
+        own: &str,
+        second: u64,
+    ) -> Vec<Missing> {
         let mut missing = Vec::new();
-        for (tag, tally) in now {
-            let seen = self
-                .0
-                .get(tag)
-                .filter(|before| !self.is_new(*tag, tally) && tally.accepted <= before.accepted);
+        for (tag, counter) in now {
+            let seen = self.0.get(tag).filter(|before| {
+                !self.is_new(*tag, counter) && counter.accepted <= before.accepted
+            });
             // Whatever was revoked until it was seen last may be missing of an older state.
             let older = seen
-                .filter(|before| before.is_another(tally))
+                .filter(|before| before.is_another(counter))
                 .map(|before| {
                     let at = before.read / 1000;
                     (ALL, Count { ends: 1, at })
                 });
             let seen = seen.into_iter().flat_map(|before| &before.counts);
-            let counted = seen.chain(&tally.wanted);
+            let counted = seen.chain(&counter.wanted);
             let counted = counted.map(|(gateway, count)| (gateway.as_str(), *count));
             for (gateway, count) in counted.chain(older) {
                 let matters = gateway != own && count.at.saturating_add(KEPT) >= second;
-                if matters && tally.of(gateway) < count.ends {
+                if matters && counter.of(gateway) < count.ends {
                     missing.push(Missing {
                         tag: *tag,
                         gateway: gateway.to_owned(),
@@ -170,14 +174,14 @@ impl Seen {
     }
 
     /// Whether a gateway's own count is lower than it was.
-    pub(super) fn has_fallen(&self, now: &[(Tag, Tally)], own: &str) -> bool {
-        now.iter().any(|(tag, tally)| {
+    pub(super) fn has_fallen(&self, now: &[(HashTag, Counter)], own: &str) -> bool {
+        now.iter().any(|(tag, counter)| {
             let before = self.0.get(tag);
-            before.is_some_and(|before| tally.of(own) < before.of(own))
+            before.is_some_and(|before| counter.of(own) < before.of(own))
         })
     }
 
-    pub(super) fn learn(&mut self, now: Vec<(Tag, Tally)>) {
+    pub(super) fn learn(&mut self, now: Vec<(HashTag, Counter)>) {
         self.0.extend(now);
     }
 }
@@ -196,20 +200,20 @@ mod tests {
 
     use super::*;
 
-    const TAG: Tag = Tag(7);
+    const TAG: HashTag = HashTag(7);
 
-    fn tally(fields: &[(&str, &str)]) -> Tally {
-        Tally::parse(950_000, fields.iter().copied())
+    fn counter(fields: &[(&str, &str)]) -> Counter {
+        Counter::parse(950_000, fields.iter().copied())
     }
 
     fn seen(fields: &[(&str, &str)]) -> Seen {
         let mut seen = Seen::default();
-        seen.learn(vec![(TAG, tally(fields))]);
+        seen.learn(vec![(TAG, counter(fields))]);
         seen
     }
 
     fn missing(seen: &Seen, fields: &[(&str, &str)]) -> Vec<String> {
-        let missing = seen.missing(&[(TAG, tally(fields))], "own", 1000);
+        let missing = seen.missing(&[(TAG, counter(fields))], "own", 1000);
         missing.into_iter().map(|it| it.gateway).collect()
     }
 
@@ -238,7 +242,7 @@ mod tests {
         assert!(missing(&before, &[]).is_empty());
         assert!(missing(&before, &[born, ("accepted", "1")]).is_empty());
         assert_eq!(missing(&before, &[born, ("accepted", "0")]), ["a"]);
-        let now = [(TAG, tally(&[born]))];
+        let now = [(TAG, counter(&[born]))];
         assert!(before.missing(&now, "own", 901 + KEPT).is_empty());
         assert!(missing(&Seen::default(), &[born]).is_empty());
     }
@@ -247,30 +251,30 @@ mod tests {
     fn a_state_that_was_begun_before_the_last_one_was_seen_is_older() {
         let before = seen(&[("born", "y 940000"), ("own", "5 945")]);
         for older in ["x 800000", "x 949999", "x"] {
-            assert!(!before.is_new(TAG, &tally(&[("born", older)])), "{older}");
+            assert!(!before.is_new(TAG, &counter(&[("born", older)])), "{older}");
             assert_eq!(missing(&before, &[("born", older)]), [ALL], "{older}");
             let accepted = [("born", older), ("accepted", "1")];
             assert!(missing(&before, &accepted).is_empty());
         }
-        let now = [(TAG, tally(&[("born", "x 800000")]))];
+        let now = [(TAG, counter(&[("born", "x 800000")]))];
         assert_eq!(before.missing(&now, "own", 1000)[0].count.at, 950);
     }
 
     #[test]
     fn what_one_gateway_misses_those_miss_that_never_saw_it() {
         let before = seen(&[("born", "x 800000"), ("a", "5 900")]);
-        let now = tally(&[("born", "x 800000"), ("a", "3 850")]);
+        let now = counter(&[("born", "x 800000"), ("a", "3 850")]);
         let found = before.missing(&[(TAG, now.clone())], "own", 1000);
         assert!(!now.says(&found[0]));
         let [field, value] = found[0].field();
         let told = [("born", "x 800000"), ("a", "3 850"), (&field, &value)];
-        assert!(tally(&told).says(&found[0]));
+        assert!(counter(&told).says(&found[0]));
         assert_eq!(missing(&Seen::default(), &told), ["a"]);
         let reached = [("a", "5 960"), (&field, &value)];
         assert!(missing(&Seen::default(), &reached).is_empty());
         assert!(
             Seen::default()
-                .missing(&[(TAG, tally(&told))], "a", 1000)
+                .missing(&[(TAG, counter(&told))], "a", 1000)
                 .is_empty()
         );
     }
@@ -279,8 +283,8 @@ mod tests {
         #[test]
         fn fields_of_any_kind_are_read(fields in prop::collection::vec((".*", ".*"), 0..8)) {
             let fields = fields.iter().map(|(field, value)| (&**field, &**value));
-            let tally = Tally::parse(0, fields);
-            prop_assert_eq!(tally.of("nobody at all"), 0);
+            let counter = Counter::parse(0, fields);
+            prop_assert_eq!(counter.of("nobody at all"), 0);
         }
     }
 }

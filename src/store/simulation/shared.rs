@@ -48,8 +48,6 @@ struct Token {
 #[derive(Debug)]
 struct Answered {
     lineages: Vec<usize>,
-    /// The one that it names, if it names one.
-    named: Option<usize>,
     gateway: usize,
     born: u64,
     /// Whether it was acknowledged; else it holds where it was asked for, and is told later.
@@ -62,12 +60,9 @@ struct Answered {
 }
 
 impl Answered {
-    /// Whether it ends a token. One of which a failover took back a part may be in no set that would lead
-    /// to it: only its own id does. One that nobody was told of may be left over, known to nobody.
-    fn covers(&self, index: usize, token: &Token) -> bool {
-        token.told.is_some()
-            && self.lineages.contains(&token.lineage)
-            && (!token.uncertain || self.named == Some(index))
+    /// Whether it ends a token. One that nobody was told of may be left over, known to nobody.
+    fn covers(&self, token: &Token) -> bool {
+        token.told.is_some() && self.lineages.contains(&token.lineage)
     }
 }
 
@@ -89,15 +84,8 @@ struct World {
 
 impl World {
     fn is_meant(&self, pick: Pick, token: &Token) -> bool {
-        match pick {
-            Pick::One(index) => token.lineage == self.tokens[index].lineage,
-            Pick::User(user) => token.user == user,
-            Pick::Others(user, mark) => {
-                token.user == user && token.session.password_mark() != MARKS[mark]
-            }
-            Pick::Before(moment) => token.session.authenticated() < at(moment).seconds(),
-            Pick::All => true,
-        }
+        let lineage = |index: usize| self.tokens[index].lineage;
+        pick.means(token.user, token.lineage, token.session, lineage)
     }
 
     /// Whether an end may meet the token, be it meant or not: on the server a token's password was given no
@@ -153,7 +141,7 @@ struct Gateway {
     is_settled: bool,
 }
 
-pub(super) struct Explorer<'a> {
+pub(super) struct Simulation<'a> {
     world: Rc<RefCell<World>>,
     server: Server,
     gateways: Vec<Gateway>,
@@ -168,7 +156,7 @@ pub(super) struct Explorer<'a> {
     is_timeless: bool,
 }
 
-impl<'a> Explorer<'a> {
+impl<'a> Simulation<'a> {
     pub(super) fn new(seed: u64, accounts: &'a Arc<Accounts>) -> Self {
         let mut random = Random::of(seed);
         let bounded = random.below(3) == 0;
@@ -183,7 +171,7 @@ impl<'a> Explorer<'a> {
         });
         let faults = random.below(4) > 0;
         let number = 2 + random.below(2);
-        let mut explorer = Self {
+        let mut simulation = Self {
             world: Rc::default(),
             server: Server::default(),
             gateways: Vec::new(),
@@ -196,13 +184,13 @@ impl<'a> Explorer<'a> {
             born: 0,
             is_timeless: false,
         };
-        explorer.server.set_clock(at(0).as_u64());
-        explorer.server.watch(super::is_single());
+        simulation.server.set_clock(at(0).as_u64());
+        simulation.server.watch(super::is_single());
         for gateway in 0..number {
-            let opened = explorer.open(gateway);
-            explorer.gateways.push(opened);
+            let opened = simulation.open(gateway);
+            simulation.gateways.push(opened);
         }
-        explorer
+        simulation
     }
 
     /// A gateway that starts.
@@ -235,12 +223,12 @@ impl<'a> Explorer<'a> {
 
     /// A history without faults, all in one second: what the server was told, with its answers.
     pub(super) async fn commands(seed: u64, accounts: &'a Arc<Accounts>) -> Vec<Command> {
-        let mut explorer = Self::new(seed, accounts);
-        explorer.faults = false;
-        explorer.is_timeless = true;
-        explorer.server.record();
-        explorer.explore(super::SHARED_STEPS).await;
-        explorer.server.recorded()
+        let mut simulation = Self::new(seed, accounts);
+        simulation.faults = false;
+        simulation.is_timeless = true;
+        simulation.server.record();
+        simulation.run(super::SHARED_STEPS).await;
+        simulation.server.recorded()
     }
 
     /// Says what happens, where a single history is looked at.
@@ -254,7 +242,7 @@ impl<'a> Explorer<'a> {
         at(self.world.borrow().now)
     }
 
-    pub(super) async fn explore(&mut self, steps: usize) {
+    pub(super) async fn run(&mut self, steps: usize) {
         self.calm().await;
         for _ in 0..steps {
             self.step().await;
@@ -539,10 +527,6 @@ impl<'a> Explorer<'a> {
             let crashes = world.crashes;
             world.ends.push(Answered {
                 lineages,
-                named: match pick {
-                    Pick::One(index) => Some(index),
-                    Pick::User(_) | Pick::Others(..) | Pick::Before(_) | Pick::All => None,
-                },
                 gateway,
                 born,
                 acknowledged,
@@ -580,9 +564,7 @@ impl<'a> Explorer<'a> {
                 let is_current = server.is_current(gateway);
                 let holds = |end: &&Answered| {
                     let is_own = end.gateway == gateway && end.born == born;
-                    end.acknowledged
-                        && end.covers(index, token)
-                        && (is_own || (is_current && !end.cut))
+                    end.acknowledged && end.covers(token) && (is_own || (is_current && !end.cut))
                 };
                 let broken = match asked {
                     Ok(Ok(_)) => (world.ends[..before].iter().find(holds))
@@ -634,7 +616,7 @@ impl<'a> Explorer<'a> {
                 let over = token.renewed.is_some_and(|until| until <= now);
                 assert!(!(over && is_current), "token {index} outlives its overlap");
                 for (place, end) in world.ends.iter().enumerate() {
-                    if !end.acknowledged || !end.covers(index, token) {
+                    if !end.acknowledged || !end.covers(token) {
                         continue;
                     }
                     let is_own = end.gateway == number && end.born == gateway.born;
@@ -651,23 +633,29 @@ impl<'a> Explorer<'a> {
     }
 
     fn check_bounds(&self, world: &World) {
-        for user in ["a", "b"] {
-            let has = self
-                .server
-                .members(&format!("syncgate:user:{{{user}}}:issued"));
-            assert!(has <= self.section.per_user.get(), "{has} tokens of {user}");
+        // A failover may take back that a place was taken, or that a token made room for another.
+        if world.failovers > 0 {
+            return;
         }
-        let told = world.tokens.iter().filter(|token| token.told.is_some());
-        let live = told.filter(|token| {
-            self.server
-                .has_live(&format!("syncgate:token:{}", token.digest.id()))
-        });
+        let is_live = |token: &&Token| {
+            let key = format!("syncgate:token:{}", token.digest.id());
+            token.told.is_some() && self.server.has_live(&key)
+        };
+        let live: Vec<&Token> = world.tokens.iter().filter(is_live).collect();
         let most = self.section.capacity.get();
-        // A failover may take back that a place was taken.
-        assert!(
-            world.failovers > 0 || live.count() <= most,
-            "more than {most} tokens"
-        );
+        assert!(live.len() <= most, "more than {most} tokens");
+        let most = self.section.per_user.get();
+        for (user, name) in ["a", "b"].iter().enumerate() {
+            let of_user = live.iter().filter(|token| token.user == user).count();
+            assert!(of_user <= most, "{of_user} tokens of {name}");
+            // A renewal that is not over stands beside the token which it replaces.
+            let is_renewal =
+                |token: &&Token| token.user == user && token.old.is_some() && token.told.is_none();
+            let renewals = world.tokens.iter().filter(is_renewal).count();
+            let key = format!("syncgate:user:{{{name}}}:issued");
+            let entered = self.server.members(&key);
+            assert!(entered <= most + renewals, "{entered} tokens of {name}");
+        }
     }
 
     /// Notes who serves from the server that took over.
@@ -714,7 +702,7 @@ impl<'a> Explorer<'a> {
             let lives: Vec<bool> = answers.iter().map(|(_, all)| all[index]).collect();
             let Some(first) = lives.first() else { break };
             assert!(
-                token.uncertain || lives.iter().all(|it| it == first),
+                lives.iter().all(|it| it == first),
                 "gateways differ over token {index}"
             );
             if !first {
@@ -726,7 +714,7 @@ impl<'a> Explorer<'a> {
                 token.told.is_some() || self.faults || world.gave_up || !token.over,
                 "token {index} lives that was refused"
             );
-            for end in world.ends.iter().filter(|end| end.covers(index, token)) {
+            for end in world.ends.iter().filter(|end| end.covers(token)) {
                 let is_alive = self.gateways[end.gateway].born == end.born;
                 let holds = match end.acknowledged {
                     true => !end.cut,
@@ -785,7 +773,7 @@ impl World {
         for index in 0..self.tokens.len() {
             let token = &self.tokens[index];
             let (lineage, met) = (token.lineage, self.may_be_met(pick, token));
-            if self.is_meant(pick, token) && token.told.is_some() && !token.uncertain {
+            if self.is_meant(pick, token) && token.told.is_some() {
                 lineages.push(lineage);
             }
             self.touched[lineage] |= met;

@@ -26,7 +26,7 @@ use crate::session::{AccountId, End, Lifetimes, Login, PasswordMark, Session};
 use crate::token::TokenDigest;
 
 thread_local! {
-    static EXPLORED: Cell<bool> = const { Cell::new(false) };
+    static SIMULATED: Cell<bool> = const { Cell::new(false) };
     /// Whether the operation that took the last step stands between two of them: nobody gives up there,
     /// since nothing is waited for.
     static BETWEEN: Cell<bool> = const { Cell::new(false) };
@@ -34,7 +34,7 @@ thread_local! {
 
 /// Where another operation may take its steps.
 pub(super) async fn point() {
-    let mut passed = !EXPLORED.get();
+    let mut passed = !SIMULATED.get();
     poll_fn(|_| match std::mem::replace(&mut passed, true) {
         true => Poll::Ready(()),
         false => {
@@ -94,15 +94,8 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 impl World {
     fn is_meant(&self, pick: Pick, token: &Token) -> bool {
-        match pick {
-            Pick::One(index) => token.lineage == self.tokens[index].lineage,
-            Pick::User(user) => token.user == user,
-            Pick::Others(user, mark) => {
-                token.user == user && token.session.password_mark() != MARKS[mark]
-            }
-            Pick::Before(moment) => token.session.authenticated() < at(moment).seconds(),
-            Pick::All => true,
-        }
+        let lineage = |index: usize| self.tokens[index].lineage;
+        pick.means(token.user, token.lineage, token.session, lineage)
     }
 
     /// The lineages of tokens that were told of and are meant. Those of whose login nobody was told yet may
@@ -194,7 +187,26 @@ enum Pick {
     All,
 }
 
-struct Explorer {
+impl Pick {
+    /// Whether a token of this user and lineage is meant.
+    fn means(
+        self,
+        user: usize,
+        lineage: usize,
+        session: Session,
+        lineage_of: impl Fn(usize) -> usize,
+    ) -> bool {
+        match self {
+            Self::One(index) => lineage == lineage_of(index),
+            Self::User(one) => user == one,
+            Self::Others(one, mark) => user == one && session.password_mark() != MARKS[mark],
+            Self::Before(moment) => session.authenticated() < at(moment).seconds(),
+            Self::All => true,
+        }
+    }
+}
+
+struct Simulation {
     world: Shared,
     store: Rc<TokenStore>,
     /// With whether each stands between two steps.
@@ -222,7 +234,7 @@ impl Random {
     }
 }
 
-impl Explorer {
+impl Simulation {
     fn new(seed: u64, accounts: &Arc<Accounts>, durable: bool) -> Self {
         let mut random = Random::of(seed);
         let bounded = random.below(2) == 0;
@@ -236,7 +248,7 @@ impl Explorer {
                 section.on_limit = [OnLimit::EvictOldest, OnLimit::Refuse][random.below(2)];
             }
         });
-        let mut explorer = Self {
+        let mut simulation = Self {
             world: Shared::default(),
             store: Rc::new(TokenStore {
                 live: Arc::new(LiveTokens::with_shards(&section, SHARDS)),
@@ -249,11 +261,11 @@ impl Explorer {
             users: ["a", "b"].map(|name| accounts.id_of(name)),
             file: None,
         };
-        explorer.world.borrow_mut().bounded = bounded;
+        simulation.world.borrow_mut().bounded = bounded;
         if durable {
-            explorer.open(File::new());
+            simulation.open(File::new());
         }
-        explorer
+        simulation
     }
 
     fn now(&self) -> UnixMillis {
@@ -287,7 +299,7 @@ impl Explorer {
         self.open(left);
     }
 
-    fn explore(&mut self, steps: usize) {
+    fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             match self.random.below(24) {
                 0..=4 if self.tasks.len() < 5 => self.begin(),
@@ -324,11 +336,11 @@ impl Explorer {
         }
         // Uses are not in the file.
         if self.file.is_some() && self.section.idle().is_none() {
-            let found = |explorer: &Self| -> Vec<Option<Session>> {
-                let (world, now) = (explorer.world.borrow(), explorer.now());
+            let found = |simulation: &Self| -> Vec<Option<Session>> {
+                let (world, now) = (simulation.world.borrow(), simulation.now());
                 let tokens = world.tokens.iter();
                 // How one ended, nobody keeps.
-                let of = |token: &Token| match explorer.store.find(token.digest, now) {
+                let of = |token: &Token| match simulation.store.find(token.digest, now) {
                     Found::Known(Ok(session)) => Some(session),
                     Found::Known(Err(_)) | Found::Ask => None,
                 };
@@ -636,8 +648,8 @@ fn setting(name: &str) -> Option<u64> {
 
 /// One history, which says what its seed is where something does not hold.
 fn told_of(seed: u64, store: &str, history: impl FnOnce()) {
-    let explored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(history));
-    assert!(explored.is_ok(), "the history of seed {seed}, {store}");
+    let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(history));
+    assert!(simulated.is_ok(), "the history of seed {seed}, {store}");
 }
 
 /// Histories of a store in this process, with a file or without.
@@ -649,17 +661,17 @@ fn histories(seeds: std::ops::Range<u64>, durable: bool) {
         .unwrap();
     let _entered = runtime.enter();
     let accounts = accounts();
-    EXPLORED.set(true);
+    SIMULATED.set(true);
     for seed in seeds {
         told_of(
             seed,
             if durable { "with a file" } else { "in memory" },
             || {
-                Explorer::new(seed, &accounts, durable).explore(STEPS);
+                Simulation::new(seed, &accounts, durable).run(STEPS);
             },
         );
     }
-    EXPLORED.set(false);
+    SIMULATED.set(false);
 }
 
 #[test]
@@ -679,8 +691,8 @@ fn every_history_of_gateways_that_share_a_server_keeps_its_order() {
     for seed in seeds(1) {
         told_of(seed, "shared", || {
             in_paused_time(async {
-                shared::Explorer::new(seed, &accounts)
-                    .explore(SHARED_STEPS)
+                shared::Simulation::new(seed, &accounts)
+                    .run(SHARED_STEPS)
                     .await;
             });
         });
@@ -690,7 +702,7 @@ fn every_history_of_gateways_that_share_a_server_keeps_its_order() {
 /// What a server is told in a history without faults, and what it answers.
 pub(super) fn commands(seed: u64) -> Vec<super::shared::simulated::Command> {
     let accounts = accounts();
-    in_paused_time(shared::Explorer::commands(seed, &accounts))
+    in_paused_time(shared::Simulation::commands(seed, &accounts))
 }
 
 /// In a runtime of its own, whose tasks end with it.

@@ -11,48 +11,48 @@ use crate::store::StoreError;
 use crate::token::TokenDigest;
 
 /// What the server says of a token.
-pub(super) type Answer = Result<Result<Session, Absent>, StoreError>;
+pub(super) type LookUp = Result<Result<Session, Absent>, StoreError>;
 /// Somebody who waits for it.
-pub(super) type Waiting = oneshot::Sender<Answer>;
+pub(super) type Waiter = oneshot::Sender<LookUp>;
 
 /// The tokens that the server is being asked for.
 #[derive(Default)]
-pub(super) struct Asking(RefCell<HashMap<[u8; 32], Vec<Waiting>>>);
+pub(super) struct SingleFlight(RefCell<HashMap<[u8; 32], Vec<Waiter>>>);
 
 /// Being the one who asks. Dropped without an answer, those who wait learn that there is none, and
 /// the next one asks again.
-pub(super) struct Lead<'a> {
-    asking: &'a Asking,
+pub(super) struct Leader<'a> {
+    flights: &'a SingleFlight,
     key: [u8; 32],
 }
 
-impl Asking {
+impl SingleFlight {
     /// Waits for what the server says of a token. Whoever is given the lead has to ask.
-    pub(super) fn join(&self, digest: TokenDigest, reply: Waiting) -> Option<Lead<'_>> {
+    pub(super) fn join(&self, digest: TokenDigest, reply: Waiter) -> Option<Leader<'_>> {
         let key = digest.to_bytes();
-        let mut asking = self.0.borrow_mut();
-        let waiting = asking.entry(key).or_default();
+        let mut flights = self.0.borrow_mut();
+        let waiting = flights.entry(key).or_default();
         waiting.push(reply);
-        (waiting.len() == 1).then(|| Lead { asking: self, key })
+        (waiting.len() == 1).then(|| Leader { flights: self, key })
     }
 }
 
-impl Lead<'_> {
+impl Leader<'_> {
     /// Tells everybody who waits.
-    pub(super) fn answer(self, answer: Answer) {
+    pub(super) fn answer(self, answer: LookUp) {
         for reply in self.take_waiting() {
             // Whoever is gone needs no reply.
             let _ = reply.send(answer);
         }
     }
 
-    fn take_waiting(&self) -> Vec<Waiting> {
-        let waiting = self.asking.0.borrow_mut().remove(&self.key);
+    fn take_waiting(&self) -> Vec<Waiter> {
+        let waiting = self.flights.0.borrow_mut().remove(&self.key);
         waiting.unwrap_or_default()
     }
 }
 
-impl Drop for Lead<'_> {
+impl Drop for Leader<'_> {
     fn drop(&mut self) {
         drop(self.take_waiting());
     }
@@ -72,35 +72,35 @@ mod tests {
 
     #[test]
     fn one_asks_and_all_who_wait_are_told() {
-        let (asking, digest) = (Asking::default(), some_digest());
+        let (flights, digest) = (SingleFlight::default(), some_digest());
         let (first, mut told_first) = oneshot::channel();
         let (second, mut told_second) = oneshot::channel();
-        let lead = asking.join(digest, first).expect("nobody else asks");
-        assert!(asking.join(digest, second).is_none());
+        let lead = flights.join(digest, first).expect("nobody else asks");
+        assert!(flights.join(digest, second).is_none());
         let (other, _) = oneshot::channel();
-        assert!(asking.join(some_digest(), other).is_some());
+        assert!(flights.join(some_digest(), other).is_some());
         lead.answer(Ok(Err(Absent::Unknown)));
         for told in [&mut told_first, &mut told_second] {
             assert!(matches!(told.try_recv(), Ok(Ok(Err(Absent::Unknown)))));
         }
-        assert!(asking.0.borrow().is_empty());
+        assert!(flights.0.borrow().is_empty());
     }
 
     // A panic while the server was asked left the token to those who wait for an answer for ever.
     #[test]
     fn after_a_panic_the_next_one_asks_again() {
-        let (asking, digest) = (Asking::default(), some_digest());
+        let (flights, digest) = (SingleFlight::default(), some_digest());
         let (first, _) = oneshot::channel();
         let (second, mut told) = oneshot::channel();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let _lead = asking.join(digest, first).expect("nobody else asks");
-            assert!(asking.join(digest, second).is_none());
+            let _lead = flights.join(digest, first).expect("nobody else asks");
+            assert!(flights.join(digest, second).is_none());
             std::panic::resume_unwind(Box::new(()));
         }));
         assert!(panicked.is_err());
         let closed = Err(oneshot::error::TryRecvError::Closed);
         assert_eq!(told.try_recv().map(|_| ()), closed, "it need not wait on");
         let (next, _) = oneshot::channel();
-        assert!(asking.join(digest, next).is_some());
+        assert!(flights.join(digest, next).is_some());
     }
 }

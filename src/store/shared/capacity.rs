@@ -17,11 +17,11 @@ use super::operations::script;
 use super::scripts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::LinkError;
-use crate::cluster::{Link, is_full};
+use crate::cluster::{Link, is_out_of_memory};
 
 impl Engine {
     /// Takes a place for a token that ends then, if there is one.
-    pub(super) async fn take_place(
+    pub(super) async fn reserve(
         &self,
         link: &Link,
         end: UnixSeconds,
@@ -29,7 +29,10 @@ impl Engine {
     ) -> Result<bool, LinkError> {
         loop {
             let most = Some(self.capacity);
-            match self.places(link, None, Some(end), most, now).await? {
+            match self
+                .change_capacity(link, None, Some(end), most, now)
+                .await?
+            {
                 0 => return Ok(false),
                 1 => return Ok(true),
                 // More are over than are counted out in one step.
@@ -39,32 +42,34 @@ impl Engine {
     }
 
     /// Gives back the place of a token that would have ended then.
-    pub(super) async fn give_place(
+    pub(super) async fn release(
         &self,
         link: &Link,
         end: UnixSeconds,
         now: UnixMillis,
     ) -> Result<(), LinkError> {
-        match self.places(link, Some(end), None, None, now).await {
+        match self.change_capacity(link, Some(end), None, None, now).await {
             // A server without memory counts nothing: the place is free once it is over.
-            Err(error) if is_full(&error) => Ok(()),
+            Err(error) if is_out_of_memory(&error) => Ok(()),
             given => given.map(drop),
         }
     }
 
     /// Lets the place of a token that would have ended at `from` be that of one that ends at `to`.
-    pub(super) async fn move_place(
+    pub(super) async fn transfer(
         &self,
         link: &Link,
         from: UnixSeconds,
         to: UnixSeconds,
         now: UnixMillis,
     ) -> Result<(), LinkError> {
-        let moved = self.places(link, Some(from), Some(to), None, now).await;
+        let moved = self
+            .change_capacity(link, Some(from), Some(to), None, now)
+            .await;
         moved.map(drop)
     }
 
-    async fn places(
+    async fn change_capacity(
         &self,
         link: &Link,
         given: Option<UnixSeconds>,
@@ -75,8 +80,8 @@ impl Engine {
         let second = |moment: Option<UnixSeconds>| {
             moment.map_or(String::new(), |moment| moment.as_u32().to_string())
         };
-        let keys = self.keys.places();
-        let mut places = script(scripts::PLACES, &keys);
+        let keys = self.keys.capacity();
+        let mut places = script(scripts::RESERVE, &keys);
         places.arg(now.seconds().as_u32());
         places.arg(second(given)).arg(second(taken));
         places.arg(most.map_or(String::new(), |most| most.to_string()));

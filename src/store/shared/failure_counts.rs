@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 use super::engine::Engine;
 use super::operations::{millis, script};
 use super::scripts;
-use crate::cluster::is_answer;
+use crate::cluster::is_command_error;
 use crate::store::StoreError;
 use crate::traffic::{ClusterFailures, FailureCount, Recorded};
 
@@ -25,7 +25,7 @@ impl Engine {
             let ask = script(scripts::FAILURES, std::slice::from_ref(&key));
             match link.run(&key, &ask).await {
                 Ok(answer) => Ok(heard(&answer)),
-                Err(error) if is_answer(&error) => {
+                Err(error) if is_command_error(&error) => {
                     self.failed(&error);
                     Ok(ClusterFailures::Unavailable)
                 }

@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::ends::{Ending, Waiting};
+use super::counter::{Counter, KEPT, Missing};
 use super::engine::{Engine, RECENTLY, State};
 use super::issue::Joining;
 use super::operations::{all, script, text};
 use super::phase::Reason;
 use super::record::Record;
+use super::revocations::{Pending, Revocation};
 use super::scripts;
-use super::tally::{KEPT, Missing, Tally};
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::cluster::HashTag;
 use crate::cluster::LinkError;
-use crate::cluster::Tag;
-use crate::cluster::{Link, is_answer, is_foreign};
+use crate::cluster::{Link, is_command_error, is_foreign};
 use crate::session::End;
 use crate::store::Selection;
 use crate::token::TokenId;
 
 /// What the server counts at a moment.
-pub(super) struct Tallies {
-    list: Vec<(Tag, Tally)>,
+pub(super) struct Counters {
+    list: Vec<(HashTag, Counter)>,
     /// In seconds since 1970, by its own clock.
     second: u64,
 }
@@ -37,24 +37,24 @@ impl Engine {
         self: &Rc<Self>,
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
-        let tallies = self.tallies(link).await?;
-        self.note_lost(&tallies);
+        let counters = self.counters(link).await?;
+        self.note_lost(&counters);
         // From now on the server's count says nothing of what it lost: what is revoked meanwhile is
         // counted beyond, and goes over these connections by itself. So there is an end to the telling.
         if !self.is_refused() {
-            self.enter(State::Telling(Some(Rc::clone(link))));
+            self.enter(State::Syncing(Some(Rc::clone(link))));
         }
-        self.take_overdue();
-        self.tell(link, &tallies).await?;
-        Ok(self.judge(link, tallies).await)
+        self.take_backlog();
+        self.send_missing(link, &counters).await?;
+        Ok(self.judge(link, counters).await)
     }
 
     /// Notes what a server has lost of what was revoked here, so that it is told whatever the server counts
     /// by then.
-    fn note_lost(&self, tallies: &Tallies) {
-        for (tag, tally) in &tallies.list {
-            let count = self.counted_here(*tag, tally);
-            let beyond = self.ends.borrow_mut().lose(*tag, count);
+    fn note_lost(&self, counters: &Counters) {
+        for (tag, counter) in &counters.list {
+            let count = self.counted_here(*tag, counter);
+            let beyond = self.revocations.borrow_mut().lose(*tag, count);
             if let Some(before) = beyond {
                 tracing::warn!(
                     before = %before.timestamp(),
@@ -66,11 +66,11 @@ impl Engine {
     }
 
     /// How many revocations of this gateway a server has.
-    fn counted_here(&self, tag: Tag, tally: &Tally) -> u64 {
+    fn counted_here(&self, tag: HashTag, counter: &Counter) -> u64 {
         // Of a server that lost everything, nothing is to be ended.
-        match self.seen.borrow().is_new(tag, tally) {
+        match self.seen.borrow().is_new(tag, counter) {
             true => u64::MAX,
-            false => tally.of(&self.own),
+            false => counter.of(&self.own),
         }
     }
 
@@ -80,20 +80,20 @@ impl Engine {
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
         link.check_version(&self.keys.layout()).await?;
-        let tallies = self.tallies(link).await?;
-        let fallen = self.seen.borrow().has_fallen(&tallies.list, &self.own);
-        self.take_overdue();
-        if fallen || !self.ends.borrow().is_kept() {
-            self.note_lost(&tallies);
-            self.tell(link, &tallies).await?;
+        let counters = self.counters(link).await?;
+        let fallen = self.seen.borrow().has_fallen(&counters.list, &self.own);
+        self.take_backlog();
+        if fallen || !self.revocations.borrow().is_kept() {
+            self.note_lost(&counters);
+            self.send_missing(link, &counters).await?;
         }
-        Ok(self.judge(link, tallies).await)
+        Ok(self.judge(link, counters).await)
     }
 
     /// Says that the state of the server shall be taken as it is, which all gateways hear.
     pub(super) async fn accept(&self, link: &Link) -> Result<(), LinkError> {
         for tag in self.tags(link) {
-            let key = self.keys.tally(tag);
+            let key = self.keys.counter(tag);
             let accept = script(scripts::ACCEPT, std::slice::from_ref(&key));
             link.run(&key, &accept).await?;
         }
@@ -114,18 +114,18 @@ impl Engine {
             | Selection::All => None,
         };
         {
-            let mut ends = self.ends.borrow_mut();
-            let waiting = ends.waiting();
+            let mut revocations = self.revocations.borrow_mut();
+            let pending = revocations.pending();
             match selection {
                 Selection::One(id) => {
                     let before = None;
                     let at = now.max(self.latest()).seconds();
-                    waiting.token(Ending { id, end, before }, at);
+                    pending.token(Revocation { id, end, before }, at);
                 }
-                Selection::OfUser(_) => name.into_iter().for_each(|name| waiting.user(name)),
+                Selection::OfUser(_) => name.into_iter().for_each(|name| pending.user(name)),
                 Selection::OfOtherPasswords(..) | Selection::OfUserBefore(..) => {}
-                Selection::AuthenticatedBefore(moment) => waiting.issued_before(moment),
-                Selection::All => waiting.all = true,
+                Selection::AuthenticatedBefore(moment) => pending.issued_before(moment),
+                Selection::All => pending.all = true,
             }
         }
         let live = &self.cache.live;
@@ -133,40 +133,40 @@ impl Engine {
     }
 
     /// Makes those ends its own that the thread could not be asked for in time.
-    pub(super) fn take_overdue(&self) {
-        for (selection, end, now) in self.overdue.take() {
+    pub(super) fn take_backlog(&self) {
+        for (selection, end, now) in self.backlog.take() {
             self.hold(selection, end, now);
         }
     }
 
     /// What the server counts. What the clocks differ by is known after it.
-    async fn tallies(self: &Rc<Self>, link: &Rc<Link>) -> Result<Tallies, LinkError> {
-        let asked = self.standing.moment();
+    async fn counters(self: &Rc<Self>, link: &Rc<Link>) -> Result<Counters, LinkError> {
+        let asked = self.status.moment();
         let begun = tokio::time::Instant::now();
         let ask = self.tags(link).into_iter().map(|tag| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
             async move {
-                let key = engine.keys.tally(tag);
-                let mut tally = script(scripts::TALLY, std::slice::from_ref(&key));
-                tally.arg(&engine.own).arg(KEPT);
-                let answer = match link.run(&key, &tally).await {
+                let key = engine.keys.counter(tag);
+                let mut counter = script(scripts::READ_COUNTER, std::slice::from_ref(&key));
+                counter.arg(&engine.own).arg(KEPT);
+                let answer = match link.run(&key, &counter).await {
                     Err(error) if is_foreign(&error) => return Err(LinkError::Foreign(key)),
                     answer => answer?,
                 };
-                let read = read(&answer).ok_or(LinkError::Answer("a tally"))?;
+                let read = read(&answer).ok_or(LinkError::Answer("a counter"))?;
                 Ok((tag, read))
             }
         });
-        let answers: Vec<(Tag, (u64, Tally))> = all(ask).await?;
+        let answers: Vec<(HashTag, (u64, Counter))> = all(ask).await?;
         let took = begun.elapsed();
-        let mut tallies = Tallies {
+        let mut counters = Counters {
             list: Vec::new(),
             second: 0,
         };
         let mut skew: Option<i64> = None;
-        for (tag, (millis, tally)) in answers {
-            tallies.second = tallies.second.max(millis / 1000);
-            tallies.list.push((tag, tally));
+        for (tag, (millis, counter)) in answers {
+            counters.second = counters.second.max(millis / 1000);
+            counters.list.push((tag, counter));
             let one = asked.map(|asked| skew_of(millis, asked, took));
             skew = [skew, one]
                 .into_iter()
@@ -176,57 +176,57 @@ impl Engine {
         if let Some(skew) = skew {
             self.note_skew(skew);
         }
-        Ok(tallies)
+        Ok(counters)
     }
 
     /// Those of the nodes that there are, and those that anything is known of.
-    fn tags(&self, link: &Link) -> Vec<Tag> {
-        let mut tags: Vec<Tag> = link.tags().collect();
+    fn tags(&self, link: &Link) -> Vec<HashTag> {
+        let mut tags: Vec<HashTag> = link.tags().collect();
         tags.extend(self.seen.borrow().tags());
-        tags.extend(self.ends.borrow().tags());
+        tags.extend(self.revocations.borrow().tags());
         tags.sort_unstable();
         tags.dedup();
         tags
     }
 
-    async fn judge(&self, link: &Link, tallies: Tallies) -> Option<Reason> {
-        let missing = (self.seen.borrow()).missing(&tallies.list, &self.own, tallies.second);
+    async fn judge(&self, link: &Link, counters: Counters) -> Option<Reason> {
+        let missing = (self.seen.borrow()).missing(&counters.list, &self.own, counters.second);
         if let Some(last) = missing.iter().map(|it| it.count.at).max() {
             let last = u32::try_from(last).unwrap_or(u32::MAX);
             self.miss_until(Some(UnixSeconds::new(last)));
-            self.note_missing(link, &tallies, &missing).await;
+            self.note_missing(link, &counters, &missing).await;
             return Some(Reason::RolledBack);
         }
         self.miss_until(None);
-        self.seen.borrow_mut().learn(tallies.list);
+        self.seen.borrow_mut().learn(counters.list);
         let most = self.section.max_clock_skew;
-        let differs = self.standing.skew().is_some_and(|skew| skew > most);
+        let differs = self.status.skew().is_some_and(|skew| skew > most);
         (differs && !most.is_zero()).then_some(Reason::Clock)
     }
 
     /// Has those miss it too that start later. Where it cannot be noted, those who noticed refuse all the
     /// same.
-    async fn note_missing(&self, link: &Link, tallies: &Tallies, missing: &[Missing]) {
-        for (tag, tally) in &tallies.list {
+    async fn note_missing(&self, link: &Link, counters: &Counters, missing: &[Missing]) {
+        for (tag, counter) in &counters.list {
             let unsaid = missing
                 .iter()
-                .filter(|it| it.tag == *tag && !tally.says(it));
+                .filter(|it| it.tag == *tag && !counter.says(it));
             let fields: Vec<[String; 2]> = unsaid.map(Missing::field).collect();
             if fields.is_empty() {
                 continue;
             }
-            let key = self.keys.tally(*tag);
+            let key = self.keys.counter(*tag);
             let mut miss = script(scripts::MISS, std::slice::from_ref(&key));
-            miss.arg(tally.accepted()).arg(fields.concat());
+            miss.arg(counter.accepted()).arg(fields.concat());
             if let Err(error) = link.run(&key, &miss).await {
-                self.complaints.warn(&error);
+                self.warnings.warn(&error);
             }
         }
     }
 
     /// Says once that the clocks differ, and once that they do not any more.
     fn note_skew(&self, millis: i64) {
-        self.standing.set_skew(millis);
+        self.status.set_skew(millis);
         let differ = Duration::from_millis(millis.unsigned_abs()) > NOTABLE;
         if self.clocks_differ.replace(differ) != differ {
             match differ {
@@ -241,85 +241,89 @@ impl Engine {
     }
 
     /// Tells the server of what it has not got.
-    async fn tell(self: &Rc<Self>, link: &Rc<Link>, tallies: &Tallies) -> Result<(), LinkError> {
-        for (tag, tally) in &tallies.list {
-            let count = self.counted_here(*tag, tally);
-            self.tell_lost(link, *tag, count).await?;
-            let last = self.ends.borrow().last(*tag);
-            if tally.of(&self.own) < last {
-                self.note_ends(link, *tag, Some(last)).await?;
-            }
-        }
-        let waiting = self.ends.borrow_mut().take_waiting();
-        if waiting != Waiting::default()
-            && let Err((error, left)) = self.tell_waiting(link, waiting).await
-        {
-            self.ends.borrow_mut().waiting().give_back(left);
-            return Err(error);
-        }
-        self.tell_recent(link).await
-    }
-
-    async fn tell_lost(
+    async fn send_missing(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        tag: Tag,
+        counters: &Counters,
+    ) -> Result<(), LinkError> {
+        for (tag, counter) in &counters.list {
+            let count = self.counted_here(*tag, counter);
+            self.send_lost(link, *tag, count).await?;
+            let last = self.revocations.borrow().last(*tag);
+            if counter.of(&self.own) < last {
+                self.count_revocation(link, *tag, Some(last)).await?;
+            }
+        }
+        let pending = self.revocations.borrow_mut().take_pending();
+        if pending != Pending::default()
+            && let Err((error, left)) = self.send_pending(link, pending).await
+        {
+            self.revocations.borrow_mut().pending().give_back(left);
+            return Err(error);
+        }
+        self.send_recent(link).await
+    }
+
+    async fn send_lost(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        tag: HashTag,
         count: u64,
     ) -> Result<(), LinkError> {
-        let lost = self.ends.borrow().lost(tag, count);
+        let lost = self.revocations.borrow().lost(tag, count);
         if !lost.is_empty() {
             tracing::info!(revocations = lost.len(), "the token store is told again");
         }
         for step in lost.chunks(AT_ONCE) {
-            self.end_all_again(link, step.iter().map(|(_, ending)| *ending))
+            self.end_all_again(link, step.iter().map(|(_, revocation)| *revocation))
                 .await?;
-            let mut ends = self.ends.borrow_mut();
+            let mut revocations = self.revocations.borrow_mut();
             for (number, _) in step {
-                ends.keep(tag, *number);
+                revocations.keep(tag, *number);
             }
         }
         Ok(())
     }
 
     /// What was asked for while no server could be told. Gives back what is left of it.
-    async fn tell_waiting(
+    async fn send_pending(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        waiting: Waiting,
-    ) -> Result<(), (LinkError, Waiting)> {
+        pending: Pending,
+    ) -> Result<(), (LinkError, Pending)> {
         let told = async {
-            let tokens: Vec<Ending> = waiting.tokens.iter().copied().collect();
+            let tokens: Vec<Revocation> = pending.tokens.iter().copied().collect();
             for step in tokens.chunks(AT_ONCE) {
                 self.end_all_now(link, step.iter().copied()).await?;
             }
-            for name in &waiting.users {
+            for name in &pending.users {
                 self.end_of_user(link, name, End::Revoked, None, self.now())
                     .await?;
             }
-            if waiting.all {
+            if pending.all {
                 self.end_of_all(link, End::Revoked, None, self.now())
                     .await?;
-            } else if waiting.before.is_some() {
-                self.end_of_all(link, End::Revoked, waiting.before, self.now())
+            } else if pending.before.is_some() {
+                self.end_of_all(link, End::Revoked, pending.before, self.now())
                     .await?;
             }
             Ok(())
         };
-        told.await.map_err(|error: LinkError| (error, waiting))
+        told.await.map_err(|error: LinkError| (error, pending))
     }
 
     /// What ended here lately for want of use or room, and what was renewed: it is told again, whether it
     /// was lost or not.
-    async fn tell_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
-        let recent: Vec<Ending> = {
+    async fn send_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
+        let recent: Vec<Revocation> = {
             let mut recent = self.recent.borrow_mut();
             recent.retain(|(_, _, at)| at.elapsed() < RECENTLY);
-            let ending = |(id, end, _): &(TokenId, End, _)| Ending {
+            let revocation = |(id, end, _): &(TokenId, End, _)| Revocation {
                 id: *id,
                 end: *end,
                 before: None,
             };
-            recent.iter().map(ending).collect()
+            recent.iter().map(revocation).collect()
         };
         for step in recent.chunks(AT_ONCE) {
             self.end_all_again(link, step.iter().copied()).await?;
@@ -343,11 +347,11 @@ impl Engine {
     async fn end_all_again(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        endings: impl Iterator<Item = Ending>,
+        revocations: impl Iterator<Item = Revocation>,
     ) -> Result<(), LinkError> {
-        let again = endings.map(|ending| {
+        let again = revocations.map(|revocation| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
-            async move { engine.end_again(&link, ending).await }
+            async move { engine.end_again(&link, revocation).await }
         });
         all(again).await.map(drop)
     }
@@ -355,9 +359,9 @@ impl Engine {
     async fn end_all_now(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        endings: impl Iterator<Item = Ending>,
+        revocations: impl Iterator<Item = Revocation>,
     ) -> Result<(), LinkError> {
-        let now = endings.map(|Ending { id, end, before }| {
+        let now = revocations.map(|Revocation { id, end, before }| {
             let (engine, link) = (Rc::clone(self), Rc::clone(link));
             async move {
                 let now = engine.now();
@@ -368,22 +372,22 @@ impl Engine {
     }
 
     /// Ends a token on the server that was ended there before.
-    async fn end_again(&self, link: &Link, ending: Ending) -> Result<(), LinkError> {
-        let (id, now) = (ending.id, self.now());
-        let was = match self.trace(link, ending).await {
+    async fn end_again(&self, link: &Link, revocation: Revocation) -> Result<(), LinkError> {
+        let (id, now) = (revocation.id, self.now());
+        let was = match self.trace(link, revocation).await {
             Err(error) if is_foreign(&error) => return Ok(()),
             was => was?,
         };
         self.cache.changed(id);
-        let ended = self.cache.live.end(id, ending.end, now, |_| ());
+        let ended = self.cache.live.end(id, revocation.end, now, |_| ());
         if ended.ids.is_empty() {
             self.cache.live.forget(id);
         }
         match was.as_deref().and_then(Record::parse) {
             Some(Record::Live(live)) => {
                 // Without an entry among its user's it has no place that could be given back.
-                match self.strike(link, id, &live.name).await? {
-                    true => self.give_place(link, live.expires, now).await,
+                match self.unlink(link, id, &live.name).await? {
+                    true => self.release(link, live.expires, now).await,
                     false => Ok(()),
                 }
             }
@@ -392,19 +396,19 @@ impl Engine {
     }
 
     /// Counts one more revocation; or so many, where the server has fewer.
-    pub(super) async fn note_ends(
+    pub(super) async fn count_revocation(
         &self,
         link: &Link,
-        tag: Tag,
+        tag: HashTag,
         last: Option<u64>,
     ) -> Result<(), LinkError> {
-        let key = self.keys.tally(tag);
-        let mut note = script(scripts::NOTE_ENDS, std::slice::from_ref(&key));
+        let key = self.keys.counter(tag);
+        let mut note = script(scripts::COUNT_REVOCATION, std::slice::from_ref(&key));
         note.arg(&self.own);
         note.arg(last.map_or(String::new(), |last| last.to_string()));
         match link.run(&key, &note).await {
             // A server without memory counts nothing: it is told again, and others miss nothing.
-            Err(error) if is_answer(&error) => Ok(()),
+            Err(error) if is_command_error(&error) => Ok(()),
             noted => noted.map(drop),
         }
     }
@@ -417,8 +421,8 @@ fn skew_of(server: u64, asked: UnixMillis, took: Duration) -> i64 {
     i64::try_from(difference).unwrap_or(i64::MAX)
 }
 
-/// The server's time in milliseconds, and the fields of a tally with their values.
-fn read(answer: &Value) -> Option<(u64, Tally)> {
+/// The server's time in milliseconds, and the fields of a counter with their values.
+fn read(answer: &Value) -> Option<(u64, Counter)> {
     let Value::Array(parts) = answer else {
         return None;
     };
@@ -430,7 +434,7 @@ fn read(answer: &Value) -> Option<(u64, Tally)> {
         _ => None,
     });
     let millis = u64::try_from(*millis).ok()?;
-    Some((millis, Tally::parse(millis, pairs)))
+    Some((millis, Counter::parse(millis, pairs)))
 }
 
 /// Tokens that are ended at once.

@@ -1,8 +1,8 @@
 //! Pure: what was revoked here, and what of it the server has. Everything is told again to a server that
 //! has not got it, before anything else is asked of it:
 //!
-//! - a revocation has a number in its tally, and is kept once the server has said so;
-//! - a server whose tally stands lower has lost those of higher numbers, and is told of them;
+//! - a revocation has a number in its counter, and is kept once the server has said so;
+//! - a server whose counter stands lower has lost those of higher numbers, and is told of them;
 //! - of those that are no longer remembered one by one, only the last number and moment is known: where
 //!   the server has lost one of them, every token of that moment and before ends;
 //! - what was asked for while no server could be told waits, a token or a whole selection.
@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::UnixSeconds;
-use crate::cluster::Tag;
+use crate::cluster::HashTag;
 use crate::session::End;
 use crate::token::TokenId;
 
 /// One token that was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ending {
+pub(super) struct Revocation {
     pub(super) id: TokenId,
     pub(super) end: End,
     /// Only if it was issued before this moment.
@@ -26,10 +26,10 @@ pub(super) struct Ending {
 
 /// What was revoked.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
-    counted: BTreeMap<Tag, Counted>,
+pub(super) struct Revocations {
+    counted: BTreeMap<HashTag, Counted>,
     /// What no server was told of.
-    waiting: Waiting,
+    pending: Pending,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ struct Counted {
 #[derive(Debug)]
 struct Numbered {
     number: u64,
-    ending: Ending,
+    revocation: Revocation,
     at: UnixSeconds,
     kept: bool,
 }
@@ -57,16 +57,16 @@ struct Dropped {
 
 /// Revocations that are to be made as soon as there is a server.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub(super) tokens: VecDeque<Ending>,
+pub(super) struct Pending {
+    pub(super) tokens: VecDeque<Revocation>,
     pub(super) users: BTreeSet<Arc<str>>,
     pub(super) before: Option<UnixSeconds>,
     pub(super) all: bool,
 }
 
-impl Ends {
+impl Revocations {
     /// Gives a revocation that is about to be told its number.
-    pub(super) fn begin(&mut self, tag: Tag, ending: Ending, at: UnixSeconds) -> u64 {
+    pub(super) fn begin(&mut self, tag: HashTag, revocation: Revocation, at: UnixSeconds) -> u64 {
         let counted = self.counted.entry(tag).or_default();
         if counted.list.len() >= MOST
             && let Some(first) = counted.list.pop_front()
@@ -75,13 +75,13 @@ impl Ends {
             let number = first.number;
             counted.dropped = Some(Dropped { number, at });
             if !first.kept {
-                self.waiting.all_of(at);
+                self.pending.all_of(at);
             }
         }
         counted.last += 1;
         counted.list.push_back(Numbered {
             number: counted.last,
-            ending,
+            revocation,
             at,
             kept: false,
         });
@@ -89,7 +89,7 @@ impl Ends {
     }
 
     /// The server has it.
-    pub(super) fn keep(&mut self, tag: Tag, number: u64) {
+    pub(super) fn keep(&mut self, tag: HashTag, number: u64) {
         let Some(counted) = self.counted.get_mut(&tag) else {
             return;
         };
@@ -99,7 +99,7 @@ impl Ends {
     }
 
     /// There was nothing to revoke: it need not be told again.
-    pub(super) fn withdraw(&mut self, tag: Tag, number: u64) {
+    pub(super) fn withdraw(&mut self, tag: HashTag, number: u64) {
         let Some(counted) = self.counted.get_mut(&tag) else {
             return;
         };
@@ -109,19 +109,19 @@ impl Ends {
     }
 
     /// What a server has to be told that counts so many.
-    pub(super) fn lost(&self, tag: Tag, count: u64) -> Vec<(u64, Ending)> {
+    pub(super) fn lost(&self, tag: HashTag, count: u64) -> Vec<(u64, Revocation)> {
         let list = self.counted.get(&tag).map(|it| it.list.iter());
         let lost = list
             .into_iter()
             .flatten()
             .filter(|it| it.number > count || !it.kept);
-        lost.map(|it| (it.number, it.ending)).collect()
+        lost.map(|it| (it.number, it.revocation)).collect()
     }
 
     /// A server counts so many: what it lost has to be told again, whatever it counts later. Where it lost
     /// any that are not remembered one by one, all tokens wait to end that were issued before the moment
     /// that is returned.
-    pub(super) fn lose(&mut self, tag: Tag, count: u64) -> Option<UnixSeconds> {
+    pub(super) fn lose(&mut self, tag: HashTag, count: u64) -> Option<UnixSeconds> {
         let counted = self.counted.get_mut(&tag)?;
         for one in counted.list.iter_mut().rev() {
             if one.number <= count {
@@ -131,43 +131,43 @@ impl Ends {
         }
         let dropped = counted.dropped.filter(|it| it.number > count)?;
         let before = after(dropped.at);
-        self.waiting.issued_before(before);
+        self.pending.issued_before(before);
         Some(before)
     }
 
-    pub(super) fn last(&self, tag: Tag) -> u64 {
+    pub(super) fn last(&self, tag: HashTag) -> u64 {
         self.counted.get(&tag).map_or(0, |it| it.last)
     }
 
-    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+    pub(super) fn tags(&self) -> impl Iterator<Item = HashTag> + '_ {
         self.counted.keys().copied()
     }
 
     /// Whether the server has everything, as far as it said so.
     pub(super) fn is_kept(&self) -> bool {
         let mut lists = self.counted.values().map(|it| &it.list);
-        !self.has_waiting() && lists.all(|list| list.iter().all(|it| it.kept))
+        !self.has_pending() && lists.all(|list| list.iter().all(|it| it.kept))
     }
 
     /// Whether anything waits for a server that can be told.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.waiting != Waiting::default()
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending != Pending::default()
     }
 
-    pub(super) fn waiting(&mut self) -> &mut Waiting {
-        &mut self.waiting
+    pub(super) fn pending(&mut self) -> &mut Pending {
+        &mut self.pending
     }
 
     /// What waits, to be made now; given back where that fails.
-    pub(super) fn take_waiting(&mut self) -> Waiting {
-        std::mem::take(&mut self.waiting)
+    pub(super) fn take_pending(&mut self) -> Pending {
+        std::mem::take(&mut self.pending)
     }
 }
 
-impl Waiting {
-    pub(super) fn token(&mut self, ending: Ending, now: UnixSeconds) {
+impl Pending {
+    pub(super) fn token(&mut self, revocation: Revocation, now: UnixSeconds) {
         match self.tokens.len() < MOST {
-            true => self.tokens.push_back(ending),
+            true => self.tokens.push_back(revocation),
             false => self.all_of(now),
         }
     }
@@ -201,7 +201,7 @@ fn after(at: UnixSeconds) -> UnixSeconds {
     at.plus(std::time::Duration::from_secs(1))
 }
 
-/// Revocations that are remembered one by one, of each tally, and as many that wait.
+/// Revocations that are remembered one by one, of each counter, and as many that wait.
 const MOST: usize = 10_000;
 
 #[cfg(test)]
@@ -210,12 +210,12 @@ mod tests {
 
     use super::*;
 
-    const TAG: Tag = Tag(0);
+    const TAG: HashTag = HashTag(0);
 
-    fn ending(number: u32) -> Ending {
+    fn revocation(number: u32) -> Revocation {
         let mut id = [0; 10];
         id[..4].copy_from_slice(&number.to_be_bytes());
-        Ending {
+        Revocation {
             id: TokenId::from_bytes(id),
             end: End::Revoked,
             before: None,
@@ -226,84 +226,84 @@ mod tests {
         UnixSeconds::new(second)
     }
 
-    fn numbers(lost: &[(u64, Ending)]) -> Vec<u64> {
+    fn numbers(lost: &[(u64, Revocation)]) -> Vec<u64> {
         lost.iter().map(|(number, _)| *number).collect()
     }
 
     #[test]
     fn a_server_is_told_of_what_it_does_not_count_and_of_what_it_never_acknowledged() {
-        let mut ends = Ends::default();
+        let mut revocations = Revocations::default();
         for number in 1..=5 {
             assert_eq!(
-                ends.begin(TAG, ending(number), at(number)),
+                revocations.begin(TAG, revocation(number), at(number)),
                 u64::from(number)
             );
         }
         for number in [1, 3, 4, 5] {
-            ends.keep(TAG, number);
+            revocations.keep(TAG, number);
         }
-        assert_eq!(numbers(&ends.lost(TAG, 5)), [2]);
-        assert_eq!(numbers(&ends.lost(TAG, 3)), [2, 4, 5]);
-        assert!(!ends.is_kept());
-        ends.withdraw(TAG, 2);
-        assert!(ends.is_kept());
-        assert_eq!(numbers(&ends.lost(TAG, 0)), [1, 3, 4, 5]);
-        assert_eq!(ends.lost(Tag(1), 0), []);
+        assert_eq!(numbers(&revocations.lost(TAG, 5)), [2]);
+        assert_eq!(numbers(&revocations.lost(TAG, 3)), [2, 4, 5]);
+        assert!(!revocations.is_kept());
+        revocations.withdraw(TAG, 2);
+        assert!(revocations.is_kept());
+        assert_eq!(numbers(&revocations.lost(TAG, 0)), [1, 3, 4, 5]);
+        assert_eq!(revocations.lost(HashTag(1), 0), []);
     }
 
     #[test]
     fn of_what_is_no_longer_remembered_the_last_moment_is() {
-        let mut ends = Ends::default();
+        let mut revocations = Revocations::default();
         for number in 1..=MOST as u32 + 3 {
-            let number = ends.begin(TAG, ending(number), at(number));
-            ends.keep(TAG, number);
+            let number = revocations.begin(TAG, revocation(number), at(number));
+            revocations.keep(TAG, number);
         }
-        assert_eq!(ends.lost(TAG, 0).len(), MOST);
-        assert_eq!(ends.lose(TAG, MOST as u64 + 3), None);
-        assert!(ends.is_kept());
-        assert_eq!(ends.lose(TAG, 3), None);
-        assert!(!ends.is_kept() && !ends.has_waiting());
-        assert_eq!(ends.lose(TAG, 2), Some(at(4)));
-        assert_eq!(ends.take_waiting().before, Some(at(4)));
+        assert_eq!(revocations.lost(TAG, 0).len(), MOST);
+        assert_eq!(revocations.lose(TAG, MOST as u64 + 3), None);
+        assert!(revocations.is_kept());
+        assert_eq!(revocations.lose(TAG, 3), None);
+        assert!(!revocations.is_kept() && !revocations.has_pending());
+        assert_eq!(revocations.lose(TAG, 2), Some(at(4)));
+        assert_eq!(revocations.take_pending().before, Some(at(4)));
         // One that was never acknowledged is not forgotten.
-        let unkept = ends.begin(TAG, ending(0), at(50_000));
+        let unkept = revocations.begin(TAG, revocation(0), at(50_000));
         for number in 0..MOST as u32 {
-            let number = ends.begin(TAG, ending(number), at(60_000));
-            ends.keep(TAG, number);
+            let number = revocations.begin(TAG, revocation(number), at(60_000));
+            revocations.keep(TAG, number);
         }
         assert!(unkept > 0);
-        assert_eq!(ends.take_waiting().before, Some(at(50_001)));
+        assert_eq!(revocations.take_pending().before, Some(at(50_001)));
     }
 
     #[test]
     fn what_waits_beyond_the_bound_becomes_all_of_its_time() {
-        let mut ends = Ends::default();
+        let mut revocations = Revocations::default();
         for number in 0..=MOST as u32 {
-            ends.waiting().token(ending(number), at(number));
+            revocations.pending().token(revocation(number), at(number));
         }
-        let waiting = ends.take_waiting();
+        let pending = revocations.take_pending();
         assert_eq!(
-            (waiting.tokens.len(), waiting.before),
+            (pending.tokens.len(), pending.before),
             (MOST, Some(at(10_001)))
         );
-        assert!(ends.is_kept());
-        assert!(!ends.has_waiting());
-        ends.waiting().give_back(waiting);
-        assert!(!ends.is_kept());
+        assert!(revocations.is_kept());
+        assert!(!revocations.has_pending());
+        revocations.pending().give_back(pending);
+        assert!(!revocations.is_kept());
     }
 
     /// A revocation that is made while the server is being told raises its count.
     #[test]
     fn what_a_server_lost_is_told_whatever_it_counts_later() {
-        let mut ends = Ends::default();
+        let mut revocations = Revocations::default();
         for number in 1..=5 {
-            let number = ends.begin(TAG, ending(number), at(number));
-            ends.keep(TAG, number);
+            let number = revocations.begin(TAG, revocation(number), at(number));
+            revocations.keep(TAG, number);
         }
-        assert_eq!(ends.lose(TAG, 3), None);
-        let number = ends.begin(TAG, ending(6), at(6));
-        ends.keep(TAG, number);
-        assert_eq!(numbers(&ends.lost(TAG, 6)), [4, 5]);
+        assert_eq!(revocations.lose(TAG, 3), None);
+        let number = revocations.begin(TAG, revocation(6), at(6));
+        revocations.keep(TAG, number);
+        assert_eq!(numbers(&revocations.lost(TAG, 6)), [4, 5]);
     }
 
     proptest! {
@@ -311,14 +311,14 @@ mod tests {
         /// again unless the server counts it and has said so.
         #[test]
         fn none_is_lost(kept in prop::collection::vec(any::<bool>(), 1..60), count in 0_u64..60) {
-            let mut ends = Ends::default();
+            let mut revocations = Revocations::default();
             for (place, kept) in kept.iter().enumerate() {
-                let number = ends.begin(TAG, ending(place as u32), at(1));
+                let number = revocations.begin(TAG, revocation(place as u32), at(1));
                 if *kept {
-                    ends.keep(TAG, number);
+                    revocations.keep(TAG, number);
                 }
             }
-            let lost = numbers(&ends.lost(TAG, count));
+            let lost = numbers(&revocations.lost(TAG, count));
             for (number, kept) in (1_u64..).zip(&kept) {
                 prop_assert_eq!(lost.contains(&number), number > count || !kept);
             }

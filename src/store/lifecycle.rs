@@ -270,7 +270,7 @@ impl Drop for Unkept<'_> {
 #[cfg(not(test))]
 async fn point() {}
 #[cfg(test)]
-use super::explorer::point;
+use super::simulation::point;
 
 /// Tokens that are ended at once.
 const BATCH: usize = 65_536;

@@ -19,7 +19,7 @@ use crate::store::StoreError;
 use crate::token::TokenId;
 
 impl Engine {
-    pub(super) async fn rehearse(
+    pub(super) async fn dry_run(
         &self,
         account: Option<AccountId>,
         now: UnixMillis,
@@ -44,25 +44,26 @@ impl Engine {
         let mut id = [0; 10];
         let random = SystemRandom::new().fill(&mut id);
         random.map_err(|_| LinkError::Answer("no random numbers"))?;
-        let key = self.keys.rehearsal(TokenId::from_bytes(id));
+        let users = self.keys.users();
+        let mut note = cmd("ZADD");
+        note.arg(&users).arg("XX").arg(0).arg(name);
+        let places = self.keys.capacity();
+        let mut place = script(scripts::DRY_RUN_RESERVE, &places);
+        place.arg(now.seconds().as_u32()).arg(self.capacity);
+        let (noted, place) = tokio::join!(link.run(&users, &note), link.run(&places[0], &place));
+        let is_free = place? == Value::Int(1);
+        noted?;
+        let keys = self.keys.user(name);
+        let used = usize::from(self.idle.is_some());
+        let add = script(scripts::DRY_RUN_ADD, &keys[..2 + used]);
+        link.run(&keys[0], &add).await?;
+        let key = self.keys.dry_run(TokenId::from_bytes(id));
         let mut set = cmd("SET");
         // As long as a token's, and good for nothing.
         set.arg(&key).arg(&[0_u8; 64][..]).arg("NX");
         set.arg("PX").arg(1);
-        let users = self.keys.users();
-        let mut note = cmd("ZADD");
-        note.arg(&users).arg("XX").arg(0).arg(name);
-        let (set, noted) = tokio::join!(link.run(&key, &set), link.run(&users, &note));
-        noted?;
-        set?;
-        let keys = self.keys.user(name);
-        let used = usize::from(self.idle.is_some());
-        let add = script(scripts::REHEARSE_ADD, &keys[..2 + used]);
-        link.run(&keys[0], &add).await?;
-        let keys = self.keys.places();
-        let mut places = script(scripts::REHEARSE_PLACES, &keys);
-        places.arg(now.seconds().as_u32()).arg(self.capacity);
-        Ok(link.run(&keys[0], &places).await? == Value::Int(1))
+        link.run(&key, &set).await?;
+        Ok(is_free)
     }
 }
 

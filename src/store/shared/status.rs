@@ -12,7 +12,7 @@ use crate::store::StoreHealth;
 
 /// How the server is, as far as other threads may know.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Status {
     /// Whether the tokens in the map may be trusted.
     good: AtomicBool,
     phase: AtomicU8,
@@ -22,7 +22,7 @@ pub(super) struct Standing {
     moment: Mutex<Option<(UnixMillis, Instant)>>,
 }
 
-impl Default for Standing {
+impl Default for Status {
     fn default() -> Self {
         Self {
             good: AtomicBool::default(),
@@ -33,7 +33,7 @@ impl Default for Standing {
     }
 }
 
-impl Standing {
+impl Status {
     pub(super) fn is_good(&self) -> bool {
         self.good.load(Ordering::Acquire)
     }
