@@ -324,7 +324,7 @@ impl Gateway {
     fn redirect(&self, https_port: u16, parts: &Parts) -> Result<Answer, Refusal> {
         let checked = request::check(parts, &self.shared.limits).and_then(BodyEnd::required);
         checked.map_err(|_| Refusal::PlainHttp)?;
-        let is_ours = |host: &str| self.shared.certificates.cover(host);
+        let is_ours = |host: &str| self.shared.certificates.covers(host);
         let location = request::https_location(parts, https_port, is_ours);
         let location = location.ok_or(Refusal::PlainHttp)?;
         Ok(Answer::Own(Reply::RedirectToHttps { location }))
