@@ -1,5 +1,7 @@
 //! An HTTP/1 connection: hyper serves it while a request is in flight; while it rests, only its stream is kept.
 
+mod timer;
+
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -12,7 +14,7 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::drain::Watch;
 use super::http2::scheduler::StreamScheduler;
@@ -23,6 +25,7 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::reply;
 use crate::limits::Limits;
 use crate::waker_suppression::ConnectionWaker;
+use timer::{Expired, REST_AFTER, Timer};
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(
@@ -150,7 +153,13 @@ async fn run(
                 return Poll::Ready(ServeOutcome::Closed);
             }
             if draining || !watch.has_begun() {
-                return timer.poll(cx, client, http1, limits);
+                return timer
+                    .poll(cx, client, http1, limits)
+                    .map(|expired| match expired {
+                        Expired::Idle => ServeOutcome::Idle,
+                        Expired::Head => ServeOutcome::HeadTimeout,
+                        Expired::Write => ServeOutcome::Aborted,
+                    });
             }
             draining = true;
             Pin::new(&mut *connection).graceful_shutdown();
@@ -178,104 +187,6 @@ impl Drop for LastRequest<'_> {
     fn drop(&mut self) {
         self.0.forget_request();
     }
-}
-
-/// A single timer for a connection's deadlines: idle time, head, and stalled or slow writes. It is only
-/// checked and rearmed when it fires, so that ordinary requests do not touch it.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    armed: Armed,
-}
-
-/// What the timer was armed for, with a number that tells whether that has changed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Armed {
-    Rest { begun: u64 },
-    Head { number: u64 },
-    Stall { written: u64 },
-    Busy,
-}
-
-impl Timer {
-    fn new(client: &ClientConnection, limits: &Limits) -> Self {
-        let armed = Armed::Rest {
-            begun: client.begun(),
-        };
-        Self {
-            sleep: Box::pin(sleep(Self::time_for(armed, limits))),
-            armed,
-        }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &ClientConnection,
-        http1: &Http1,
-        limits: &Limits,
-    ) -> Poll<ServeOutcome> {
-        loop {
-            let due = Self::due(client, http1);
-            // A head's deadline runs from its first byte to its last; the other deadlines may be late by one
-            // interval.
-            let of_head = |armed| matches!(armed, Armed::Head { .. });
-            if self.armed != due && (of_head(due) || of_head(self.armed)) {
-                self.arm(due, client, limits);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            match due {
-                Armed::Rest { .. } if self.armed == due => return Poll::Ready(ServeOutcome::Idle),
-                Armed::Head { .. } if self.armed == due => {
-                    return Poll::Ready(ServeOutcome::HeadTimeout);
-                }
-                Armed::Stall { .. } if self.armed == due || is_past(client.write_due()) => {
-                    http1.answer_too_slow();
-                    return Poll::Ready(ServeOutcome::Aborted);
-                }
-                Armed::Rest { .. } | Armed::Head { .. } | Armed::Stall { .. } | Armed::Busy => {}
-            }
-            self.arm(due, client, limits);
-        }
-    }
-
-    fn due(client: &ClientConnection, http1: &Http1) -> Armed {
-        match (http1.phase(), client.blocked_at()) {
-            (Phase::Idle, _) => Armed::Rest {
-                begun: client.begun(),
-            },
-            (Phase::Head, _) => Armed::Head {
-                number: http1.heads(),
-            },
-            (Phase::Answering, Some(written)) => Armed::Stall { written },
-            // Request bodies have deadlines of their own.
-            (Phase::Answering, None) | (Phase::Uploading | Phase::Closing, _) => Armed::Busy,
-        }
-    }
-
-    fn arm(&mut self, armed: Armed, client: &ClientConnection, limits: &Limits) {
-        self.armed = armed;
-        let mut until = Instant::now() + Self::time_for(armed, limits);
-        if let (Armed::Stall { .. }, Some(due)) = (armed, client.write_due()) {
-            until = until.min(due);
-        }
-        self.sleep.as_mut().reset(until);
-    }
-
-    fn time_for(armed: Armed, limits: &Limits) -> Duration {
-        match armed {
-            // The first head must begin within the time that other heads must end in.
-            Armed::Rest { begun: 0 } => REST_AFTER.min(limits.header_read),
-            Armed::Rest { .. } | Armed::Busy => REST_AFTER,
-            Armed::Head { .. } => limits.header_read,
-            Armed::Stall { .. } => limits.write_stall,
-        }
-    }
-}
-
-fn is_past(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Waits for the first bytes of the next request without hyper's buffers, and skips empty lines before it, of
@@ -352,6 +263,3 @@ fn refusal_for_status(status: u16) -> Refusal {
 /// How many bytes of empty lines a client may send between two requests. Some old clients send one line after a
 /// body.
 const EMPTY_LINES: usize = 256;
-
-/// How long a connection is idle before hyper's buffers are freed.
-const REST_AFTER: Duration = Duration::from_secs(1);
