@@ -125,7 +125,7 @@ impl AccessSink {
     }
 }
 
-/// A thread that writes to `output` what waits in a queue of so many blocks.
+/// Starts a thread that writes to `output` from a queue of `room` blocks.
 fn writer(output: impl io::Write + Send + 'static, room: usize) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default()
         .buffered_lines_limit(room)

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// The filter holds for a thread, so that the test has one of its own.
+    /// The filter applies to threads, so the test runs on a thread of its own.
     #[test]
     fn what_is_not_used_is_refused() {
         let filtered = std::thread::spawn(|| {
