@@ -107,8 +107,10 @@ async fn answer(
     let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
     let answer = match body {
         Ok(body) => respond(&path, &body.to_bytes(), &keys),
-        Err(error) if error.is::<LengthLimitError>() => Envelope::failed("The batch is too large"),
-        Err(_) => Envelope::failed("The batch was cut off"),
+        Err(error) if error.is::<LengthLimitError>() => {
+            BatchResult::failed("The batch is too large")
+        }
+        Err(_) => BatchResult::failed("The batch was cut off"),
     };
     let body = serde_json::to_vec(&answer).unwrap_or_default();
     #[expect(
@@ -123,20 +125,20 @@ async fn answer(
     Ok(response)
 }
 
-fn respond(path: &str, body: &[u8], keys: &AtomicU64) -> Envelope {
+fn respond(path: &str, body: &[u8], keys: &AtomicU64) -> BatchResult {
     let batch: Batch<'_> = match serde_json::from_slice(body) {
         Ok(batch) => batch,
-        Err(_) => return Envelope::failed("The body is not a batch: form and data are needed"),
+        Err(_) => return BatchResult::failed("The body is not a batch: form and data are needed"),
     };
     let records = batch.data.len();
     let code = match path {
         "/api/SyncData" => 201,
         "/api/SyncVoucher" => 202,
         "/api/GetData" => 200,
-        _ => return Envelope::failed("Unknown function"),
+        _ => return BatchResult::failed("Unknown function"),
     };
     let first = keys.fetch_add(records.max(1) as u64, Ordering::Relaxed);
-    Envelope {
+    BatchResult {
         success: true,
         messages: format!("{} records of {} processed", records, batch.form),
         records,
@@ -153,7 +155,7 @@ struct Batch<'a> {
 }
 
 #[derive(Serialize)]
-struct Envelope {
+struct BatchResult {
     success: bool,
     messages: String,
     records: usize,
@@ -161,7 +163,7 @@ struct Envelope {
     code: u16,
 }
 
-impl Envelope {
+impl BatchResult {
     fn failed(message: &str) -> Self {
         Self {
             success: false,
