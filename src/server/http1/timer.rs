@@ -72,7 +72,7 @@ impl Timer {
                     return Poll::Ready(Expired::Head);
                 }
                 Armed::Stall { .. } if self.armed == due || is_past(client.write_due()) => {
-                    http1.answer_too_slow();
+                    http1.response_too_slow();
                     return Poll::Ready(Expired::Write);
                 }
                 Armed::Rest { .. } | Armed::Head { .. } | Armed::Stall { .. } | Armed::Busy => {}
