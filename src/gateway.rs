@@ -61,7 +61,7 @@ pub struct Gateway {
 }
 
 /// What a request gets when nothing refused it.
-enum Answer {
+enum GatewayResponse {
     Own(Reply),
     Relayed(UpstreamResponse),
 }
@@ -164,7 +164,7 @@ impl Gateway {
         };
         let id = call.active.record.id.clone();
         let mut response = match answer {
-            Ok(Answer::Relayed(UpstreamResponse { head, body })) => {
+            Ok(GatewayResponse::Relayed(UpstreamResponse { head, body })) => {
                 call.active.answered(head.status, true);
                 let ends = version < Version::HTTP_2 && transfer.state() == BodyState::Aborted;
                 let body = ResponseBody::relayed(body, &self.shared.limits, deadline, call.active);
@@ -175,7 +175,7 @@ impl Gateway {
                     response
                 }
             }
-            Ok(Answer::Own(reply)) => self.own(reply.into_response(&id), call.active),
+            Ok(GatewayResponse::Own(reply)) => self.own(reply.into_response(&id), call.active),
             Err(refusal) => self.refuse(call, &refusal, version, waits).await,
         };
         if let Transport::Tls { .. } = client.transport
@@ -194,7 +194,7 @@ impl Gateway {
         call: &mut Call<'_>,
         server_name: Option<&str>,
         parts: Parts,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<GatewayResponse, Refusal> {
         if call.client.slot_kind == SlotKind::Overflow || self.shared.pressure.is_high() {
             return Err(Refusal::Overloaded);
         }
@@ -214,11 +214,13 @@ impl Gateway {
                 call.active.record.route = Some(Arc::clone(name));
                 // Rare and large: on the heap, so that every other request is small.
                 let answered = Box::pin(self.answer_own(call, own, parts));
-                answered.await.map(Answer::Own)
+                answered.await.map(GatewayResponse::Own)
             }
             Destination::Forward(route) => {
                 call.active.record.route = Some(Arc::clone(route.name()));
-                self.forward(call, route, parts).await.map(Answer::Relayed)
+                self.forward(call, route, parts)
+                    .await
+                    .map(GatewayResponse::Relayed)
             }
         }
     }
@@ -321,13 +323,13 @@ impl Gateway {
     }
 
     /// What a request over plain HTTP gets: the one or the other, whatever else is wrong with it.
-    fn redirect(&self, https_port: u16, parts: &Parts) -> Result<Answer, Refusal> {
+    fn redirect(&self, https_port: u16, parts: &Parts) -> Result<GatewayResponse, Refusal> {
         let checked = request::check(parts, &self.shared.limits).and_then(BodyEnd::required);
         checked.map_err(|_| Refusal::PlainHttp)?;
-        let is_ours = |host: &str| self.shared.certificates.cover(host);
+        let is_ours = |host: &str| self.shared.certificates.covers(host);
         let location = request::https_location(parts, https_port, is_ours);
         let location = location.ok_or(Refusal::PlainHttp)?;
-        Ok(Answer::Own(Reply::RedirectToHttps { location }))
+        Ok(GatewayResponse::Own(Reply::RedirectToHttps { location }))
     }
 
     /// Turns a refusal into its answer. On HTTP/1 the connection can go on only when the request's

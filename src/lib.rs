@@ -1,26 +1,26 @@
-//! An authenticating reverse proxy: it terminates TLS, exchanges user name and password for an opaque
-//! token, checks the token of every request and forwards the request to the backend.
+//! An authenticating reverse proxy: it terminates TLS, exchanges user names and passwords for opaque tokens,
+//! verifies the token of every request and forwards it to the backend.
 //!
-//! The path of a request, in reading order: [`server`] accepts a connection and lets hyper read a request;
-//! [`gateway`] takes it from there. [`message`] checks its head, [`route`] finds what it asks for. A login
-//! goes through [`login`], [`accounts`] and [`store`] and ends as a [`token`]. Any other request presents
-//! one: [`access`] turns it into a permit, and [`upstream`] forwards what has a permit and nothing else. An
-//! error on the way becomes a [`gateway::refusal`]; [`gateway::reply`] makes every answer.
+//! The path of a request, in reading order: [`server`] accepts a connection and lets hyper read a request,
+//! which [`gateway`] handles. [`message`] validates its head, and [`route`] finds its destination. A login goes
+//! through [`login`], [`accounts`] and [`store`] and results in a [`token`]. Any other request presents one:
+//! [`access`] turns it into a permit, and [`upstream`] forwards only requests with a permit. An error on the way
+//! becomes a [`gateway::refusal`]; [`gateway::reply`] makes every response.
 //!
-//! The modules stand in groups, the highest layers first; `tests/architecture.rs` holds their exact order.
+//! The modules are grouped by layer, highest first; `tests/architecture.rs` has their exact order.
 
 // The composition root and the commands.
 pub mod app;
 pub mod cli;
 pub mod config;
 
-// A request is led in, answered, and its connection remembered.
+// Serving and controlling.
 pub mod connection;
 pub mod control;
 pub mod gateway;
 pub mod server;
 
-// What a request needs on its way.
+// The steps of a request.
 pub mod access;
 pub mod accounts;
 pub mod body;
@@ -33,7 +33,7 @@ pub mod tls;
 pub mod traffic;
 pub mod upstream;
 
-// Rules, and what they are about.
+// Rules and their subjects.
 pub mod limits;
 pub mod message;
 pub mod origin;
@@ -42,7 +42,7 @@ pub mod policy;
 pub mod request_id;
 pub mod session;
 
-// What knows nothing of the gateway.
+// Independent of the gateway.
 mod aging_map;
 pub mod clock;
 mod error_chain;

@@ -561,7 +561,7 @@ mod tests {
                 });
             }
         });
-        // The header and every line once, whoever won which turn.
+        // The header and every line once, in any order.
         assert_eq!(
             read(&path).expect("readable").lines().count(),
             1 + WRITERS * EACH

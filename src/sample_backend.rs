@@ -1,6 +1,6 @@
-//! A stand-in for the ERP's integration API, for `syncgate demo` and for trying things out: it
-//! counts the records it is sent, hands out keys and answers with codes of its own, as the real one
-//! does. Nothing is kept but the counts.
+//! A stand-in for the ERP's integration API, for `syncgate demo` and for experiments. Like the real one, it
+//! counts the records it receives, assigns keys and responds with codes of its own. It stores nothing but the
+//! counts.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,7 +34,7 @@ impl SampleBackend {
     /// Starts it on a free port.
     ///
     /// # Errors
-    /// When the operating system gives no port or no thread.
+    /// If the operating system provides no port or no thread.
     pub fn start() -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = mpsc::channel();
@@ -60,7 +60,7 @@ impl SampleBackend {
         })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -107,8 +107,10 @@ async fn answer(
     let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
     let answer = match body {
         Ok(body) => respond(&path, &body.to_bytes(), &keys),
-        Err(error) if error.is::<LengthLimitError>() => Answer::failed("The batch is too large"),
-        Err(_) => Answer::failed("The batch was cut off"),
+        Err(error) if error.is::<LengthLimitError>() => {
+            BatchResult::failed("The batch is too large")
+        }
+        Err(_) => BatchResult::failed("The batch was cut off"),
     };
     let body = serde_json::to_vec(&answer).unwrap_or_default();
     #[expect(
@@ -116,27 +118,27 @@ async fn answer(
         reason = "a backend's answer, not the gateway's"
     )]
     let mut response = Response::new(Full::new(Bytes::from(body)));
-    // It says how it went in its own `code`, over a plain 200.
+    // The result is in its own `code`; the status is always 200.
     *response.status_mut() = StatusCode::OK;
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, json);
     Ok(response)
 }
 
-fn respond(path: &str, body: &[u8], keys: &AtomicU64) -> Answer {
+fn respond(path: &str, body: &[u8], keys: &AtomicU64) -> BatchResult {
     let batch: Batch<'_> = match serde_json::from_slice(body) {
         Ok(batch) => batch,
-        Err(_) => return Answer::failed("The body is not a batch: form and data are needed"),
+        Err(_) => return BatchResult::failed("The body is not a batch: form and data are needed"),
     };
     let records = batch.data.len();
     let code = match path {
         "/api/SyncData" => 201,
         "/api/SyncVoucher" => 202,
         "/api/GetData" => 200,
-        _ => return Answer::failed("Unknown function"),
+        _ => return BatchResult::failed("Unknown function"),
     };
     let first = keys.fetch_add(records.max(1) as u64, Ordering::Relaxed);
-    Answer {
+    BatchResult {
         success: true,
         messages: format!("{} records of {} processed", records, batch.form),
         records,
@@ -153,7 +155,7 @@ struct Batch<'a> {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct BatchResult {
     success: bool,
     messages: String,
     records: usize,
@@ -161,7 +163,7 @@ struct Answer {
     code: u16,
 }
 
-impl Answer {
+impl BatchResult {
     fn failed(message: &str) -> Self {
         Self {
             success: false,
@@ -173,7 +175,7 @@ impl Answer {
     }
 }
 
-/// The largest batch in bytes: it is read whole.
+/// The largest batch in bytes, which is read into memory.
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]

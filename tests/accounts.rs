@@ -298,7 +298,7 @@ fn what_cannot_be_changed_changes_nothing() {
         "there is no user `till-2`; did you mean `till`?",
         "did you mean \"/api/GetData\"?",
         "`a*b` is neither a name nor a prefix",
-        "no such right on /api/GetData",
+        "no such right of its own on /api/GetData",
     ];
     for (error, expected) in errors.iter().zip(expected) {
         assert!(error.contains(expected), "{error}");

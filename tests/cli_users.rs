@@ -324,7 +324,7 @@ fn what_is_wrong_is_said_and_nothing_is_changed() {
         ),
         (
             &["user", "deny", "till", "/api/GetData"],
-            "no such right on /api/GetData",
+            "no such right of its own on /api/GetData",
         ),
         (
             &["user", "deny", "till", "--role", "none"],

@@ -1,24 +1,24 @@
-//! Pure: what came back, read as any HTTP/1 client would.
+//! Pure: parses responses as any HTTP/1 client would.
 
-/// One final answer.
+/// A final response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
     /// Names and values of its header fields, in order.
     pub fields: Vec<(String, String)>,
-    /// Its body, of as many bytes as `Content-Length` says.
+    /// Its body, delimited by `Content-Length`.
     pub body: Vec<u8>,
 }
 
-/// How the connection stood when reading ended.
+/// The state of the connection when reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// What was waited for had come.
+pub enum ConnectionState {
+    /// Open: the expected data arrived.
     Open,
-    /// The other side closed.
+    /// Closed by the peer.
     Closed,
-    /// Nothing more came in time.
+    /// Open, but the time was over.
     Silent,
 }
 
@@ -34,8 +34,8 @@ impl Answer {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// What an answer of syncgate's own must have and this one has not; `None` when it has all.
-    pub(super) fn misses(&self) -> Option<&'static str> {
+    /// The first thing that syncgate's own responses have and this one lacks; `None` if it has all.
+    pub(super) fn missing(&self) -> Option<&'static str> {
         let is = |name: &str, value: &str| self.field(name).as_deref() == Some(value);
         let json: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
         let envelope = json.is_some_and(|json| {
@@ -70,14 +70,13 @@ impl Answer {
             .map(|(_, what)| *what)
     }
 
-    /// A failed login has no challenge: it is no request that lacks a token.
+    /// A failed login has no challenge: it needs no token.
     fn is_login(&self) -> bool {
         String::from_utf8_lossy(&self.body).contains("username or password")
     }
 }
 
-/// All answers in the bytes; the last may be cut off, and is left out then. Interim ones are no
-/// answers.
+/// All final responses in the bytes; an incomplete last one is left out.
 pub(super) fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let Some((answer, rest)) = first(bytes) {
@@ -89,7 +88,7 @@ pub(super) fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     answers
 }
 
-/// The answer that is the whole of these bytes, of HTTP/1.1 and with its length stated.
+/// The single HTTP/1.1 response that makes up these bytes, with a `Content-Length`.
 pub(super) fn only(bytes: &[u8]) -> Option<Answer> {
     let (answer, rest) = first(bytes)?;
     let stated = answer.field("content-length")?;
@@ -102,7 +101,7 @@ fn length(value: &str) -> Option<usize> {
     value.parse().ok().filter(|_| is_number)
 }
 
-/// The first answer and what follows it, if all of it is there; interim ones count.
+/// The first response, if complete, and the rest; interim responses count.
 pub(super) fn first(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let (text, rest) = (String::from_utf8_lossy(&bytes[..head]), &bytes[head + 4..]);
@@ -121,7 +120,7 @@ pub(super) fn first(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     let stated = answer
         .field("content-length")
         .and_then(|value| length(&value));
-    // Without a length it goes on to the end.
+    // Without a length, it extends to the end.
     let length = match (stated, status) {
         (_, 100..=199 | 204 | 304) => 0,
         (Some(length), _) => length,
@@ -179,8 +178,8 @@ mod tests {
                     cache-control: no-store\r\nx-request-id: 1\r\n\
                     proxy-status: syncgate; error=x; details=\"y\"\r\n\r\n\
                     {\"success\":false,\"messages\":\"no\",\"code\":404}";
-        let misses = |text: &str| answers(text.as_bytes())[0].misses();
-        assert_eq!(misses(good), None);
+        let missing = |text: &str| answers(text.as_bytes())[0].missing();
+        assert_eq!(missing(good), None);
         for (from, to, expected) in [
             ("syncgate;", "nginx;", "Proxy-Status: syncgate"),
             ("\"code\":404", "\"code\":200", "the envelope"),
@@ -188,7 +187,7 @@ mod tests {
             ("x-request-id", "x-other", "X-Request-Id"),
             ("404", "405", "Allow"),
         ] {
-            assert_eq!(misses(&good.replace(from, to)), Some(expected));
+            assert_eq!(missing(&good.replace(from, to)), Some(expected));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::answer::{Answer, End};
+use super::answer::{Answer, ConnectionState};
 use super::frames::{Frames, Outcome};
 
 /// One check.
@@ -20,7 +20,7 @@ pub(super) enum Probe {
     /// HTTP/1.1 bytes over TLS; [`super::fill`] lists the placeholders in them.
     Http1(&'static str, Expect),
     /// HTTP/2 frames.
-    Http2(fn(&mut Frames), Expect2),
+    Http2(fn(&mut Frames), Http2Expect),
     /// TLS versions, cipher suites and extensions.
     Tls(TlsProbe),
     /// Plain HTTP on the HTTPS port.
@@ -52,7 +52,7 @@ pub(super) enum Expect {
 
 /// The expected outcome of HTTP/2 frames.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Expect2 {
+pub(super) enum Http2Expect {
     /// A stream error, a connection error, or a 4xx answer.
     Refused,
     /// A connection error.
@@ -147,23 +147,26 @@ impl Expect {
         }
     }
 
-    pub(super) fn judge(self, answers: &[Answer], end: End) -> Verdict {
+    pub(super) fn evaluate(self, answers: &[Answer], end: ConnectionState) -> Verdict {
         let got = in_words(answers, end);
         if answers.iter().any(|answer| answer.status == TOO_MANY) {
             return Verdict::limited();
         }
-        if let Some(what) = answers.iter().find_map(Answer::misses) {
+        if let Some(what) = answers.iter().find_map(Answer::missing) {
             return Verdict::new(false, format!("{got}, without {what}"));
         }
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
         let passes = match self {
             Self::Answered(these) => statuses.first().is_some_and(|it| these.contains(it)),
             Self::Refused(these) | Self::RefusedLate(these) => {
-                matches!(statuses[..], [one] if these.contains(&one)) && end == End::Closed
+                matches!(statuses[..], [one] if these.contains(&one))
+                    && end == ConnectionState::Closed
             }
-            Self::EndsLate => statuses.is_empty() && end == End::Closed,
+            Self::EndsLate => statuses.is_empty() && end == ConnectionState::Closed,
             Self::InOrder(these) => {
-                !statuses.is_empty() && these.starts_with(&statuses) && end == End::Closed
+                !statuses.is_empty()
+                    && these.starts_with(&statuses)
+                    && end == ConnectionState::Closed
             }
         };
         Verdict::new(passes, got)
@@ -181,8 +184,8 @@ impl Expect {
     }
 }
 
-impl Expect2 {
-    pub(super) fn judge(self, outcome: Outcome) -> Verdict {
+impl Http2Expect {
+    pub(super) fn evaluate(self, outcome: Outcome) -> Verdict {
         if outcome == Outcome::Answered(TOO_MANY) {
             return Verdict::limited();
         }
@@ -229,12 +232,12 @@ impl Expect2 {
 pub(super) const TOO_MANY: u16 = 429;
 const LIMITED: &str = "a limit of the gateway answered (429)";
 
-fn in_words(answers: &[Answer], end: End) -> String {
+fn in_words(answers: &[Answer], end: ConnectionState) -> String {
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     let end = match end {
-        End::Open => "",
-        End::Closed => "closed",
-        End::Silent => "left open",
+        ConnectionState::Open => "",
+        ConnectionState::Closed => "closed",
+        ConnectionState::Silent => "left open",
     };
     match (&statuses[..], end) {
         ([], "") => "nothing".to_owned(),
@@ -275,26 +278,26 @@ mod tests {
     fn verdicts() {
         let (refused, answered) = (Expect::Refused(&[400, 401]), Expect::Answered(&[404]));
         let order = Expect::InOrder(&[401, 404]);
-        let cases: &[(Expect, &[u16], End, Mark)] = &[
-            (refused, &[400], End::Closed, Mark::Pass),
-            (refused, &[401], End::Closed, Mark::Pass),
-            (refused, &[400], End::Silent, Mark::Fail),
-            (refused, &[400, 404], End::Closed, Mark::Fail),
-            (refused, &[200], End::Closed, Mark::Fail),
-            (refused, &[], End::Closed, Mark::Fail),
-            (refused, &[429], End::Closed, Mark::Skipped),
-            (answered, &[404], End::Open, Mark::Pass),
-            (answered, &[401], End::Open, Mark::Fail),
-            (answered, &[], End::Silent, Mark::Fail),
-            (order, &[401, 404], End::Closed, Mark::Pass),
-            (order, &[401], End::Closed, Mark::Pass),
-            (order, &[404], End::Closed, Mark::Fail),
-            (order, &[401, 404, 404], End::Closed, Mark::Fail),
-            (order, &[], End::Closed, Mark::Fail),
+        let cases: &[(Expect, &[u16], ConnectionState, Mark)] = &[
+            (refused, &[400], ConnectionState::Closed, Mark::Pass),
+            (refused, &[401], ConnectionState::Closed, Mark::Pass),
+            (refused, &[400], ConnectionState::Silent, Mark::Fail),
+            (refused, &[400, 404], ConnectionState::Closed, Mark::Fail),
+            (refused, &[200], ConnectionState::Closed, Mark::Fail),
+            (refused, &[], ConnectionState::Closed, Mark::Fail),
+            (refused, &[429], ConnectionState::Closed, Mark::Skipped),
+            (answered, &[404], ConnectionState::Open, Mark::Pass),
+            (answered, &[401], ConnectionState::Open, Mark::Fail),
+            (answered, &[], ConnectionState::Silent, Mark::Fail),
+            (order, &[401, 404], ConnectionState::Closed, Mark::Pass),
+            (order, &[401], ConnectionState::Closed, Mark::Pass),
+            (order, &[404], ConnectionState::Closed, Mark::Fail),
+            (order, &[401, 404, 404], ConnectionState::Closed, Mark::Fail),
+            (order, &[], ConnectionState::Closed, Mark::Fail),
         ];
         for (expect, statuses, end, mark) in cases {
             let answers: Vec<_> = statuses.iter().copied().map(own).collect();
-            let verdict = expect.judge(&answers, *end);
+            let verdict = expect.evaluate(&answers, *end);
             assert_eq!(
                 verdict.mark, *mark,
                 "{expect:?} {statuses:?}: {}",
@@ -303,7 +306,7 @@ mod tests {
         }
         let mut foreign = own(400);
         foreign.fields.clear();
-        let verdict = refused.judge(&[foreign], End::Closed);
+        let verdict = refused.evaluate(&[foreign], ConnectionState::Closed);
         assert_eq!(verdict.mark, Mark::Fail);
         assert_eq!(
             verdict.got,
@@ -314,33 +317,33 @@ mod tests {
     #[test]
     fn verdicts_of_http_2() {
         let cases = [
-            (Expect2::Refused, Outcome::Reset(1), true),
-            (Expect2::Refused, Outcome::Reset(0), false),
-            (Expect2::Refused, Outcome::Answered(400), true),
-            (Expect2::Refused, Outcome::Answered(401), false),
-            (Expect2::Refused, Outcome::Answered(200), false),
-            (Expect2::Refused, Outcome::Silent, false),
-            (Expect2::Ends, Outcome::Reset(1), false),
-            (Expect2::Ends, Outcome::GoAway(11), true),
-            (Expect2::Ends, Outcome::GoAway(0), false),
-            (Expect2::Ends, Outcome::Closed, true),
-            (Expect2::Answered(404), Outcome::Answered(404), true),
-            (Expect2::Answered(404), Outcome::Closed, false),
-            (Expect2::Survived, Outcome::Answered(404), true),
-            (Expect2::Survived, Outcome::Silent, false),
-            (Expect2::Refused, Outcome::Answered(429), false),
-            (Expect2::EndsLate, Outcome::GoAway(0), true),
-            (Expect2::EndsLate, Outcome::Closed, true),
-            (Expect2::EndsLate, Outcome::Silent, false),
-            (Expect2::EndsLate, Outcome::Reset(8), false),
-            (Expect2::AbortedLate, Outcome::Reset(8), true),
-            (Expect2::AbortedLate, Outcome::Closed, true),
-            (Expect2::AbortedLate, Outcome::Reset(0), false),
-            (Expect2::AbortedLate, Outcome::Answered(404), false),
-            (Expect2::AbortedLate, Outcome::Silent, false),
+            (Http2Expect::Refused, Outcome::Reset(1), true),
+            (Http2Expect::Refused, Outcome::Reset(0), false),
+            (Http2Expect::Refused, Outcome::Answered(400), true),
+            (Http2Expect::Refused, Outcome::Answered(401), false),
+            (Http2Expect::Refused, Outcome::Answered(200), false),
+            (Http2Expect::Refused, Outcome::Silent, false),
+            (Http2Expect::Ends, Outcome::Reset(1), false),
+            (Http2Expect::Ends, Outcome::GoAway(11), true),
+            (Http2Expect::Ends, Outcome::GoAway(0), false),
+            (Http2Expect::Ends, Outcome::Closed, true),
+            (Http2Expect::Answered(404), Outcome::Answered(404), true),
+            (Http2Expect::Answered(404), Outcome::Closed, false),
+            (Http2Expect::Survived, Outcome::Answered(404), true),
+            (Http2Expect::Survived, Outcome::Silent, false),
+            (Http2Expect::Refused, Outcome::Answered(429), false),
+            (Http2Expect::EndsLate, Outcome::GoAway(0), true),
+            (Http2Expect::EndsLate, Outcome::Closed, true),
+            (Http2Expect::EndsLate, Outcome::Silent, false),
+            (Http2Expect::EndsLate, Outcome::Reset(8), false),
+            (Http2Expect::AbortedLate, Outcome::Reset(8), true),
+            (Http2Expect::AbortedLate, Outcome::Closed, true),
+            (Http2Expect::AbortedLate, Outcome::Reset(0), false),
+            (Http2Expect::AbortedLate, Outcome::Answered(404), false),
+            (Http2Expect::AbortedLate, Outcome::Silent, false),
         ];
         for (expect, outcome, passes) in cases {
-            let mark = expect.judge(outcome).mark;
+            let mark = expect.evaluate(outcome).mark;
             assert_eq!(mark == Mark::Pass, passes, "{expect:?} {outcome:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! A small blocking client: one connection over TCP, TLS or a unix socket, on which any bytes can be
-//! sent. Every step has a deadline, and what is read has a bound.
+//! A small blocking client: a connection over TCP, TLS or a unix socket on which arbitrary bytes can be sent.
+//! Every step has a deadline and every read a limit.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -16,12 +16,12 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, End, first, only};
+use super::answer::{Answer, ConnectionState, first, only};
 
 /// One connection.
 pub struct Connection {
     stream: Stream,
-    most: usize,
+    max_read: usize,
 }
 
 enum Stream {
@@ -30,12 +30,12 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-/// A request of HTTP/1.1. Its length is added where it has a body.
+/// An HTTP/1.1 request. `Content-Length` is added if it has a body.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// Its method.
     pub method: &'a str,
-    /// Its target, as it stands in the request line.
+    /// Its request target.
     pub target: &'a str,
     /// Names and values of its header fields, `Host` among them.
     pub fields: &'a [(&'a str, &'a str)],
@@ -63,37 +63,37 @@ impl Request<'_> {
 }
 
 impl Connection {
-    /// Connects over TCP; this and each later step takes no longer than `patience`.
+    /// Connects over TCP; `timeout` applies to this and each later step.
     ///
     /// # Errors
-    /// When there is no connection in time.
-    pub fn tcp(address: SocketAddr, patience: Duration) -> io::Result<Self> {
-        connect(address, patience).map(|socket| Self::over(Stream::Tcp(socket)))
+    /// If the connection fails or times out.
+    pub fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        connect(address, timeout).map(|socket| Self::over(Stream::Tcp(socket)))
     }
 
-    /// Connects to a unix socket; each later step takes no longer than `patience`.
+    /// Connects to a unix socket; `timeout` applies to each later step.
     ///
     /// # Errors
-    /// When there is no connection.
-    pub fn unix(path: &Path, patience: Duration) -> io::Result<Self> {
+    /// If the connection fails.
+    pub fn unix(path: &Path, timeout: Duration) -> io::Result<Self> {
         let socket = UnixStream::connect(path)?;
-        socket.set_read_timeout(Some(patience))?;
-        socket.set_write_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))?;
         Ok(Self::over(Stream::Unix(socket)))
     }
 
-    /// Connects over TLS to a server of this name; each step takes no longer than `patience`.
+    /// Connects over TLS to a server with this name; `timeout` applies to each step.
     ///
     /// # Errors
-    /// When there is no connection in time, or it is not agreed on.
+    /// If the connection or the handshake fails or times out.
     pub fn tls(
         address: SocketAddr,
         name: ServerName<'static>,
         config: &Arc<ClientConfig>,
-        patience: Duration,
+        timeout: Duration,
     ) -> io::Result<Self> {
         let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(session, connect(address, patience)?);
+        let mut stream = StreamOwned::new(session, connect(address, timeout)?);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
@@ -101,17 +101,17 @@ impl Connection {
     }
 
     fn over(stream: Stream) -> Self {
-        let most = MOST;
-        Self { stream, most }
+        let max_read = MAX_READ;
+        Self { stream, max_read }
     }
 
-    /// The same connection, of which this many bytes are read at a time instead of 256 KiB.
+    /// Limits each read to this many bytes instead of 256 KiB.
     #[must_use]
-    pub fn reading_up_to(self, most: usize) -> Self {
-        Self { most, ..self }
+    pub fn reading_up_to(self, max_read: usize) -> Self {
+        Self { max_read, ..self }
     }
 
-    /// The protocol that was agreed on (ALPN).
+    /// The negotiated protocol (ALPN).
     #[must_use]
     pub fn protocol(&self) -> Option<&[u8]> {
         match &self.stream {
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Version and cipher suite.
+    /// The TLS version and cipher suite.
     #[must_use]
     pub fn encryption(&self) -> Option<String> {
         let Stream::Tls(stream) = &self.stream else {
@@ -131,7 +131,7 @@ impl Connection {
         Some(format!("{version:?}, {suite:?}"))
     }
 
-    /// Sends the bytes. Whoever closes before it has them all may do so: its answer tells.
+    /// Sends bytes. Errors are ignored: the peer may close early, and what it sent can still be read.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = match &mut self.stream {
             Stream::Tcp(socket) => socket.write_all(bytes),
@@ -140,18 +140,22 @@ impl Connection {
         };
     }
 
-    /// Reads until it is enough, the other side closes, or the time is over.
-    pub fn read(&mut self, patience: Duration, enough: impl Fn(&[u8]) -> bool) -> (Vec<u8>, End) {
-        let until = Instant::now() + patience;
+    /// Reads until `enough` returns true, the peer closes, or the time is over.
+    pub fn read(
+        &mut self,
+        timeout: Duration,
+        enough: impl Fn(&[u8]) -> bool,
+    ) -> (Vec<u8>, ConnectionState) {
+        let until = Instant::now() + timeout;
         let (mut bytes, mut block) = (Vec::new(), [0; 16 * 1024]);
         loop {
-            if enough(&bytes) || bytes.len() > self.most {
-                return (bytes, End::Open);
+            if enough(&bytes) || bytes.len() > self.max_read {
+                return (bytes, ConnectionState::Open);
             }
             let left = until.saturating_duration_since(Instant::now());
             let waits = self.set_read_timeout(left.max(SHORTEST));
             if left.is_zero() || waits.is_err() {
-                return (bytes, End::Silent);
+                return (bytes, ConnectionState::Silent);
             }
             let read = match &mut self.stream {
                 Stream::Tcp(socket) => socket.read(&mut block),
@@ -159,27 +163,27 @@ impl Connection {
                 Stream::Tls(stream) => stream.read(&mut block),
             };
             match read {
-                Ok(0) => return (bytes, End::Closed),
+                Ok(0) => return (bytes, ConnectionState::Closed),
                 Ok(length) => bytes.extend_from_slice(&block[..length]),
                 Err(error) if is_pause(&error) => {}
-                Err(_) => return (bytes, End::Closed),
+                Err(_) => return (bytes, ConnectionState::Closed),
             }
         }
     }
 
-    /// Sends a request and waits for the whole of its answer, which must state its length.
+    /// Sends a request and waits for its complete response, which must have a `Content-Length`.
     ///
     /// # Errors
-    /// `TimedOut` when it is not there in time, `InvalidData` when something else comes.
-    pub fn exchange(&mut self, request: &Request<'_>, patience: Duration) -> io::Result<Answer> {
+    /// `TimedOut` if it does not arrive in time, `InvalidData` if something else arrives.
+    pub fn exchange(&mut self, request: &Request<'_>, timeout: Duration) -> io::Result<Answer> {
         self.send(&request.bytes());
-        let (bytes, end) = self.read(patience, |bytes| first(bytes).is_some());
+        let (bytes, end) = self.read(timeout, |bytes| first(bytes).is_some());
         match (only(&bytes), end) {
             (Some(answer), _) => Ok(answer),
-            (None, End::Silent) => Err(io::ErrorKind::TimedOut.into()),
-            (None, End::Open | End::Closed) => Err(io::Error::new(
+            (None, ConnectionState::Silent) => Err(io::ErrorKind::TimedOut.into()),
+            (None, ConnectionState::Open | ConnectionState::Closed) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "what came back is no whole answer of the gateway's",
+                "the response is incomplete or not from the gateway",
             )),
         }
     }
@@ -203,10 +207,10 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Settings of TLS that trust these certificates, with *ring*, and offer one protocol (ALPN).
+/// A TLS configuration with *ring* that trusts these certificates and offers one protocol (ALPN).
 ///
 /// # Errors
-/// When no cipher suite goes with the versions.
+/// If no cipher suite supports the versions.
 pub fn tls_config(
     roots: &Arc<RootCertStore>,
     protocol: &[u8],
@@ -221,11 +225,11 @@ pub fn tls_config(
     Ok(Arc::new(config))
 }
 
-fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&address, patience)?;
+fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&address, timeout)?;
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(patience))?;
-    socket.set_write_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))?;
     Ok(socket)
 }
 
@@ -237,5 +241,5 @@ fn is_pause(error: &io::Error) -> bool {
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);
-/// The most that is read at a time, in bytes.
-const MOST: usize = 256 * 1024;
+/// The maximum of bytes in one read.
+const MAX_READ: usize = 256 * 1024;

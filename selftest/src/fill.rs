@@ -1,22 +1,22 @@
-//! Pure: from the line of a table to the bytes that are sent, and to what is shown of them.
+//! Pure: turns the line of a table into the bytes to send, and into a description of them.
 
 use zeroize::Zeroizing;
 
-/// What stands for what in the lines of the tables.
+/// The values of the placeholders in the tables.
 pub(super) struct Filling {
-    /// `{host}`: as the `Host` header has it.
+    /// `{host}`: the value of `Host`.
     pub(super) host: String,
     /// `{route}`: a path that is forwarded.
     pub(super) route: String,
     /// `{user}`.
     pub(super) user: String,
-    /// `{token}`: a live token; `{cut}` is it without its end.
+    /// `{token}`: a live token; `{cut}` is the same, truncated.
     pub(super) token: Zeroizing<String>,
     /// `{unknown}`: a token that was never issued.
     pub(super) unknown: String,
 }
 
-/// Of whole lines and heads.
+/// Placeholders for whole lines and heads.
 const LINES: [(&str, &str); 6] = [
     ("{post}", "POST {route} HTTP/1.1\r\nHost: {host}\r\n"),
     ("{get}", "GET /{nothing} HTTP/1.1\r\nHost: {host}\r\n"),
@@ -25,18 +25,18 @@ const LINES: [(&str, &str); 6] = [
         "{login as}",
         "POST /api/getToken HTTP/1.1\r\nHost: {host}\r\nContent-Type: ",
     ),
-    // Refused as too large, right after the token was accepted.
+    // Refused as too large right after the token is accepted.
     ("{petabyte}", "Content-Length: 1000000000000000\r\n"),
     ("{next}", "GET /{nothing} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
 ];
-/// A second request, behind a body that is counted.
+/// A second request, after a body that is counted.
 const LAST: &str = "{last}";
 const LAST_LINES: &str = "GET /{nothing} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n";
-/// A path that nothing is at.
+/// A path that does not exist.
 const NOTHING: &str = "syncgate-selftest";
 
 impl Filling {
-    /// The bytes. `{length}` counts what stands behind the first empty line.
+    /// The bytes to send. `{length}` is the length of what follows the first empty line.
     pub(super) fn bytes(&self, line: &str) -> Zeroizing<Vec<u8>> {
         let (line, last) = match line.split_once(LAST) {
             Some((line, _)) => (line, LAST_LINES),
@@ -77,7 +77,7 @@ impl Filling {
         ] {
             *text = text.replace(name, value);
         }
-        // Characters up to U+00FF stand for bytes, so that a line can hold any.
+        // Characters up to U+00FF stand for bytes, so that a line can contain any byte.
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         for character in text.chars() {
             match u8::try_from(u32::from(character)) {
@@ -88,13 +88,13 @@ impl Filling {
         bytes
     }
 
-    /// How many requests the line begins, of those that are meant as such.
+    /// The number of requests in the line, as intended.
     pub(super) fn requests(line: &str) -> usize {
         1 + usize::from(line.contains("{next}")) + usize::from(line.contains(LAST))
     }
 }
 
-/// What is shown of a line: what is long or secret stays a word.
+/// The line for display: long or secret values stay placeholders.
 pub(super) fn shown(line: &str) -> String {
     let mut text = line.to_owned();
     for (name, word) in [

@@ -1,8 +1,8 @@
-//! Pure: HTTP/2 by hand, so that frames can be wrong; and what becomes of a stream.
+//! Pure: builds HTTP/2 frames by hand, so that they can be invalid, and determines the outcome of a stream.
 
 use super::check::TOO_MANY;
 
-/// Frames in the making, from the client's preface on.
+/// A builder of frames, starting with the client's preface.
 pub(super) struct Frames {
     bytes: Vec<u8>,
     requests: usize,
@@ -10,7 +10,7 @@ pub(super) struct Frames {
     route: String,
 }
 
-/// What became of stream 1, or of the connection before.
+/// The outcome of stream 1, or of the connection if that ended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Answered(u16),
@@ -68,7 +68,7 @@ impl Frames {
         &self.bytes
     }
 
-    /// How many requests are begun.
+    /// The number of requests.
     pub(super) fn requests(&self) -> usize {
         self.requests
     }
@@ -80,19 +80,19 @@ impl Frames {
             .extend_from_slice(&frame(kind, flags, stream, payload));
     }
 
-    /// A request with these fields as they are, and more that is encoded already.
+    /// A request with these literal fields, and further encoded ones.
     fn fields(&mut self, stream: u32, fields: &[(&str, &str)], encoded: &[u8]) {
         let mut block = block(fields);
         block.extend_from_slice(encoded);
         self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
     }
 
-    /// A good request without a token on stream 1, but for what is changed and what comes on top.
+    /// A valid request without a token on stream 1, with some fields changed and others added.
     pub(super) fn post(&mut self, changed: &[(&str, &str)], more: &[(&str, &str)]) {
         self.post_encoded(changed, more, &[]);
     }
 
-    /// As [`Frames::post`], with more that is encoded already.
+    /// As [`Frames::post`], with further encoded fields.
     pub(super) fn post_encoded(
         &mut self,
         changed: &[(&str, &str)],
@@ -115,8 +115,8 @@ impl Frames {
         self.fields(1, &fields, encoded);
     }
 
-    /// A login, which is read whatever the client may, of this length and with a body of these
-    /// pieces; the last ends it.
+    /// A login with this length and a body of these pieces; the last has END_STREAM. Its body is read even
+    /// without a token.
     pub(super) fn login(&mut self, length: &str, pieces: &[&[u8]]) {
         let at = self.bytes.len();
         let fields = [
@@ -133,7 +133,7 @@ impl Frames {
         }
     }
 
-    /// A good request for nothing on this stream, to be answered with 404.
+    /// A valid request on this stream, which is answered with 404.
     pub(super) fn get(&mut self, stream: u32) {
         let host = self.host.clone();
         self.fields(
@@ -148,7 +148,7 @@ impl Frames {
         );
     }
 
-    /// A login on this stream, whose body of this length does not come.
+    /// A login on this stream, whose body of this length is not sent.
     pub(super) fn begin_login(&mut self, stream: u32, length: &str) {
         let host = self.host.clone();
         let fields = [
@@ -176,7 +176,7 @@ impl Frames {
     }
 }
 
-/// What became of stream 1 in what has come so far; `None` as long as that is open.
+/// The outcome of stream 1 according to `bytes`; `None` if undecided.
 pub(super) fn outcome(bytes: &[u8]) -> Option<Outcome> {
     first_of(bytes, |kind, payload| match kind {
         HEADERS => Some(Outcome::Answered(status(payload).unwrap_or(0))),
@@ -185,8 +185,8 @@ pub(super) fn outcome(bytes: &[u8]) -> Option<Outcome> {
     })
 }
 
-/// What became of the answer on stream 1 in what has come so far; its status is only the beginning of
-/// it, unless there is an error in that. `None` as long as that is open.
+/// How the response on stream 1 ended according to `bytes`: its status alone does not end it, unless it is an
+/// error. `None` if undecided.
 pub(super) fn end_of_answer(bytes: &[u8]) -> Option<Outcome> {
     first_of(bytes, |kind, payload| match kind {
         HEADERS => match status(payload) {
@@ -198,7 +198,7 @@ pub(super) fn end_of_answer(bytes: &[u8]) -> Option<Outcome> {
     })
 }
 
-/// What the first frame on stream 1 says that says something, or that the connection is given up.
+/// The first outcome from a frame on stream 1, or from GOAWAY.
 fn first_of(mut bytes: &[u8], says: impl Fn(u8, &[u8]) -> Option<Outcome>) -> Option<Outcome> {
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
         let [a, b, c, kind, _, stream @ ..] = *head;
@@ -220,7 +220,7 @@ fn first_of(mut bytes: &[u8], says: impl Fn(u8, &[u8]) -> Option<Outcome>) -> Op
     None
 }
 
-/// Whether any stream was answered with this status, unless a table of fields hides it.
+/// Whether any stream was answered with this status, if the encoding of the field reveals it.
 pub(super) fn any_answered(mut bytes: &[u8], wanted: u16) -> bool {
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
         let [a, b, c, kind, ..] = *head;
@@ -249,7 +249,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A header block (RFC 7541) of literal fields that enter no table, as they are.
+/// A header block (RFC 7541) of literal fields without indexing.
 #[must_use]
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
@@ -261,7 +261,7 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// A literal field that enters the dynamic table, from which one byte then names it.
+/// A literal field with incremental indexing, so that one byte can reference it later.
 #[must_use]
 pub fn indexed(name: &str, value: &str) -> Vec<u8> {
     let mut field = vec![0x40];
@@ -270,7 +270,7 @@ pub fn indexed(name: &str, value: &str) -> Vec<u8> {
     field
 }
 
-/// The number that the payload of RST_STREAM begins with; 0 if it is too short.
+/// The 32-bit number at the start of a payload, such as the error code of RST_STREAM; 0 if it is too short.
 #[must_use]
 pub fn number(bytes: &[u8]) -> u32 {
     bytes
@@ -295,11 +295,11 @@ fn literal(block: &mut Vec<u8>, text: &[u8]) {
     block.extend_from_slice(text);
 }
 
-/// The status: the first field of an answer's block, as an entry of the static table or as a
-/// literal, Huffman-coded or not (RFC 7541, appendices A and B). `None` if it has another form.
+/// The status: the first field of a response's header block, from the static table or as a literal,
+/// Huffman-coded or not (RFC 7541, appendices A and B). `None` if encoded otherwise.
 #[must_use]
 pub fn status(block: &[u8]) -> Option<u16> {
-    // An update of the table's size may come first.
+    // A dynamic table size update may come first.
     let start = block.iter().position(|byte| byte >> 5 != 1)?;
     match *block.get(start..)? {
         [index @ 0x88..=0x8e, ..] => {
@@ -317,7 +317,7 @@ pub fn status(block: &[u8]) -> Option<u16> {
     }
 }
 
-/// Three Huffman-coded digits: 0, 1 and 2 have five bits, the others six, from 011001 on.
+/// Decodes three Huffman-coded digits: 0, 1 and 2 have five bits, the others six, from 011001 on.
 fn digits(bytes: &[u8]) -> Option<u16> {
     if bytes.len() > 3 {
         return None;

@@ -1,13 +1,13 @@
-//! Pure: the checks over HTTP/1.1, a line each.
+//! Pure: the HTTP/1.1 checks, one per line.
 //!
-//! None of them carries what a backend would act on: they lack the token, or announce a body of a
-//! petabyte, which is refused right after the token was accepted.
+//! None of them can have an effect on the backend: they lack the token, or announce a body of a petabyte, which
+//! is refused right after the token is accepted.
 
 use super::check::Check;
 use super::check::Expect::{Answered, EndsLate, InOrder, Refused, RefusedLate};
 use super::check::Probe::{Header, Http1, SilentHandshake, UnknownUser};
 
-/// All of them, in the order in which they are tried.
+/// All checks, in the order in which they run.
 #[rustfmt::skip]
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = Vec::new();

@@ -1,8 +1,8 @@
-//! Pure: the checks over HTTP/2, one per line. The floods are small: enough to see whether there is a
-//! limit, far from what would do harm.
+//! Pure: the HTTP/2 checks, one per line. The floods are small: enough to see whether there is a limit, but
+//! harmless.
 
 use super::check::Check;
-use super::check::Expect2::{
+use super::check::Http2Expect::{
     self, AbortedLate, Answered, Bounded, Ends, EndsLate, Refused, Survived,
 };
 use super::check::Probe::Http2;
@@ -12,7 +12,7 @@ use super::frames::{
 };
 
 /// The name, the function that writes the frames, and the expected outcome.
-type Row = (&'static str, fn(&mut Frames), Expect2);
+type Row = (&'static str, fn(&mut Frames), Http2Expect);
 
 /// All checks, in the order in which they run.
 #[rustfmt::skip]

@@ -1,6 +1,6 @@
-//! Attacks a running instance of syncgate with a user's credentials, and says what it let through:
-//! tables of attacks (pure) and what tries them, over a small client that other programs and tests of
-//! this repository use too. What can be typed is `syncgate selftest`.
+//! Attacks a running instance of syncgate with a user's credentials and reports the results: tables of attacks
+//! (pure), and the code that runs them over a small client, which other programs and tests in this repository
+//! use too. The command is `syncgate selftest`.
 
 mod answer;
 mod check;
@@ -26,47 +26,47 @@ use zeroize::Zeroizing;
 
 use check::{Check, PlainExpect, Probe, Verdict};
 use fill::Filling;
-use tester::{Cost, OF_A_RETRY, PAUSE, RETRIES, Tester, cost, in_words};
+use tester::{Cost, MAX_RETRY_REQUESTS, PAUSE, RETRIES, Tester, cost, in_words};
 use wire::Instance;
 
-pub use answer::{Answer, End};
+pub use answer::{Answer, ConnectionState};
 pub use check::Mark;
 pub use report::{Report, Row, Totals};
 pub use target::Target;
 
-/// What is tested, and as whom.
+/// The parameters of a selftest.
 pub struct Selftest {
     /// The instance. Nothing else is contacted.
     pub target: Target,
-    /// Certificates to trust, in PEM, instead of those that this machine trusts.
+    /// Certificates to trust, in PEM, instead of the system's.
     pub trusted: Option<PathBuf>,
     /// The user to log in as.
     pub user: String,
-    /// The user's password. It is sent only once the instance has shown to be syncgate.
+    /// The user's password. It is sent only after the instance has identified as syncgate.
     pub password: Zeroizing<String>,
-    /// A token in the form of a live one that was never issued.
+    /// A well-formed token that was never issued.
     pub unknown_token: String,
-    /// A path that is forwarded and that the user may POST to.
+    /// A forwarded path to which the user may POST.
     pub route: String,
-    /// The port that speaks plain HTTP, if there is one.
+    /// The plain HTTP port, if any.
     pub http_port: Option<u16>,
-    /// When the test begins, in UTC, for the report.
+    /// The start time in UTC, for the report.
     pub date: String,
-    /// Which program tests, for the report.
+    /// The version of the testing program, for the report.
     pub version: &'static str,
 }
 
-/// Why an instance could not be tested, which is not the same as one that failed.
+/// Why an instance could not be tested, as opposed to having failed.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct CouldNotRun(String);
 
 impl Selftest {
-    /// Logs in and tries every check until the time is up, one connection after the other. Before the
-    /// first, `announce` is told what will be sent at most.
+    /// Logs in and runs the checks sequentially until the time is up. Before the first one, calls `announce`
+    /// with what will be sent at most.
     ///
     /// # Errors
-    /// When the instance cannot be reached, is not syncgate, or does not let the user log in.
+    /// If the instance cannot be reached, is not syncgate, or refuses the login.
     pub fn run(&self, announce: impl FnOnce(&str)) -> Result<Report, CouldNotRun> {
         let instance = Instance::find(&self.target, self.trusted.as_deref())
             .map_err(|error| self.could_not("be reached", &error))?;
@@ -87,7 +87,7 @@ impl Selftest {
         Ok(self.try_all(&tester, announce))
     }
 
-    /// Tries every check until the time is up.
+    /// Runs the checks until the time is up.
     fn try_all(&self, tester: &Tester, announce: impl FnOnce(&str)) -> Report {
         let checks = checks();
         let bound = checks
@@ -99,17 +99,17 @@ impl Selftest {
             checks.len(),
             self.target,
             tester.instance.address(),
-            bound.requests + RETRIES * OF_A_RETRY,
+            bound.requests + RETRIES * MAX_RETRY_REQUESTS,
             bound.connections + RETRIES,
-            bound.time.min(LONGEST).as_secs(),
+            bound.time.min(MAX_DURATION).as_secs(),
         ));
         let started = Instant::now();
         let rows: Vec<_> = checks
             .iter()
             .map(|check| {
-                // Tried twice in the worst case.
+                // A check may run twice.
                 let needs = cost(&check.probe, &tester.filling).time * 2 + PAUSE;
-                let verdict = match started.elapsed() + needs <= LONGEST {
+                let verdict = match started.elapsed() + needs <= MAX_DURATION {
                     true => tester.check(check),
                     false => Verdict::skipped("the time was up"),
                 };
@@ -135,13 +135,12 @@ impl Selftest {
         }
     }
 
-    /// Makes sure that it is syncgate, before it is sent anything that another program might suffer
-    /// from, or a password.
+    /// Verifies that it is syncgate, before sending it a password or anything that could harm another program.
     fn recognize(&self, tester: &Tester) -> Result<(), CouldNotRun> {
         let answer = tester.nothing();
         let answer = answer.map_err(|error| self.could_not("be reached over TLS", &error))?;
         let is_ours =
-            answer.is_some_and(|answer| answer.status == 404 && answer.misses().is_none());
+            answer.is_some_and(|answer| answer.status == 404 && answer.missing().is_none());
         match is_ours {
             true => Ok(()),
             false => Err(self.could_not("be tested", &"what answers there is not syncgate")),
@@ -191,7 +190,7 @@ impl Cost {
     }
 }
 
-/// Every check, in the order in which they are tried: what may disturb the instance comes last.
+/// All checks, in the order in which they run: those that may disturb the instance come last.
 fn checks() -> Vec<Check> {
     let plain = |name, line, expect| Check {
         area: "plain",
@@ -231,5 +230,5 @@ fn random_text() -> Result<Zeroizing<String>, CouldNotRun> {
     Ok(Zeroizing::new(text))
 }
 
-/// How long all checks may take together.
-const LONGEST: Duration = Duration::from_secs(180);
+/// How long all checks together may take.
+const MAX_DURATION: Duration = Duration::from_secs(180);

@@ -1,4 +1,4 @@
-//! Pure: what was found, as a table for people and as JSON.
+//! Pure: the results, as a table and as JSON.
 
 use std::fmt::Write as _;
 
@@ -6,50 +6,50 @@ use serde::Serialize;
 
 use super::check::Mark;
 
-/// All that a report says.
+/// The results of a selftest.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Of the program that tested.
+    /// The version of the testing program.
     pub version: &'static str,
-    /// The instance, as it was named.
+    /// The instance, as given.
     pub url: String,
-    /// The address that was reached.
+    /// The address connected to.
     pub address: String,
-    /// Who it was tested as.
+    /// The user logged in as.
     pub user: String,
-    /// When it began, in UTC.
+    /// When it started, in UTC.
     pub date: String,
-    /// How the checks ended.
+    /// The totals.
     pub totals: Totals,
-    /// Each of them, in the order in which they were tried.
+    /// The checks, in the order in which they ran.
     pub checks: Vec<Row>,
 }
 
-/// How many checks ended how.
+/// Numbers of checks by result.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// What the instance stood.
+    /// Passed.
     pub passed: usize,
-    /// What it let through.
+    /// Failed.
     pub failed: usize,
-    /// What could not be tried.
+    /// Could not be run.
     pub skipped: usize,
 }
 
 /// One check.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// How it ended.
+    /// Its result.
     pub result: Mark,
-    /// What it belongs to.
+    /// The group it belongs to.
     pub area: &'static str,
-    /// What was tried.
+    /// Its name.
     pub check: &'static str,
     /// What was sent, in words.
     pub sent: String,
-    /// What had to come, in words.
+    /// What was expected, in words.
     pub expected: String,
-    /// What came.
+    /// What happened, in words.
     pub got: String,
 }
 
@@ -65,7 +65,7 @@ impl Totals {
 }
 
 impl Report {
-    /// A table with a head that says what was tested, when and by what.
+    /// The report as a table, with a header.
     #[must_use]
     pub fn text(&self) -> String {
         let Self {
@@ -108,10 +108,10 @@ impl Report {
         text
     }
 
-    /// All of it, as JSON with a line break at its end.
+    /// The report as JSON, with a trailing newline.
     ///
     /// # Errors
-    /// None that could be named.
+    /// Never in practice.
     pub fn json(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
@@ -135,17 +135,17 @@ impl Row {
     }
 }
 
-/// What another program said must not reach a terminal as it is.
+/// Escapes output of other programs before it reaches a terminal.
 fn printable(text: &str) -> String {
     let escape = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
         false => c.to_string(),
     };
-    text.chars().take(WIDEST).map(escape).collect()
+    text.chars().take(MAX_CELL_WIDTH).map(escape).collect()
 }
 
-/// The widest that a cell becomes, in characters.
-const WIDEST: usize = 80;
+/// The maximum width of a cell, in characters.
+const MAX_CELL_WIDTH: usize = 80;
 
 #[cfg(test)]
 mod tests {

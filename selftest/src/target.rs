@@ -1,4 +1,4 @@
-//! Pure: which instance is tested, and nothing but that.
+//! Pure: the URL of the instance to test.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use http::Uri;
 use rustls::pki_types::ServerName;
 
-/// An https URL of a host, with or without a port.
+/// An https URL with a host and an optional port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     host: String,
@@ -14,7 +14,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The name or address to look up and to be shown a certificate for.
+    /// The name or address to resolve, and to verify the certificate for.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
@@ -23,12 +23,12 @@ impl Target {
         self.port
     }
 
-    /// What the certificate must be for.
+    /// The server name that the certificate must be for.
     pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
         ServerName::try_from(self.host.clone()).ok()
     }
 
-    /// As the `Host` header has it.
+    /// The value of `Host`.
     pub(super) fn authority(&self) -> String {
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),

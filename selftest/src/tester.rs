@@ -1,4 +1,4 @@
-//! Trying one check after the other, each on connections of its own.
+//! Runs checks sequentially, each on its own connections.
 
 use std::cell::Cell;
 use std::io;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use rustls::version::TLS13;
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, End, answers};
-use super::check::{Check, Expect, Expect2, PlainExpect, Probe, TOO_MANY, TlsProbe, Verdict};
+use super::answer::{Answer, ConnectionState, answers};
+use super::check::{Check, Expect, Http2Expect, PlainExpect, Probe, TOO_MANY, TlsProbe, Verdict};
 use super::client::Connection;
 use super::fill::{Filling, shown};
 use super::frames::{Frames, Outcome, any_answered, end_of_answer, outcome};
 use super::tls::client_hello;
-use super::wire::{Instance, PATIENCE};
+use super::wire::{Instance, TIMEOUT};
 
 /// What the checks need.
 pub(super) struct Tester {
     pub(super) instance: Instance,
     pub(super) host: String,
     pub(super) filling: Filling,
-    /// The bodies of two failing logins: for the user, and for an unknown one.
+    /// The bodies of two failing logins: as the user, and as an unknown user.
     pub(super) wrong: [Zeroizing<String>; 2],
     pub(super) plain_port: Option<u16>,
     /// How many checks may still be retried.
@@ -86,18 +86,18 @@ pub(super) fn cost(probe: &Probe, filling: &Filling) -> Cost {
         Probe::Http1(line, Expect::RefusedLate(_) | Expect::EndsLate) => {
             (1, Filling::requests(line), LATE)
         }
-        Probe::Http1(line, _) => (1, Filling::requests(line), PATIENCE),
+        Probe::Http1(line, _) => (1, Filling::requests(line), TIMEOUT),
         Probe::Http2(make, expect) => {
             let mut frames = Frames::new(&filling.host, &filling.route);
             make(&mut frames);
-            let after = usize::from(matches!(expect, Expect2::Survived));
-            (1 + after, frames.requests() + after, patience(*expect))
+            let after = usize::from(matches!(expect, Http2Expect::Survived));
+            (1 + after, frames.requests() + after, timeout(*expect))
         }
-        Probe::Tls(TlsProbe::NoEarlyData) => (1, 1, PATIENCE),
-        Probe::Tls(_) => (1, 0, PATIENCE),
-        Probe::PlainOnTls | Probe::PlainPort(..) | Probe::Header(..) => (1, 1, PATIENCE),
+        Probe::Tls(TlsProbe::NoEarlyData) => (1, 1, TIMEOUT),
+        Probe::Tls(_) => (1, 0, TIMEOUT),
+        Probe::PlainOnTls | Probe::PlainPort(..) | Probe::Header(..) => (1, 1, TIMEOUT),
         Probe::SilentHandshake => (1, 0, LATE),
-        Probe::UnknownUser => (2, 2, PATIENCE),
+        Probe::UnknownUser => (2, 2, TIMEOUT),
     };
     Cost {
         connections,
@@ -130,32 +130,32 @@ impl Tester {
             Probe::UnknownUser => self.unknown_user(),
             Probe::Header(field, value) => self.header(field, value),
         };
-        // What cannot be reached any more may be what the check before has done.
+        // If it cannot be reached any more, the previous check may be the cause.
         tried.unwrap_or_else(|error| Verdict::new(false, format!("no connection: {error}")))
     }
 
     fn http1(&self, line: &str, expect: Expect) -> io::Result<Verdict> {
-        let patience = match expect {
+        let timeout = match expect {
             Expect::RefusedLate(_) | Expect::EndsLate => LATE,
-            Expect::Refused(_) | Expect::Answered(_) | Expect::InOrder(_) => PATIENCE,
+            Expect::Refused(_) | Expect::Answered(_) | Expect::InOrder(_) => TIMEOUT,
         };
         let mut connection = self.instance.http1()?;
         connection.send(&self.filling.bytes(line));
-        let (bytes, end) = connection.read(patience, |bytes| {
+        let (bytes, end) = connection.read(timeout, |bytes| {
             expect
                 .enough()
                 .is_some_and(|enough| answers(bytes).len() >= enough)
         });
-        Ok(expect.judge(&answers(&bytes), end))
+        Ok(expect.evaluate(&answers(&bytes), end))
     }
 
-    fn http2(&self, make: fn(&mut Frames), expect: Expect2) -> io::Result<Verdict> {
+    fn http2(&self, make: fn(&mut Frames), expect: Http2Expect) -> io::Result<Verdict> {
         let mut frames = Frames::new(&self.filling.host, &self.filling.route);
         make(&mut frames);
         let mut connection = self.instance.http2()?;
         connection.send(frames.bytes());
-        if matches!(expect, Expect2::Bounded) {
-            let (bytes, _) = connection.read(PATIENCE, |bytes| any_answered(bytes, TOO_MANY));
+        if matches!(expect, Http2Expect::Bounded) {
+            let (bytes, _) = connection.read(TIMEOUT, |bytes| any_answered(bytes, TOO_MANY));
             let bounded = any_answered(&bytes, TOO_MANY);
             return Ok(Verdict::new(
                 bounded,
@@ -163,21 +163,21 @@ impl Tester {
             ));
         }
         let outcome = match expect {
-            Expect2::AbortedLate => end_of_answer,
-            Expect2::Refused
-            | Expect2::Ends
-            | Expect2::Answered(_)
-            | Expect2::Survived
-            | Expect2::Bounded
-            | Expect2::EndsLate => outcome,
+            Http2Expect::AbortedLate => end_of_answer,
+            Http2Expect::Refused
+            | Http2Expect::Ends
+            | Http2Expect::Answered(_)
+            | Http2Expect::Survived
+            | Http2Expect::Bounded
+            | Http2Expect::EndsLate => outcome,
         };
-        let (bytes, end) = connection.read(patience(expect), |bytes| outcome(bytes).is_some());
+        let (bytes, end) = connection.read(timeout(expect), |bytes| outcome(bytes).is_some());
         let came = outcome(&bytes).unwrap_or(match end {
-            End::Closed => Outcome::Closed,
-            End::Open | End::Silent => Outcome::Silent,
+            ConnectionState::Closed => Outcome::Closed,
+            ConnectionState::Open | ConnectionState::Silent => Outcome::Silent,
         });
-        let verdict = expect.judge(came);
-        if !matches!(expect, Expect2::Survived) {
+        let verdict = expect.evaluate(came);
+        if !matches!(expect, Http2Expect::Survived) {
             return Ok(verdict);
         }
         let next = self.http1("{get}\r\n", Expect::Answered(&[404]))?;
@@ -200,9 +200,9 @@ impl Tester {
             TlsProbe::NoEarlyData => {
                 let config = self.instance.early()?;
                 let mut line = self.instance.tls(&config)?;
-                // The ticket for the next connection comes before the answer.
+                // The session ticket arrives before the response.
                 line.send(&self.filling.bytes("{get}\r\n"));
-                line.read(PATIENCE, |bytes| !answers(bytes).is_empty());
+                line.read(TIMEOUT, |bytes| !answers(bytes).is_empty());
                 let offered = self.instance.offers_early_data(&config)?;
                 Ok(Verdict::new(
                     !offered,
@@ -230,13 +230,13 @@ impl Tester {
             TlsProbe::Refuses(version, suites) => {
                 let mut line = self.plain()?;
                 line.send(&client_hello(version, suites, &self.host));
-                let (bytes, end) = line.read(PATIENCE, |bytes| !bytes.is_empty());
+                let (bytes, end) = line.read(TIMEOUT, |bytes| !bytes.is_empty());
                 let got = match (bytes.first(), end) {
                     (Some(&ALERT), _) => "an alert",
                     (Some(&HANDSHAKE), _) => "a handshake",
                     (Some(_), _) => "something else than TLS",
-                    (None, End::Closed) => "the end",
-                    (None, End::Open | End::Silent) => "nothing",
+                    (None, ConnectionState::Closed) => "the end",
+                    (None, ConnectionState::Open | ConnectionState::Silent) => "nothing",
                 };
                 Ok(Verdict::new(matches!(got, "an alert" | "the end"), got))
             }
@@ -246,15 +246,18 @@ impl Tester {
     fn plain_on_tls(&self) -> io::Result<Verdict> {
         let mut line = self.plain()?;
         line.send(&self.filling.bytes("{get}\r\n"));
-        let (bytes, end) = line.read(PATIENCE, |_| false);
+        let (bytes, end) = line.read(TIMEOUT, |_| false);
         let answered = bytes.windows(5).any(|five| five == b"HTTP/");
         let got = match (answered, end) {
             (true, _) => "an answer of HTTP",
-            (false, End::Closed) if bytes.is_empty() => "the end",
-            (false, End::Closed) => "an alert, then the end",
-            (false, End::Open | End::Silent) => "left open",
+            (false, ConnectionState::Closed) if bytes.is_empty() => "the end",
+            (false, ConnectionState::Closed) => "an alert, then the end",
+            (false, ConnectionState::Open | ConnectionState::Silent) => "left open",
         };
-        Ok(Verdict::new(!answered && end == End::Closed, got))
+        Ok(Verdict::new(
+            !answered && end == ConnectionState::Closed,
+            got,
+        ))
     }
 
     fn plain_port(&self, line: &str, expect: PlainExpect) -> io::Result<Verdict> {
@@ -263,13 +266,13 @@ impl Tester {
         };
         let mut connection = self.instance.plain(port)?;
         connection.send(&self.filling.bytes(line));
-        let (bytes, _) = connection.read(PATIENCE, |bytes| !answers(bytes).is_empty());
+        let (bytes, _) = connection.read(TIMEOUT, |bytes| !answers(bytes).is_empty());
         let Some(answer) = answers(&bytes).into_iter().next() else {
             return Ok(Verdict::new(false, "no answer"));
         };
         Ok(match expect {
             PlainExpect::Refused(status) => {
-                let passes = answer.status == status && answer.misses().is_none();
+                let passes = answer.status == status && answer.missing().is_none();
                 Verdict::new(passes, answer.status.to_string())
             }
             PlainExpect::Redirected => {
@@ -286,10 +289,12 @@ impl Tester {
         let started = Instant::now();
         let (_, end) = self.plain()?.read(LATE, |_| false);
         let got = match end {
-            End::Closed => format!("closed after {} s", started.elapsed().as_secs()),
-            End::Open | End::Silent => format!("open after {} s", LATE.as_secs()),
+            ConnectionState::Closed => format!("closed after {} s", started.elapsed().as_secs()),
+            ConnectionState::Open | ConnectionState::Silent => {
+                format!("open after {} s", LATE.as_secs())
+            }
         };
-        Ok(Verdict::new(end == End::Closed, got))
+        Ok(Verdict::new(end == ConnectionState::Closed, got))
     }
 
     fn unknown_user(&self) -> io::Result<Verdict> {
@@ -302,28 +307,28 @@ impl Tester {
                 "logins have failed too often before (429)",
             ));
         }
-        let (a, b) = (alike(&one), alike(&other));
+        let (a, b) = (comparable(&one), comparable(&other));
         let got = format!(
             "{} and {}, {}",
             one.status,
             other.status,
             match a == b {
-                true => "alike",
+                true => "comparable",
                 false => "different",
             }
         );
-        let proper = one.status == 401 && one.misses().is_none();
+        let proper = one.status == 401 && one.missing().is_none();
         Ok(Verdict::new(proper && a == b, got))
     }
 
-    /// Sends a login with this body.
+    /// Logs in with this body.
     pub(super) fn login(&self, body: &str) -> io::Result<Option<Answer>> {
         let mut line = self.instance.http1()?;
         let mut bytes = self.filling.bytes("{login}Content-Length: ");
         bytes.extend_from_slice(format!("{}\r\n\r\n", body.len()).as_bytes());
         bytes.extend_from_slice(body.as_bytes());
         line.send(&bytes);
-        // Of the whole time that hashing may take.
+        // Hashing may take this long.
         let (bytes, _) = line.read(LATE, |bytes| !answers(bytes).is_empty());
         Ok(answers(&bytes).into_iter().next())
     }
@@ -343,11 +348,11 @@ impl Tester {
         ))
     }
 
-    /// The answer to a good request for what is not there.
+    /// The response to a valid request for a path that does not exist.
     pub(super) fn nothing(&self) -> io::Result<Option<Answer>> {
         let mut line = self.instance.http1()?;
         line.send(&self.filling.bytes("{get}\r\n"));
-        let (bytes, _) = line.read(PATIENCE, |bytes| !answers(bytes).is_empty());
+        let (bytes, _) = line.read(TIMEOUT, |bytes| !answers(bytes).is_empty());
         Ok(answers(&bytes).into_iter().next())
     }
 
@@ -356,26 +361,26 @@ impl Tester {
     }
 }
 
-/// How long what frames lead to may take.
-fn patience(expect: Expect2) -> Duration {
+/// How long to wait for the outcome of frames.
+fn timeout(expect: Http2Expect) -> Duration {
     match expect {
-        Expect2::EndsLate => LATE,
-        Expect2::AbortedLate => UNREAD,
-        Expect2::Refused
-        | Expect2::Ends
-        | Expect2::Answered(_)
-        | Expect2::Survived
-        | Expect2::Bounded => PATIENCE,
+        Http2Expect::EndsLate => LATE,
+        Http2Expect::AbortedLate => UNREAD,
+        Http2Expect::Refused
+        | Http2Expect::Ends
+        | Http2Expect::Answered(_)
+        | Http2Expect::Survived
+        | Http2Expect::Bounded => TIMEOUT,
     }
 }
 
-/// Lets a rate limit recover: nothing announces that it has.
+/// Lets a rate limit recover, which cannot be observed.
 fn pause() {
     std::thread::park_timeout(PAUSE);
 }
 
-/// What must not tell two answers apart.
-fn alike(answer: &Answer) -> Answer {
+/// The parts of a response that must not differ between two users.
+fn comparable(answer: &Answer) -> Answer {
     let mut answer = answer.clone();
     let differs = |name: &str| ["date", "x-request-id"].contains(&name);
     answer
@@ -384,16 +389,17 @@ fn alike(answer: &Answer) -> Answer {
     answer
 }
 
-/// How long a deadline of the gateway's is waited for.
+/// How long to wait for a timeout of the gateway.
 pub(super) const LATE: Duration = Duration::from_secs(20);
-/// How long an answer may be left that its client does not take: 30 s and a little by default.
+/// How long to wait for the gateway to abort a response that is not read: by default it takes a little over
+/// 30 s.
 pub(super) const UNREAD: Duration = Duration::from_secs(40);
-/// How many checks may be tried once more, since a rate limit came first.
+/// How many checks may be retried after a rate limit answered.
 pub(super) const RETRIES: usize = 30;
-/// The most requests of a check that is tried once more.
-pub(super) const OF_A_RETRY: usize = 2;
-/// A second fills most rates again by one request at least.
+/// The maximum of requests in a check that is retried.
+pub(super) const MAX_RETRY_REQUESTS: usize = 2;
+/// A second replenishes most rate limits by at least one request.
 pub(super) const PAUSE: Duration = Duration::from_millis(1500);
-/// Records of TLS.
+/// TLS record types.
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;

@@ -1,5 +1,5 @@
-//! Connections to the instance, and to nothing else: its name is looked up once, and no answer leads
-//! anywhere.
+//! Connections to the instance, and to nothing else: its name is resolved once, and redirects are not
+//! followed.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVer
 use super::client::{Connection, tls_config};
 use super::target::Target;
 
-/// The instance: one address, and how its certificate is judged.
+/// The instance: its address, and how to verify its certificate.
 pub(super) struct Instance {
     address: SocketAddr,
     name: ServerName<'static>,
@@ -25,10 +25,10 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Looks the name up and takes the first of its addresses that can be reached.
+    /// Resolves the name and uses the first address that can be reached.
     ///
     /// # Errors
-    /// When there is none, or no certificate to trust.
+    /// If there is none, or no certificate to trust.
     pub(super) fn find(target: &Target, ca: Option<&Path>) -> io::Result<Self> {
         let roots = Arc::new(trusted(ca)?);
         let name = target
@@ -36,7 +36,7 @@ impl Instance {
             .ok_or_else(|| io::Error::other("no host"))?;
         let mut last = io::Error::other("the name has no address");
         for address in (target.host(), target.port()).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
                 Ok(_) => {
                     return Ok(Self {
                         address,
@@ -56,12 +56,12 @@ impl Instance {
         self.address
     }
 
-    /// A connection over TLS that agreed on HTTP/1.1.
+    /// A TLS connection with HTTP/1.1 negotiated.
     pub(super) fn http1(&self) -> io::Result<Connection> {
         self.tls(&self.http1)
     }
 
-    /// A connection over TLS that agreed on HTTP/2.
+    /// A TLS connection with HTTP/2 negotiated.
     pub(super) fn http2(&self) -> io::Result<Connection> {
         let line = self.tls(&self.http2)?;
         match line.protocol() {
@@ -71,16 +71,16 @@ impl Instance {
     }
 
     pub(super) fn tls(&self, config: &Arc<ClientConfig>) -> io::Result<Connection> {
-        Connection::tls(self.address, self.name.clone(), config, PATIENCE)
+        Connection::tls(self.address, self.name.clone(), config, TIMEOUT)
     }
 
-    /// A connection without TLS to this port of the same address.
+    /// A connection without TLS to this port.
     pub(super) fn plain(&self, port: u16) -> io::Result<Connection> {
         let address = SocketAddr::new(self.address.ip(), port);
-        Connection::tcp(address, PATIENCE)
+        Connection::tcp(address, TIMEOUT)
     }
 
-    /// Settings of TLS with this protocol, for these versions.
+    /// A TLS configuration with this protocol and these versions.
     pub(super) fn config(
         &self,
         protocol: &[u8],
@@ -89,14 +89,14 @@ impl Instance {
         tls_config(&self.roots, protocol, versions)
     }
 
-    /// Settings of TLS 1.3 that send data early where they may.
+    /// A TLS 1.3 configuration with early data enabled.
     pub(super) fn early(&self) -> io::Result<Arc<ClientConfig>> {
         let mut config = ClientConfig::clone(&*self.config(b"http/1.1", &[&TLS13])?);
         config.enable_early_data = true;
         Ok(Arc::new(config))
     }
 
-    /// Whether a new connection with these settings could send data early.
+    /// Whether a new connection with this configuration could send early data.
     pub(super) fn offers_early_data(&self, config: &Arc<ClientConfig>) -> io::Result<bool> {
         let session = ClientConnection::new(Arc::clone(config), self.name.clone());
         let mut session = session.map_err(io::Error::other)?;
@@ -104,7 +104,7 @@ impl Instance {
     }
 }
 
-/// The certificates of the file, or else those that the machine trusts.
+/// The certificates in the file, or the system's if there is none.
 fn trusted(ca: Option<&Path>) -> io::Result<RootCertStore> {
     let named = ca.map(Path::to_owned);
     let from_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
@@ -126,7 +126,7 @@ fn trusted(ca: Option<&Path>) -> io::Result<RootCertStore> {
         let certificate = certificate.map_err(|error| about(&error))?;
         match roots.add(certificate) {
             Err(error) if ca.is_some() => return Err(about(&error)),
-            // Of a machine's many, one that is not understood is just not trusted.
+            // Certificates that cannot be parsed are not trusted.
             Ok(()) | Err(_) => {}
         }
     }
@@ -136,12 +136,12 @@ fn trusted(ca: Option<&Path>) -> io::Result<RootCertStore> {
     }
 }
 
-/// Where machines keep the certificates that they trust.
+/// Where systems keep trusted certificates.
 const BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-/// How long any one step may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of each step.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);

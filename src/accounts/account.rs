@@ -54,7 +54,6 @@ pub enum NameError {
 /// A validated user of the file.
 #[derive(Debug)]
 pub(super) struct ValidUser {
-    pub(super) name: String,
     pub(super) password: Arc<PasswordHash>,
     pub(super) mark: PasswordMark,
     pub(super) disabled: bool,
@@ -73,46 +72,18 @@ pub struct Account {
     usage: Arc<Usage>,
     name: Arc<str>,
     header: HeaderValue,
-    password: Arc<PasswordHash>,
-    mark: PasswordMark,
-    disabled: bool,
-    tokens_before: UnixSeconds,
-    allow: Option<Allow>,
-    rights: Rights,
-    mode: Mode,
-    roles: Vec<String>,
-    admission: Admission,
+    user: ValidUser,
 }
 
 impl Account {
-    pub(super) fn new(name: Arc<str>, known: Interned, entry: ValidUser) -> Self {
-        let ValidUser {
-            name: _,
-            password,
-            mark,
-            disabled,
-            tokens_before,
-            allow,
-            rights,
-            mode,
-            roles,
-            admission,
-        } = entry;
+    pub(super) fn new(name: Arc<str>, known: Interned, user: ValidUser) -> Self {
         let header = HeaderValue::from_str(&name).expect("a checked name is of visible ASCII");
         Self {
             id: known.id,
             usage: known.usage,
             name,
             header,
-            password,
-            mark,
-            disabled,
-            tokens_before,
-            allow,
-            rights,
-            mode,
-            roles,
-            admission,
+            user,
         }
     }
 
@@ -143,28 +114,28 @@ impl Account {
     /// The hash to verify a password against; `None` if the account is disabled.
     #[must_use]
     pub fn password(&self) -> Option<Arc<PasswordHash>> {
-        (!self.disabled).then(|| Arc::clone(&self.password))
+        (!self.user.disabled).then(|| Arc::clone(&self.user.password))
     }
 
     /// Identifies the current password. Sessions with another mark belong to a former one.
     #[must_use]
     pub fn password_mark(&self) -> PasswordMark {
-        self.mark
+        self.user.mark
     }
 
     /// Tokens whose login was before this moment no longer work, whatever the password: the account was
     /// disabled then, or its password changed. 1970 if not set.
     #[must_use]
     pub fn tokens_before(&self) -> UnixSeconds {
-        self.tokens_before
+        self.user.tokens_before
     }
 
     /// The login time to record for a password verified `now`. `tokens_before` was written before the
     /// login, but may lie in the same second, or slightly ahead if clocks differ: never record less.
     #[must_use]
     pub fn authenticated_at(&self, now: UnixSeconds) -> UnixSeconds {
-        match self.tokens_before <= now.plus(CLOCK_TOLERANCE) {
-            true => now.max(self.tokens_before),
+        match self.user.tokens_before <= now.plus(CLOCK_TOLERANCE) {
+            true => now.max(self.user.tokens_before),
             false => now,
         }
     }
@@ -172,37 +143,37 @@ impl Account {
     /// From where and when the account can be used.
     #[must_use]
     pub fn admission(&self) -> &Admission {
-        &self.admission
+        &self.user.admission
     }
 
     /// The account's own `allow` as written, without its roles.
     #[must_use]
     pub fn allow(&self) -> Option<&Allow> {
-        self.allow.as_ref()
+        self.user.allow.as_ref()
     }
 
     /// The account's own rights and those of its roles.
     #[must_use]
     pub fn rights(&self) -> &Rights {
-        &self.rights
+        &self.user.rights
     }
 
     /// What happens to a request that the rights do not cover.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.user.mode
     }
 
     /// The names of the account's roles.
     #[must_use]
     pub fn roles(&self) -> &[String] {
-        &self.roles
+        &self.user.roles
     }
 
     /// Whether the account is disabled: it can neither sign in nor use its tokens.
     #[must_use]
     pub fn is_disabled(&self) -> bool {
-        self.disabled
+        self.user.disabled
     }
 }
 

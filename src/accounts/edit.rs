@@ -23,7 +23,7 @@ pub enum EditError {
     )]
     EverythingAllowed,
     /// The right to remove does not exist.
-    #[error("the user has no such right on {0} of its own")]
+    #[error("the user has no such right of its own on {0}")]
     NothingAllowed(String),
     /// The right to remove is not listed, since everything of its kind is allowed.
     #[error(

@@ -239,7 +239,7 @@ mod tests {
         for text in ["", "# nobody\n", "[users]\n", "[roles]\n[users]\n"] {
             let content = read(text).expect(text);
             assert!(
-                content.entries.is_empty() && content.warnings.is_empty(),
+                content.users.is_empty() && content.warnings.is_empty(),
                 "{text}"
             );
         }
@@ -428,8 +428,8 @@ mod tests {
             [roles.r]\nallow = [{ route = \"/api/SyncData\", forms = [\"set*\"] }]\n";
         let content = read(text).expect("valid");
         let post = http::Method::POST;
-        let decisions = content.entries.iter().map(|entry| {
-            [0, 2].map(|route| match entry.rights.decide(route, &post) {
+        let decisions = content.users.values().map(|user| {
+            [0, 2].map(|route| match user.rights.decide(route, &post) {
                 Decision::Allowed => "all",
                 Decision::AllowedForForms(forms) if forms.permits("setCustomer") => "set*",
                 Decision::AllowedForForms(_) => "other forms",
@@ -440,7 +440,7 @@ mod tests {
             decisions.collect::<Vec<_>>(),
             [["set*", "all"], ["set*", "no"], ["no", "no"]]
         );
-        assert_eq!(content.entries[0].roles, ["r"]);
+        assert_eq!(content.users["a"].roles, ["r"]);
     }
 
     #[test]
@@ -463,7 +463,7 @@ mod tests {
                  [users.a]\npassword = HASH\n{lines}\n"
             );
             assert_eq!(
-                read(&text).expect("valid").entries[0].mode,
+                read(&text).expect("valid").users["a"].mode,
                 expected,
                 "{lines}"
             );

@@ -276,14 +276,12 @@ pub struct AccountTable {
 
 impl AccountTable {
     fn new(content: validate::ValidFile, names: &mut Names) -> Self {
-        let validate::ValidFile { entries, warnings } = content;
-        let mut by_name = HashMap::with_capacity(entries.len());
-        for entry in entries {
-            let (name, known) = names.intern(&entry.name);
-            by_name.insert(
-                Arc::clone(&name),
-                Arc::new(Account::new(name, known, entry)),
-            );
+        let validate::ValidFile { users, warnings } = content;
+        let mut by_name = HashMap::with_capacity(users.len());
+        for (name, user) in users {
+            let (name, known) = names.intern(&name);
+            let account = Account::new(Arc::clone(&name), known, user);
+            by_name.insert(name, Arc::new(account));
         }
         let mut by_id = vec![None; names.by_id.len()];
         for account in by_name.values() {

@@ -71,8 +71,8 @@ fn section_of(key: &str) -> Option<String> {
 /// A validated account file, and its warnings.
 #[derive(Debug)]
 pub(super) struct ValidFile {
-    /// Sorted by name.
-    pub(super) entries: Vec<ValidUser>,
+    /// By name.
+    pub(super) users: BTreeMap<String, ValidUser>,
     pub(super) warnings: Problems,
 }
 
@@ -105,13 +105,13 @@ impl Validator<'_, '_> {
                 },
             );
         }
-        let entries: Vec<_> = users
+        let users = users
             .into_iter()
             .filter_map(|(name, user)| self.user(name, user, &roles))
             .collect();
         let warnings = self.document.into_problems();
         match warnings.only_warnings() {
-            true => Ok(ValidFile { entries, warnings }),
+            true => Ok(ValidFile { users, warnings }),
             false => Err(warnings),
         }
     }
@@ -134,9 +134,9 @@ impl Validator<'_, '_> {
         name: Name,
         user: User,
         roles: &BTreeMap<Name, CompiledRole>,
-    ) -> Option<ValidUser> {
-        let has_rights_source = user.allow.is_some() || !user.roles.is_empty();
-        if !has_rights_source && !self.document.is_damaged("users", "allow") {
+    ) -> Option<(String, ValidUser)> {
+        let has_rights = user.allow.is_some() || !user.roles.is_empty();
+        if !has_rights && !self.document.is_damaged("users", "allow") {
             let problem = Problem::warning(format!("`{}` has no rights", name.text));
             let remedy = "add `allow` or `roles`, or `allow = []` if that is intended";
             self.document
@@ -159,8 +159,7 @@ impl Validator<'_, '_> {
         };
         self.validity(user.valid_from.as_ref(), user.valid_until.as_ref());
         let (password, mark) = self.password(&name, &user.password)?;
-        Some(ValidUser {
-            name: name.text,
+        let valid = ValidUser {
             password,
             mark,
             disabled: user.disabled,
@@ -174,7 +173,8 @@ impl Validator<'_, '_> {
                 .fold(own.unwrap_or_default(), |all, role| all.union(&role.rights)),
             roles: user.roles.into_iter().map(Spanned::into_inner).collect(),
             admission,
-        })
+        };
+        Some((name.text, valid))
     }
 
     fn password(

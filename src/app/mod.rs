@@ -66,7 +66,7 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be bound, or the token file.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
-        let owner = owner.map(RunAs::numbers);
+        let owner = owner.map(RunAs::ids);
         Ok(Self {
             tokens: Prepared::open(&config.tokens, owner)?,
             admin: AdminListeners::bind(&config.admin, owner)?,

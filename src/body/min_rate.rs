@@ -101,7 +101,7 @@ mod tests {
         let mut rate = MinRate::new(100, GRACE);
         assert_eq!(rate.deadline(), None);
         assert_eq!(rate.wait(0, start), start + GRACE);
-        // The second look at the same wait.
+        // The second call for the same wait.
         assert_eq!(rate.wait(0, start + seconds(3)), start + GRACE);
         rate.progress(200, start + seconds(4));
         assert_eq!(rate.deadline(), None);

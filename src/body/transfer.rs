@@ -34,8 +34,8 @@ pub struct Transfer {
     held: Cell<bool>,
     until_released: Cell<Option<Box<dyn Any>>>,
     /// When the client must have read what it was last given of the response, if anything.
-    answer_due: Cell<Option<Instant>>,
-    answer_too_slow: Cell<bool>,
+    response_due: Cell<Option<Instant>>,
+    response_too_slow: Cell<bool>,
 }
 
 impl Transfer {
@@ -51,8 +51,8 @@ impl Transfer {
             would_refuse: Cell::new(None),
             held: Cell::new(true),
             until_released: Cell::new(None),
-            answer_due: Cell::new(None),
-            answer_too_slow: Cell::new(false),
+            response_due: Cell::new(None),
+            response_too_slow: Cell::new(false),
         }
     }
 
@@ -111,24 +111,24 @@ impl Transfer {
 
     /// When the client must have read what it was last given of the response, if anything.
     #[must_use]
-    pub fn answer_due(&self) -> Option<Instant> {
-        self.answer_due.get()
+    pub fn response_due(&self) -> Option<Instant> {
+        self.response_due.get()
     }
 
     /// Sets the deadline for the client to read what it was given of the response; `None` once it has.
-    pub fn set_answer_due(&self, due: Option<Instant>) {
-        self.answer_due.set(due);
+    pub fn set_response_due(&self, due: Option<Instant>) {
+        self.response_due.set(due);
     }
 
     /// Records that the response is aborted because its client reads it too slowly.
-    pub fn answer_too_slow(&self) {
-        self.answer_too_slow.set(true);
+    pub fn response_too_slow(&self) {
+        self.response_too_slow.set(true);
     }
 
     /// Whether the response was aborted because its client read it too slowly.
     #[must_use]
-    pub fn is_answer_too_slow(&self) -> bool {
-        self.answer_too_slow.get()
+    pub fn is_response_too_slow(&self) -> bool {
+        self.response_too_slow.get()
     }
 
     /// Records that the client has to send the next chunk.

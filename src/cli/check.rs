@@ -39,9 +39,9 @@ impl CheckCommand {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
         // In the order of `run`: the token file with the rights of the start, all else with those left.
-        let owner = process::to_become(&loaded.config.process);
+        let owner = process::target_user(&loaded.config.process);
         let numbers = owner.as_ref().ok().and_then(Option::as_ref);
-        let kept = store::look(&loaded.config.tokens, numbers.map(RunAs::numbers));
+        let kept = store::look(&loaded.config.tokens, numbers.map(RunAs::ids));
         if let Err(error) = owner {
             // Report everything else that is wrong too.
             let mut errors = vec![ProcessError::User(error).into()];

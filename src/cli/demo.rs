@@ -22,7 +22,7 @@ use crate::observe::Logs;
 use crate::password::Password;
 use crate::password::hash_password;
 use crate::sample_backend::SampleBackend;
-use crate::tls::development::{Written, write_certificate};
+use crate::tls::development::{CertificateFiles, write_certificate};
 
 /// Run the gateway with a sample backend, a development certificate and a demo user
 ///
@@ -68,8 +68,8 @@ impl DemoCommand {
         signals.serve_until_stopped(server).map_err(Failure::other)
     }
 
-    fn certificate(&self) -> io::Result<(Written, bool)> {
-        let there = Written::in_directory(&self.certs);
+    fn certificate(&self) -> io::Result<(CertificateFiles, bool)> {
+        let there = CertificateFiles::in_directory(&self.certs);
         if there.certificate.try_exists()? && there.key.try_exists()? {
             return Ok((there, false));
         }
@@ -79,7 +79,7 @@ impl DemoCommand {
 
     fn config(
         &self,
-        certificate: &Written,
+        certificate: &CertificateFiles,
         backend: &SampleBackend,
         users: &Users,
     ) -> Result<Config, Failure> {
@@ -135,7 +135,11 @@ impl Drop for Users {
 }
 
 /// Logs in, makes one call with the token, and shows the exchange with the token truncated.
-fn round_trip(address: SocketAddr, certificate: &Written, password: &str) -> io::Result<String> {
+fn round_trip(
+    address: SocketAddr,
+    certificate: &CertificateFiles,
+    password: &str,
+) -> io::Result<String> {
     let pem = fs::read(&certificate.certificate)?;
     let mut client = Client::connect(address, &pem)?;
     let credentials = format!(r#"{{"username":"{USER}","password":"{password}"}}"#);
@@ -163,7 +167,7 @@ fn token_in(answer: &str) -> io::Result<String> {
 
 fn instructions(
     address: SocketAddr,
-    certificate: &Written,
+    certificate: &CertificateFiles,
     users: &Users,
     password: &str,
 ) -> String {

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
 
-use super::explain_report::{Answer, Explanation};
+use super::explain_report::{Explanation, Prediction};
 use super::failure::{Failure, USAGE};
 use super::{ConfigFile, print};
 use crate::access::permit::{self, AccessDecision, Admitted};
@@ -94,7 +94,7 @@ impl ExplainCommand {
             from,
             at,
         };
-        let answer = gateway.answer(parts, &mut body);
+        let prediction = gateway.predict(parts, &mut body);
         let route = match gateway.routes.find(&method, uri.path()) {
             Ok(Destination::Forward(route)) => Some(route),
             Ok(Destination::Own(_)) | Err(_) => None,
@@ -111,14 +111,14 @@ impl ExplainCommand {
             form: body.form(),
             from,
             at,
-            answer: &answer,
+            prediction: &prediction,
         };
         let text = match self.json {
             true => explanation.json(),
             false => explanation.text(),
         };
         print(text.as_bytes())?;
-        Ok(answer.passes())
+        Ok(prediction.passes())
     }
 
     fn body(&self, config: &Config) -> Result<Body, Failure> {
@@ -188,29 +188,29 @@ struct Gateway<'a> {
 }
 
 impl Gateway<'_> {
-    fn answer(&self, parts: Parts, body: &mut Body) -> Answer {
+    fn predict(&self, parts: Parts, body: &mut Body) -> Prediction {
         let limits = &self.config.limits;
         let passed = match gateway::destination(&parts, None, &self.routes, limits) {
             Err(refusal) => Err(refusal),
             Ok(Destination::Own(OwnPath::IssueToken)) => return self.log_in(),
             Ok(Destination::Own(OwnPath::RenewToken)) => match self.renew() {
-                Ok(()) => return Answer::Renews,
+                Ok(()) => return Prediction::Renews,
                 Err(refusal) => Err(refusal),
             },
-            Ok(Destination::Own(OwnPath::RevokeToken)) => return Answer::Revokes,
+            Ok(Destination::Own(OwnPath::RevokeToken)) => return Prediction::Revokes,
             Ok(Destination::Forward(route)) => self.forward(route, parts, body),
         };
         match passed {
-            Ok(reported) => Answer::Forwarded { reported },
-            Err(refusal) => Answer::Refused(refusal),
+            Ok(reported) => Prediction::Forwarded { reported },
+            Err(refusal) => Prediction::Refused(refusal),
         }
     }
 
-    fn log_in(&self) -> Answer {
+    fn log_in(&self) -> Prediction {
         let account = self.accounts.find(self.user);
         match login::admit(account.as_ref(), self.at, self.from.into()) {
-            Ok(_) => Answer::LogsIn,
-            Err(fault) => Answer::Refused(Refusal::LoginFailed(fault)),
+            Ok(_) => Prediction::LogsIn,
+            Err(fault) => Prediction::Refused(Refusal::LoginFailed(fault)),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::settings::suggest;
 
 /// What the gateway would do.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Prediction {
     /// Send the request on; `reported` is what it would be refused for were the rights enforced.
     Forwarded { reported: Option<Refusal> },
     /// Issue a token to whoever has the password.
@@ -32,7 +32,7 @@ pub(super) enum Answer {
     Refused(Refusal),
 }
 
-impl Answer {
+impl Prediction {
     pub(super) fn passes(&self) -> bool {
         !matches!(self, Self::Refused(_))
     }
@@ -62,15 +62,15 @@ pub(super) struct Explanation<'a> {
     pub(super) form: Option<&'a str>,
     pub(super) from: IpAddr,
     pub(super) at: UnixMillis,
-    pub(super) answer: &'a Answer,
+    pub(super) prediction: &'a Prediction,
 }
 
 impl Explanation<'_> {
     /// For people: the answer, then one fact a line.
     pub(super) fn text(&self) -> String {
         let (user, request) = (self.user, format!("{} {}", self.method, self.path));
-        let mut text = match self.answer {
-            Answer::Forwarded { reported } => {
+        let mut text = match self.prediction {
+            Prediction::Forwarded { reported } => {
                 let upstream = &self.config.upstream.url;
                 let only = reported.as_ref().map_or(String::new(), |refusal| {
                     format!(
@@ -81,22 +81,22 @@ impl Explanation<'_> {
                 });
                 format!("allowed: {request} of `{user}` is forwarded to {upstream}{only}\n")
             }
-            Answer::LogsIn => format!(
+            Prediction::LogsIn => format!(
                 "allowed: {request} is for everybody who has a password; `{user}` gets a token for \
                  the right one\n"
             ),
-            Answer::Renews => {
+            Prediction::Renews => {
                 format!("allowed: {request} gives `{user}` another token for a live one\n")
             }
-            Answer::Revokes => {
+            Prediction::Revokes => {
                 format!("allowed: {request} is for everybody who has a token, and ends it\n")
             }
-            Answer::Refused(refusal) => format!("denied: {}\n", answered(refusal)),
+            Prediction::Refused(refusal) => format!("denied: {}\n", answered(refusal)),
         };
         let mut fact = |name: &str, value: String| {
             let _ = writeln!(text, "  {name:9}{value}");
         };
-        if let Some(refusal) = self.answer.refusal() {
+        if let Some(refusal) = self.prediction.refusal() {
             fact(
                 "because",
                 format!("{} ({})", chain(refusal), refusal.code()),
@@ -132,20 +132,26 @@ impl Explanation<'_> {
                 .map(|source| self.object(source))
                 .collect()
         };
-        let refused = match self.answer {
-            Answer::Refused(refusal) => Some(refusal),
-            Answer::Forwarded { .. } | Answer::LogsIn | Answer::Renews | Answer::Revokes => None,
+        let refused = match self.prediction {
+            Prediction::Refused(refusal) => Some(refusal),
+            Prediction::Forwarded { .. }
+            | Prediction::LogsIn
+            | Prediction::Renews
+            | Prediction::Revokes => None,
         };
-        let reported = match self.answer {
-            Answer::Forwarded { reported } => reported.as_ref(),
-            Answer::Refused(_) | Answer::LogsIn | Answer::Renews | Answer::Revokes => None,
+        let reported = match self.prediction {
+            Prediction::Forwarded { reported } => reported.as_ref(),
+            Prediction::Refused(_)
+            | Prediction::LogsIn
+            | Prediction::Renews
+            | Prediction::Revokes => None,
         };
         let mode = self.account.map(|account| match account.mode() {
             Mode::Enforce => "enforce",
             Mode::Report => "report",
         });
         let object = json!({
-            "allowed": self.answer.passes(),
+            "allowed": self.prediction.passes(),
             "user": self.user,
             "mode": mode,
             "method": self.method.as_str(),
@@ -172,19 +178,22 @@ impl Explanation<'_> {
                 Some(form) => rights.decide_with_form(route.index(), method, form).is_ok(),
             })
         };
-        match self.answer {
-            Answer::Forwarded { reported: None } => self.provenance.iter().filter(gives).collect(),
-            Answer::Forwarded { .. }
-            | Answer::Refused(_)
-            | Answer::LogsIn
-            | Answer::Renews
-            | Answer::Revokes => Vec::new(),
+        match self.prediction {
+            Prediction::Forwarded { reported: None } => {
+                self.provenance.iter().filter(gives).collect()
+            }
+            Prediction::Forwarded { .. }
+            | Prediction::Refused(_)
+            | Prediction::LogsIn
+            | Prediction::Renews
+            | Prediction::Revokes => Vec::new(),
         }
     }
 
     /// The entries for the route that do not give the right, where a right is missing.
     fn near(&self) -> Vec<&Provenance> {
-        let Some(Refusal::Forbidden(_) | Refusal::FormRefused(_)) = self.answer.refusal() else {
+        let Some(Refusal::Forbidden(_) | Refusal::FormRefused(_)) = self.prediction.refusal()
+        else {
             return Vec::new();
         };
         let names_route = |source: &&Provenance| {
@@ -198,7 +207,7 @@ impl Explanation<'_> {
 
     /// What to do about a refusal that the operator can do something about.
     fn hint(&self) -> Option<String> {
-        let refusal = self.answer.refusal()?;
+        let refusal = self.prediction.refusal()?;
         let user = self.user;
         if let Refusal::Forbidden(missing) = refusal {
             return Some(self.grant(*missing));

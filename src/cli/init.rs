@@ -16,7 +16,7 @@ use crate::config;
 use crate::new_file::{create_directory, create_parents, write_new};
 use crate::password::hash_password;
 use crate::process;
-use crate::tls::development::{Written, write_certificate};
+use crate::tls::development::{CertificateFiles, write_certificate};
 use crate::upstream::{UpstreamSection, UpstreamUrl};
 
 /// Write a first configuration, a first user and a development certificate
@@ -179,7 +179,7 @@ struct Paths {
     directory: PathBuf,
     config: PathBuf,
     users: PathBuf,
-    certificate: Written,
+    certificate: CertificateFiles,
     /// The directory of the admin socket.
     run: PathBuf,
 }
@@ -190,14 +190,14 @@ impl Paths {
             directory: directory.to_owned(),
             config: directory.join("config.toml"),
             users: directory.join("users.toml"),
-            certificate: Written::in_directory(&directory.join("certs")),
+            certificate: CertificateFiles::in_directory(&directory.join("certs")),
             run: directory.join("run"),
         }
     }
 
     /// A complete pair of certificate and key may exist and is used then; half of one may not.
     fn refuse_existing(&self) -> Result<(), InitError> {
-        let Written { certificate, key } = &self.certificate;
+        let CertificateFiles { certificate, key } = &self.certificate;
         let mut files = vec![&self.config, &self.users];
         if !self.has_certificate() {
             files.extend([certificate, key]);

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::process::panics::log_places_only;
+use crate::process::panics::log_locations_only;
 use crate::settings::Problems;
 use failure::Failure;
 
@@ -116,7 +116,7 @@ impl CompletionsCommand {
 #[must_use]
 pub fn main() -> ExitCode {
     // First of all, since any command may hold a password.
-    log_places_only();
+    log_locations_only();
     if let Err(error) = signals::outlive_file_size_limit() {
         let _ = writeln!(io::stderr(), "warning: signals cannot be received: {error}");
     }

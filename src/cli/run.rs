@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::cluster::SharedMode;
 use crate::config::{self, Config};
 use crate::observe::Logs;
-use crate::process::{self, Needs, ProcessError};
+use crate::process::{self, ProcessError, RequiredAccess};
 use crate::store::{self, StoreKind, StoreOpenError};
 use crate::upstream::UpstreamUrl;
 
@@ -39,7 +39,7 @@ impl RunCommand {
         let config = loaded.config;
         // In this order: bind with the initial privileges, then drop them, and only then start a second
         // thread.
-        let owner = process::to_become(&config.process).map_err(ProcessError::User)?;
+        let owner = process::target_user(&config.process).map_err(ProcessError::User)?;
         let discarded = match self.discard_tokens {
             true => Some(store::discard(&config.tokens, Clock::system().now())?),
             false => None,
@@ -73,9 +73,9 @@ impl RunCommand {
 }
 
 /// What the process still needs once it listens.
-pub(super) fn needs(config: &Config) -> Needs {
+pub(super) fn needs(config: &Config) -> RequiredAccess {
     let is_name = |host: &str| host.parse::<IpAddr>().is_err();
-    Needs {
+    RequiredAccess {
         files: config.files(),
         socket: config.admin.socket.clone(),
         names: config.tokens.servers().any(|server| is_name(&server.host))
@@ -107,7 +107,7 @@ impl From<ProcessError> for Failure {
     fn from(error: ProcessError) -> Self {
         match error {
             ProcessError::User(_) | ProcessError::Unreadable { .. } => Self::usage(error),
-            ProcessError::Become { .. }
+            ProcessError::SwitchUser { .. }
             | ProcessError::Refused { .. }
             | ProcessError::Confine(_) => Self::other(error),
         }

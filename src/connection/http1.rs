@@ -147,9 +147,11 @@ impl Http1 {
     }
 
     /// Abandons the current response because the client reads it too slowly.
-    pub fn answer_too_slow(&self) {
+    pub fn response_too_slow(&self) {
         match &*self.stage.borrow() {
-            Stage::Answering(transfer) | Stage::Answered(transfer, _) => transfer.answer_too_slow(),
+            Stage::Answering(transfer) | Stage::Answered(transfer, _) => {
+                transfer.response_too_slow()
+            }
             Stage::Idle | Stage::Head | Stage::Flushed(_) => {}
         }
     }

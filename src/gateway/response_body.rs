@@ -112,7 +112,7 @@ impl ResponseBody {
             let due = rate.wait(length, Instant::now());
             let ends = self.deadline.as_ref().map(|deadline| deadline.deadline());
             let due = ends.map_or(due, |ends| ends.min(due));
-            request.transfer.set_answer_due(Some(due));
+            request.transfer.set_response_due(Some(due));
         }
         self.offered = Some(length);
         request.client.chunk_offered();
@@ -125,7 +125,7 @@ impl ResponseBody {
         request.client.chunk_taken();
         if let Some(rate) = &mut self.rate {
             rate.progress(length, Instant::now());
-            request.transfer.set_answer_due(None);
+            request.transfer.set_response_due(None);
         }
     }
 }
@@ -183,7 +183,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.offer_taken();
         if let Some(mut request) = self.request.take() {
-            let given_up = request.transfer.is_answer_too_slow();
+            let given_up = request.transfer.is_response_too_slow();
             request.record.complete = !given_up
                 && self.rest.is_empty()
                 && match &self.content {
@@ -285,7 +285,7 @@ impl Drop for ActiveRequest {
             // Found after the answer had begun.
             record.reason.get_or_insert(Refusal::from(fault).code());
         }
-        if self.transfer.is_answer_too_slow() {
+        if self.transfer.is_response_too_slow() {
             record.reason.get_or_insert("response_too_slow");
         }
         if record.would_refuse.is_some()

@@ -1,13 +1,11 @@
 //! Pure: the memory limit as written in the configuration.
 
-use std::fmt;
 use std::str::FromStr as _;
 
 use bytesize::ByteSize;
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::settings::units::{refuse, show_size, size_of};
+use crate::settings::units::{Invalid, parsed, show_size, size_of};
 
 /// A limit on resident memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,22 +33,12 @@ impl Percent {
 
 impl<'de> Deserialize<'de> for MemoryLimit {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct MemoryLimitVisitor;
-        impl Visitor<'_> for MemoryLimitVisitor {
-            type Value = MemoryLimit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a size or a share in quotes, for example {EXAMPLES}")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<MemoryLimit, E> {
-                parse(text).ok_or_else(|| {
-                    let message = format!("`{text}` is neither a size nor a share of the memory");
-                    refuse(message, format_args!("write it as {EXAMPLES}"))
-                })
-            }
-        }
-        from.deserialize_str(MemoryLimitVisitor)
+        parsed(from, EXPECTED, |text| {
+            parse(text).ok_or_else(|| {
+                let message = format!("`{text}` is neither a size nor a share of the memory");
+                Invalid::new(message, format!("write it as {EXAMPLES}"))
+            })
+        })
     }
 }
 
@@ -73,6 +61,8 @@ fn parse(text: &str) -> Option<MemoryLimit> {
 }
 
 const EXAMPLES: &str = r#""80%" or "1.5GiB"; "0B" is no limit"#;
+const EXPECTED: &str =
+    r#"a size or a share in quotes, for example "80%" or "1.5GiB"; "0B" is no limit"#;
 
 #[cfg(test)]
 mod tests {

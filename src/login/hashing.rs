@@ -48,7 +48,7 @@ impl HashingPool {
         let pool = Self { queue };
         for index in 0..threads.get() {
             pool.start_thread(format!("syncgate-hash-{index}"), |queue| {
-                process::only_when_idle("password hashing");
+                process::run_only_when_idle("password hashing");
                 let mut hasher = Hasher::new();
                 while let Some(job) = queue.begin() {
                     hasher.work(&job);

@@ -1,5 +1,5 @@
-//! Where log lines go: one writer thread behind a bounded queue, so that a slow terminal or a stuck
-//! log collector never holds up a request. Lines that find the queue full are counted and lost.
+//! The log writer: a thread behind a bounded queue, so that a slow terminal or a stuck log collector never
+//! delays a request. Lines are dropped and counted while the queue is full.
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::settings::{LogFormat, LogLevel, LogSection};
 
-/// The running log writer. Dropping it writes what is queued and ends the thread.
+/// The running log writer. Dropping it writes what is queued and stops the thread.
 #[derive(Debug)]
 pub struct Logs {
     writer: NonBlocking,
@@ -21,7 +21,7 @@ pub struct Logs {
     _guard: WorkerGuard,
 }
 
-/// How a line looks.
+/// The style of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// For people.
@@ -31,14 +31,14 @@ pub enum Style {
 }
 
 impl Logs {
-    /// Starts the writer on standard error and makes it the process's log.
+    /// Starts the writer on standard error and installs it as the process's log.
     ///
-    /// `SYNCGATE_LOG` in the environment overrules the level: like `RUST_LOG` a list of levels, each
-    /// of everything or of one target (`warn,syncgate::store=debug`). What cannot be read in it is
-    /// ignored, with a line on standard error.
+    /// The environment variable `SYNCGATE_LOG` overrides the level: like `RUST_LOG`, it is a list of levels for
+    /// everything or for one target (`warn,syncgate::store=debug`). Invalid directives are ignored, with a
+    /// line on standard error.
     ///
     /// # Panics
-    /// When the writer's thread cannot be started.
+    /// If the writer's thread cannot be started.
     #[must_use]
     pub fn start(section: &LogSection) -> Self {
         let terminal = io::stderr().is_terminal();
@@ -57,7 +57,7 @@ impl Logs {
                 "ignoring `{directive}` in SYNCGATE_LOG: it is neither a level nor a target and its level"
             );
         }
-        // Said to the writer of lines, too, so that what nobody reads costs one comparison.
+        // Also set on the subscriber, so that a disabled line costs one comparison.
         let most = Layer::<Registry>::max_level_hint(&filter).unwrap_or(LevelFilter::TRACE);
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(most)
@@ -86,21 +86,21 @@ impl Logs {
         }
     }
 
-    /// Where the workers write their access records, unless they are switched off.
+    /// The sink for the workers' access records, unless they are disabled.
     #[must_use]
     pub fn access_sink(&self) -> Option<AccessSink> {
         self.access
             .then(|| AccessSink::new(self.writer.clone(), self.style))
     }
 
-    /// How many writes were lost because the queue was full.
+    /// How many writes were dropped because the queue was full.
     #[must_use]
     pub fn lost(&self) -> usize {
         self.dropped.dropped_lines()
     }
 }
 
-/// The end of the log's queue that access records are put into.
+/// Puts access records into the log's queue.
 #[derive(Clone, Debug)]
 pub struct AccessSink {
     writer: NonBlocking,
@@ -125,7 +125,7 @@ impl AccessSink {
     }
 }
 
-/// A thread that writes to `output` what waits in a queue of so many blocks.
+/// Starts a thread that writes to `output` from a queue of `room` blocks.
 fn writer(output: impl io::Write + Send + 'static, room: usize) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default()
         .buffered_lines_limit(room)
@@ -144,8 +144,7 @@ fn level(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// What is logged by `directives`, or from `level` on where there are none, and the directives that
-/// are none.
+/// The filter of `directives`, or of `level` if there are none; also returns the invalid directives.
 fn filter(directives: &str, level: LogLevel) -> (Targets, Vec<&str>) {
     let mut chosen = Targets::new();
     let mut ignored = Vec::new();
@@ -168,7 +167,7 @@ fn filter(directives: &str, level: LogLevel) -> (Targets, Vec<&str>) {
     (chosen, ignored)
 }
 
-/// Blocks waiting to be written; with the access log's 32 KiB each, 32 MiB at the most.
+/// Blocks waiting to be written; with 32 KiB each for access records, at most 32 MiB.
 const QUEUE: usize = 1024;
 
 #[cfg(test)]
@@ -180,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// Standard error, as it were: stuck until what was written is taken.
+    /// In place of standard error: a write blocks until the test receives it.
     struct Output(SyncSender<Vec<u8>>);
 
     impl io::Write for Output {
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_a_stuck_output_and_a_full_queue_is_counted_and_lost() {
+    fn lines_are_dropped_and_counted_while_the_output_is_stuck_and_the_queue_full() {
         let (output, written) = sync_channel(0);
         let (mut writer, _guard) = writer(Output(output), 4);
         for _ in 0..100 {

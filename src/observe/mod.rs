@@ -1,4 +1,4 @@
-//! What operators see: the log and its settings.
+//! The log and its settings.
 
 mod logs;
 mod settings;

@@ -1,16 +1,16 @@
-//! Pure: what `[log]` may say.
+//! Pure: the section `[log]`.
 
 use serde::{Deserialize, Serialize};
 
-/// `[log]`: what is written to standard error, and how.
+/// `[log]`: the log on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSection {
-    /// The least important level that is written.
+    /// The lowest level that is written.
     pub level: LogLevel,
-    /// How a line looks.
+    /// The format of lines.
     pub format: LogFormat,
-    /// Whether every request is recorded.
+    /// Whether to write an access record for every request.
     pub access: bool,
 }
 
@@ -24,7 +24,7 @@ impl Default for LogSection {
     }
 }
 
-/// How important a log line is.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -32,15 +32,15 @@ pub enum LogLevel {
     Error,
     /// The backend failed, or something needs attention soon.
     Warn,
-    /// The course of events, clients' mistakes included.
+    /// Normal operation, clients' mistakes included.
     Info,
-    /// For finding a fault.
+    /// For debugging.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -376,7 +376,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes, what its proxy adds decides.
+        /// Whatever a client sends, what its proxy appends decides.
         #[test]
         fn nobody_gets_an_address_that_no_trusted_proxy_saw(
             forged in "[ -~]{0,40}",

@@ -4,10 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::settings::units::refuse;
+use crate::settings::units::{Invalid, parsed};
 
 /// A network, `"10.1.0.0/16"`, or one address, `"10.1.2.3"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -35,40 +34,30 @@ impl fmt::Display for Network {
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // With a visitor, so that an error has the span of this element.
-        from.deserialize_str(NetworkVisitor)
+        let expected = "a network in quotes, for example \"10.1.0.0/16\"";
+        parsed(from, expected, parse)
     }
 }
 
-struct NetworkVisitor;
-
-impl Visitor<'_> for NetworkVisitor {
-    type Value = Network;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a network in quotes, for example \"10.1.0.0/16\"")
+fn parse(text: &str) -> Result<Network, Invalid> {
+    let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let Some(network) = text.parse::<IpNet>().ok().or_else(host) else {
+        return Err(Invalid::new(
+            format!("`{text}` is not a network"),
+            "write an address and a length, for example \"10.1.0.0/16\", or one address",
+        ));
+    };
+    if network != network.trunc() {
+        return Err(Invalid::new(
+            format!("{network} names an address inside a network, not the network"),
+            format!("write \"{}\", or \"{}\"", network.trunc(), network.addr()),
+        ));
     }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
-        let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
-        let Some(network) = text.parse::<IpNet>().ok().or_else(host) else {
-            return Err(refuse(
-                format_args!("`{text}` is not a network"),
-                "write an address and a length, for example \"10.1.0.0/16\", or one address",
-            ));
-        };
-        if network != network.trunc() {
-            return Err(refuse(
-                format_args!("{network} names an address inside a network, not the network"),
-                format_args!("write \"{}\", or \"{}\"", network.trunc(), network.addr()),
-            ));
-        }
-        if network.addr().to_canonical() != network.addr() {
-            return Err(refuse(
-                "IPv4 inside IPv6: clients are known by their IPv4 address",
-                "write it as IPv4, for example \"10.1.0.0/16\"",
-            ));
-        }
-        Ok(Network(network))
+    if network.addr().to_canonical() != network.addr() {
+        return Err(Invalid::new(
+            "IPv4 inside IPv6: clients are known by their IPv4 address",
+            "write it as IPv4, for example \"10.1.0.0/16\"",
+        ));
     }
+    Ok(Network(network))
 }

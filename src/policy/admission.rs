@@ -36,7 +36,7 @@ pub enum NotAdmitted {
     #[error("the account is not valid yet")]
     NotYet,
     /// `valid_until` or later.
-    #[error("the account is not valid any more")]
+    #[error("the account is no longer valid")]
     Expired,
     /// Outside the account's hours.
     #[error("the account may not be used at this time of day")]

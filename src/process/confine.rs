@@ -1,8 +1,8 @@
-//! Landlock: the kernel lets the process open the files it needs and no others, open no further
-//! listening port, and connect to no port that it has no business with, whatever code comes to run in it.
+//! Landlock: the kernel restricts the process to the files it needs, to its open listeners, and to connecting
+//! to the ports it needs, whatever code comes to run in it.
 //!
-//! Folders are allowed, not files: a file that is renamed over another is a new one, and is read
-//! again at a reload.
+//! Rules allow directories rather than files: a reload must be able to read a file that was renamed over
+//! another.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,34 +13,34 @@ use landlock::{
     RulesetStatus, Scope,
 };
 
-/// What the process goes on needing.
+/// The access that the process needs after startup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Needs {
-    /// Files that are read again at any time.
+pub(crate) struct RequiredAccess {
+    /// Files that may be reloaded.
     pub(crate) files: Vec<PathBuf>,
-    /// A socket whose file is removed in the end.
+    /// A socket file that is removed on shutdown.
     pub(crate) socket: Option<PathBuf>,
-    /// Whether names of hosts have to be looked up.
+    /// Whether host names have to be resolved.
     pub(crate) names: bool,
-    /// The ports that are connected to; `None` where only a server will tell which those are.
+    /// The ports to connect to; `None` if only a server will announce them.
     pub(crate) ports: Option<BTreeSet<u16>>,
 }
 
-/// What holds as long as this does.
+/// The state of the confinement. Must be kept as long as the process runs.
 #[derive(Debug, Default)]
-pub(crate) struct Confined {
-    /// What took effect, in words; `None` when the kernel knows nothing of it.
-    pub(crate) how: Option<String>,
-    /// Places of a file system that makes each of its files anew when it was not in use for a
-    /// while, so that the kernel would not know the place any more for the one that is allowed.
+pub(crate) struct Confinement {
+    /// A description of what took effect; `None` if the kernel has no Landlock.
+    pub(crate) summary: Option<String>,
+    /// Paths in /proc, whose inodes the kernel recreates after a while without use; a rule would then no longer
+    /// match.
     _kept: Vec<PathFd>,
 }
 
-/// Confines the calling thread and those that it starts from now on.
+/// Confines the calling thread and all threads it starts from now on.
 ///
 /// # Errors
-/// When the kernel knows Landlock and yet refuses.
-pub(super) fn confine(needs: &Needs) -> Result<Confined, RulesetError> {
+/// If the kernel has Landlock but refuses.
+pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
@@ -55,7 +55,7 @@ pub(super) fn confine(needs: &Needs) -> Result<Confined, RulesetError> {
         if !path.is_dir() {
             access.remove(AccessFs::ReadDir);
         }
-        // What is not there cannot be opened either.
+        // A missing path cannot be opened anyway.
         let Ok(place) = PathFd::new(path) else {
             return Ok::<(), RulesetError>(());
         };
@@ -80,11 +80,14 @@ pub(super) fn confine(needs: &Needs) -> Result<Confined, RulesetError> {
     for port in needs.connected() {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
-    let how = in_words(&rules.restrict_self()?, needs.ports.is_some());
-    Ok(Confined { how, _kept: kept })
+    let summary = in_words(&rules.restrict_self()?, needs.ports.is_some());
+    Ok(Confinement {
+        summary,
+        _kept: kept,
+    })
 }
 
-impl Needs {
+impl RequiredAccess {
     fn connected(&self) -> impl Iterator<Item = u16> {
         let names = (self.names && self.ports.is_some()).then_some(DNS);
         self.ports.iter().flatten().copied().chain(names)
@@ -111,7 +114,7 @@ fn in_words(status: &RestrictionStatus, ports_known: bool) -> Option<String> {
     ))
 }
 
-/// The folders of the files, and those that symbolic links lead to.
+/// The directories of the files, and of the targets of symbolic links.
 fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let direct = files.iter().map(|file| folder(file).to_owned());
     let behind = files.iter().filter_map(|file| {
@@ -129,13 +132,12 @@ fn folder(file: &Path) -> &Path {
     }
 }
 
-/// The newest version whose rights over files are all known here. An older kernel enforces what it
-/// knows of them.
+/// The newest version whose file system rights are all handled. An older kernel enforces those it knows.
 const KNOWN: ABI = ABI::V5;
-/// Where the C library asks again for an answer that is too long for a datagram.
+/// The C library uses TCP for DNS responses that are too long for a datagram.
 const DNS: u16 = 53;
-/// What the standard library and the cryptography look at: how much of the machine there is, and
-/// random numbers on an old kernel.
+/// Paths used by the standard library and cryptography: about the machine's resources, and for random numbers
+/// on old kernels.
 const SYSTEM: [&str; 7] = [
     "/proc/self",
     "/proc/meminfo",
@@ -145,15 +147,14 @@ const SYSTEM: [&str; 7] = [
     "/dev/null",
     "/dev/urandom",
 ];
-/// What the C library looks names up with. Its files are replaced while the machine runs, so that
-/// they cannot be named one by one.
+/// Paths that the C library uses to resolve names. Directories, since the files are replaced at run time.
 const NAMES: [&str; 5] = ["/etc", "/run/systemd/resolve", "/lib", "/lib64", "/usr/lib"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Landlock holds for a thread, so that the test is confined on one of its own.
+    /// Landlock applies to threads, so the test runs on a thread of its own.
     #[test]
     fn what_is_not_needed_cannot_be_opened() {
         let (needed, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -167,13 +168,13 @@ mod tests {
             let open = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
             let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
             let port = |it: &std::net::TcpListener| it.local_addr().unwrap().port();
-            let needs = Needs {
+            let needs = RequiredAccess {
                 files: vec![file.clone()],
                 ports: Some([port(&open)].into()),
-                ..Needs::default()
+                ..RequiredAccess::default()
             };
             let confined = confine(&needs).unwrap();
-            let Some(how) = &confined.how else {
+            let Some(summary) = &confined.summary else {
                 assert!(std::fs::read(&other).is_ok());
                 return println!("this kernel has no Landlock");
             };
@@ -190,7 +191,7 @@ mod tests {
             denied(std::fs::remove_file(&file), "removing");
             let program = std::process::Command::new("/bin/true").status();
             denied(program.map(drop), "starting a program");
-            if how.contains("port") {
+            if summary.contains("port") {
                 let listening = std::net::TcpListener::bind(("127.0.0.1", 0));
                 denied(listening.map(drop), "listening");
                 let connect = |it: &std::net::TcpListener| {
@@ -200,8 +201,8 @@ mod tests {
                 connect(&open).unwrap();
             }
             assert_eq!(std::fs::read(&file).unwrap(), b"x");
-            // The kernel forgot what it had made of /proc/self when memory was scarce, and then
-            // refused to open /proc/self/status: it forgets nothing that is held open.
+            // The kernel evicted the inode of /proc/self when memory was scarce, and then refused to open
+            // /proc/self/status. It keeps what is held open.
             assert!(std::fs::read("/proc/self/status").is_ok());
             let of_proc = SYSTEM.iter().filter(|path| path.starts_with("/proc"));
             assert_eq!(confined._kept.len(), of_proc.count());

@@ -1,6 +1,6 @@
-//! What the process may do to the machine once it listens: as whom it runs, what it can open, what
-//! a crash leaves behind. All of it holds for the thread that asks and for those that it starts
-//! later, so that it is done before there is a second one.
+//! The privileges of the process once it listens: its user, the files and system calls it can use, core
+//! dumps. All of this applies to the calling thread and those it starts later, so it is done before there is a
+//! second one.
 
 mod confine;
 pub mod panics;
@@ -20,11 +20,11 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use thiserror::Error;
 
-pub(crate) use confine::Needs;
+pub(crate) use confine::RequiredAccess;
 pub use settings::ProcessSection;
 pub use user::{RunAs, UserError};
 
-/// Lets forwarding go before what the present thread does. A refusal costs nothing but that.
+/// Gives the current thread a lower priority than forwarding, if the system allows it.
 pub(crate) fn lower_priority(what: &str) {
     #[cfg(target_os = "linux")]
     {
@@ -35,11 +35,10 @@ pub(crate) fn lower_priority(what: &str) {
     }
 }
 
-/// Lets the present thread work only while no other has anything to do (`SCHED_IDLE`, sched(7)):
-/// whoever wakes up takes its place at once, where a thread that is merely nice goes on to the end of
-/// its slice of some milliseconds. While the machine is busy it hardly gets on. Where the system
-/// refuses, the thread has low priority.
-pub(crate) fn only_when_idle(what: &str) {
+/// Runs the current thread only on otherwise idle cores (`SCHED_IDLE`, sched(7)): any other thread preempts it
+/// at once, whereas a thread with low priority runs to the end of its time slice of some milliseconds. It
+/// makes little progress on a busy machine. If the system refuses, the thread gets a low priority.
+pub(crate) fn run_only_when_idle(what: &str) {
     #[cfg(target_os = "linux")]
     {
         use thread_priority::{
@@ -49,71 +48,71 @@ pub(crate) fn only_when_idle(what: &str) {
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         let this = thread_native_id();
         if let Err(error) = set_thread_priority_and_policy(this, ThreadPriority::Min, idle) {
-            tracing::warn!(?error, "{what} is not put off for other work");
+            tracing::warn!(?error, "{what} cannot be limited to idle cores");
             lower_priority(what);
         }
     }
 }
 
-/// Of threads that have time.
+/// For threads whose work can wait.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
 /// Why the process cannot be protected as configured.
 #[derive(Debug, Error)]
 pub enum ProcessError {
-    /// Nobody to become.
+    /// No valid user to switch to.
     #[error("{0} (process.{key}); {remedy}", key = .0.key(), remedy = .0.remedy())]
     User(#[from] UserError),
-    /// The system does not let the process become the user, or would let it come back.
-    #[error("cannot become the user `{name}` for good")]
-    Become {
+    /// The system does not let the process switch to the user, or would let it switch back.
+    #[error("cannot switch to the user `{name}` permanently")]
+    SwitchUser {
         /// The user.
         name: String,
-        /// What the system said.
+        /// The error.
         #[source]
         cause: Errno,
     },
-    /// Files that could not be read again later.
+    /// A file that could not be reloaded later.
     #[error("the user `{name}` cannot read {path}; {remedy}", path = path.display())]
     Unreadable {
         /// The user.
         name: String,
         /// The file.
         path: PathBuf,
-        /// What to do about it.
+        /// How to fix it.
         remedy: String,
-        /// What the system said.
+        /// The error.
         #[source]
         cause: io::Error,
     },
-    /// A protection that every kernel has.
+    /// A protection that every kernel has failed.
     #[error("the system refuses to protect the process: {what}")]
     Refused {
         /// Which one.
         what: &'static str,
-        /// What the system said.
+        /// The error.
         #[source]
         cause: io::Error,
     },
-    /// The kernel knows Landlock, and yet refuses.
+    /// The kernel has Landlock but refuses.
     #[error("the process cannot be confined to its files (process.confine)")]
     Confine(#[source] RulesetError),
 }
 
-/// What is in force, and what is not, each in a few words. To be kept as long as the process does
-/// its work.
+/// Short descriptions of the protections in force, and of those that are not. Must be kept as long as the
+/// process runs.
 #[derive(Debug, Default)]
 pub struct Protections {
-    /// What is in force.
+    /// In force.
     pub on: Vec<String>,
-    /// What is not, and why.
+    /// Not in force, and why.
     pub off: Vec<String>,
-    confined: confine::Confined,
+    confined: confine::Confinement,
 }
 
 impl Protections {
-    /// Writes both into the log, in one line.
+    /// Logs both, on one line.
     pub fn log(&self) {
         let (on, off) = (self.on.join("; "), self.off.join("; "));
         if self.off.is_empty() {
@@ -124,45 +123,44 @@ impl Protections {
     }
 }
 
-/// Whether the process has all rights.
+/// Whether the process runs as root.
 pub(crate) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// Whether the process has all rights, and is to lose them by becoming another user.
+/// The user to switch to, if the process runs as root.
 ///
 /// # Errors
-/// When the user is not there, or none is named and root may not stay.
-pub(crate) fn to_become(section: &ProcessSection) -> Result<Option<RunAs>, UserError> {
-    RunAs::to_become(section)
+/// If the user does not exist, or none is named and staying root is not allowed.
+pub(crate) fn target_user(section: &ProcessSection) -> Result<Option<RunAs>, UserError> {
+    RunAs::target_user(section)
 }
 
-/// Protects the process, for good. All that needs more rights must have been opened before.
+/// Protects the process, permanently. Whatever needs more privileges must be open already.
 ///
 /// # Errors
-/// When a protection that was asked for cannot be had, unless the kernel does not know it. The
-/// process is to end then.
+/// If a requested protection fails although the kernel supports it. The process must exit then.
 pub(crate) fn protect(
     section: &ProcessSection,
-    needs: &Needs,
+    needs: &RequiredAccess,
 ) -> Result<Protections, ProcessError> {
     let mut done = Protections::default();
     drop_rights(section, needs, &mut done)?;
     rustix::thread::set_no_new_privs(true).map_err(refused("no_new_privs"))?;
     done.on.push("no_new_privs".to_owned());
-    // After the change of user, which sets it anew.
+    // After switching users, which resets it.
     dumps(section, &mut done)?;
     if section.confine {
         done.confined = confine::confine(needs).map_err(ProcessError::Confine)?;
     }
-    match (&done.confined.how, section.confine) {
-        (Some(how), _) => done.on.push(how.clone()),
+    match (&done.confined.summary, section.confine) {
+        (Some(summary), _) => done.on.push(summary.clone()),
         (None, true) => done
             .off
             .push(format!("{NOT_CONFINED}: this kernel has no Landlock")),
         (None, false) => done.off.push(format!("{NOT_CONFINED} (process.confine)")),
     }
-    // Last: what came before needs more calls than what comes.
+    // Last, since the steps before need more system calls than serving does.
     if section.seccomp {
         filter_calls(&mut done)?;
     }
@@ -190,30 +188,30 @@ fn filter_calls(done: &mut Protections) -> Result<(), ProcessError> {
 
 fn drop_rights(
     section: &ProcessSection,
-    needs: &Needs,
+    needs: &RequiredAccess,
     done: &mut Protections,
 ) -> Result<(), ProcessError> {
     if !Uid::effective().is_root() {
-        if let Some(user) = RunAs::find(section)?.filter(|user| !user.is_present()) {
+        if let Some(user) = RunAs::find(section)?.filter(|user| !user.is_current()) {
             let present = Uid::effective();
             done.off.push(format!(
-                "runs as user number {present}, not as {} (process.user): only root can become \
-                 another user",
+                "runs as user number {present}, not as {} (process.user): only root can switch \
+                 users",
                 user.name()
             ));
         }
         return drop_capabilities(done);
     }
-    let Some(user) = RunAs::to_become(section)? else {
+    let Some(user) = RunAs::target_user(section)? else {
         done.off
             .push("runs as root (process.allow_root): name a user (process.user)".to_owned());
         return Ok(());
     };
-    user.become_it().map_err(|cause| ProcessError::Become {
+    user.switch().map_err(|cause| ProcessError::SwitchUser {
         name: user.name().to_owned(),
         cause,
     })?;
-    let (uid, gid) = user.numbers();
+    let (uid, gid) = user.ids();
     done.on
         .push(format!("runs as {} ({uid}:{gid})", user.name()));
     needs
@@ -222,8 +220,8 @@ fn drop_rights(
         .try_for_each(|path| can_read(path, &user))
 }
 
-/// Gives up what a service manager gave for binding a low port. Who becomes another user has lost it
-/// already.
+/// Drops the capabilities that a service manager granted for binding low ports. Switching users has dropped
+/// them already.
 fn drop_capabilities(done: &mut Protections) -> Result<(), ProcessError> {
     let held = capabilities(None).map_err(refused("capabilities"))?;
     if held.permitted.is_empty() && held.effective.is_empty() {
@@ -241,7 +239,7 @@ fn drop_capabilities(done: &mut Protections) -> Result<(), ProcessError> {
 
 fn dumps(section: &ProcessSection, done: &mut Protections) -> Result<(), ProcessError> {
     if section.core_dumps {
-        // Changing the user has switched them off.
+        // Switching users has disabled them.
         let behavior = DumpableBehavior::Dumpable;
         set_dumpable_behavior(behavior).map_err(refused("core dumps"))?;
         done.off
@@ -253,7 +251,7 @@ fn dumps(section: &ProcessSection, done: &mut Protections) -> Result<(), Process
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none).map_err(refused("core dumps"))?;
-    // Also for a collector of dumps, which ignores the limit, and for debuggers.
+    // Also against dump collectors, which ignore the limit, and debuggers.
     let behavior = DumpableBehavior::NotDumpable;
     set_dumpable_behavior(behavior).map_err(refused("core dumps"))?;
     done.on.push("no core dumps".to_owned());
@@ -267,15 +265,15 @@ fn refused(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> ProcessError
     }
 }
 
-/// Opens the file as the user that the process has become.
+/// Checks that the process, which runs as `user` now, can open the file.
 fn can_read(path: &Path, user: &RunAs) -> Result<(), ProcessError> {
     let cause = match File::open(path) {
         Ok(_) => return Ok(()),
         Err(cause) => cause,
     };
-    let (uid, gid) = user.numbers();
+    let (uid, gid) = user.ids();
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // Of a folder that cannot be entered, nothing inside can be looked at.
+    // Nothing inside a directory that cannot be entered can be inspected.
     let hidden = path.ancestors().filter(|part| {
         let error = part.symlink_metadata().err();
         error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)

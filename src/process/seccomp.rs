@@ -1,8 +1,8 @@
-//! seccomp: the kernel refuses the process every system call but those that it uses, whatever code comes
-//! to run in it. The others fail with EPERM.
+//! seccomp: the kernel refuses all system calls but those that the process uses, whatever code comes to run in
+//! it. The others fail with EPERM.
 //!
-//! The list has what the standard library, tokio, glibc, musl and mimalloc call, on either architecture,
-//! once the gateway listens: no other program is started, nothing is mounted, traced or loaded.
+//! The list has what the standard library, tokio, glibc, musl and mimalloc call, on either architecture, once
+//! the gateway listens. It does not start programs, mount, trace or load modules.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,10 +13,10 @@ use seccompiler::{
     SeccompCondition, SeccompFilter, SeccompRule, apply_filter,
 };
 
-/// Filters the calls of the present thread and of those that it starts from now on.
+/// Filters the system calls of the current thread and all threads it starts from now on.
 ///
 /// # Errors
-/// When the kernel has no seccomp.
+/// If the kernel has no seccomp.
 pub(super) fn filter_calls() -> io::Result<()> {
     let program = program().map_err(io::Error::other)?;
     apply_filter(&program).map_err(|error| match error {
@@ -42,8 +42,7 @@ fn program() -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture)?.try_into()
 }
 
-/// Sockets of the network, of this machine, and of the kernel's list of addresses, which the C library
-/// looks at when it looks up a name.
+/// IP and unix sockets, and netlink, which the C library uses to resolve names.
 const FAMILIES: [i32; 4] = [AF_INET, AF_INET6, AF_UNIX, AF_NETLINK];
 
 const CALLS: &[c_long] = &[
@@ -170,7 +169,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_uname,
 ];
 
-/// Older forms of some of those, which newer architectures never had.
+/// Legacy variants of some of those, which newer architectures lack.
 #[cfg(target_arch = "x86_64")]
 const CALLS_OF_THE_ARCHITECTURE: &[c_long] = &[
     libc::SYS_open,
@@ -201,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// The filter holds for a thread, so that the test has one of its own.
+    /// The filter applies to threads, so the test runs on a thread of its own.
     #[test]
     fn what_is_not_used_is_refused() {
         let filtered = std::thread::spawn(|| {

@@ -1,22 +1,22 @@
-//! Pure: what `[process]` may say.
+//! Pure: the section `[process]`.
 
 use serde::{Deserialize, Serialize};
 
-/// `[process]`: what the process may do to the machine, once it listens.
+/// `[process]`: the privileges of the process once it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessSection {
-    /// Whom to become when started as root: a name or a number.
+    /// The user to switch to if started as root: a name or numeric id.
     pub user: Option<String>,
-    /// The group instead of the user's own: a name or a number.
+    /// The group instead of the user's own: a name or numeric id.
     pub group: Option<String>,
-    /// Whether it may stay root where no user is named.
+    /// Whether it may stay root if no user is configured.
     pub allow_root: bool,
-    /// Whether the process opens no other files than it needs, where the kernel can see to it.
+    /// Whether to restrict the process to the files it needs, if the kernel supports it.
     pub confine: bool,
-    /// Whether the process makes no other system calls than it uses, where the kernel can see to it.
+    /// Whether to restrict the process to the system calls it uses, if the kernel supports it.
     pub seccomp: bool,
-    /// Whether a crash may leave an image of the memory, with all that is in it.
+    /// Whether a crash may write a core dump, which contains secrets.
     pub core_dumps: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Whom the process runs as.
+//! The user that the process runs as.
 
 use std::ffi::CString;
 
@@ -11,18 +11,18 @@ use thiserror::Error;
 
 use super::settings::ProcessSection;
 
-/// The user and the group to become, found on this machine.
+/// The user and group to switch to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunAs {
-    /// As the system knows the user, or as it was written.
+    /// As in the system's user database, or as configured.
     name: String,
     uid: Uid,
     gid: Gid,
-    /// Whether the system knows the user, and so its further groups.
+    /// Whether the user is in the system's user database, which has its supplementary groups.
     known: bool,
 }
 
-/// Why there is nobody to become.
+/// Why there is no user to switch to.
 #[derive(Debug, Error)]
 pub enum UserError {
     /// No such user.
@@ -31,20 +31,20 @@ pub enum UserError {
     /// No such group.
     #[error("there is no group `{0}` on this machine")]
     NoSuchGroup(String),
-    /// Becoming root drops nothing.
-    #[error("`{0}` is root, which is what syncgate is not to stay")]
+    /// Switching to root drops no privileges.
+    #[error("`{0}` is root, as which syncgate must not run")]
     Root(String),
-    /// A number that the system does not know, and so neither its group.
-    #[error("the system does not know the user {0}, and so not its group either")]
+    /// A numeric id without an entry in the user database, and so without a group.
+    #[error("the system does not know the user {0}, so its group is unknown too")]
     NoGroup(String),
-    /// A group and no user.
+    /// A group without a user.
     #[error("a group has no effect without a user")]
     GroupAlone,
-    /// Root, and nobody to become.
-    #[error("started as root, and nobody is named to become")]
+    /// Started as root, without a user to switch to.
+    #[error("started as root, and no user is configured to switch to")]
     StaysRoot,
-    /// The list of users cannot be read.
-    #[error("the system's list of users cannot be read: {0}")]
+    /// The user database cannot be read.
+    #[error("the system's user database cannot be read: {0}")]
     Unreadable(Errno),
 }
 
@@ -57,20 +57,22 @@ impl UserError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub(crate) fn remedy(&self) -> String {
         match self {
             Self::NoSuchUser(name) => format!(
-                "make it: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+                "create it: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
             ),
             Self::NoSuchGroup(name) => {
-                format!("make it: groupadd --system {name}; or leave it out for the user's own")
+                format!("create it: groupadd --system {name}; or leave it out for the user's own")
             }
             Self::Root(_) => {
                 "name a user that owns nothing but what syncgate needs, such as \"syncgate\""
                     .to_owned()
             }
-            Self::NoGroup(number) => format!("write group = \"{number}\", or whichever it is"),
+            Self::NoGroup(number) => {
+                format!("write group = \"{number}\", or the group's actual id")
+            }
             Self::GroupAlone => "write user = \"syncgate\" too, or leave the group out".to_owned(),
             Self::StaysRoot => {
                 "write user = \"syncgate\" under [process], a user that owns the files of \
@@ -78,16 +80,16 @@ impl UserError {
                                 confined otherwise, as in a container, write allow_root = true"
                     .to_owned()
             }
-            Self::Unreadable(_) => "write the numbers of user and group".to_owned(),
+            Self::Unreadable(_) => "write the numeric ids of user and group".to_owned(),
         }
     }
 }
 
 impl RunAs {
-    /// Finds the user that the section names; `None` when it names none.
+    /// Looks up the configured user; `None` if none is configured.
     ///
     /// # Errors
-    /// When there is no such user or group, or it is root.
+    /// If the user or group does not exist, or the user is root.
     pub(crate) fn find(section: &ProcessSection) -> Result<Option<Self>, UserError> {
         let Some(written) = &section.user else {
             return match &section.group {
@@ -103,11 +105,11 @@ impl RunAs {
         }
     }
 
-    /// The user to become, if the process is to become one now.
+    /// The user to switch to, if the process runs as root.
     ///
     /// # Errors
-    /// When there is none, or root would stay root without being allowed to.
-    pub(super) fn to_become(section: &ProcessSection) -> Result<Option<Self>, UserError> {
+    /// If it does not exist, or the process would stay root without permission.
+    pub(super) fn target_user(section: &ProcessSection) -> Result<Option<Self>, UserError> {
         let user = Self::find(section)?;
         if !Uid::effective().is_root() {
             return Ok(None);
@@ -148,22 +150,22 @@ impl RunAs {
         &self.name
     }
 
-    /// The numbers of user and group.
-    pub(crate) fn numbers(&self) -> (u32, u32) {
+    /// The ids of user and group.
+    pub(crate) fn ids(&self) -> (u32, u32) {
         (self.uid.as_raw(), self.gid.as_raw())
     }
 
-    /// Whether the process is this user already.
-    pub(super) fn is_present(&self) -> bool {
+    /// Whether the process runs as this user already.
+    pub(super) fn is_current(&self) -> bool {
         Uid::effective() == self.uid
     }
 
-    /// Becomes the user, with its groups and for good. On every thread, but better before there is
-    /// a second one.
+    /// Switches to the user and its groups, permanently. This affects all threads, but is best done before
+    /// there is a second one.
     ///
     /// # Errors
-    /// When the system refuses, or would let the process come back.
-    pub(super) fn become_it(&self) -> Result<(), Errno> {
+    /// If the system refuses, or would let the process switch back.
+    pub(super) fn switch(&self) -> Result<(), Errno> {
         match CString::new(self.name.as_str()) {
             Ok(name) if self.known => initgroups(&name, self.gid)?,
             Ok(_) | Err(_) => setgroups(&[self.gid])?,
@@ -173,7 +175,7 @@ impl RunAs {
         let (users, groups) = (getresuid()?, getresgid()?);
         let is_it = [users.real, users.effective, users.saved] == [self.uid; 3]
             && [groups.real, groups.effective, groups.saved] == [self.gid; 3];
-        // Trying is the only proof.
+        // The only proof that it cannot switch back is to try.
         let stays =
             setuid(ROOT).is_err() && (self.gid == ROOT_GROUP || setgid(ROOT_GROUP).is_err());
         match is_it && stays {
@@ -212,19 +214,19 @@ mod tests {
     fn users_are_found_by_name_and_by_number() {
         assert!(find(None, None).unwrap().is_none());
         let nobody = find(Some("nobody"), None).unwrap().unwrap();
-        let (uid, gid) = nobody.numbers();
+        let (uid, gid) = nobody.ids();
         let again = find(Some(&uid.to_string()), None).unwrap().unwrap();
         assert_eq!(again, nobody);
         let other = find(Some("nobody"), Some("4321")).unwrap().unwrap();
-        assert_eq!(other.numbers(), (uid, 4321));
+        assert_eq!(other.ids(), (uid, 4321));
         assert_ne!(gid, 4321);
-        // Of a container without a list of users.
+        // As in a container without a user database.
         let unknown = find(Some("54321"), Some("54321")).unwrap().unwrap();
-        assert_eq!(unknown.numbers(), (54321, 54321));
+        assert_eq!(unknown.ids(), (54321, 54321));
     }
 
     #[test]
-    fn what_cannot_be_become_is_said_with_its_remedy() {
+    fn errors_come_with_a_remedy() {
         let cases = [
             (Some("no-such-user"), None, "user", "useradd"),
             (Some("nobody"), Some("no-such-group"), "group", "groupadd"),

@@ -121,15 +121,6 @@ impl Session {
         session.is_live(now).then_some(session)
     }
 
-    /// The same session, expiring at `end`.
-    #[must_use]
-    pub fn lasting_until(self, end: UnixSeconds) -> Self {
-        Self {
-            expires: end,
-            ..self
-        }
-    }
-
     /// The same session, expiring at `end` or earlier.
     #[must_use]
     pub fn ending(self, end: UnixSeconds) -> Self {

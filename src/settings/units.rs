@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
+use serde::Deserializer;
 use serde::de::{Error, Visitor};
 
 /// Separates the message from the remedy in errors from parsing a value.
@@ -101,15 +102,43 @@ pub mod positive_size {
     }
 }
 
-/// Why a string is not a duration or size.
+/// Parses a value from a string with `parse`. `expected` describes it to those who write another type.
+///
+/// Unlike an error made after deserializing a `String`, this one has the span of the string, even within a list.
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T>(
+    from: D,
+    expected: &'static str,
+    parse: fn(&str) -> Result<T, Invalid>,
+) -> Result<T, D::Error> {
+    from.deserialize_str(TextVisitor { expected, parse })
+}
+
+struct TextVisitor<T> {
+    expected: &'static str,
+    parse: fn(&str) -> Result<T, Invalid>,
+}
+
+impl<T> Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(|invalid| refuse(invalid.message, invalid.remedy))
+    }
+}
+
+/// What is wrong with a string, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
-struct UnitError {
+pub(crate) struct Invalid {
     message: String,
     remedy: String,
 }
 
-impl UnitError {
-    fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+impl Invalid {
+    pub(crate) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             remedy: remedy.into(),
@@ -119,7 +148,7 @@ impl UnitError {
 
 struct UnitVisitor<T> {
     what: UnitKind,
-    parse: fn(&str) -> Result<T, UnitError>,
+    parse: fn(&str) -> Result<T, Invalid>,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +187,7 @@ impl<T> Visitor<'_> for UnitVisitor<T> {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(self.bare(text));
         }
-        (self.parse)(text).map_err(|wrong| refuse(wrong.message, wrong.remedy))
+        (self.parse)(text).map_err(|invalid| refuse(invalid.message, invalid.remedy))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
@@ -186,28 +215,28 @@ pub(crate) fn duration_of(text: &str) -> Option<Duration> {
     parse_duration(text).ok()
 }
 
-fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+fn parse_duration(text: &str) -> Result<Duration, Invalid> {
     let examples = format!("write it as {}", DURATION.examples);
     let span = Span::from_str(text)
-        .map_err(|_| UnitError::new(format!("`{text}` is not a duration"), &examples))?;
+        .map_err(|_| Invalid::new(format!("`{text}` is not a duration"), &examples))?;
     let signed = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|_| {
             let message = format!("`{text}` has no fixed length: months and years vary");
-            UnitError::new(
+            Invalid::new(
                 message,
                 "write it in weeks, days or hours, for example \"30d\"",
             )
         })?;
     let duration = Duration::try_from(signed).map_err(|_| {
         let positive = text.trim_start_matches('-').trim_end_matches("ago").trim();
-        UnitError::new(
+        Invalid::new(
             "a duration cannot be negative",
             format!("write \"{positive}\""),
         )
     })?;
     if duration > MAX_DURATION {
-        return Err(UnitError::new(
+        return Err(Invalid::new(
             format!("`{text}` is longer than ten years"),
             examples,
         ));
@@ -215,32 +244,32 @@ fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(duration)
 }
 
-fn parse_positive_duration(text: &str) -> Result<Duration, UnitError> {
+fn parse_positive_duration(text: &str) -> Result<Duration, Invalid> {
     let duration = parse_duration(text)?;
     if duration.is_zero() {
         let remedy = format!("write how long, for example {}", DURATION.examples);
-        return Err(UnitError::new("this duration cannot be zero", remedy));
+        return Err(Invalid::new("this duration cannot be zero", remedy));
     }
     Ok(duration)
 }
 
-fn parse_size(text: &str) -> Result<ByteSize, UnitError> {
+fn parse_size(text: &str) -> Result<ByteSize, Invalid> {
     let remedy = format!("write it as {}", SIZE.examples);
     if text.starts_with('-') {
         let message = "a size cannot be negative";
-        return Err(UnitError::new(
+        return Err(Invalid::new(
             message,
             format!("write \"{}\"", text.trim_start_matches('-')),
         ));
     }
-    ByteSize::from_str(text).map_err(|_| UnitError::new(format!("`{text}` is not a size"), remedy))
+    ByteSize::from_str(text).map_err(|_| Invalid::new(format!("`{text}` is not a size"), remedy))
 }
 
-fn parse_positive_size(text: &str) -> Result<ByteSize, UnitError> {
+fn parse_positive_size(text: &str) -> Result<ByteSize, Invalid> {
     let size = parse_size(text)?;
     if size.as_u64() == 0 {
         let remedy = format!("write how much, for example {}", SIZE.examples);
-        return Err(UnitError::new("this size cannot be zero", remedy));
+        return Err(Invalid::new("this size cannot be zero", remedy));
     }
     Ok(size)
 }

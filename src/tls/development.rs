@@ -1,5 +1,4 @@
-//! A certificate for trying things out: signed by itself, so that only clients which are told to
-//! trust it do.
+//! A self-signed certificate for development, which only clients configured to trust it accept.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -17,16 +16,16 @@ use zeroize::Zeroizing;
 
 use crate::new_file::{create_directory, write_new};
 
-/// The files that were written.
+/// The files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct CertificateFiles {
     /// PEM: the certificate.
     pub certificate: PathBuf,
-    /// PEM: its private key, for nobody but the file's owner to read.
+    /// PEM: its private key, readable only by the file's owner.
     pub key: PathBuf,
 }
 
-impl Written {
+impl CertificateFiles {
     /// Where [`write_certificate`] puts the files.
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {
@@ -37,29 +36,32 @@ impl Written {
     }
 }
 
-/// Writes `server.pem` and `server.key` into `directory`, which is made if it is not there. The
-/// certificate is for `localhost`, 127.0.0.1, ::1 and for `names`, from `now` on for one year.
+/// Writes `server.pem` and `server.key` into `directory`, which is created if missing. The certificate is for
+/// `localhost`, 127.0.0.1, ::1 and `names`, and valid from `now` for one year.
 ///
 /// # Errors
-/// When one of the files is there already, and when one cannot be written; neither is left behind
-/// then.
-pub fn write_certificate(directory: &Path, names: &[&str], now: Timestamp) -> io::Result<Written> {
-    let written = Written::in_directory(directory);
+/// If one of the files exists already, or cannot be written; neither is left behind then.
+pub fn write_certificate(
+    directory: &Path,
+    names: &[&str],
+    now: Timestamp,
+) -> io::Result<CertificateFiles> {
+    let written = CertificateFiles::in_directory(directory);
     for path in [&written.certificate, &written.key] {
         if path.try_exists()? {
-            let message = format!("{} is there already", path.display());
+            let message = format!("{} already exists", path.display());
             return Err(io::Error::new(ErrorKind::AlreadyExists, message));
         }
     }
     if let Some(name) = names.iter().find(|name| !name.is_ascii()) {
-        let message = format!("{name:?} cannot stand in a certificate: write it in ASCII (xn--)");
+        let message = format!("{name:?} cannot be in a certificate: write it in ASCII (xn--)");
         return Err(io::Error::new(ErrorKind::InvalidInput, message));
     }
     let (certificate, key) = make(names, now).map_err(io::Error::other)?;
     create_directory(directory, 0o755)?;
     write_new(&written.key, 0o600, &key)?;
     if let Err(error) = write_new(&written.certificate, 0o644, &certificate) {
-        // A key without its certificate would be in the way of the next attempt.
+        // A key without its certificate would make the next attempt fail.
         let _ = fs::remove_file(&written.key);
         return Err(error);
     }
@@ -85,7 +87,7 @@ fn make(names: &[&str], now: Timestamp) -> Result<(String, Zeroizing<String>), r
     parameters.use_authority_key_identifier_extension = true;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // Whole days in UTC; the type of the moments is rcgen's own.
+    // Whole days in UTC, in rcgen's type.
     let midnight = |day: Date| {
         let (month, day_of_month) = (day.month().unsigned_abs(), day.day().unsigned_abs());
         date_time_ymd(day.year().into(), month, day_of_month)
@@ -134,7 +136,7 @@ mod tests {
         let mode = fs::metadata(&written.key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let Written { certificate, key } = written;
+        let CertificateFiles { certificate, key } = written;
         let section = TlsSection {
             certificates: vec![CertificateSection { certificate, key }],
             ..TlsSection::default()

@@ -1,5 +1,4 @@
-//! TLS: the provider, the protocol settings and the certificates. All use of the cryptographic
-//! provider stands here.
+//! TLS: the cryptographic provider, which only this room chooses, protocol settings and certificates.
 
 pub mod development;
 mod settings;
@@ -36,38 +35,38 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// What it should contain.
         what: &'static str,
         /// What is wrong.
         #[source]
         cause: PemError,
     },
-    /// A certificate file holds no certificate.
-    #[error("{path} holds no certificate", path = path.display())]
+    /// A certificate file contains no certificate.
+    #[error("{path} contains no certificate", path = path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
-    /// A certificate that is none.
-    #[error("{path} holds something that is no X.509 certificate", path = path.display())]
+    /// A certificate cannot be parsed.
+    #[error("{path} contains something that is not an X.509 certificate", path = path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
     },
-    /// The dates of a certificate do not include the present.
-    #[error("the certificate in {path} is valid from {from} until {until}, and it is {now} now",
+    /// A certificate is not valid now.
+    #[error("the certificate in {path} is valid from {from} until {until}, but it is now {now}",
             path = path.display())]
     OutOfDate {
         /// The file.
         path: PathBuf,
-        /// Its first moment.
+        /// The start of its validity.
         from: String,
-        /// Its last moment.
+        /// The end of its validity.
         until: String,
-        /// The present.
+        /// The current time.
         now: String,
     },
-    /// The file of a private key is missing, or others than the gateway can reach it.
+    /// The file of a private key is missing, or others have access to it.
     #[error("a certificate's key cannot be read{}", .0.remedy_in_parentheses())]
     KeyFile(#[from] PrivateFileError),
     /// A private key of a kind that is not supported.
@@ -79,7 +78,7 @@ pub enum TlsError {
         #[source]
         cause: rustls::Error,
     },
-    /// A private key that belongs to another certificate.
+    /// A private key belongs to another certificate.
     #[error("the key in {key} does not belong to the certificate in {certificate}",
             key = key.display(), certificate = certificate.display())]
     Mismatch {
@@ -88,16 +87,16 @@ pub enum TlsError {
         /// The certificate's file.
         certificate: PathBuf,
     },
-    /// The provider does not go with the protocol settings.
+    /// The provider does not support the protocol settings.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
 }
 
-/// Certificates by server name, swapped whole.
+/// Certificates by server name, swapped as a whole.
 #[derive(Debug)]
 pub struct Certificates(Managed<CertificateLoader>);
 
-/// How they are made of their files.
+/// Loads the certificates from their files.
 #[derive(Debug)]
 struct CertificateLoader {
     sections: Vec<CertificateSection>,
@@ -106,7 +105,7 @@ struct CertificateLoader {
 
 #[derive(Debug)]
 struct CertificateSet {
-    /// For clients that name no server, or an unknown one: the first of the configuration.
+    /// For clients without a known server name: the first in the configuration.
     default: Arc<CertifiedKey>,
     /// Exact names, and `*.` for one label, in lower case.
     by_name: HashMap<String, Arc<CertifiedKey>>,
@@ -114,11 +113,11 @@ struct CertificateSet {
 }
 
 impl Certificates {
-    /// Reads the configured certificates and keys and checks that they match and are in date.
-    /// Connections get what is in force when they begin.
+    /// Loads the configured certificates and keys, and checks that they match and are valid. A new connection
+    /// uses those in force at the time.
     ///
     /// # Errors
-    /// The first that cannot be served.
+    /// The first one that cannot be served.
     pub fn open(section: &TlsSection, clock: &Clock) -> Result<Self, TlsError> {
         let loader = CertificateLoader {
             sections: section.certificates.clone(),
@@ -127,10 +126,9 @@ impl Certificates {
         Managed::open(loader).map(Self)
     }
 
-    /// Whether one of the certificates in force is for this host: a name, or an address, of IPv6 in
-    /// brackets.
+    /// Whether one of the current certificates is for this host: a name or an address, IPv6 in brackets.
     #[must_use]
-    pub fn cover(&self, host: &str) -> bool {
+    pub fn covers(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let set = self.0.value();
         match literal.unwrap_or(host).parse::<IpAddr>() {
@@ -169,12 +167,12 @@ impl Loader for CertificateLoader {
         let mut addresses = HashSet::new();
         let mut first = None;
         for section in &self.sections {
-            let (key, facts) = read_one(reader, section, &provider, &self.clock)?;
+            let (key, facts) = load_pair(reader, section, &provider, &self.clock)?;
             let key = Arc::new(key);
             first.get_or_insert_with(|| Arc::clone(&key));
             addresses.extend(facts.addresses);
             for name in facts.names {
-                // Of two certificates for a name, the one configured first is served.
+                // Of two certificates for a name, the first in the configuration is served.
                 by_name
                     .entry(name.to_ascii_lowercase())
                     .or_insert_with(|| Arc::clone(&key));
@@ -217,30 +215,30 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// The settings of all HTTPS listeners.
+/// The TLS configuration of all HTTPS listeners.
 ///
 /// # Errors
-/// When provider and protocol versions do not go together.
+/// If the provider does not support the protocol versions.
 pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    // The last is what old clients offer that are told to speak HTTP/1.0; both are served alike.
+    // Old clients configured for HTTP/1.0 offer the last; it is served like HTTP/1.1.
     config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"]
         .map(<[u8]>::to_vec)
         .to_vec();
-    // One stateless ticket: resuming saves an RSA signature, and more tickets only cost.
+    // One stateless ticket: resumption saves an RSA signature; more tickets have no benefit.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
     config.send_tls13_tickets = 1;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // No early data: a replayed login or batch would be a second one.
+    // No early data: a replayed login or batch would be processed twice.
     config.max_early_data_size = 0;
     Ok(config)
 }
 
-/// *ring*, and in front of its key exchanges X25519MLKEM768 where the processor can do it.
+/// *ring*, with X25519MLKEM768 as the preferred key exchange if the processor supports it.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     if let Some(group) = post_quantum_group() {
@@ -259,7 +257,7 @@ fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup>
     None
 }
 
-/// Graviola's assembler asserts these at first use.
+/// Graviola's assembly asserts these at first use.
 #[cfg(all(feature = "pq", target_arch = "x86_64"))]
 fn processor_runs_graviola() -> bool {
     std::arch::is_x86_feature_detected!("aes")
@@ -288,7 +286,7 @@ fn processor_runs_graviola() -> bool {
     false
 }
 
-fn read_one(
+fn load_pair(
     reader: &mut Reader,
     section: &CertificateSection,
     provider: &CryptoProvider,
@@ -342,7 +340,7 @@ fn read_file(reader: &mut Reader, path: &Path) -> Result<Snapshot, PemError> {
     Ok(file)
 }
 
-/// Checks the dates of a certificate and returns what it is for.
+/// Checks a certificate's validity and returns what it is for.
 fn check_leaf(leaf: &CertificateDer<'_>, path: &Path, now: UnixMillis) -> Result<Facts, TlsError> {
     let facts = Facts::read(leaf).ok_or_else(|| TlsError::Malformed {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! Pure: what `[tls]` may say.
+//! Pure: the section `[tls]`.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,17 @@ use crate::settings::file::FileSetting;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSection {
-    /// The value of `Strict-Transport-Security`; `None`, written `""`, leaves the header out.
+    /// The value of `Strict-Transport-Security`; `None`, written `""`, omits the header.
     #[serde(with = "hsts")]
     pub hsts: Option<HeaderValue>,
-    /// At least one; with several, the client's server name chooses, and the first is for clients
-    /// that send none.
+    /// At least one. The client's server name selects one of several, and the first is the default.
     pub certificates: Vec<CertificateSection>,
 }
 
 impl TlsSection {
     pub(crate) fn files(&mut self) -> Vec<FileSetting<'_>> {
-        const MISSING: &str = "`syncgate init` and `syncgate demo` write a certificate for trying things \
-                               out; certs/README.md says how to get a real one";
+        const MISSING: &str = "`syncgate init` and `syncgate demo` write a development certificate; \
+                               certs/README.md says how to get a real one";
         let pairs = self.certificates.iter_mut().enumerate();
         let files = pairs.flat_map(|(index, pair)| {
             let CertificateSection { certificate, key } = pair;
@@ -57,9 +56,9 @@ impl Default for TlsSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateSection {
-    /// PEM file: the server's certificate first, then those that lead to its root.
+    /// PEM file: the server's certificate, then the chain to its root.
     pub certificate: PathBuf,
-    /// PEM file: the private key that belongs to the certificate.
+    /// PEM file: the certificate's private key.
     pub key: PathBuf,
 }
 
@@ -90,7 +89,7 @@ mod hsts {
             });
         if !names_age {
             return Err(refuse(
-                format_args!("`{text}` does not say for how many seconds it holds"),
+                format_args!("`{text}` has no max-age in seconds"),
                 "write \"max-age=31536000\" for one year, or \"\" to send no such header",
             ));
         }

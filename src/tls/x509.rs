@@ -1,5 +1,5 @@
-//! Pure: what the gateway has to know of a certificate (RFC 5280): when it is valid, and for whom.
-//! Whether clients may trust it is not asked here.
+//! Pure: the validity and the names of a certificate (RFC 5280). Does not check whether clients would trust
+//! it.
 
 use std::net::IpAddr;
 use std::str;
@@ -11,21 +11,21 @@ use x509_cert::der::{Decode as _, Tag, TagNumber, Tagged as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::time::Time;
 
-/// What a certificate says of itself.
+/// The properties of a certificate that the gateway needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// The first second it is valid, since 1970.
+    /// The first second of its validity, since 1970.
     pub(super) not_before: i64,
     /// The last one.
     pub(super) not_after: i64,
-    /// The names it is for, as they stand there.
+    /// The DNS names it is for, as written.
     pub(super) names: Vec<String>,
     /// The addresses it is for.
     pub(super) addresses: Vec<IpAddr>,
 }
 
 impl Facts {
-    /// Reads a certificate. `None` if it is none.
+    /// Parses a certificate; `None` if it is invalid.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;
         let certificate = certificate.tbs_certificate();
@@ -44,10 +44,10 @@ impl Facts {
         names.next().is_none().then_some(facts)
     }
 
-    /// Not by the library's type for names: one that it cannot read spoils the others.
+    /// Does not use the library's type for names, which fails for all names if one cannot be parsed.
     fn take_names(&mut self, der: &[u8]) -> Option<()> {
         for name in Vec::<Any>::from_der(der).ok()? {
-            // Names of other kinds are for other protocols.
+            // Other kinds of names are for other protocols.
             if name.tag() == DNS_NAME {
                 let name = str::from_utf8(name.value()).ok();
                 let name = name.filter(|name| name.is_ascii());

@@ -7,11 +7,10 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::UnixMillis;
-use crate::settings::units::{duration_of, refuse, show_duration};
+use crate::settings::units::{Invalid, duration_of, parsed, show_duration};
 
 /// A number of requests per window of whole seconds: `"100/1s"`, `"6000/1m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,24 +187,13 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Parse;
-        impl Visitor<'_> for Parse {
-            type Value = Rate;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a quoted number of requests and a duration, for example \"100/1s\"")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Rate, E> {
-                text.parse().map_err(|wrong| {
-                    refuse(
-                        format_args!("`{text}` is not a rate: {wrong}"),
-                        "for example, write \"100/1s\" or \"6000/1m\"",
-                    )
-                })
-            }
-        }
-        from.deserialize_str(Parse)
+        let expected = "a quoted number of requests and a duration, for example \"100/1s\"";
+        parsed(from, expected, |text| {
+            text.parse().map_err(|wrong| {
+                let message = format!("`{text}` is not a rate: {wrong}");
+                Invalid::new(message, "for example, write \"100/1s\" or \"6000/1m\"")
+            })
+        })
     }
 }
 

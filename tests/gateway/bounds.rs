@@ -1,6 +1,6 @@
 //! How much a client may take in connections, requests and time.
 
-use crate::support::frames::{Frames, Verdict};
+use crate::support::frames::{Frames, StreamOutcome};
 use crate::support::harness::Files;
 use crate::support::upstream::Closed;
 use crate::support::{Ask, Client, Connection, Ending, Harness, Script, Stage, run, tls, within};
@@ -122,9 +122,9 @@ fn an_http_2_connection_ends_by_goaway_after_its_last_request() {
         let mut frames = Frames::connect(&harness.anonymous()).await;
         for stream in [1, 3] {
             frames.headers(stream, &get, true).await;
-            assert_eq!(frames.verdict(stream).await, Verdict::Answered(404));
+            assert_eq!(frames.outcome(stream).await, StreamOutcome::Answered(404));
         }
-        assert_eq!(frames.verdict(5).await, Verdict::GoAway(0));
+        assert_eq!(frames.outcome(5).await, StreamOutcome::GoAway(0));
     });
 }
 

@@ -3,14 +3,14 @@
 
 use crate::support::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
-    SETTINGS, Verdict, WINDOW_UPDATE,
+    SETTINGS, StreamOutcome, WINDOW_UPDATE,
 };
 use crate::support::{Ask, Child, Client, Harness, Script, Stage, run, usually};
 
 /// The error code ENHANCE_YOUR_CALM.
-const CALM: Verdict = Verdict::GoAway(11);
+const CALM: StreamOutcome = StreamOutcome::GoAway(11);
 
-/// A stream that no test opens, to wait for the verdict on the connection.
+/// A stream that no test opens, to wait for the outcome on the connection.
 const NONE: u32 = 0x7fff_ffff;
 
 /// How many frames make a flood.
@@ -68,7 +68,7 @@ fn a_flood_of_streams_reset_at_once_ends_the_connection_and_hardly_reaches_the_u
             .collect();
         let mut frames = Frames::connect(&client).await;
         frames.send(&flood).await;
-        assert_eq!(frames.verdict(NONE).await, CALM);
+        assert_eq!(frames.outcome(NONE).await, CALM);
         assert!(
             harness.upstream.requests() < 700,
             "{}",
@@ -103,7 +103,7 @@ fn a_flood_of_streams_reset_while_they_are_served_ends_the_connection() {
         }
         // However long that took, what has come back meanwhile is used up too.
         frames.send(&reset(1).repeat(FLOOD)).await;
-        assert_eq!(frames.verdict(NONE).await, CALM);
+        assert_eq!(frames.outcome(NONE).await, CALM);
         harness.upstream.closed_in_all(begun).await;
         harness.upstream.always(Script::Echo);
         assert_unharmed(&client).await;
@@ -146,9 +146,9 @@ fn a_flood_of_streams_that_the_gateway_has_to_reset_ends_the_connection() {
             let flood: Vec<u8> = streams().take(FLOOD).flat_map(fault).collect();
             let mut frames = Frames::connect(&client).await;
             frames.send(&flood).await;
-            let verdict = frames.verdict(NONE).await;
-            let ended = matches!(verdict, Verdict::GoAway(code) if code != 0);
-            assert!(ended, "{what}: {verdict:?}");
+            let outcome = frames.outcome(NONE).await;
+            let ended = matches!(outcome, StreamOutcome::GoAway(code) if code != 0);
+            assert!(ended, "{what}: {outcome:?}");
             assert_unharmed(&client).await;
         }
     });
@@ -167,7 +167,7 @@ fn a_flood_of_continuation_frames_ends_the_connection() {
             }
             let mut frames = Frames::connect(&client).await;
             frames.send(&flood).await;
-            assert_eq!(frames.verdict(NONE).await, CALM);
+            assert_eq!(frames.outcome(NONE).await, CALM);
         }
         assert_eq!(harness.upstream.connections(), 0);
         assert_unharmed(&client).await;
@@ -193,10 +193,10 @@ fn header_blocks_that_unpack_to_much_more_are_refused_and_memory_stays_bounded()
                     break;
                 }
             }
-            match frames.verdict(199).await {
-                Verdict::GoAway(code) => assert_ne!(code, 0),
-                Verdict::Answered(status) => assert_eq!(status, 431),
-                Verdict::Reset(_) | Verdict::Closed => {}
+            match frames.outcome(199).await {
+                StreamOutcome::GoAway(code) => assert_ne!(code, 0),
+                StreamOutcome::Answered(status) => assert_eq!(status, 431),
+                StreamOutcome::Reset(_) | StreamOutcome::Closed => {}
             }
         }
         assert_eq!(child.upstream.requests(), 1, "a bomb was forwarded");
@@ -216,7 +216,7 @@ fn more_fields_than_allowed_are_431_over_http_2_however_short() {
             let mut frames = Frames::connect(&client).await;
             let opened = frames::frame(HEADERS, END_HEADERS | END_STREAM, 1, &block);
             frames.send(&opened).await;
-            assert_eq!(frames.verdict(1).await, Verdict::Answered(expected));
+            assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(expected));
         }
         assert_eq!(harness.upstream.requests(), 1);
     });
@@ -242,7 +242,7 @@ fn a_flood_of_frames_that_ask_for_nothing_ends_the_connection() {
         ] {
             let mut frames = Frames::connect(&client).await;
             frames.send(&frame.repeat(FLOOD)).await;
-            assert_eq!(frames.verdict(NONE).await, CALM, "{what}");
+            assert_eq!(frames.outcome(NONE).await, CALM, "{what}");
         }
         assert_unharmed(&client).await;
     });
@@ -264,7 +264,7 @@ fn a_flood_of_empty_data_ends_the_connection_and_never_makes_a_whole_request() {
             flood.extend(empty.repeat(FLOOD));
             let mut frames = Frames::connect(&client).await;
             frames.send(&flood).await;
-            assert_eq!(frames.verdict(NONE).await, CALM, "padding: {padding}");
+            assert_eq!(frames.outcome(NONE).await, CALM, "padding: {padding}");
             for number in before + 1..=harness.upstream.requests() {
                 assert_eq!(harness.upstream.ended(number).await.whole, Some(false));
             }
@@ -285,8 +285,8 @@ fn what_was_under_way_on_a_flooded_connection_ends_with_it() {
         frames
             .send(&frames::frame(PING, 0, 0, &[7; 8]).repeat(FLOOD))
             .await;
-        assert_eq!(frames.verdict(NONE).await, CALM);
-        assert_eq!(frames.verdict(NONE).await, Verdict::Closed);
+        assert_eq!(frames.outcome(NONE).await, CALM);
+        assert_eq!(frames.outcome(NONE).await, StreamOutcome::Closed);
         drop(frames);
         harness.upstream.closed(1).await;
         assert_unharmed(&client).await;
@@ -336,7 +336,7 @@ fn a_long_upload_in_small_frames_is_no_flood() {
             frames.data(1, b"seven b", false).await;
         }
         frames.data(1, b"", true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
         assert_eq!(harness.upstream.whole(1).await.length, 21_000);
     });
 }
@@ -352,7 +352,7 @@ fn many_requests_over_one_connection_are_no_flood() {
             let ping = frames::frame(PING, 0, 0, &[1; 8]);
             let windows = [window(stream, 100), window(0, 100)].concat();
             frames.send(&[opened, windows, ping].concat()).await;
-            assert_eq!(frames.verdict(stream).await, Verdict::Answered(200));
+            assert_eq!(frames.outcome(stream).await, StreamOutcome::Answered(200));
         }
         assert_eq!(harness.upstream.requests(), 1500);
     });
@@ -366,7 +366,7 @@ fn who_floods_is_named_in_the_log() {
         frames
             .send(&frames::frame(PING, 0, 0, &[7; 8]).repeat(FLOOD))
             .await;
-        assert_eq!(frames.verdict(NONE).await, CALM);
+        assert_eq!(frames.outcome(NONE).await, CALM);
         let line = |line: &str| -> Option<serde_json::Value> {
             let value: serde_json::Value = serde_json::from_str(line).ok()?;
             let message = value["message"].as_str()?;

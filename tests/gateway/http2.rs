@@ -2,8 +2,8 @@
 //! through, whichever way it is refused.
 
 use crate::support::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, Verdict, block, frame,
-    indexed,
+    CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, StreamOutcome, block,
+    frame, indexed,
 };
 use crate::support::{Ask, Client, Harness, Script, run, usually};
 
@@ -20,23 +20,23 @@ fn with<'a>(client: &'a Client, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
     [&GOOD[..], &[("authorization", token)], more].concat()
 }
 
-async fn verdict(client: &Client, fields: &[(&str, &str)]) -> Verdict {
+async fn outcome(client: &Client, fields: &[(&str, &str)]) -> StreamOutcome {
     let mut frames = Frames::connect(client).await;
     frames.headers(1, fields, true).await;
-    frames.verdict(1).await
+    frames.outcome(1).await
 }
 
 /// Refused by the protocol, or by an answer, but not forwarded.
 async fn assert_refused(harness: &Harness, what: &str, client: &Client, fields: &[(&str, &str)]) {
-    match verdict(client, fields).await {
-        Verdict::Answered(status) => {
+    match outcome(client, fields).await {
+        StreamOutcome::Answered(status) => {
             assert!(
                 (400..500).contains(&status),
                 "{what} is answered with {status}"
             );
         }
-        Verdict::Reset(code) | Verdict::GoAway(code) => assert_ne!(code, 0, "{what}"),
-        Verdict::Closed => {}
+        StreamOutcome::Reset(code) | StreamOutcome::GoAway(code) => assert_ne!(code, 0, "{what}"),
+        StreamOutcome::Closed => {}
     }
     assert_eq!(
         harness.upstream.connections(),
@@ -55,11 +55,11 @@ fn a_request_in_hand_written_frames_is_forwarded() {
             .await;
         frames.data(1, b"he", false).await;
         frames.data(1, b"llo", true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
         let seen = harness.upstream.whole(1).await;
         assert_eq!(seen.body, b"hello");
         assert_eq!(seen.head.field("x-custom"), Some("1"));
-        assert_eq!(verdict(&client, &GOOD).await, Verdict::Answered(401));
+        assert_eq!(outcome(&client, &GOOD).await, StreamOutcome::Answered(401));
     });
 }
 
@@ -112,8 +112,8 @@ fn fields_of_a_connection_are_refused_or_end_at_the_gateway() {
             ("proxy-connection", "x"),
             ("te", "gzip"),
         ] {
-            let answered = verdict(&client, &with(&client, &[(name, value)])).await;
-            if answered == Verdict::Answered(200) {
+            let answered = outcome(&client, &with(&client, &[(name, value)])).await;
+            if answered == StreamOutcome::Answered(200) {
                 let seen = harness.upstream.whole(harness.upstream.requests()).await;
                 assert_eq!(seen.head.field(name), None, "{name}");
                 assert_eq!(seen.head.field("x-auth-user"), Some("till-01"), "{name}");
@@ -220,8 +220,12 @@ fn data_that_differs_from_content_length_never_makes_a_whole_request() {
                 .headers(1, &with(&client, &[("content-length", length)]), false)
                 .await;
             frames.data(1, data.as_bytes(), true).await;
-            let verdict = frames.verdict(1).await;
-            assert_ne!(verdict, Verdict::Answered(200), "content-length {length}");
+            let outcome = frames.outcome(1).await;
+            assert_ne!(
+                outcome,
+                StreamOutcome::Answered(200),
+                "content-length {length}"
+            );
             for number in 1..=harness.upstream.requests() {
                 assert_eq!(
                     harness.upstream.ended(number).await.whole,
@@ -234,7 +238,7 @@ fn data_that_differs_from_content_length_never_makes_a_whole_request() {
         let mut frames = Frames::connect(&client).await;
         frames.headers(1, &twice, false).await;
         frames.data(1, b"hello", true).await;
-        assert_ne!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_ne!(frames.outcome(1).await, StreamOutcome::Answered(200));
     });
 }
 
@@ -245,9 +249,9 @@ fn a_connection_that_is_drained_is_told_by_goaway() {
         let client = harness.signed_in().await;
         let mut frames = Frames::connect(&client).await;
         frames.headers(1, &GOOD, true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(401));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(401));
         let drained = harness.drain();
-        assert_eq!(frames.verdict(3).await, Verdict::GoAway(0));
+        assert_eq!(frames.outcome(3).await, StreamOutcome::GoAway(0));
         drop(frames);
         crate::support::within("the gateway to stop", drained)
             .await
@@ -280,7 +284,11 @@ fn an_upload_that_its_client_resets_never_arrives_whole_whatever_the_error_code(
                         .await;
                     // Answered after whatever came before it was dealt with.
                     frames.headers(3, &GOOD, true).await;
-                    assert_eq!(frames.verdict(3).await, Verdict::Answered(401), "{what}");
+                    assert_eq!(
+                        frames.outcome(3).await,
+                        StreamOutcome::Answered(401),
+                        "{what}"
+                    );
                     drop(frames);
                     never_whole(&harness, &what).await;
                 }
@@ -340,12 +348,14 @@ fn data_beyond_or_short_of_content_length_never_makes_a_whole_request() {
                         .data(1, piece, ends && number + 1 == pieces.len())
                         .await;
                 }
-                match frames.verdict(1).await {
-                    Verdict::Answered(status) => {
+                match frames.outcome(1).await {
+                    StreamOutcome::Answered(status) => {
                         assert!((400..500).contains(&status), "{what}: {status}")
                     }
-                    Verdict::Reset(code) | Verdict::GoAway(code) => assert_ne!(code, 0, "{what}"),
-                    Verdict::Closed => {}
+                    StreamOutcome::Reset(code) | StreamOutcome::GoAway(code) => {
+                        assert_ne!(code, 0, "{what}")
+                    }
+                    StreamOutcome::Closed => {}
                 }
                 drop(frames);
                 never_whole(&harness, &what).await;
@@ -367,7 +377,7 @@ fn the_last_byte_of_an_announced_length_is_held_until_the_client_ends_its_body()
             harness.upstream.seen(before + 1).await;
             // Answered after what came before it was dealt with.
             frames.headers(3, &GOOD, true).await;
-            assert_eq!(frames.verdict(3).await, Verdict::Answered(401));
+            assert_eq!(frames.outcome(3).await, StreamOutcome::Answered(401));
             frames.data(1, more, true).await;
             let seen = harness.upstream.ended(before + 1).await;
             assert_eq!(
@@ -395,19 +405,19 @@ fn a_request_without_a_body_is_sent_only_when_its_client_has_ended_it() {
                 frames.headers(1, &fields, false).await;
                 frames.data(1, data, false).await;
                 frames.headers(3, &GOOD, true).await;
-                frames.verdict(3).await;
+                frames.outcome(3).await;
                 frames
                     .send(&frame(RST_STREAM, 0, 1, &code.to_be_bytes()))
                     .await;
                 frames.headers(5, &GOOD, true).await;
-                frames.verdict(5).await;
+                frames.outcome(5).await;
                 assert_eq!(harness.upstream.requests(), 0, "{data:?}, code {code}");
             }
         }
         let mut frames = Frames::connect(&client).await;
         frames.headers(1, &fields, false).await;
         frames.data(1, b"hello", true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
         assert_eq!(harness.upstream.whole(1).await.length, 0);
     });
 }
@@ -422,7 +432,7 @@ fn an_upload_reset_after_an_early_answer_never_arrives_whole() {
             let mut frames = Frames::connect(&client).await;
             frames.headers(1, &with(&client, &[]), false).await;
             frames.data(1, b"hello", false).await;
-            assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+            assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
             frames
                 .send(&frame(RST_STREAM, 0, 1, &code.to_be_bytes()))
                 .await;
@@ -441,7 +451,7 @@ fn a_content_length_of_zero_that_ends_with_an_empty_frame_is_forwarded() {
             .headers(1, &with(&client, &[("content-length", "0")]), false)
             .await;
         frames.data(1, b"", true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
         let seen = harness.upstream.whole(1).await;
         assert_eq!(seen.head.field("content-length"), Some("0"));
     });
@@ -456,7 +466,10 @@ fn field_values_with_a_blank_at_either_end_are_malformed() {
             assert_refused(&harness, &format!("{value:?}"), &client, &fields).await;
         }
         let fields = with(&client, &[("x-custom", "x y\tz"), ("x-empty", "")]);
-        assert_eq!(verdict(&client, &fields).await, Verdict::Answered(200));
+        assert_eq!(
+            outcome(&client, &fields).await,
+            StreamOutcome::Answered(200)
+        );
     });
 }
 
@@ -497,7 +510,7 @@ fn pseudo_fields_first_among_trailers_end_the_connection_and_nothing_arrives_who
                     .concat(),
                 };
                 frames.send(&sent).await;
-                assert_eq!(frames.verdict(1).await, Verdict::GoAway(1), "{what}");
+                assert_eq!(frames.outcome(1).await, StreamOutcome::GoAway(1), "{what}");
                 let seen = harness.upstream.ended(before + 1).await;
                 assert_eq!(seen.whole, Some(false), "{what}");
             }
@@ -510,8 +523,8 @@ fn trailers_that_are_pseudo_fields_by_the_dynamic_table_change_nothing() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;
         // The newest entry of the table: a path of the client's choice.
-        let verdict = with_trailers(&client, &[0xbe]).await;
-        assert_eq!(verdict, Verdict::Answered(200));
+        let outcome = with_trailers(&client, &[0xbe]).await;
+        assert_eq!(outcome, StreamOutcome::Answered(200));
         let seen = harness.upstream.whole(1).await;
         assert!(seen.head.start.starts_with("POST /api/SyncData "));
         assert_eq!(seen.body, b"{}");
@@ -524,8 +537,8 @@ fn trailers_with_pseudo_fields_behind_others_end_the_stream() {
     usually(async |harness: Harness| {
         let client = harness.signed_in().await;
         let later = block(&[("x-a", "1"), (":path", "/x"), (":authority", "x")]);
-        let verdict = with_trailers(&client, &later).await;
-        assert_eq!(verdict, Verdict::Reset(1));
+        let outcome = with_trailers(&client, &later).await;
+        assert_eq!(outcome, StreamOutcome::Reset(1));
         let next = Ask::post("/api/SyncData").json("[]");
         assert_eq!(client.send(next).await.status, 200);
         let seen = harness.upstream.whole(1).await;
@@ -535,7 +548,7 @@ fn trailers_with_pseudo_fields_behind_others_end_the_stream() {
 
 /// What becomes of a good request whose path is the newest entry of the dynamic table, and which ends with
 /// these trailers.
-async fn with_trailers(client: &Client, trailers: &[u8]) -> Verdict {
+async fn with_trailers(client: &Client, trailers: &[u8]) -> StreamOutcome {
     let mut head = block(&with(client, &[])[..3]);
     head.extend(indexed(":path", "/api/SyncData"));
     head.extend(block(&with(client, &[])[4..]));
@@ -544,5 +557,5 @@ async fn with_trailers(client: &Client, trailers: &[u8]) -> Verdict {
     frames.data(1, b"{}", false).await;
     let flags = END_HEADERS | END_STREAM;
     frames.send(&frame(HEADERS, flags, 1, trailers)).await;
-    frames.verdict(1).await
+    frames.outcome(1).await
 }

@@ -1,6 +1,6 @@
 //! Every bound and deadline that a client can run into (contract, section 3).
 
-use crate::support::frames::{DATA, Frames, RST_STREAM, Verdict, WINDOW_UPDATE, frame};
+use crate::support::frames::{DATA, Frames, RST_STREAM, StreamOutcome, WINDOW_UPDATE, frame};
 use crate::support::{Answer, Ask, Ending, Harness, Payload, Script, Stage, run, usually};
 
 const HOST: &str = "gateway.test";
@@ -358,7 +358,7 @@ fn an_http_2_client_that_opens_no_window_for_its_answer_is_given_up() {
             ("authorization", token),
         ];
         frames.headers(1, &fields, true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
         let closed = harness.upstream.closed(1).await;
         assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
     });
@@ -427,7 +427,7 @@ fn a_stream_whose_answer_is_taken_too_slowly_is_reset_and_the_others_go_on() {
         let closed = harness.upstream.closed(1).await;
         assert_eq!(closed, crate::support::upstream::Closed::ByGateway);
         frames.headers(3, &fields[..4], true).await;
-        assert_eq!(frames.verdict(3).await, Verdict::Answered(401));
+        assert_eq!(frames.outcome(3).await, StreamOutcome::Answered(401));
     });
 }
 

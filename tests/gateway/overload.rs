@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use crate::support::frames::{Frames, Verdict};
+use crate::support::frames::{Frames, StreamOutcome};
 use crate::support::{Ask, Client, Connection, Harness, run, tls, within};
 
 fn sync() -> Ask {
@@ -84,8 +84,8 @@ fn over_http_2_it_is_told_the_same_and_then_goaway() {
         ];
         let mut frames = Frames::connect(&client).await;
         frames.headers(1, &get, true).await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(503));
-        assert_eq!(frames.verdict(3).await, Verdict::GoAway(0));
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(503));
+        assert_eq!(frames.outcome(3).await, StreamOutcome::GoAway(0));
         assert_eq!(harness.upstream.requests(), 2);
     });
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use syncgate::clock::Clock;
-use syncgate::process::panics::log_places_only;
+use syncgate::process::panics::log_locations_only;
 
 use crate::support::harness::{START, password};
 use crate::support::{Ask, Harness, PASSWORD_MARKER, Upstream, run, within};
@@ -127,7 +127,7 @@ fn a_panic_outside_of_the_path_costs_its_connection_and_frees_its_place() {
 fn a_panic_is_logged_and_counted_by_its_place_alone() {
     const NAME: &str = "panics::a_panic_is_logged_and_counted_by_its_place_alone";
     if std::env::var_os(INSIDE).is_some() {
-        log_places_only();
+        log_locations_only();
         tracing_subscriber::fmt().json().flatten_event(true).init();
         return run(async {
             let (trap, harness) = Trap::harness();

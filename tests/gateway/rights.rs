@@ -416,7 +416,7 @@ fn a_user_is_valid_from_one_moment_to_another_and_so_are_its_tokens() {
         assert_eq!(log_in("shop-02").await, 401);
         harness.clock.advance(Duration::from_millis(1));
         let answer = client.post("/api/SyncData", "{}").await;
-        assert_forbidden(&answer, "the account is not valid any more");
+        assert_forbidden(&answer, "the account is no longer valid");
         assert_eq!(log_in("till-01").await, 401);
         let shop = harness.signed_in_as("shop-02").await;
         assert_eq!(shop.post("/api/SyncData", "{}").await.status, 200);

@@ -1,7 +1,7 @@
 //! How much memory requests hold that have not shown a live token.
 
 use crate::support::frames::{
-    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, SETTINGS, Verdict,
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, SETTINGS, StreamOutcome,
 };
 use crate::support::harness::password;
 use crate::support::{Ask, Child, Client, Harness, run, tls, within};
@@ -117,7 +117,7 @@ fn whoever_has_a_token_is_served_on_a_connection_that_holds_enough() {
             ("authorization", token),
         ];
         connection.headers(201, &sync, true).await;
-        assert_eq!(connection.verdict(201).await, Verdict::Answered(200));
+        assert_eq!(connection.outcome(201).await, StreamOutcome::Answered(200));
     });
 }
 
@@ -198,10 +198,10 @@ fn a_refused_body_is_not_waited_for_where_enough_is_held() {
         for stream in [1, 3, 5] {
             connection.headers(stream, &refused, false).await;
         }
-        assert_eq!(connection.verdict(5).await, Verdict::Answered(404));
+        assert_eq!(connection.outcome(5).await, StreamOutcome::Answered(404));
         assert_eq!(harness.server().held_unauthenticated(), 2 * 2048);
         connection.data(1, b"end", true).await;
-        assert_eq!(connection.verdict(1).await, Verdict::Answered(404));
+        assert_eq!(connection.outcome(1).await, StreamOutcome::Answered(404));
     });
 }
 

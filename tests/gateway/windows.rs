@@ -2,7 +2,7 @@
 //! up below the minimum rate, and holds nobody's place after that.
 
 use crate::support::frames::{
-    DATA, Frames, HEADERS, SETTINGS, Verdict, WINDOW_UPDATE, frame, status,
+    DATA, Frames, HEADERS, SETTINGS, StreamOutcome, WINDOW_UPDATE, frame, status,
 };
 use crate::support::harness::{Files, password};
 use crate::support::upstream::json;
@@ -10,7 +10,7 @@ use crate::support::{Ask, Client, Harness, Script, run};
 
 const HOST: &str = "gateway.test";
 /// What a stream is reset with: CANCEL.
-const GIVEN_UP: Verdict = Verdict::Reset(8);
+const GIVEN_UP: StreamOutcome = StreamOutcome::Reset(8);
 
 fn impatient(files: &mut Files) {
     files.set("limits.response_grace", "300ms");
@@ -75,16 +75,19 @@ fn an_answer_of_one_part_that_finds_no_window_is_given_up_and_frees_its_place() 
             (5, "/api/SyncData", &client, 200),
         ] {
             frames.headers(stream, &fields(path, who), true).await;
-            assert_eq!(frames.verdict(stream).await, Verdict::Answered(status));
-            assert_eq!(frames.verdict(stream).await, GIVEN_UP, "{status}");
+            assert_eq!(
+                frames.outcome(stream).await,
+                StreamOutcome::Answered(status)
+            );
+            assert_eq!(frames.outcome(stream).await, GIVEN_UP, "{status}");
         }
         frames
             .headers(7, &fields("/api/getToken", &anonymous), false)
             .await;
         let login = serde_json::json!({ "username": "till-01", "password": password("till-01") });
         frames.data(7, login.to_string().as_bytes(), true).await;
-        assert_eq!(frames.verdict(7).await, Verdict::Answered(200));
-        assert_eq!(frames.verdict(7).await, GIVEN_UP, "a login");
+        assert_eq!(frames.outcome(7).await, StreamOutcome::Answered(200));
+        assert_eq!(frames.outcome(7).await, GIVEN_UP, "a login");
         let next = client.send(Ask::post("/api/SyncData").json("{}")).await;
         assert_eq!(next.status, 200, "{next:?}");
     });
@@ -108,7 +111,7 @@ fn the_last_part_of_an_answer_that_finds_no_window_is_given_up_as_any_other() {
         take(&mut frames, 1, first.len()).await;
         // The upstream sends the end of its answer when it has the end of the request.
         frames.data(1, b"{}", true).await;
-        assert_eq!(frames.verdict(1).await, GIVEN_UP);
+        assert_eq!(frames.outcome(1).await, GIVEN_UP);
         let next = client.send(Ask::post("/api/SyncData").json("{}")).await;
         assert_eq!(next.status, 200, "{next:?}");
     });
@@ -182,8 +185,8 @@ fn the_deadline_of_a_request_holds_while_its_answer_finds_no_window() {
         frames
             .headers(1, &fields("/api/GetData", &client), true)
             .await;
-        assert_eq!(frames.verdict(1).await, Verdict::Answered(200));
-        assert_eq!(frames.verdict(1).await, GIVEN_UP);
+        assert_eq!(frames.outcome(1).await, StreamOutcome::Answered(200));
+        assert_eq!(frames.outcome(1).await, GIVEN_UP);
         let next = client.send(Ask::post("/api/SyncData").json("{}")).await;
         assert_eq!(next.status, 200, "{next:?}");
     });

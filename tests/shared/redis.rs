@@ -49,7 +49,7 @@ impl Redis {
         server
     }
 
-    /// A server that speaks TLS beside its port, and with other servers, and shows this certificate.
+    /// A server that also speaks TLS, to gateways and other servers, with this certificate.
     pub fn over_tls(shown: &Identity, settings: &[&str]) -> Self {
         let tls = "--tls-port {tls} --tls-replication yes --tls-cert-file {dir}/redis.pem \
                    --tls-key-file {dir}/redis.key --tls-ca-cert-file {dir}/redis.pem \
@@ -60,7 +60,7 @@ impl Redis {
     }
 
     /// As `with`, after `prepare` has written files into the directory.
-    pub fn prepared(settings: &[&str], prepare: impl Fn(&Path)) -> Self {
+    fn prepared(settings: &[&str], prepare: impl Fn(&Path)) -> Self {
         let speaks_tls = settings.contains(&"{tls}");
         for _ in 0..10 {
             let directory = tempfile::tempdir().expect("a directory");

@@ -106,14 +106,8 @@ impl Drop for Sentinel {
 fn the_server_can_demand_tls_and_a_password() {
     run(async {
         let identity = Identity::new(&["localhost", "127.0.0.1"]);
-        let port = free_port().to_string();
-        let tls = "--tls-cert-file {dir}/redis.pem --tls-key-file {dir}/redis.key \
-                   --tls-ca-cert-file {dir}/redis.pem --tls-auth-clients no";
-        let arguments = format!("--tls-port {port} {tls} --user {ACL}");
-        let redis = Redis::prepared(
-            &arguments.split_whitespace().collect::<Vec<_>>(),
-            |directory| identity.write(directory, "redis"),
-        );
+        let user = format!("--user {ACL}");
+        let redis = Redis::over_tls(&identity, &user.split_whitespace().collect::<Vec<_>>());
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| Value::from(directory.path().join(name).display().to_string());
         identity.write(directory.path(), "redis");
@@ -121,7 +115,7 @@ fn the_server_can_demand_tls_and_a_password() {
         secret(&directory.path().join("wrong"), "something else\n");
         let settings = |password: &str| {
             [
-                server(&format!("localhost:{port}")),
+                by_name(&redis),
                 ("tls", Value::from(true)),
                 ("ca_file", path("redis.pem")),
                 ("username", Value::from("gate")),
@@ -166,19 +160,12 @@ fn a_server_with_another_certificate_or_anothers_name_is_not_spoken_to() {
             (&stranger, &trusted, 503),
             (&elsewhere, &elsewhere, 503),
         ] {
-            let port = free_port().to_string();
-            let tls = "--tls-cert-file {dir}/redis.pem --tls-key-file {dir}/redis.key \
-                       --tls-ca-cert-file {dir}/redis.pem --tls-auth-clients no";
-            let arguments = format!("--tls-port {port} {tls} --loglevel verbose");
-            let redis = Redis::prepared(
-                &arguments.split_whitespace().collect::<Vec<_>>(),
-                |directory| shown.write(directory, "redis"),
-            );
+            let redis = Redis::over_tls(shown, &VERBOSE);
             let directory = tempfile::tempdir().unwrap();
             anchor.write(directory.path(), "trusted");
             let file = directory.path().join("trusted.pem");
             let fleet = Fleet::start(&[
-                server(&format!("localhost:{port}")),
+                by_name(&redis),
                 ("tls", Value::from(true)),
                 ("ca_file", Value::from(file.display().to_string())),
             ]);
@@ -186,11 +173,7 @@ fn a_server_with_another_certificate_or_anothers_name_is_not_spoken_to() {
                 fleet.logs_in(0, "till-01").await;
                 continue;
             }
-            until("attempts to connect", async || {
-                let log = redis.log();
-                log.matches("Error accepting a client connection").count() >= 4
-            })
-            .await;
+            failed_handshakes(&redis).await;
             let login = Ask::login("till-01", &password("till-01"));
             let answer = fleet.gateways[0].anonymous().send(login).await;
             assert_eq!(answer.status, expected, "{answer:?}");
@@ -201,36 +184,46 @@ fn a_server_with_another_certificate_or_anothers_name_is_not_spoken_to() {
 
 /// Certificates are replaced while gateways run: what the file holds at an attempt to connect counts.
 #[test]
-fn the_certificates_to_trust_are_read_again_for_each_connection() {
+fn the_trusted_certificates_are_reloaded_for_each_connection() {
     run(async {
         let (shown, stranger) = (Identity::new(&["localhost"]), Identity::new(&["localhost"]));
-        let port = free_port().to_string();
-        let tls = "--tls-cert-file {dir}/redis.pem --tls-key-file {dir}/redis.key \
-                   --tls-ca-cert-file {dir}/redis.pem --tls-auth-clients no";
-        let arguments = format!("--tls-port {port} {tls} --loglevel verbose");
-        let redis = Redis::prepared(
-            &arguments.split_whitespace().collect::<Vec<_>>(),
-            |directory| shown.write(directory, "redis"),
-        );
+        let redis = Redis::over_tls(&shown, &VERBOSE);
         let directory = tempfile::tempdir().unwrap();
         stranger.write(directory.path(), "trusted");
         let file = directory.path().join("trusted.pem");
         let fleet = Fleet::start(&[
-            server(&format!("localhost:{port}")),
+            by_name(&redis),
             ("tls", Value::from(true)),
             ("ca_file", Value::from(file.display().to_string())),
         ]);
-        until("attempts to connect", async || {
-            let log = redis.log();
-            log.matches("Error accepting a client connection").count() >= 4
-        })
-        .await;
+        failed_handshakes(&redis).await;
         let login = Ask::login("till-01", &password("till-01"));
         assert_eq!(fleet.gateways[0].anonymous().send(login).await.status, 503);
         shown.write(directory.path(), "trusted");
         fleet.logs_in(0, "till-01").await;
     });
 }
+
+/// The server's TLS port by the name in its certificate.
+fn by_name(redis: &Redis) -> (&'static str, Value) {
+    server(
+        &redis
+            .address_for_gateways()
+            .replace("127.0.0.1", "localhost"),
+    )
+}
+
+/// Waits until the server has seen some handshakes fail.
+async fn failed_handshakes(redis: &Redis) {
+    until("attempts to connect", async || {
+        let log = redis.log();
+        log.matches("Error accepting a client connection").count() >= 4
+    })
+    .await;
+}
+
+/// Logs failed handshakes.
+const VERBOSE: [&str; 2] = ["--loglevel", "verbose"];
 
 /// What a gateway has to say to be let in by servers that know it as a user, and perhaps over TLS.
 pub struct Guard {

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: frames and header blocks that no library would write.
+//! HTTP/2 by hand: frames and header blocks that no library would send.
 
 use syncgate_selftest::frames::{self, number};
 pub use syncgate_selftest::frames::{
@@ -9,24 +9,24 @@ pub use syncgate_selftest::frames::{
 use super::client::{Client, Connection};
 use super::{tls, wire::Broken};
 
-/// An HTTP/2 connection of which the test writes every byte.
+/// An HTTP/2 connection on which the test writes every byte.
 pub struct Frames(Connection);
 
-/// What the gateway made of a stream.
+/// The outcome of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum StreamOutcome {
     /// It answered with this status.
     Answered(u16),
     /// It reset the stream, with this error code.
     Reset(u32),
-    /// It gave the connection up, with this error code.
+    /// It sent GOAWAY with this error code.
     GoAway(u32),
-    /// It closed the connection without a word.
+    /// It closed the connection without an error code.
     Closed,
 }
 
 impl Frames {
-    /// Connects and says hello.
+    /// Connects and sends the preface.
     pub async fn connect(client: &Client) -> Self {
         let config = tls::client(
             &client.trusted,
@@ -45,8 +45,8 @@ impl Frames {
         self.send(&frame(kind, flags, stream, payload)).await;
     }
 
-    /// Sends frames as they are; whether they could be written. The gateway may have hung up by
-    /// now: then its verdict tells.
+    /// Sends frames as they are, and returns whether they could be written: the gateway may have closed the
+    /// connection.
     pub async fn send(&mut self, frames: &[u8]) -> bool {
         self.0.try_write(frames).await.is_ok()
     }
@@ -73,22 +73,24 @@ impl Frames {
     }
 
     /// What becomes of a stream; frames that do not tell are passed over.
-    pub async fn verdict(&mut self, stream: u32) -> Verdict {
+    pub async fn outcome(&mut self, stream: u32) -> StreamOutcome {
         loop {
             let Ok(head) = self.0.exactly(9).await else {
-                return Verdict::Closed;
+                return StreamOutcome::Closed;
             };
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
             let on = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
             let payload = match self.0.exactly(length).await {
                 Ok(payload) => payload,
-                Err(Broken::Ended | Broken::Cut(_) | Broken::Io(_)) => return Verdict::Closed,
+                Err(Broken::Ended | Broken::Cut(_) | Broken::Io(_)) => {
+                    return StreamOutcome::Closed;
+                }
                 Err(Broken::Malformed(what)) => panic!("{what}"),
             };
             match head[3] {
-                HEADERS if on == stream => return Verdict::Answered(status(&payload)),
-                RST_STREAM if on == stream => return Verdict::Reset(number(&payload)),
-                GOAWAY => return Verdict::GoAway(number(&payload[4..])),
+                HEADERS if on == stream => return StreamOutcome::Answered(status(&payload)),
+                RST_STREAM if on == stream => return StreamOutcome::Reset(number(&payload)),
+                GOAWAY => return StreamOutcome::GoAway(number(&payload[4..])),
                 SETTINGS | WINDOW_UPDATE | DATA | HEADERS | RST_STREAM | PING => {}
                 other => panic!("a frame of type {other} that the test does not expect"),
             }

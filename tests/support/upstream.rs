@@ -360,16 +360,16 @@ async fn serve<S: AsyncRead + AsyncWrite>(stream: S, link: usize, shared: Arc<Sh
         shared: Arc::clone(&shared),
     };
     let closed = match exchange.serve().await {
-        Err(End::Scripted) => Closed::ByUpstream,
-        Ok(()) | Err(End::Peer) => Closed::ByGateway,
+        Err(ClosedBy::Script) => Closed::ByUpstream,
+        Ok(()) | Err(ClosedBy::Peer) => Closed::ByGateway,
     };
     drop(exchange);
     shared.change(|state| state.links[link].closed = Some(closed));
 }
 
-enum End {
+enum ClosedBy {
     Peer,
-    Scripted,
+    Script,
 }
 
 struct Exchange<R, W> {
@@ -380,7 +380,7 @@ struct Exchange<R, W> {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
-    async fn serve(&mut self) -> Result<(), End> {
+    async fn serve(&mut self) -> Result<(), ClosedBy> {
         let at_accept = |script: &Script| {
             matches!(
                 script,
@@ -407,7 +407,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             let head = match self.reader.head().await {
                 Ok(head) => head,
                 Err(Broken::Ended) => return Ok(()),
-                Err(_) => return Err(End::Peer),
+                Err(_) => return Err(ClosedBy::Peer),
             };
             let framing = match head.stated_framing() {
                 Ok(framing) => framing.unwrap_or(Framing::None),
@@ -436,7 +436,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         }
     }
 
-    async fn play(&mut self, number: usize, framing: Framing, script: &Script) -> Result<(), End> {
+    async fn play(
+        &mut self,
+        number: usize,
+        framing: Framing,
+        script: &Script,
+    ) -> Result<(), ClosedBy> {
         self.gate(script, Stage::AfterHead).await?;
         if let Script::Early(answer)
         | Script::EarlyInParts(answer, _)
@@ -444,11 +449,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         {
             self.write(answer).await?;
             if matches!(script, Script::EarlyThenClose(_)) {
-                return Err(End::Scripted);
+                return Err(ClosedBy::Script);
             }
         }
         if framing != Framing::None && framing != Framing::Length(0) {
-            self.reader.readable().await.map_err(|_| End::Peer)?;
+            self.reader.readable().await.map_err(|_| ClosedBy::Peer)?;
         }
         self.gate(script, Stage::MidBody).await?;
         self.read_body(number, framing).await?;
@@ -458,7 +463,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             Script::Answer(answer) | Script::EarlyInParts(_, answer) => self.write(answer).await?,
             Script::AnswerThenClose(answer) => {
                 self.write(answer).await?;
-                return Err(End::Scripted);
+                return Err(ClosedBy::Script);
             }
             Script::Dribble(answer) => {
                 for byte in answer {
@@ -477,7 +482,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         self.gate(script, Stage::Idle).await
     }
 
-    async fn read_body(&mut self, number: usize, framing: Framing) -> Result<(), End> {
+    async fn read_body(&mut self, number: usize, framing: Framing) -> Result<(), ClosedBy> {
         let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
         let (mut length, mut kept) = (0, Vec::new());
         let read = self
@@ -497,10 +502,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             seen.trailers = read.unwrap_or_default();
             seen.whole = Some(!broken);
         });
-        if broken { Err(End::Peer) } else { Ok(()) }
+        if broken { Err(ClosedBy::Peer) } else { Ok(()) }
     }
 
-    async fn echo(&mut self, number: usize, script: &Script) -> Result<(), End> {
+    async fn echo(&mut self, number: usize, script: &Script) -> Result<(), ClosedBy> {
         let (length, sha256) = {
             let state = self.shared.lock();
             (
@@ -522,7 +527,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         self.write(&answer[in_body..]).await
     }
 
-    async fn stream(&mut self, length: u64, sized: bool) -> Result<(), End> {
+    async fn stream(&mut self, length: u64, sized: bool) -> Result<(), ClosedBy> {
         let framing = if sized {
             format!("Content-Length: {length}")
         } else {
@@ -549,9 +554,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
     }
 
     /// Closes or waits, where the script says so.
-    async fn gate(&mut self, script: &Script, stage: Stage) -> Result<(), End> {
+    async fn gate(&mut self, script: &Script, stage: Stage) -> Result<(), ClosedBy> {
         match script {
-            Script::Close(at) if *at == stage => Err(End::Scripted),
+            Script::Close(at) if *at == stage => Err(ClosedBy::Script),
             Script::Stall(at) if *at == stage => self.stall(stage).await,
             Script::Close(_)
             | Script::Stall(_)
@@ -569,7 +574,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
     }
 
     /// Waits for a release. Once the request has been read, the peer's leaving ends the wait too.
-    async fn stall(&mut self, stage: Stage) -> Result<(), End> {
+    async fn stall(&mut self, stage: Stage) -> Result<(), ClosedBy> {
         let turn = self.shared.change(|state| {
             state.stalls += 1;
             state.stalls
@@ -581,14 +586,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             () = released => Ok(()),
             left = self.reader.readable(), if watching => match left {
                 Ok(()) => panic!("the gateway wrote a second request before it had an answer"),
-                Err(_) => Err(End::Peer),
+                Err(_) => Err(ClosedBy::Peer),
             },
         }
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        self.writer.write_all(bytes).await.map_err(|_| End::Peer)?;
-        self.writer.flush().await.map_err(|_| End::Peer)
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), ClosedBy> {
+        self.writer
+            .write_all(bytes)
+            .await
+            .map_err(|_| ClosedBy::Peer)?;
+        self.writer.flush().await.map_err(|_| ClosedBy::Peer)
     }
 }
 

@@ -1,16 +1,14 @@
 //! Pure: the `[admin]` section.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::uri::Authority;
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::document::Step;
 use crate::settings::file::{FileSetting, FileUse};
-use crate::settings::units::refuse;
+use crate::settings::units::{Invalid, parsed, refuse};
 
 /// `[admin]`: the admin interface for operators and the backend. Off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,30 +64,19 @@ impl LoopbackAddress {
 
 impl<'de> Deserialize<'de> for LoopbackAddress {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Parse;
-        impl Visitor<'_> for Parse {
-            type Value = LoopbackAddress;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address and a port in quotes, for example \"127.0.0.1:8444\"")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<LoopbackAddress, E> {
-                let Ok(address) = text.parse() else {
-                    return Err(refuse(
-                        format_args!("`{text}` is not an IP address with a port"),
-                        EXAMPLE,
-                    ));
-                };
-                LoopbackAddress::new(address).ok_or_else(|| {
-                    refuse(
-                        format_args!("{address} can be reached from other machines"),
-                        EXAMPLE,
-                    )
-                })
-            }
-        }
-        from.deserialize_str(Parse)
+        let expected = "an address and a port in quotes, for example \"127.0.0.1:8444\"";
+        parsed(from, expected, |text| {
+            let address = text.parse().map_err(|_| {
+                Invalid::new(
+                    format!("`{text}` is not an IP address with a port"),
+                    EXAMPLE,
+                )
+            })?;
+            Self::new(address).ok_or_else(|| {
+                let message = format!("{address} can be reached from other machines");
+                Invalid::new(message, EXAMPLE)
+            })
+        })
     }
 }
 

@@ -1,13 +1,10 @@
 //! Pure: `keep_headers` of a route.
 
-use std::fmt;
-
 use http::HeaderName;
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::names::{can_be_kept, may_be_confused};
-use crate::settings::units::refuse;
+use crate::settings::units::{Invalid, parsed};
 
 /// Client headers that a route forwards although other stacks trust them as set by a proxy, or their names
 /// contain other characters than letters, digits and `-`.
@@ -41,33 +38,23 @@ impl Serialize for KeptHeader {
 
 impl<'de> Deserialize<'de> for KeptHeader {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // With a visitor, so that an error has the span of this element.
-        from.deserialize_str(KeptHeaderVisitor)
+        let expected = "a header name in quotes, for example \"X-Client-IP\"";
+        parsed(from, expected, parse)
     }
 }
 
-struct KeptHeaderVisitor;
-
-impl Visitor<'_> for KeptHeaderVisitor {
-    type Value = KeptHeader;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a header name in quotes, for example \"X-Client-IP\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<KeptHeader, E> {
-        let Ok(name) = text.parse::<HeaderName>() else {
-            return Err(refuse(
-                format_args!("`{text}` is not a header name"),
-                "write for example \"X-Client-IP\"",
-            ));
-        };
-        match can_be_kept(&name) {
-            true => Ok(KeptHeader(name)),
-            false => Err(refuse(
-                format_args!("`{text}` cannot be kept: the gateway sets, removes or checks it"),
-                "remove it, or name another header, for example \"X-Client-IP\"",
-            )),
-        }
+fn parse(text: &str) -> Result<KeptHeader, Invalid> {
+    let Ok(name) = text.parse::<HeaderName>() else {
+        return Err(Invalid::new(
+            format!("`{text}` is not a header name"),
+            "write for example \"X-Client-IP\"",
+        ));
+    };
+    match can_be_kept(&name) {
+        true => Ok(KeptHeader(name)),
+        false => Err(Invalid::new(
+            format!("`{text}` cannot be kept: the gateway sets, removes or checks it"),
+            "remove it, or name another header, for example \"X-Client-IP\"",
+        )),
     }
 }

@@ -221,7 +221,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         let Some((transfer, due)) = this
             .transfer
             .as_ref()
-            .and_then(|transfer| Some((transfer, transfer.answer_due()?)))
+            .and_then(|transfer| Some((transfer, transfer.response_due()?)))
         else {
             return Poll::Pending;
         };
@@ -230,7 +230,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
             sleep.as_mut().reset(due);
         }
         ready!(sleep.as_mut().poll(cx));
-        transfer.answer_too_slow();
+        transfer.response_too_slow();
         Poll::Ready(())
     }
 }
