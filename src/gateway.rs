@@ -289,8 +289,8 @@ impl Gateway {
         };
         let sent = Instant::now();
         let body = call.take_body();
-        let upstream = self.upstreams.upstream();
-        let answered = upstream.forward(permit, &identity, body).await;
+        let upstream = self.upstreams.of_route(route.index());
+        let answered = upstream.forward(permit, &identity, body, sent).await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map_err(|failed| {
             call.body = failed.unsent;

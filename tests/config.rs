@@ -62,7 +62,7 @@ fn every_section_is_listed_as_known() {
 #[test]
 fn every_key_of_the_example_has_a_comment_above_it() {
     let lines: Vec<_> = EXAMPLE.lines().collect();
-    let plain = ["file"];
+    let plain = ["file", "jitter", "rise", "window", "requests", "longest"];
     let mut seen = BTreeSet::new();
     for (above, line) in lines.iter().zip(&lines[1..]) {
         let Some((key, _)) = line.split_once(" = ") else {
@@ -181,7 +181,7 @@ fn paths_are_relative_to_the_file_and_must_exist() {
         directory.path().join("certs/server.key")
     );
     let socket = directory.path().join("erp.sock");
-    assert_eq!(config.upstream.url, UpstreamUrl::Unix(socket));
+    assert_eq!(config.upstream.url, Some(UpstreamUrl::Unix(socket)));
 
     fs::write(&file, "admin.socket = \"run/admin.sock\"").unwrap();
     let report = config::load(&file).unwrap_err().to_string();

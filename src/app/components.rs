@@ -16,7 +16,7 @@ use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
 use crate::traffic::{Quotas, SourceConnectionLimit, UnauthenticatedMemory};
-use crate::upstream::{BackendCredentials, Upstreams};
+use crate::upstream::{BackendCredentials, Resolver, Upstreams};
 
 /// The opened parts of a gateway, without the threads that serve them.
 pub(crate) struct Components {
@@ -29,6 +29,7 @@ impl Components {
     pub(crate) fn open(
         config: &Config,
         clock: Clock,
+        resolver: Resolver,
         tokens: Prepared,
     ) -> Result<Self, StartError> {
         let certificates = Arc::new(Certificates::open(&config.tls, &clock)?);
@@ -48,7 +49,12 @@ impl Components {
             accounts: Arc::clone(&accounts),
             identities,
             credentials,
-            upstreams: Upstreams::new(&config.upstream),
+            upstreams: Upstreams::new(
+                config.upstreams(),
+                config.routes.iter().map(|route| route.upstream.as_str()),
+                &clock,
+                resolver,
+            ),
             certificates: Arc::clone(&certificates),
             answers: config.answers,
             tokens,

@@ -33,10 +33,18 @@ pub(super) fn prepare(config: &Config, workers: usize) {
 
 /// The descriptors that all connections together can use.
 fn needed(config: &Config, workers: usize) -> u64 {
-    let upstream = workers.saturating_mul(config.upstream.max_connections.get());
+    let upstream = config.upstreams().map(|(_, upstream)| {
+        let connections = upstream.servers().count() * upstream.max_connections.get();
+        workers.saturating_mul(connections)
+    });
     // Overflow connections, and the descriptors reserved for them.
     let overflow = 2 * OVERFLOW;
-    let all = [config.limits.connections.get(), upstream, overflow, OTHERS];
+    let all = [
+        config.limits.connections.get(),
+        upstream.sum(),
+        overflow,
+        OTHERS,
+    ];
     all.into_iter().map(|count| count as u64).sum()
 }
 

@@ -32,7 +32,7 @@ use crate::settings::Problems;
 use crate::store::{Prepared, StoreOpenError, TokenStore};
 use crate::tls::{self, Certificates, TlsError};
 use crate::traffic::SyncQueue;
-use crate::upstream::CredentialError;
+use crate::upstream::{CredentialError, Resolver};
 
 pub(crate) use components::Components;
 use periodic_tasks::periodic_tasks;
@@ -134,7 +134,21 @@ impl Server {
         clock: Clock,
         sink: Option<AccessSink>,
     ) -> Result<Self, StartError> {
-        Self::start_on(Listeners::bind(config, None)?, config, clock, sink)
+        Self::start_resolving(config, clock, Resolver::system(), sink)
+    }
+
+    /// As [`Server::start`], with names of servers resolved by `resolver`.
+    ///
+    /// # Errors
+    /// What could not be opened; nothing is left running then.
+    pub fn start_resolving(
+        config: &Config,
+        clock: Clock,
+        resolver: Resolver,
+        sink: Option<AccessSink>,
+    ) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(config, None)?;
+        Self::open(listeners, config, clock, resolver, sink)
     }
 
     /// As [`Server::start`], on addresses that are bound already.
@@ -147,13 +161,23 @@ impl Server {
         clock: Clock,
         sink: Option<AccessSink>,
     ) -> Result<Self, StartError> {
+        Self::open(listeners, config, clock, Resolver::system(), sink)
+    }
+
+    fn open(
+        listeners: Listeners,
+        config: &Config,
+        clock: Clock,
+        resolver: Resolver,
+        sink: Option<AccessSink>,
+    ) -> Result<Self, StartError> {
         let Listeners {
             https,
             http,
             admin,
             tokens,
         } = listeners;
-        let components = Components::open(config, clock, tokens)?;
+        let components = Components::open(config, clock, resolver, tokens)?;
         let tls = Arc::new(tls::server_config(Arc::clone(&components.certificates))?);
         let shared = components.shared;
         let mut server = Self {

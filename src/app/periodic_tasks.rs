@@ -23,6 +23,10 @@ pub(super) fn periodic_tasks(shared: &Arc<Shared>) -> Vec<PeriodicTask> {
         let shared = Arc::clone(shared);
         periodic_tasks.push(Box::new(|| spawn_local(quotas::share(shared))));
     }
+    let maintained = Arc::clone(shared);
+    periodic_tasks.push(Box::new(|| {
+        spawn_local(async move { maintained.upstreams.maintain().await })
+    }));
     let shared = Arc::clone(shared);
     periodic_tasks.push(Box::new(|| spawn_local(sweep(shared))));
     periodic_tasks

@@ -79,7 +79,8 @@ fn open_all(
     clock: &Clock,
     kept: Result<Option<String>, StoreOpenError>,
 ) -> Result<Vec<String>, Vec<Box<dyn Error + Send + Sync>>> {
-    let mut facts = vec![listeners(config), forwarding(config)];
+    let mut facts = vec![listeners(config)];
+    facts.extend(forwarding(config));
     let mut errors: Vec<Box<dyn Error + Send + Sync>> = Vec::new();
     match Certificates::open(&config.tls, clock) {
         Ok(_) => facts.push(counted(config.tls.certificates.len(), "certificate")),
@@ -138,13 +139,13 @@ fn listeners(config: &Config) -> String {
     }
 }
 
-fn forwarding(config: &Config) -> String {
-    let routes: Vec<_> = config
-        .routes
-        .iter()
-        .map(|route| route.path.as_str())
-        .collect();
-    format!("{} to {}", routes.join(", "), config.upstream.url)
+/// Of each upstream, which paths lead where.
+fn forwarding(config: &Config) -> impl Iterator<Item = String> {
+    config.upstreams().map(|(name, upstream)| {
+        let routes = config.routes.iter().filter(|it| it.upstream == name);
+        let paths: Vec<_> = routes.map(|route| route.path.as_str()).collect();
+        format!("{} to {upstream}", paths.join(", "))
+    })
 }
 
 fn counted(count: usize, what: &str) -> String {

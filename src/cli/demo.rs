@@ -92,7 +92,7 @@ impl DemoCommand {
             pair.key.clone_from(&certificate.key);
         }
         let url = format!("http://{}", backend.address());
-        config.upstream.url = url.parse().map_err(Failure::other)?;
+        config.upstream.url = Some(url.parse().map_err(Failure::other)?);
         Ok(config)
     }
 }

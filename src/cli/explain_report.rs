@@ -66,12 +66,21 @@ pub(super) struct Explanation<'a> {
 }
 
 impl Explanation<'_> {
+    /// Where the request is forwarded to, in words.
+    fn upstream(&self) -> String {
+        let index = self.route.map_or(0, Route::index);
+        let name = self.config.routes.get(index).map(|it| it.upstream.as_str());
+        let mut upstreams = self.config.upstreams();
+        let found = upstreams.find(|(upstream, _)| Some(*upstream) == name);
+        found.map_or(String::new(), |(_, section)| section.to_string())
+    }
+
     /// For people: the answer, then one fact a line.
     pub(super) fn text(&self) -> String {
         let (user, request) = (self.user, format!("{} {}", self.method, self.path));
         let mut text = match self.prediction {
             Prediction::Forwarded { reported } => {
-                let upstream = &self.config.upstream.url;
+                let upstream = self.upstream();
                 let only = reported.as_ref().map_or(String::new(), |refusal| {
                     format!(
                         ", but only because the rights of `{user}` are reported and not enforced; \

@@ -17,7 +17,7 @@ use crate::new_file::{create_directory, create_parents, write_new};
 use crate::password::hash_password;
 use crate::process;
 use crate::tls::development::{CertificateFiles, write_certificate};
-use crate::upstream::{UpstreamSection, UpstreamUrl};
+use crate::upstream::UpstreamUrl;
 
 /// Write a first configuration, a first user and a development certificate
 ///
@@ -89,7 +89,7 @@ impl InitCommand {
     }
 
     fn upstream(&self) -> Result<UpstreamUrl, InitError> {
-        let default = UpstreamSection::default().url;
+        let default = UpstreamUrl::local();
         match &self.upstream {
             Some(url) => Ok(url.clone()),
             None if self.yes => Ok(default),
@@ -368,7 +368,7 @@ mod tests {
                 let text = configuration(&url, root);
                 let loaded = config::parse("config.toml", &text).unwrap();
                 let mut expected = Config::default();
-                expected.upstream.url = url.clone();
+                expected.upstream.url = Some(url.clone());
                 expected.admin.socket = Some("run/admin.sock".into());
                 expected.process.allow_root = root;
                 assert_eq!(loaded.config, expected);

@@ -18,6 +18,7 @@ mod selftest;
 mod signals;
 mod token_list;
 mod tokens;
+mod upstreams;
 mod user;
 mod user_list;
 mod user_rights;
@@ -67,6 +68,7 @@ enum Command {
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
     Tokens(tokens::TokensCommand),
+    Upstreams(upstreams::UpstreamsCommand),
     Hash(hash::HashCommand),
     IdentityKey(identity_key::IdentityKeyCommand),
     Completions(CompletionsCommand),
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Tokens(command) => command.run(),
+        Command::Upstreams(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::IdentityKey(command) => command.run(),
         Command::Completions(command) => command.run(),

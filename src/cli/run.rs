@@ -65,7 +65,7 @@ impl RunCommand {
             https = ?server.https(),
             http = ?server.http(),
             admin = ?server.admin(),
-            upstream = %config.upstream.url,
+            upstreams = ?config.upstreams().map(|(_, it)| it.to_string()).collect::<Vec<_>>(),
             "serving"
         );
         signals.serve_until_stopped(server).map_err(Failure::other)
@@ -75,24 +75,29 @@ impl RunCommand {
 /// What the process still needs once it listens.
 pub(super) fn needs(config: &Config) -> RequiredAccess {
     let is_name = |host: &str| host.parse::<IpAddr>().is_err();
+    let upstreams = servers(config);
+    let mut upstreams = upstreams.iter().filter_map(UpstreamUrl::host_and_port);
     RequiredAccess {
         files: config.files(),
         socket: config.admin.socket.clone(),
         names: config.tokens.servers().any(|server| is_name(&server.host))
-            || match &config.upstream.url {
-                UpstreamUrl::Http { host, .. } => is_name(host),
-                UpstreamUrl::Unix(_) => false,
-            },
+            || upstreams.any(|(host, _)| is_name(host)),
         ports: ports(config),
     }
 }
 
+/// Where the servers of all upstreams listen.
+fn servers(config: &Config) -> Vec<UpstreamUrl> {
+    let servers = config
+        .upstreams()
+        .flat_map(|(_, upstream)| upstream.servers());
+    servers.map(|server| server.url).collect()
+}
+
 /// The ports that are connected to; `None` if sentinels or cluster nodes announce them.
 fn ports(config: &Config) -> Option<BTreeSet<u16>> {
-    let upstream = match &config.upstream.url {
-        UpstreamUrl::Http { port, .. } => Some(*port),
-        UpstreamUrl::Unix(_) => None,
-    };
+    let upstreams = servers(config);
+    let upstreams = upstreams.iter().filter_map(UpstreamUrl::host_and_port);
     let store = config.tokens.servers().map(|server| server.port);
     let all_are_named = match (config.tokens.store, config.tokens.shared.mode) {
         (StoreKind::Memory | StoreKind::Durable, _) | (StoreKind::Shared, SharedMode::Single) => {
@@ -100,7 +105,7 @@ fn ports(config: &Config) -> Option<BTreeSet<u16>> {
         }
         (StoreKind::Shared, SharedMode::Sentinel | SharedMode::Cluster) => false,
     };
-    all_are_named.then(|| store.chain(upstream).collect())
+    all_are_named.then(|| store.chain(upstreams.map(|(_, port)| port)).collect())
 }
 
 impl From<ProcessError> for Failure {

@@ -2,9 +2,7 @@
 
 mod files;
 mod tokens;
-
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+mod upstreams;
 
 use bytesize::ByteSize;
 
@@ -14,12 +12,9 @@ use crate::route::{OwnPath, RouteSection};
 use crate::server::ListenAddress;
 use crate::settings::Problem;
 use crate::settings::document::{Document, Step};
-use crate::upstream::UpstreamUrl;
 
 pub(super) use files::files;
 
-/// IIS closes connections that are idle for this long.
-const IIS_IDLE: Duration = Duration::from_secs(120);
 /// The smallest head size that the HTTP/1 parser can be limited to.
 const MIN_HEADER_SIZE: ByteSize = ByteSize::kib(8);
 /// More threads than this must be a typo.
@@ -31,7 +26,7 @@ const MAX_URI_SIZE: ByteSize = ByteSize::b(65_534);
 pub(super) fn sections(config: &Config, document: &mut Document<'_>) {
     listeners(config, document);
     certificates(config, document);
-    upstream(config, document);
+    upstreams::check(config, document);
     routes(config, document);
     threads(config, document);
     login(config, document);
@@ -99,53 +94,6 @@ fn certificates(config: &Config, document: &mut Document<'_>) {
         );
         report(document, &["tls", "certificates"].map(Step::Key), problem);
     }
-}
-
-fn upstream(config: &Config, document: &mut Document<'_>) {
-    let upstream = &config.upstream;
-    if upstream.idle_timeout >= IIS_IDLE {
-        let problem = Problem::warning("IIS closes a connection that rests for 120 seconds")
-            .remedy(
-                "stay below it, for example \"90s\": a request sent at the very moment the \
-                 backend closes is lost",
-            );
-        report(
-            document,
-            &["upstream", "idle_timeout"].map(Step::Key),
-            problem,
-        );
-    }
-    if upstream.max_idle > upstream.max_connections.get() {
-        let most = upstream.max_connections;
-        let problem = Problem::warning(format!("never more than {most} connections are open"))
-            .remedy(format!("write at most {most}, or raise max_connections"));
-        report(document, &["upstream", "max_idle"].map(Step::Key), problem);
-    }
-    if let UpstreamUrl::Http { host, port, .. } = &upstream.url
-        && config
-            .listen
-            .https
-            .iter()
-            .chain(&config.listen.http)
-            .any(|own| reaches(own.address, host, *port))
-    {
-        let url = &upstream.url;
-        let problem = Problem::error(format!("syncgate itself listens on {url}"))
-            .remedy("write the address of the backend");
-        report(document, &["upstream", "url"].map(Step::Key), problem);
-    }
-}
-
-/// Whether a connection to `host` and `port` reaches the gateway's own listener `own`.
-fn reaches(own: SocketAddr, host: &str, port: u16) -> bool {
-    let address = match host.eq_ignore_ascii_case("localhost") {
-        true => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
-        false => host.parse().ok(),
-    };
-    let here = address.is_some_and(|address| {
-        address == own.ip() || own.ip().is_unspecified() && address.is_loopback()
-    });
-    here && own.port() == port
 }
 
 fn routes(config: &Config, document: &mut Document<'_>) {
@@ -310,30 +258,6 @@ fn quotas(config: &Config, document: &mut Document<'_>) {
                 Step::Key("burst"),
             ];
             without_effect(&key, "rate");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_addresses_are_recognized() {
-        let cases = [
-            ("127.0.0.1:8080", "127.0.0.1", 8080, true),
-            ("127.0.0.1:8080", "localhost", 8080, true),
-            ("127.0.0.1:8080", "127.0.0.1", 8081, false),
-            ("127.0.0.1:8080", "127.0.0.2", 8080, false),
-            ("0.0.0.0:8080", "127.0.0.1", 8080, true),
-            ("0.0.0.0:8080", "LOCALHOST", 8080, true),
-            ("0.0.0.0:8080", "192.0.2.1", 8080, false),
-            ("[::]:8080", "::1", 8080, true),
-            ("127.0.0.1:8080", "erp.example", 8080, false),
-        ];
-        for (own, host, port, expected) in cases {
-            let found = reaches(own.parse().unwrap(), host, port);
-            assert_eq!(found, expected, "{own} {host}:{port}");
         }
     }
 }

@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{Config, checks};
-use crate::route::Routes;
-use crate::settings::document::{Document, TomlText};
+use crate::route::{DEFAULT_UPSTREAM, Routes};
+use crate::settings::document::{Document, Step, TomlText};
 use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::{Problem, Problems};
+use crate::upstream::UpstreamSection;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
@@ -105,6 +106,17 @@ impl Config {
         }
     }
 
+    /// The upstreams that requests may go to, by name.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = (&str, &UpstreamSection)> {
+        let is_used = |name: &str| self.routes.iter().any(|route| route.upstream == name);
+        let default = is_used(DEFAULT_UPSTREAM).then_some((DEFAULT_UPSTREAM, &self.upstream));
+        let named = self
+            .upstreams
+            .iter()
+            .map(|(name, section)| (name.as_str(), section));
+        default.into_iter().chain(named)
+    }
+
     /// All files that are read while the gateway runs.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut config = self.clone();
@@ -123,7 +135,10 @@ impl Config {
         files.extend(self.identity.files());
         files.extend(self.admin.files());
         files.extend(self.tokens.files());
-        files.extend(self.upstream.files());
+        files.extend(self.upstream.files(&[Step::Key("upstream")]));
+        for (name, upstream) in &mut self.upstreams {
+            files.extend(upstream.files(&[Step::Key("upstreams"), Step::Key(name)]));
+        }
         files
     }
 

@@ -5,6 +5,8 @@ mod load;
 
 pub use load::{Loaded, load, load_without_file_checks, parse};
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::accounts::AccountsSection;
@@ -21,7 +23,7 @@ use crate::settings::document::Document;
 use crate::store::TokensSection;
 use crate::tls::TlsSection;
 use crate::traffic::QuotasSection;
-use crate::upstream::UpstreamSection;
+use crate::upstream::{UpstreamSection, UpstreamUrl};
 
 /// A complete, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,8 +32,10 @@ pub struct Config {
     pub listen: ListenSection,
     /// Certificates.
     pub tls: TlsSection,
-    /// The backend.
+    /// The backend of routes that name none: the upstream `default`.
     pub upstream: UpstreamSection,
+    /// Further backends, by name.
+    pub upstreams: BTreeMap<String, UpstreamSection>,
     /// The routes that are forwarded.
     pub routes: Vec<RouteSection>,
     /// Who may log in.
@@ -61,7 +65,8 @@ impl Default for Config {
         Self {
             listen: ListenSection::default(),
             tls: TlsSection::default(),
-            upstream: UpstreamSection::default(),
+            upstream: UpstreamSection::local(),
+            upstreams: BTreeMap::new(),
             routes: RouteSection::defaults(),
             accounts: AccountsSection::default(),
             login: LoginSection::default(),
@@ -79,18 +84,36 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 14] = [
-        "listen", "tls", "upstream", "routes", "accounts", "login", "tokens", "limits", "quotas",
-        "identity", "answers", "admin", "log", "process",
+    pub const SECTIONS: [&'static str; 15] = [
+        "listen",
+        "tls",
+        "upstream",
+        "upstreams",
+        "routes",
+        "accounts",
+        "login",
+        "tokens",
+        "limits",
+        "quotas",
+        "identity",
+        "answers",
+        "admin",
+        "log",
+        "process",
     ];
 
     /// Reads all sections; missing ones have their defaults.
     fn read(document: &mut Document<'_>) -> Self {
         document.refuse_other_sections(&Self::SECTIONS, Self::section_of);
+        let mut upstream: UpstreamSection = document.section("upstream").unwrap_or_default();
+        if upstream.servers().next().is_none() {
+            upstream.url = Some(UpstreamUrl::local());
+        }
         Self {
             listen: document.section("listen").unwrap_or_default(),
             tls: document.section("tls").unwrap_or_default(),
-            upstream: document.section("upstream").unwrap_or_default(),
+            upstream,
+            upstreams: document.named_sections("upstreams").unwrap_or_default(),
             routes: document
                 .sections("routes")
                 .unwrap_or_else(RouteSection::defaults),

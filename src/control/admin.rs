@@ -16,6 +16,7 @@ mod service;
 mod settings;
 mod socket;
 mod tokens;
+mod upstreams;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -156,6 +156,9 @@ pub enum Refusal {
     /// The upstream did not answer in time.
     #[error("the upstream did not answer in time (upstream.response_timeout)")]
     UpstreamTimeout,
+    /// No server of the upstream gets requests.
+    #[error("no server of the upstream is available: `syncgate upstreams` shows why")]
+    UpstreamUnavailable,
     /// All connections to the upstream are in use.
     #[error("too many requests in flight to the upstream (upstream.max_connections)")]
     UpstreamBusy,
@@ -233,7 +236,8 @@ impl Refusal {
             Self::UpstreamUnreachable(_) | Self::UpstreamBroke(_) | Self::UpstreamMalformed(_) => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::UpstreamBusy
+            Self::UpstreamUnavailable
+            | Self::UpstreamBusy
             | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
@@ -297,6 +301,7 @@ impl Refusal {
             Self::UpstreamBroke(_) => "The backend broke off before it answered",
             Self::UpstreamMalformed(_) => "The backend gave a malformed answer",
             Self::UpstreamTimeout => "The backend did not answer in time",
+            Self::UpstreamUnavailable => "The backend is not available; try again shortly",
             Self::UpstreamBusy => "Too many requests are under way; try again shortly",
             Self::Overloaded => "The gateway is overloaded; try again shortly",
             Self::LoginsSaturated => "Too many logins at once; try again shortly",
@@ -356,6 +361,7 @@ impl Refusal {
                     "destination_unavailable"
                 }
             }
+            Self::UpstreamUnavailable => "destination_unavailable",
             Self::UpstreamConnectTimeout => "connection_timeout",
             Self::UpstreamBroke(_) => "connection_terminated",
             Self::UpstreamMalformed(_) => "http_protocol_error",
@@ -417,6 +423,7 @@ impl Refusal {
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroke(_)
             | Self::UpstreamTimeout
+            | Self::UpstreamUnavailable
             | Self::UpstreamBusy
             | Self::Overloaded
             | Self::LoginsSaturated
@@ -475,6 +482,7 @@ impl Refusal {
             Self::UpstreamBroke(_) => "upstream_broke",
             Self::UpstreamMalformed(_) => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamUnavailable => "upstream_unavailable",
             Self::UpstreamBusy => "upstream_busy",
             Self::Overloaded => "overloaded",
             Self::LoginsSaturated => "logins_saturated",
@@ -500,7 +508,7 @@ impl Refusal {
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. }
             | Self::TooMuchUnauthenticated => Some(Duration::from_secs(1)),
-            Self::Overloaded => Some(Duration::from_secs(5)),
+            Self::UpstreamUnavailable | Self::Overloaded => Some(Duration::from_secs(5)),
             Self::RevocationUnkept => Some(Duration::from_secs(5)),
             Self::StoreFull | Self::StoreRolledBack | Self::TooManyTokens { .. } => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
@@ -617,6 +625,7 @@ mod tests {
             R::HeadersTooLarge,
             R::UpstreamUnreachable(io::ErrorKind::ConnectionRefused.into()),
             R::UpstreamMalformed("x"),
+            R::UpstreamUnavailable,
             R::UpstreamBusy,
             R::Overloaded,
             R::LoginsSaturated,

@@ -17,6 +17,7 @@ use crate::message::response_head::ResponseHead;
 use crate::request_id::RequestId;
 use crate::store::StoreHealth;
 use crate::token::IssuedToken;
+use crate::upstream::Availability;
 
 /// `[answers]`: what the gateway's own answers tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,8 @@ pub enum Reply {
     Healthy {
         /// How the server of a shared store is.
         store: Option<StoreHealth>,
+        /// How many servers of each upstream get requests.
+        upstreams: Vec<Availability>,
     },
     /// The admin interface: what it was asked for.
     Document {
@@ -131,12 +134,13 @@ impl Reply {
                 response
             }
             Self::Document { json } => own(StatusCode::OK, json, id),
-            Self::Healthy { store } => {
+            Self::Healthy { store, upstreams } => {
                 let body = Healthy {
                     success: true,
                     messages: "Success",
                     code: 200,
                     store,
+                    upstreams,
                 };
                 own(StatusCode::OK, to_json(&body), id)
             }
@@ -228,6 +232,7 @@ struct Healthy<'a> {
     messages: &'a str,
     code: u16,
     store: Option<StoreHealth>,
+    upstreams: Vec<Availability>,
 }
 
 /// The beginning of [`Issued`].

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 
+pub(crate) use settings::DEFAULT_UPSTREAM;
 pub use settings::{RoutePath, RoutePathError, RouteSection};
 
 /// What is to be done with a request.

@@ -22,6 +22,9 @@ use crate::traffic::{Rate, RouteLimit};
 pub struct RouteSection {
     /// The path; a request matches when its own is equal, ignoring ASCII case.
     pub path: RoutePath,
+    /// The name of the upstream that requests are forwarded to.
+    #[serde(default = "default_upstream")]
+    pub upstream: String,
     /// The methods that are forwarded.
     #[serde(default = "post", with = "methods")]
     pub methods: Vec<Method>,
@@ -76,6 +79,7 @@ impl RouteSection {
     pub fn new(path: RoutePath) -> Self {
         Self {
             path,
+            upstream: default_upstream(),
             methods: post(),
             max_body: ten_mebibytes(),
             authorization: AuthorizationHeader::default(),
@@ -94,6 +98,13 @@ impl RouteSection {
             .map(|path| Self::new(RoutePath(path.to_owned())))
             .into()
     }
+}
+
+/// The name of the upstream that routes lead to unless they name another.
+pub(crate) const DEFAULT_UPSTREAM: &str = "default";
+
+fn default_upstream() -> String {
+    DEFAULT_UPSTREAM.to_owned()
 }
 
 fn post() -> Vec<Method> {

@@ -48,6 +48,7 @@ use crate::session::{Login, Session};
 use crate::store::Prepared;
 use crate::tls::development;
 use crate::token::IssuedToken;
+use crate::upstream::Resolver;
 
 /// What happens next, where it can.
 #[derive(Clone, Copy, Debug)]
@@ -342,7 +343,7 @@ impl World {
         std::fs::write(&config, text).expect("written");
         let config = Config::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
         let tokens = Prepared::open(&config.tokens, None).expect("a store");
-        let components = Components::open(&config, clock.clone(), tokens);
+        let components = Components::open(&config, clock.clone(), Resolver::system(), tokens);
         let shared = components.unwrap_or_else(|error| panic!("{error}")).shared;
         shared.tokens.load(clock.now()).expect("nothing to load");
         let account = shared.accounts.find("model").expect("an account");

@@ -3,6 +3,7 @@
 //! A deserializer stops at the first error. So a section is deserialized repeatedly, each time without the
 //! value that was invalid, until the rest of it is valid.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -106,6 +107,42 @@ impl<'s> Document<'s> {
             return self.discard(name, problem);
         }
         self.read(name)
+    }
+
+    /// Reads all sections `[name.NAME]` by their own names; `None` when the file has none.
+    pub(crate) fn named_sections<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+    ) -> Option<BTreeMap<String, T>> {
+        let value = self.table.get(name)?;
+        let is_table = |value: &Spanned<DeValue<'_>>| value.get_ref().is_table();
+        let problem = match value.get_ref() {
+            DeValue::Table(below) => below.iter().find(|(_, it)| !is_table(it)).map(|(key, _)| {
+                let key = (key.get_ref(), key.span());
+                Problem::error(format!(
+                    "`{}` does not stand in a section `{name}.NAME`",
+                    key.0
+                ))
+                .at(Some(key.1))
+            }),
+            DeValue::Array(_)
+            | DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {
+                let problem = Problem::error(format!("there can be several `{name}`, by name"));
+                Some(problem.at(Some(value.span())))
+            }
+        };
+        match problem {
+            Some(problem) => {
+                let remedy =
+                    format!("write [{name}.NAME], with a name of your own, above its keys");
+                self.discard(name, problem.remedy(remedy))
+            }
+            None => self.read(name),
+        }
     }
 
     fn discard<T>(&mut self, name: &str, problem: Problem) -> Option<T> {

@@ -11,7 +11,7 @@ use super::document::Step;
 #[derive(Debug)]
 pub(crate) struct FileSetting<'a> {
     /// The path of its key, from the section on.
-    pub(crate) key: Vec<Step<'static>>,
+    pub(crate) key: Vec<Step<'a>>,
     /// The file.
     pub(crate) path: &'a mut PathBuf,
     /// How the gateway uses it.
@@ -37,7 +37,7 @@ pub(crate) enum FileUse {
 impl<'a> FileSetting<'a> {
     /// A file that is read; `missing` says what to do if it is missing.
     pub(crate) fn read(
-        key: impl Into<Vec<Step<'static>>>,
+        key: impl Into<Vec<Step<'a>>>,
         path: &'a mut PathBuf,
         missing: impl Into<String>,
     ) -> Self {

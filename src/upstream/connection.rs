@@ -14,6 +14,7 @@ use http::Method;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::pool::InFlight;
 use super::stream::UpstreamStream;
 use crate::message::response_head::{self, Malformed, ParsedHead, ResponseHead};
 
@@ -28,6 +29,10 @@ pub(super) struct Connection {
     pub(super) deadline: Deadline,
     /// How much the next read of a body makes room for.
     room: usize,
+    /// The request that is in flight on it.
+    pub(super) in_flight: Option<InFlight>,
+    /// Of the server's addresses, those that it was opened by.
+    pub(super) generation: u32,
 }
 
 /// How an exchange ends before the answer's head.
@@ -65,12 +70,14 @@ pub(super) struct HeadProgress {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UpstreamStream) -> Self {
+    pub(super) fn new(stream: UpstreamStream, generation: u32) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
             deadline: Deadline::default(),
             room: MIN_ROOM,
+            in_flight: None,
+            generation,
         }
     }
 
@@ -152,6 +159,7 @@ impl Connection {
     pub(super) fn rest(&mut self) {
         self.buffer = BytesMut::new();
         self.room = MIN_ROOM;
+        self.in_flight = None;
     }
 }
 

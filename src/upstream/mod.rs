@@ -1,20 +1,27 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
+mod balance;
+mod check;
+mod connect;
 mod connection;
 mod credential;
 mod exchange;
+mod health;
+mod maintenance;
 mod pool;
 mod relayed;
+mod resolve;
 mod sending;
 mod server;
 mod settings;
 mod stream;
 mod upload;
 
+use std::cell::Cell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderValue, Method};
 use http_body::Body as _;
@@ -27,9 +34,10 @@ use crate::body::request::{BodyError, RequestBody};
 use crate::message::headers::{self, Identity};
 use crate::message::request_head::{self, BodyFraming, RequestHead};
 use crate::message::response_head::ResponseHead;
+use balance::ServerSet;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
-use pool::Pool;
+use pool::{InFlight, Pool};
 use relayed::AfterResponse;
 use sending::Sending;
 use server::SharedUpstream;
@@ -37,56 +45,75 @@ use upload::Upload;
 
 pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
+pub use health::{Reason, ServerState};
 pub use relayed::RelayedBody;
-pub use server::Upstreams;
-pub use settings::{UpstreamSection, UpstreamUrl, UpstreamUrlError};
+pub use resolve::Resolver;
+pub use server::{Availability, ServerStatus, Upstreams};
+pub use settings::{
+    CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky, UpstreamSection,
+    UpstreamUrl, UpstreamUrlError,
+};
 
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
-pub struct UpstreamPools(Vec<Upstream>);
+pub struct UpstreamPools {
+    all: Vec<Upstream>,
+    /// For each route, by its index, the place of its upstream.
+    of_routes: Vec<usize>,
+}
 
 impl UpstreamPools {
     /// The way to these upstreams, with no connection yet.
     #[must_use]
     pub fn new(upstreams: &Upstreams) -> Self {
-        Self(upstreams.all().map(Upstream::new).collect())
+        Self {
+            all: upstreams.all().map(Upstream::new).collect(),
+            of_routes: upstreams.of_routes().to_vec(),
+        }
     }
 
-    /// The upstream that routes lead to.
+    /// The upstream of a route, by its index.
     #[must_use]
-    pub fn upstream(&self) -> &Upstream {
-        self.0.first().expect("there is one")
+    pub fn of_route(&self, route: usize) -> &Upstream {
+        &self.all[self.of_routes[route]]
     }
 
     /// Closes the connections that were idle for too long.
     pub fn reap(&self) {
         let now = Instant::now();
-        self.0.iter().for_each(|upstream| upstream.reap(now));
+        for upstream in &self.all {
+            upstream.pools.iter().for_each(|pool| pool.reap(now));
+        }
     }
 }
 
 /// One worker's access to one upstream.
 #[derive(Debug)]
 pub struct Upstream {
-    /// One for each server.
+    shared: Arc<SharedUpstream>,
+    /// One for each server, in its place.
     pools: Vec<Rc<Pool>>,
-    response_timeout: Duration,
+    random: Cell<u64>,
 }
 
 impl Upstream {
     fn new(upstream: &Arc<SharedUpstream>) -> Self {
-        let pool = |server: &Arc<_>| Rc::new(Pool::new(Arc::clone(server), &upstream.settings));
+        let places = 0..upstream.servers.len();
         Self {
-            pools: upstream.servers.iter().map(pool).collect(),
-            response_timeout: upstream.settings.response_timeout,
+            pools: places
+                .map(|place| Rc::new(Pool::new(upstream, place)))
+                .collect(),
+            random: Cell::new(RandomState::new().hash_one(0)),
+            shared: Arc::clone(upstream),
         }
     }
 
     /// Sends an authorized request, at most once, and returns the head of the answer as soon as it
-    /// is there, be the request sent completely or not.
+    /// is there, be the request sent completely or not. The request was ready at `began`.
     ///
-    /// Only where not one byte of it could be written to a connection that was idle, is the request
-    /// sent over another. Dropping the future ends the exchange and its connection.
+    /// Only where not one byte of it could be written to a connection that was idle, or where a server
+    /// could not be connected to, is the request sent over another. Dropping the future ends the
+    /// exchange and its connection.
     ///
     /// # Errors
     /// When the upstream did not answer, or the client's body failed; and
@@ -96,50 +123,111 @@ impl Upstream {
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
+        began: Instant,
     ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
-        let pool = self.choose();
+        let user = identity.user.as_bytes();
+        let mut tried = ServerSet::default();
+        let Some(mut pool) = self.choose(user, tried, began) else {
+            return Err(ForwardError {
+                error: UpstreamError::NoServer,
+                unsent: Some(body),
+            });
+        };
         let (method, mut sending) = begin(&pool.server().host, permit, identity, body);
         loop {
+            let in_flight = InFlight::begin(pool);
             let (mut connection, connected) = match pool.reuse() {
                 Some(connection) => (connection, None),
                 None => match Box::pin(pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
                     Err(error) => {
-                        let unsent = sending.into_body();
-                        return Err(ForwardError { error, unsent });
+                        drop(in_flight);
+                        pool.failed(&error);
+                        tried.insert(pool.place());
+                        let next = match tried.len() < MAX_TRIED {
+                            true => self.choose(user, tried, Instant::now()),
+                            false => None,
+                        };
+                        let Some(next) = next else {
+                            let unsent = sending.into_body();
+                            return Err(ForwardError { error, unsent });
+                        };
+                        pool = next;
+                        sending.set_host(&pool.server().host);
+                        continue;
                     }
                 },
             };
+            connection.in_flight = Some(in_flight);
             let exchange = Exchange {
                 method: &method,
                 transfer: &transfer,
                 connected,
-                timeout: self.response_timeout,
+                timeout: self.shared.settings.response_timeout,
             };
             match exchange.run(&mut connection, &mut sending).await {
                 Ok((head, sent)) => {
+                    // What the client still sends, or sent late, is not the server's latency.
+                    let since = connected.unwrap_or(began);
+                    pool.answered(head.status, since.max(transfer.upstreams_turn_since()));
                     return Ok(self.relay(head, connection, pool, sending, sent, transfer)?);
                 }
                 Err(Failure::NotSent(_)) if connected.is_none() => {}
                 Err(Failure::NotSent(cause)) => {
+                    let error = UpstreamError::Broke(cause);
+                    pool.failed(&error);
                     return Err(ForwardError {
-                        error: UpstreamError::Broke(cause),
+                        error,
                         unsent: sending.into_body(),
                     });
                 }
-                Err(Failure::Refused(error)) => return Err(error.into()),
+                Err(Failure::Refused(error)) => {
+                    pool.failed(&error);
+                    return Err(error.into());
+                }
             }
         }
     }
 
-    fn reap(&self, now: Instant) {
-        self.pools.iter().for_each(|pool| pool.reap(now));
+    /// The server that a request goes to, one that was not tried before; `None` when none is up.
+    fn choose(&self, user: &[u8], tried: ServerSet, now: Instant) -> Option<&Rc<Pool>> {
+        if let [only] = &*self.pools {
+            let is_up = only.server().present_weight() > 0 && tried.len() == 0;
+            return is_up.then_some(only);
+        }
+        let weights = |backup: bool| {
+            self.pools.iter().map(move |pool| {
+                let server = pool.server();
+                match server.backup == backup && !tried.contains(pool.place()) {
+                    true => server.present_weight(),
+                    false => 0,
+                }
+            })
+        };
+        let choose = |backup| match self.shared.settings.sticky {
+            Sticky::None => {
+                let now = self.shared.millis(now);
+                let load = |place: usize| self.pools[place].server().load(now);
+                balance::least_loaded(weights(backup), load, self.random())
+            }
+            Sticky::User => {
+                let names = self.pools.iter().map(|pool| pool.server().name.as_str());
+                balance::sticky(names.zip(weights(backup)), user)
+            }
+        };
+        choose(false)
+            .or_else(|| choose(true))
+            .map(|place| &self.pools[place])
     }
 
-    /// The server that the next request goes to.
-    fn choose(&self) -> &Rc<Pool> {
-        self.pools.first().expect("an upstream has a server")
+    /// A number that no choice depends on in a way that matters if it is guessed (SplitMix64).
+    fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     fn relay(
@@ -152,7 +240,7 @@ impl Upstream {
         transfer: Rc<Transfer>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         headers::for_client(&mut head.headers);
-        let stall = self.response_timeout;
+        let stall = self.shared.settings.response_timeout;
         let after = match sent {
             Sent::Whole if head.keeps_alive => AfterResponse::Kept,
             Sent::Whole | Sent::Broken => AfterResponse::Closed,
@@ -266,6 +354,9 @@ pub enum UpstreamError {
     /// The upstream did not answer in time.
     #[error("the upstream did not answer in time")]
     Timeout,
+    /// No server of the upstream gets requests.
+    #[error("no server of the upstream is available")]
+    NoServer,
     /// All connections to the upstream are in use.
     #[error("too many requests in flight to the upstream")]
     Busy,
@@ -273,3 +364,6 @@ pub enum UpstreamError {
     #[error(transparent)]
     Body(BodyError),
 }
+
+/// How many servers a request is tried at that cannot be connected to.
+const MAX_TRIED: u32 = 3;

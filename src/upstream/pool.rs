@@ -5,18 +5,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use http::StatusCode;
+use tokio::time::Instant;
 
 use super::UpstreamError;
+use super::connect::connect;
 use super::connection::Connection;
-use super::server::Server;
-use super::settings::UpstreamSection;
-use super::stream::{Open, UpstreamStream};
+use super::health::Failure;
+use super::server::{Place, Server, SharedUpstream};
 
 /// Connections to one server.
 #[derive(Debug)]
 pub(super) struct Pool {
+    upstream: Arc<SharedUpstream>,
     server: Arc<Server>,
+    /// The server's place in its upstream.
+    place: usize,
     connect_timeout: Duration,
     idle_timeout: Duration,
     max_idle: usize,
@@ -24,6 +28,10 @@ pub(super) struct Pool {
     /// The most lately used one last.
     idle: RefCell<Vec<Idle>>,
     open: Rc<Cell<usize>>,
+    /// How many connections were opened: of several addresses, each gets its turn.
+    opened: Cell<usize>,
+    /// Requests that succeeded and were not told to the others yet.
+    succeeded: Cell<u32>,
     /// The time of the last look at the idle connections, several times a second: close enough for
     /// deadlines of many seconds.
     now: Cell<Instant>,
@@ -36,17 +44,28 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(server: Arc<Server>, section: &UpstreamSection) -> Self {
+    /// For the server in this place of the upstream.
+    pub(super) fn new(upstream: &Arc<SharedUpstream>, place: usize) -> Self {
+        let settings = &upstream.settings;
         Self {
-            server,
-            connect_timeout: section.connect_timeout,
-            idle_timeout: section.idle_timeout,
-            max_idle: section.max_idle,
-            max_open: section.max_connections.get(),
+            server: Arc::clone(&upstream.servers[place]),
+            place,
+            connect_timeout: settings.connect_timeout,
+            idle_timeout: settings.idle_timeout,
+            max_idle: settings.max_idle,
+            max_open: settings.max_connections.get(),
+            upstream: Arc::clone(upstream),
             idle: RefCell::default(),
             open: Rc::default(),
+            opened: Cell::default(),
+            succeeded: Cell::default(),
             now: Cell::new(Instant::now()),
         }
+    }
+
+    /// The server's place in its upstream.
+    pub(super) fn place(&self) -> usize {
+        self.place
     }
 
     /// What the connections lead to.
@@ -77,10 +96,61 @@ impl Pool {
         }
     }
 
-    /// Closes the connections that were idle for too long, and those that the upstream has closed.
+    /// Notes a response of the server's, `since` which it was waited for.
+    pub(super) fn answered(&self, status: StatusCode, since: Instant) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(since);
+        self.server.note_latency(took, self.upstream.millis(now));
+        match status {
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => {
+                self.upstream
+                    .failed(self.place, Failure::Status(status.as_u16()));
+            }
+            _ => {
+                self.server.succeeds();
+                self.succeeded.set(self.succeeded.get().saturating_add(1));
+            }
+        }
+    }
+
+    /// Notes that there was no response, if that is the server's fault.
+    pub(super) fn failed(&self, error: &UpstreamError) {
+        let failure = match error {
+            UpstreamError::Unreachable(_) => Failure::Unreachable,
+            UpstreamError::ConnectTimeout => Failure::ConnectTimeout,
+            UpstreamError::Broke(_) => Failure::Broke,
+            UpstreamError::Malformed(_) => Failure::Malformed,
+            UpstreamError::Timeout => Failure::Timeout,
+            UpstreamError::NoServer | UpstreamError::Busy | UpstreamError::Body(_) => return,
+        };
+        self.upstream.failed(self.place, failure);
+    }
+
+    /// Closes the connections that were idle for too long, those that the server has closed, and those
+    /// to addresses that its name does not lead to any more.
     pub(super) fn reap(&self, now: Instant) {
         self.now.set(now);
-        self.idle.borrow_mut().retain(|idle| self.is_usable(idle));
+        let succeeded = self.succeeded.take();
+        if succeeded > 0 {
+            self.server.note_succeeded(succeeded);
+        }
+        let mut idle = self.idle.borrow_mut();
+        if let Place::Name(name) = &self.server.place
+            && !idle.is_empty()
+        {
+            let (addresses, generation) = name.addresses();
+            idle.retain_mut(|Idle { connection, .. }| {
+                if connection.generation == generation {
+                    return true;
+                }
+                connection.generation = generation;
+                let peer = connection.stream.peer();
+                peer.is_some_and(|peer| addresses.contains(&peer))
+            });
+        }
+        idle.retain(|idle| self.is_usable(idle));
     }
 
     fn is_usable(&self, idle: &Idle) -> bool {
@@ -96,12 +166,27 @@ impl Pool {
         if self.open.get() >= self.max_open {
             return Err(UpstreamError::Busy);
         }
-        let open = Open::count(&self.open);
-        let connecting = UpstreamStream::connect(&self.server, open);
-        let stream = timeout(self.connect_timeout, connecting)
-            .await
-            .map_err(|_| UpstreamError::ConnectTimeout)?
-            .map_err(UpstreamError::Unreachable)?;
-        Ok(Box::new(Connection::new(stream)))
+        let first = self.opened.get();
+        self.opened.set(first.wrapping_add(1));
+        let connecting = connect(&self.server, first, self.connect_timeout, &self.open);
+        let (stream, generation) = connecting.await?;
+        Ok(Box::new(Connection::new(stream, generation)))
+    }
+}
+
+/// A request in flight to a server, counted while this exists.
+#[derive(Debug)]
+pub(super) struct InFlight(Rc<Pool>);
+
+impl InFlight {
+    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
+        pool.server.begin();
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.server.end();
     }
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use http::HeaderValue;
 use http_body::Body as _;
 
 use super::connection::UpstreamBreak;
@@ -68,6 +69,19 @@ impl Sending {
             framing,
             begun: false,
         }
+    }
+
+    /// Addresses a request of which nothing was written to another host: `Host` is its first field.
+    pub(super) fn set_host(&mut self, host: &HeaderValue) {
+        let start = memchr::memmem::find(&self.prefix, HOST).map(|at| at + HOST.len());
+        let Some(start) = start.filter(|_| !self.begun) else {
+            return;
+        };
+        let rest = &self.prefix[start..];
+        let length = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+        self.head_left = self.head_left - length + host.len();
+        self.prefix
+            .splice(start..start + length, host.as_bytes().iter().copied());
     }
 
     /// Whether a part of it may have reached an upstream.
@@ -231,6 +245,9 @@ impl Drop for Sending {
         self.spare_prefix();
     }
 }
+
+/// How a head goes on after its request line.
+const HOST: &[u8] = b" HTTP/1.1\r\nhost: ";
 
 /// Up to how many bytes a head and a body are copied together, since one chunk costs the kernel less
 /// than two do by more than such a copy.

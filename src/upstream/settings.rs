@@ -1,4 +1,6 @@
-//! Pure: what `[upstream]` may say.
+//! Pure: what `[upstream]` and `[upstreams.NAME]` may say.
+
+mod servers;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,15 +15,24 @@ use crate::settings::document::Step;
 use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::units::{positive_duration, refuse};
 
-/// `[upstream]`: the backend that calls are forwarded to.
+pub use servers::{CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky};
+
+/// `[upstream]` and `[upstreams.NAME]`: a backend that requests are forwarded to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamSection {
-    /// Where the backend listens.
-    pub url: UpstreamUrl,
-    /// The `Host` the backend is sent; without it, the one in `url`.
+    /// Where its only server listens.
+    pub url: Option<UpstreamUrl>,
+    /// Its servers, instead of `url`.
+    pub servers: Vec<ServerSection>,
+    /// The `Host` the backend is sent; without it, the one in the server's address.
     #[serde(with = "host")]
     pub host: Option<Authority>,
+    /// Which requests stay on one server.
+    pub sticky: Sticky,
+    /// How often names of servers are resolved again.
+    #[serde(with = "positive_duration")]
+    pub resolve: Duration,
     /// How long opening a connection may take.
     #[serde(with = "positive_duration")]
     pub connect_timeout: Duration,
@@ -31,39 +42,82 @@ pub struct UpstreamSection {
     /// How long an unused connection is kept.
     #[serde(with = "positive_duration")]
     pub idle_timeout: Duration,
-    /// Connections open at once, per worker.
+    /// Connections open at once, per worker and server.
     pub max_connections: NonZeroUsize,
-    /// Unused connections kept, per worker.
+    /// Unused connections kept, per worker and server.
     pub max_idle: usize,
+    /// The gateway's own requests that find out whether a server is up.
+    pub check: CheckSection,
+    /// What keeps requests from a server whose requests fail.
+    pub ejection: EjectionSection,
 }
 
 impl UpstreamSection {
-    pub(crate) fn files(&mut self) -> Option<FileSetting<'_>> {
-        match &mut self.url {
-            UpstreamUrl::Unix(path) => Some(FileSetting {
-                key: ["upstream", "url"].map(Step::Key).into(),
-                path,
-                usage: FileUse::Connected,
-            }),
-            UpstreamUrl::Http { .. } => None,
+    /// The section of a configuration that does not say where the backend listens.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            url: Some(UpstreamUrl::local()),
+            ..Self::default()
         }
+    }
+
+    /// The servers, whichever way they are written.
+    pub fn servers(&self) -> impl Iterator<Item = ServerSection> {
+        let only = self.url.iter().cloned().map(ServerSection::new);
+        only.chain(self.servers.iter().cloned())
+    }
+
+    /// Those of the section that stands at `section`.
+    pub(crate) fn files<'a>(&'a mut self, section: &[Step<'a>]) -> Vec<FileSetting<'a>> {
+        let below = |steps: &[Step<'a>]| [section, steps].concat();
+        let only = self
+            .url
+            .iter_mut()
+            .map(|url| (below(&[Step::Key("url")]), url));
+        let several = self.servers.iter_mut().enumerate().map(|(place, server)| {
+            let steps = [Step::Key("servers"), Step::Element(place), Step::Key("url")];
+            (below(&steps), &mut server.url)
+        });
+        only.chain(several)
+            .filter_map(|(key, url)| match url {
+                UpstreamUrl::Unix(path) => Some(FileSetting {
+                    key,
+                    path,
+                    usage: FileUse::Connected,
+                }),
+                UpstreamUrl::Http { .. } => None,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for UpstreamSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, server) in self.servers().enumerate() {
+            let between = if place == 0 { "" } else { " or " };
+            let backup = if server.backup { " (backup)" } else { "" };
+            write!(f, "{between}{}{backup}", server.url)?;
+        }
+        Ok(())
     }
 }
 
 impl Default for UpstreamSection {
     fn default() -> Self {
         Self {
-            url: UpstreamUrl::Http {
-                authority: Authority::from_static("127.0.0.1:8080"),
-                host: "127.0.0.1".to_owned(),
-                port: 8080,
-            },
+            url: None,
+            servers: Vec::new(),
             host: None,
+            sticky: Sticky::default(),
+            resolve: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(90),
             max_connections: NonZeroUsize::MIN.saturating_add(1023),
             max_idle: 256,
+            check: CheckSection::default(),
+            ejection: EjectionSection::default(),
         }
     }
 }
@@ -82,6 +136,27 @@ pub enum UpstreamUrl {
     },
     /// `unix:/path`.
     Unix(PathBuf),
+}
+
+impl UpstreamUrl {
+    /// Where a backend listens of which nothing is said.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::Http {
+            authority: Authority::from_static("127.0.0.1:8080"),
+            host: "127.0.0.1".to_owned(),
+            port: 8080,
+        }
+    }
+
+    /// The host, a name or an IP address, and the port; `None` for a unix socket.
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Http { host, port, .. } => Some((host, *port)),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Why a text is no [`UpstreamUrl`].

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,8 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::server::Server;
-use super::settings::UpstreamUrl;
+use super::connect::Address;
 
 /// A stream to the upstream.
 #[derive(Debug)]
@@ -22,14 +22,15 @@ pub(super) enum UpstreamStream {
 }
 
 impl UpstreamStream {
-    pub(super) async fn connect(server: &Server, open: Open) -> io::Result<Self> {
-        let socket = match &server.url {
-            UpstreamUrl::Http { host, port, .. } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+    /// Connects to one address of a server.
+    pub(super) async fn connect(address: Address<'_>, open: Open) -> io::Result<Self> {
+        let socket = match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 Socket::Tcp(stream)
             }
-            UpstreamUrl::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
         };
         let _open = open;
         Ok(Self::Whole(OpenSocket { socket, _open }))
@@ -45,6 +46,14 @@ impl UpstreamStream {
             Self::Shared(open) => open.borrow().socket.try_read(one),
         };
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The address it leads to, unless that is a unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Whole(open) => open.socket.peer(),
+            Self::Shared(open) => open.borrow().socket.peer(),
+        }
     }
 
     /// Whether there is something to read.
@@ -116,6 +125,13 @@ enum Socket {
 }
 
 impl Socket {
+    fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(bytes),

@@ -312,6 +312,17 @@ async fn upstreams_faults(gallery: &mut Gallery) {
     gallery.show("UpstreamMalformed", &client.send(sync()).await);
 }
 
+/// An upstream that is drained, which is as if all its servers were down.
+async fn unavailable(gallery: &mut Gallery) {
+    let harness = Harness::start(|files| files.set("admin.socket", "admin.sock"));
+    let server = harness.upstream.url().trim_start_matches("http://");
+    let body = format!("{{\"upstream\":\"default\",\"server\":\"{server}\"}}");
+    let drained = Ask::post("/upstreams/drain").json(&*body);
+    assert_eq!(harness.ask_admin(&drained).await.status, 200);
+    let client = harness.signed_in().await;
+    gallery.show("UpstreamUnavailable", &client.send(sync()).await);
+}
+
 /// Where there is too much of something, or it is the wrong place.
 async fn capacities(gallery: &mut Gallery) {
     let harness = Harness::start(|files| files.set("upstream.max_connections", 1));
@@ -499,6 +510,7 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
         missing_rights(&mut gallery).await;
         deadlines(&mut gallery).await;
         upstreams_faults(&mut gallery).await;
+        unavailable(&mut gallery).await;
         unauthenticated(&mut gallery).await;
         capacities(&mut gallery).await;
     });

@@ -50,5 +50,7 @@ mod tokens;
 mod tokens_command;
 mod unauthenticated;
 mod upstream;
+mod upstreams;
+mod upstreams_command;
 mod watch;
 mod windows;

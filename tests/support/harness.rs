@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use syncgate::app::{Server, StartError};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
+use syncgate::upstream::Resolver;
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use toml::{Table, Value};
@@ -82,6 +83,12 @@ impl Files {
             panic!("{section} is no section");
         };
         section.insert(key.to_owned(), value.into().0);
+    }
+
+    /// Adds the lines of a section, in which further tables may stand.
+    pub fn section(&mut self, name: &str, lines: &str) {
+        let section: Table = lines.parse().expect("the lines of a section");
+        self.table.insert(name.to_owned(), Value::Table(section));
     }
 
     /// What `section.key` was set to.
@@ -237,9 +244,23 @@ impl Harness {
 
     /// A gateway before this upstream that asks this clock.
     pub fn at(clock: Clock, upstream: Upstream, adjust: impl FnOnce(&mut Files)) -> Self {
+        Self::resolving(Resolver::system(), clock, upstream, adjust)
+    }
+
+    /// A gateway that asks this resolver for the names of servers.
+    pub fn with_names(resolver: Resolver, adjust: impl FnOnce(&mut Files)) -> Self {
+        Self::resolving(resolver, clock(), Upstream::tcp(), adjust)
+    }
+
+    fn resolving(
+        resolver: Resolver,
+        clock: Clock,
+        upstream: Upstream,
+        adjust: impl FnOnce(&mut Files),
+    ) -> Self {
         let (mut files, identity) = Files::new(upstream.url());
         adjust(&mut files);
-        let server = match open(&files, clock.clone()) {
+        let server = match open_resolving(&files, clock.clone(), resolver) {
             Ok(server) => server,
             Err(error) => panic!("the gateway does not start: {error}"),
         };
@@ -426,8 +447,12 @@ fn clock() -> Clock {
 }
 
 fn open(files: &Files, clock: Clock) -> Result<Server, String> {
+    open_resolving(files, clock, Resolver::system())
+}
+
+fn open_resolving(files: &Files, clock: Clock, resolver: Resolver) -> Result<Server, String> {
     let config = Config::load(&files.write()).map_err(|problems| problems.to_string())?;
-    Server::start(&config, clock, None).map_err(|error: StartError| {
+    Server::start_resolving(&config, clock, resolver, None).map_err(|error: StartError| {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {

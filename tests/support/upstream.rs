@@ -141,7 +141,16 @@ enum Listener {
 impl Upstream {
     /// Listens on a free TCP port of the loopback interface.
     pub fn tcp() -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Listens where one listened that is gone.
+    pub fn revived(address: SocketAddr) -> Self {
+        Self::at(address)
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind(address).expect("an address to listen on");
         let address = listener.local_addr().expect("a bound address");
         listener
             .set_nonblocking(true)
@@ -194,6 +203,12 @@ impl Upstream {
     /// The address as `upstream.url` takes it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it listens, if that is a TCP port.
+    pub fn address(&self) -> SocketAddr {
+        let address = self.url.strip_prefix("http://").expect("a TCP port");
+        address.parse().expect("an address")
     }
 
     /// An address where nobody listens.

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::upstreams::Action;
 use crate::token::TokenId;
 
 /// A resource of the admin interface.
@@ -19,6 +20,10 @@ pub(super) enum Resource {
     Token(TokenId),
     /// Revocation of many tokens.
     Revocation,
+    /// The servers of all upstreams.
+    Upstreams,
+    /// A change of one of them.
+    Server(Action),
 }
 
 impl Resource {
@@ -30,6 +35,9 @@ impl Resource {
             "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
             "/tokens/revoke" => Some(Self::Revocation),
+            "/upstreams" => Some(Self::Upstreams),
+            "/upstreams/drain" => Some(Self::Server(Action::Drain)),
+            "/upstreams/enable" => Some(Self::Server(Action::Enable)),
             _ => {
                 let id = path.strip_prefix("/tokens/")?;
                 id.parse().ok().map(Self::Token)
@@ -47,6 +55,9 @@ impl Resource {
             Self::Tokens => "/tokens",
             Self::Token(_) => "/tokens/{id}",
             Self::Revocation => "/tokens/revoke",
+            Self::Upstreams => "/upstreams",
+            Self::Server(Action::Drain) => "/upstreams/drain",
+            Self::Server(Action::Enable) => "/upstreams/enable",
         }
     }
 
@@ -55,22 +66,28 @@ impl Resource {
     pub(super) fn is_public(self) -> bool {
         match self {
             Self::Health | Self::KeySet | Self::Introspection => true,
-            Self::Tokens | Self::Token(_) | Self::Revocation => false,
+            Self::Tokens
+            | Self::Token(_)
+            | Self::Revocation
+            | Self::Upstreams
+            | Self::Server(_) => false,
         }
     }
 
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Health | Self::KeySet | Self::Tokens => &[Method::GET, Method::HEAD],
+            Self::Health | Self::KeySet | Self::Tokens | Self::Upstreams => {
+                &[Method::GET, Method::HEAD]
+            }
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
-            Self::Introspection | Self::Revocation => &[Method::POST],
+            Self::Introspection | Self::Revocation | Self::Server(_) => &[Method::POST],
         }
     }
 
     pub(super) fn takes_body(self) -> bool {
         match self {
-            Self::Introspection | Self::Revocation => true,
-            Self::Health | Self::KeySet | Self::Tokens | Self::Token(_) => false,
+            Self::Introspection | Self::Revocation | Self::Server(_) => true,
+            Self::Health | Self::KeySet | Self::Tokens | Self::Token(_) | Self::Upstreams => false,
         }
     }
 }
@@ -91,6 +108,9 @@ mod tests {
             Resource::Tokens,
             Resource::Token(ID.parse().unwrap()),
             Resource::Revocation,
+            Resource::Upstreams,
+            Resource::Server(Action::Drain),
+            Resource::Server(Action::Enable),
         ]
     }
 

@@ -28,7 +28,7 @@ use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
 use super::resource::Resource;
 use super::secret::IntrospectionSecret;
-use super::{introspection, tokens};
+use super::{introspection, tokens, upstreams};
 use crate::body::request::BodyFault;
 use crate::gateway::Shared;
 use crate::gateway::refusal::Refusal;
@@ -291,7 +291,15 @@ impl AdminService {
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
+                upstreams: shared.upstreams.availability().collect(),
             }),
+            Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
+            Resource::Server(action) => {
+                if !request::is_plain_json(&parts.headers) {
+                    return Err(Refusal::UnsupportedMediaType);
+                }
+                upstreams::apply(&shared.upstreams, action, &read(body).await?)
+            }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
                 if !shared.tokens.is_ready() =>

@@ -98,6 +98,7 @@ impl From<UpstreamError> for Refusal {
             UpstreamError::Broke(cause) => Self::UpstreamBroke(cause),
             UpstreamError::Malformed(reason) => Self::UpstreamMalformed(reason),
             UpstreamError::Timeout => Self::UpstreamTimeout,
+            UpstreamError::NoServer => Self::UpstreamUnavailable,
             UpstreamError::Busy => Self::UpstreamBusy,
             UpstreamError::Body(error) => error.into(),
         }
