@@ -1,4 +1,4 @@
-//! How a server is connected to: address, encryption, credentials.
+//! Opens connections: address, TLS, credentials.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub enum ConnectError {
     Tls(#[from] rustls::Error),
 }
 
-/// Why there is no connection, or it is none that can be used.
+/// Why there is no usable connection, or why a command failed.
 #[derive(Debug, Error)]
 pub(crate) enum LinkError {
     #[error("{0} cannot be connected to")]
@@ -71,9 +71,9 @@ pub(crate) enum LinkError {
     Answer(&'static str),
 }
 
-/// How servers are connected to.
+/// Opens connections as the settings say.
 pub(crate) struct Connector {
-    /// The certificates to trust, where TLS is spoken.
+    /// The certificates to trust, if TLS is used.
     ca_file: Option<PathBuf>,
     username: Option<String>,
     password_file: Option<PathBuf>,
@@ -83,13 +83,13 @@ pub(crate) struct Connector {
     in_memory: Option<Box<dyn InMemory>>,
 }
 
-/// One connection, whose driver ends with it.
+/// A connection to one node; dropping it ends its driver.
 pub(crate) struct Node {
     pub(crate) address: ServerAddress,
     connection: Connection,
 }
 
-/// What commands go over.
+/// The transport of commands.
 enum Connection {
     Server(MultiplexedConnection, AbortHandle),
     #[cfg(test)]
@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    /// Has a command done whose slot is on its way to this node.
+    /// Runs a command whose slot is being imported by this node.
     pub(crate) async fn query_asking(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut both = redis::pipe();
         both.cmd("ASKING").ignore();
@@ -132,7 +132,7 @@ impl Drop for Connection {
 }
 
 impl Connector {
-    /// Looks at the files that the section names.
+    /// Checks the files that the section names.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -169,7 +169,7 @@ impl Connector {
         self.response_timeout
     }
 
-    /// What trusts the certificates as the file has them now.
+    /// A TLS connector that trusts the certificates as the file has them now.
     fn tls(&self) -> Result<Option<TlsConnector>, ConnectError> {
         self.ca_file.as_deref().map(tls).transpose()
     }
@@ -185,7 +185,7 @@ impl Connector {
         Ok(Some(text))
     }
 
-    /// Connects with the credentials; what the server says of its own accord goes to `pushes`.
+    /// Connects with the credentials; push messages go to `pushes`.
     pub(crate) async fn connect(
         &self,
         address: &ServerAddress,
@@ -212,7 +212,7 @@ impl Connector {
         self.establish(address, info, config).await
     }
 
-    /// Connects to a sentinel, which is asked for nothing that needs credentials.
+    /// Connects to a sentinel, without credentials.
     pub(crate) async fn connect_plainly(&self, address: &ServerAddress) -> Result<Node, LinkError> {
         let config = AsyncConnectionConfig::new();
         self.establish(address, plain(), config).await
@@ -283,5 +283,5 @@ fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Commands that wait for their answers at once on one connection.
+/// Commands in flight on one connection.
 const MOST_UNDER_WAY: usize = 16_384;

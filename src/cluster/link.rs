@@ -1,6 +1,6 @@
-//! The connections to the server, or to all parts of a cluster: each of them is told of every token
-//! that another gateway changes. A link is used until anything is wrong with it, and then replaced
-//! whole: what was told meanwhile is lost, so that the cache must be emptied.
+//! The connections to the server, or to all nodes of a cluster, each of which notifies of every token that
+//! another gateway changes. A link is used until anything is wrong with it, and then replaced as a whole:
+//! notifications in between are lost, so the cache must be emptied.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -16,19 +16,19 @@ use super::connect::{Connector, LinkError, Node};
 use super::settings::{ServerAddress, SharedMode, SharedSection};
 use super::slot::{HashTag, slot, tag_in};
 
-/// Connections that are good.
+/// A set of connections to one server or cluster.
 pub(crate) struct Link {
     nodes: Vec<Node>,
     parts: Topology,
-    /// The tally of each node.
+    /// The hash tag of each node.
     tags: Vec<(ServerAddress, HashTag)>,
     response_timeout: std::time::Duration,
 }
 
-/// What knows which node is the right one.
+/// Which node serves a key.
 enum Topology {
     One,
-    /// The sentinel that named the node.
+    /// The sentinel that named the server.
     Sentinel {
         sentinel: Node,
         name: String,
@@ -36,7 +36,7 @@ enum Topology {
     Cluster(Vec<SlotRange>),
 }
 
-/// Consecutive slots of a cluster.
+/// A range of slots of a cluster, and the node that serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SlotRange {
     first: u16,
@@ -44,7 +44,7 @@ struct SlotRange {
     at: ServerAddress,
 }
 
-/// What a link has to know of what is kept on the server.
+/// What a link has to know of the data on the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     /// The prefix of the keys whose changes by others are published to this link.
@@ -56,7 +56,7 @@ pub(crate) struct Layout {
 }
 
 impl Link {
-    /// Connects, and checks that what is there can be used.
+    /// Connects, and checks that the data there can be used.
     pub(crate) async fn open(
         section: &SharedSection,
         connector: &Connector,
@@ -122,7 +122,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Lets the node of `key` do what `command` says.
+    /// Runs a command on the node of `key`.
     pub(crate) async fn run(&self, key: &str, command: &Cmd) -> Result<Value, LinkError> {
         let mut attempts = 1;
         loop {
@@ -145,7 +145,7 @@ impl Link {
         self.tags.iter().map(|(_, tag)| *tag)
     }
 
-    /// The tally of the node of `key`.
+    /// The hash tag of the node of `key`.
     pub(crate) fn tag_of(&self, key: &str) -> Result<HashTag, LinkError> {
         let node = self.node_of(key)?;
         let tag = self.tags.iter().find(|(at, _)| *at == node.address);
@@ -154,7 +154,7 @@ impl Link {
         tag.map(|(_, tag)| *tag).ok_or(LinkError::Moved)
     }
 
-    /// Whether all is as it was.
+    /// Checks the connections, and whether the topology is unchanged.
     pub(crate) async fn check(&self, mode: SharedMode) -> Result<(), LinkError> {
         let checked = async {
             for node in &self.nodes {
@@ -199,8 +199,8 @@ impl Link {
         node.ok_or(LinkError::Moved)
     }
 
-    /// While a slot moves, the node that it leaves sends on to the one that it comes to, and so it does
-    /// afterwards, until the next look at the parts.
+    /// Follows a redirection, which a node sends while a slot moves and afterwards, until the topology is
+    /// read again.
     async fn redirected(&self, error: RedisError, command: &Cmd) -> Result<Value, LinkError> {
         let Some((address, _slot)) = error.redirect_node() else {
             return Err(error.into());
@@ -213,7 +213,7 @@ impl Link {
         Ok(node.query_asking(command).await?)
     }
 
-    /// Whether what is kept there has this layout's version; it does from now on where nothing is kept.
+    /// Checks that the data there has this layout's version; an empty server is given it.
     pub(crate) async fn check_version(&self, layout: &Layout) -> Result<(), LinkError> {
         let (key, ours) = (&*layout.version_key, &*layout.version);
         // `GET` is left to tokens, so that the server counts how often one was asked for.
@@ -259,7 +259,7 @@ impl Topology {
     }
 }
 
-/// Whether an error means that the link is no longer the right one.
+/// Whether an error means that the link has to be replaced.
 pub(crate) fn breaks_link(error: &LinkError) -> bool {
     let LinkError::Redis(error) = error else {
         return matches!(error, LinkError::Moved);
@@ -276,8 +276,7 @@ pub(crate) fn breaks_link(error: &LinkError) -> bool {
     moved
 }
 
-/// Whether the server has no memory left for what is to be written. Of an error in a script, the
-/// sixth version says so in its text alone.
+/// Whether the server is out of memory. For an error within a script, Redis 6 says so only in the text.
 pub(crate) fn is_out_of_memory(error: &LinkError) -> bool {
     let LinkError::Redis(error) = error else {
         return false;
@@ -286,8 +285,8 @@ pub(crate) fn is_out_of_memory(error: &LinkError) -> bool {
     error.code() == Some("OOM") || error.detail().is_some_and(says_so)
 }
 
-/// Whether the server is there and said no to this one command: it has no memory, the user has not the
-/// right, or a key holds something else.
+/// Whether the server is reachable and refused this one command: out of memory, a missing permission, or a
+/// key that holds something else.
 pub(crate) fn is_command_error(error: &LinkError) -> bool {
     let refuses = |error: &RedisError| error.code().is_some() && !error.is_unrecoverable_error();
     matches!(error, LinkError::Redis(error) if refuses(error)) && !breaks_link(error)
@@ -305,13 +304,13 @@ pub(crate) fn is_foreign(error: &LinkError) -> bool {
     }
 }
 
-/// Whether the keys of a command lie at two nodes, since their slot is just moving.
+/// Whether the keys of a command are on two nodes because their slot is moving.
 fn is_between(error: &LinkError) -> bool {
     let between = ErrorKind::Server(ServerErrorKind::TryAgain);
     matches!(error, LinkError::Redis(error) if error.kind() == between)
 }
 
-/// Asks a node what it is.
+/// Checks the role and mode of a node.
 async fn greet(node: &Node, mode: SharedMode) -> Result<(), LinkError> {
     let mut hello = cmd("HELLO");
     hello.arg(3);
@@ -337,7 +336,7 @@ async fn greet(node: &Node, mode: SharedMode) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// Has the node tell of every key with this prefix that others change.
+/// Subscribes to changes that others make to keys with this prefix.
 async fn track(node: &Node, prefix: &str) -> Result<(), LinkError> {
     let mut track = cmd("CLIENT");
     track.arg("TRACKING").arg("ON").arg("BCAST");
@@ -417,6 +416,6 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// How often a command is tried whose keys are just moving, and how long after each other.
+/// How often a command is tried while its slot is moving, and the pause in between.
 const ATTEMPTS: usize = 20;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);

@@ -1,6 +1,6 @@
 //! The link to the server that gateways share: one Redis or Valkey server, one behind sentinels, or a
-//! cluster. Connects, finds the node of a key, follows redirections, and tells errors apart. Knows
-//! nothing of what is kept there.
+//! cluster. Connects, finds the node of a key, follows redirections, and classifies errors. Knows nothing of
+//! the data there.
 
 mod connect;
 mod link;

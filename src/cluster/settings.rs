@@ -1,4 +1,4 @@
-//! Pure: what `[tokens.shared]` may say.
+//! Pure: the section `[tokens.shared]`.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -15,34 +15,34 @@ use crate::settings::units::{duration, positive_duration, refuse};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SharedSection {
-    /// The server; or the sentinels that know it; or some nodes of the cluster.
+    /// The server, its sentinels, or some nodes of the cluster.
     pub servers: Vec<ServerAddress>,
-    /// What they are.
+    /// What kind of servers they are.
     pub mode: SharedMode,
-    /// The name that the sentinels have for the server.
+    /// The name under which the sentinels know the server.
     pub sentinel_name: String,
     /// What the names of all keys begin with.
     pub prefix: Prefix,
-    /// The user on the server, if not its default one.
+    /// The user on the server, unless it is the default one.
     pub username: Option<String>,
-    /// A private file with the password.
+    /// A private file that holds the password.
     pub password_file: Option<PathBuf>,
-    /// Whether the connections are encrypted.
+    /// Whether connections use TLS.
     pub tls: bool,
-    /// The certificates that the server's is signed by.
+    /// The certificates of the authorities to trust.
     pub ca_file: Option<PathBuf>,
-    /// Tokens that one gateway remembers at once.
+    /// How many tokens one gateway caches.
     pub remember: NonZeroUsize,
-    /// How long known tokens go on while the server cannot be reached.
+    /// How long known tokens keep working while the server cannot be reached.
     #[serde(with = "duration")]
     pub stale: Duration,
-    /// How much the server's clock and this gateway's may differ; zero is by as much as they do.
+    /// The largest accepted difference between the server's clock and this gateway's; zero accepts any.
     #[serde(with = "duration")]
     pub max_clock_skew: Duration,
-    /// How long opening a connection may take.
+    /// The deadline for opening a connection.
     #[serde(with = "positive_duration")]
     pub connect_timeout: Duration,
-    /// How long the server may take for an answer.
+    /// The deadline for an answer.
     #[serde(with = "positive_duration")]
     pub response_timeout: Duration,
 }
@@ -70,13 +70,13 @@ impl Default for SharedSection {
     }
 }
 
-/// What the servers are.
+/// The kind of servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SharedMode {
     /// One server.
     Single,
-    /// Sentinels, which know the server.
+    /// Sentinels that know the server.
     Sentinel,
     /// Nodes of a cluster.
     Cluster,

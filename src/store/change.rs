@@ -1,21 +1,21 @@
-//! Pure: what a store keeps outside the process, wholly or not at all.
+//! Pure: a change that a store persists as a whole or not at all.
 
 use crate::clock::UnixSeconds;
 use crate::session::{End, Session};
 use crate::token::{TokenDigest, TokenId};
 
-/// What becomes of tokens at one moment. Taken in the order of its fields.
+/// A change of tokens at one moment. Applied in the order of its fields.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// The new one.
+    /// The new token.
     pub(super) issued: Option<Issued>,
-    /// The one whose place it takes, and until when both are good.
+    /// The token that it replaces, and until when both are good.
     pub(super) replaced: Option<(TokenId, UnixSeconds)>,
-    /// One whose place nothing takes after all, and until when it is good.
+    /// A token that is not replaced after all, and until when it is good.
     pub(super) restored: Option<(TokenId, UnixSeconds)>,
-    /// Those that end earlier than they would have.
+    /// Tokens that end earlier than they would have.
     pub(super) shortened: Vec<(TokenId, UnixSeconds)>,
-    /// Those that are no more, and how they ended.
+    /// Tokens that have ended, and how.
     pub(super) ended: Vec<(TokenId, End)>,
 }
 
@@ -24,12 +24,12 @@ pub(super) struct Change {
 pub(super) struct Issued {
     pub(super) digest: TokenDigest,
     pub(super) session: Session,
-    /// The first of its lineage: itself, unless it takes the place of another.
+    /// The first of its lineage: itself, unless it is a renewal.
     pub(super) first: TokenId,
 }
 
 impl Issued {
-    /// One that a login led to.
+    /// A token from a login.
     pub(super) fn first(digest: TokenDigest, session: Session) -> Self {
         Self {
             digest,
@@ -40,7 +40,7 @@ impl Issued {
 }
 
 impl Change {
-    /// That a token was issued, and nothing else.
+    /// The issue of a token, and nothing else.
     pub(super) fn issuing(digest: TokenDigest, session: Session) -> Self {
         Self {
             issued: Some(Issued::first(digest, session)),
@@ -48,7 +48,7 @@ impl Change {
         }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether it changes nothing.
     pub(super) fn is_empty(&self) -> bool {
         let Self {
             issued,

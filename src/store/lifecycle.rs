@@ -1,5 +1,4 @@
-//! Issuing, renewing and ending tokens, in whatever store. The order in which they happen is the one of
-//! the module above.
+//! Issues, renews and ends tokens, in whatever store, in the order that the module above defines.
 
 use super::change::Change;
 use super::{Backing, Ended, Reconcile, Reconciled, Selection, StoreError, TokenStore};
@@ -146,8 +145,8 @@ impl TokenStore {
         self.live.lineage_of(id)
     }
 
-    /// The accounts that no longer stand behind tokens of theirs; none where a server keeps the tokens, for
-    /// which [`reconcile`](Self::reconcile) is.
+    /// The accounts that no longer back some of their tokens; none where a server keeps the tokens, which is
+    /// what [`reconcile`](Self::reconcile) is for.
     pub fn disowned(&self, accounts: &Accounts) -> Option<Vec<(AccountId, Disowned)>> {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => Some(self.live.disowned(accounts)),
@@ -155,8 +154,7 @@ impl TokenStore {
         }
     }
 
-    /// Ends those tokens on the server of a shared store that the accounts no longer stand behind, in one
-    /// step of several.
+    /// Ends tokens on the server of a shared store that their accounts no longer back: one step of several.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the server cannot be reached: the step has to be repeated.
@@ -171,7 +169,7 @@ impl TokenStore {
         }
     }
 
-    /// Refuses before anything is changed when it is known that nothing can be kept.
+    /// Fails early if it is known that nothing can be persisted.
     pub(super) fn can_keep(&self) -> Result<(), StoreError> {
         match &self.backing {
             Backing::Memory => Ok(()),
@@ -180,8 +178,8 @@ impl TokenStore {
         }
     }
 
-    /// Puts a change in the queue of what is to be kept. When that fails, what has ended is ended as soon
-    /// as anything can be kept again, and what was issued never becomes good.
+    /// Queues a change for persisting. If that fails, what has ended is persisted as soon as possible, and
+    /// what was issued never becomes good.
     fn queue(&self, change: Change) -> Result<Queued, StoreError> {
         match &self.backing {
             Backing::Memory => {
@@ -200,7 +198,7 @@ impl TokenStore {
         }
     }
 
-    /// Puts the end of tokens in the queue; kept once what is queued after it is.
+    /// Queues the end of tokens; it is persisted once what is queued after it is.
     pub(super) fn queue_ended(&self, ids: &[TokenId]) {
         match &self.backing {
             Backing::Memory => {}
@@ -217,7 +215,7 @@ impl TokenStore {
         }
     }
 
-    /// Has those deleted that were replaced and whose lineage is over. In no hurry.
+    /// Deletes replaced tokens whose lineage is over, in no hurry.
     pub(super) fn forget_faded(&self) {
         let faded = self.live.take_faded();
         if !faded.is_empty() {
@@ -226,10 +224,10 @@ impl TokenStore {
     }
 }
 
-/// What is to be waited for until a change is kept; nothing where it need not be.
+/// What to wait for until a change is persisted; nothing if it need not be.
 type Queued = Option<super::durable::Waiting>;
 
-/// Returns once a change is kept, wholly.
+/// Returns once a change is persisted, as a whole.
 async fn kept(queued: Queued) -> Result<(), StoreError> {
     match queued {
         None => Ok(()),
@@ -237,8 +235,8 @@ async fn kept(queued: Queued) -> Result<(), StoreError> {
     }
 }
 
-/// A token in the map that is not kept yet. Taken out when it is dropped, also when whoever waited
-/// for it gave up; whatever of it is outside the process is taken back as well.
+/// A token in the map that is not persisted yet. Dropping this removes it, also when its caller gave up;
+/// whatever of it is outside the process is taken back as well.
 struct Unkept<'a> {
     store: &'a TokenStore,
     id: TokenId,
@@ -272,5 +270,5 @@ async fn point() {}
 #[cfg(test)]
 use super::simulation::point;
 
-/// Tokens that are ended at once.
+/// Tokens that are ended in one batch.
 const BATCH: usize = 65_536;

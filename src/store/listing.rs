@@ -1,4 +1,4 @@
-//! Pure: what is told of live tokens, page by page.
+//! Pure: descriptions of live tokens, page by page.
 
 use std::fmt;
 
@@ -6,40 +6,40 @@ use crate::clock::UnixSeconds;
 use crate::session::Session;
 use crate::token::TokenId;
 
-/// What is known of a token: enough to find a leaked one and to take it back.
+/// The description of a token: enough to find a leaked one and to revoke it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenInfo {
-    /// Its public name.
+    /// Its public id.
     pub id: TokenId,
-    /// Whose it is, since when and until when.
+    /// Its user, issue and expiry.
     pub session: Session,
-    /// When it was used last, since the process was started.
+    /// Its last use since the process started.
     pub last_used: Option<UnixSeconds>,
-    /// How often it was used since the process was started.
+    /// How often it was used since the process started.
     pub requests: u32,
 }
 
 /// A page of the live tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// At most as many as were asked for.
+    /// The tokens of this page.
     pub tokens: Vec<TokenInfo>,
-    /// What the next page comes after; none on the last.
+    /// The position after which the next page begins; none on the last page.
     pub next: Option<Position>,
 }
 
-/// A place in the list of all tokens, as the text that [`TokenStore::position`] reads back.
+/// A position in the list of all tokens, in the text form that [`TokenStore::position`] parses.
 ///
 /// [`TokenStore::position`]: super::TokenStore::position
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// In the order of ids.
+    /// Ordered by id.
     Id(TokenId),
-    /// In the order of names, and of a user's in the order of their issue.
+    /// Ordered by user, then by issue.
     Issue {
-        /// Whose.
+        /// The user.
         user: String,
-        /// Which of these: rises from one to the next.
+        /// The position among the user's tokens.
         number: u64,
     },
 }

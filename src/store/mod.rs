@@ -1,28 +1,29 @@
 //! Token stores. Memory is the truth of the request path; every store keeps digests only.
 //!
-//! **One order.** What becomes of a user's tokens happens in one order, whatever the store: issue, renew,
-//! revoke, evict and expire each take effect at one moment.
+//! **One order.** All changes to a user's tokens have one order, whatever the store: issue, renew, revoke, evict
+//! and expire each take effect at one moment.
 //!
 //! - In memory and with a file that moment lies within the lock of the user. What is to be kept is put in
 //!   the file's queue under the same lock, a new token before any look-up finds it. So the file's order is
 //!   memory's: whoever revokes a token that he found is written after it, and never before.
-//! - With a server that moment is one script on one key. A token is ended before its lineage is read, and
-//!   a renewal enters its lineage before it replaces its token: either the renewal finds its token ended,
-//!   or the one who revokes finds the new token.
+//! - With a server that moment is one script on one key. A token is in its user's set before it is written,
+//!   so whoever revokes finds it there. It is ended before its lineage is read, and a renewal is added to its
+//!   lineage before it replaces its token: either the renewal finds its token ended, or the revocation finds
+//!   the new token.
 //!
-//! From this follows:
+//! It follows that:
 //!
-//! 1. A token whose end was acknowledged is never good again, in no process, nor is any of its lineage,
-//!    and none can be renewed from it. An end is acknowledged when it is kept, also where another began it.
-//! 2. An end holds in this process from the moment it is asked for, kept or not.
-//! 3. A token that was told to its client is good until it expires, is ended, or makes room for another.
-//! 4. A token that was not told to its client is taken back everywhere. One that was to be renewed is then
-//!    as good as before, where there was room for both.
-//! 5. There are never more tokens than the bounds allow.
-//! 6. A token that was replaced is noticed after its overlap for as long as one of its lineage is good.
+//! 1. A token whose end was acknowledged is never good again, in any process, nor is any token of its lineage,
+//!    and none can be renewed from it. An end is acknowledged once it is persisted, whoever began it.
+//! 2. An end takes effect in this process when it is requested, persisted or not.
+//! 3. A token that its client has received is good until it expires, is ended, or is evicted.
+//! 4. A token that its client has not received is taken back everywhere. A token that was to be renewed is then
+//!    as good as before, if there was room for both.
+//! 5. There are never more tokens that clients have received than the limits allow.
+//! 6. The use of a replaced token after its overlap is detected for as long as a token of its lineage is good.
 //!
-//! `simulation` holds it for memory, file and server; of a server that fails over, as far as
-//! docs/shared-store.md promises it.
+//! `simulation` tests this for memory, file and server; in a failover, as far as docs/shared-store.md
+//! guarantees it.
 
 mod change;
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! The map in front of the server, and what may make an answer of the server's old before it has
-//! been put into the map.
+//! The cache of the server, and what makes an answer outdated before it is cached.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,11 +11,11 @@ use super::keys::Keys;
 use crate::store::live::LiveTokens;
 use crate::token::TokenId;
 
-/// The map and the tokens whose answer is under way.
+/// The map, and the look-ups in flight.
 pub(super) struct Cache {
     pub(super) live: Arc<LiveTokens>,
     flights: Mutex<HashMap<TokenId, Flight>>,
-    /// Rung when something seems wrong with the connections.
+    /// Notified when something seems wrong with the connections.
     pub(super) alarm: Notify,
     /// Tokens that nobody knows, and how many of them are remembered at the most.
     unknown: Mutex<HashMap<TokenId, tokio::time::Instant>>,
@@ -28,8 +27,7 @@ struct Flight {
     changes: u64,
 }
 
-/// One exchange with the server about a token. What the server says of the token is good only as long
-/// as nobody has changed it meanwhile.
+/// A query about a token. Its answer may be cached only if the token has not changed in the meantime.
 pub(super) struct InFlight<'a> {
     cache: &'a Cache,
     id: TokenId,
@@ -57,7 +55,7 @@ impl Cache {
         }
     }
 
-    /// Notes that a token is not what it was.
+    /// Notes that a token has changed.
     pub(super) fn changed(&self, id: TokenId) {
         if let Some(flight) = self.flights().get_mut(&id) {
             flight.changes += 1;
@@ -65,7 +63,7 @@ impl Cache {
         self.unknowns().remove(&id);
     }
 
-    /// Drops everything that is known.
+    /// Empties the cache.
     pub(super) fn void(&self) {
         for flight in self.flights().values_mut() {
             flight.changes += 1;
@@ -74,8 +72,8 @@ impl Cache {
         self.live.forget_all();
     }
 
-    /// What the server says of its own accord. Called in the order in which it comes, between the
-    /// answers that come with it.
+    /// Handles a push message. Called in the order in which they arrive, between the answers that come with
+    /// them.
     pub(super) fn hear(&self, keys: &Keys, push: &PushInfo) {
         match (&push.kind, &push.data[..]) {
             (PushKind::Invalidate, [Value::Array(changed)]) => {

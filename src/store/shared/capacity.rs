@@ -1,9 +1,9 @@
-//! How many tokens there are of all users and gateways: counted by the second in which they end, so
-//! that what is over is counted no more, whether anybody looks at it or not.
+//! Counts the tokens of all users and gateways, by the second in which they expire, so that expired tokens
+//! stop counting without anybody looking at them.
 //!
-//! A place is given back by whoever took its token off the server, which happens once. Where it is
-//! not known whether that was done, the place stays taken until its token would have ended: there
-//! may be fewer tokens than are counted for a while, never more.
+//! Capacity is released by whoever ended its token on the server, which happens once. If it is unknown
+//! whether that was done, the capacity stays reserved until the token would have expired: the count may be
+//! too high for a while, and is never too low.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -20,7 +20,7 @@ use crate::cluster::LinkError;
 use crate::cluster::{Link, is_out_of_memory};
 
 impl Engine {
-    /// Takes a place for a token that ends then, if there is one.
+    /// Reserves capacity for a token that expires at `end`, if any is left.
     pub(super) async fn reserve(
         &self,
         link: &Link,
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// Gives back the place of a token that would have ended then.
+    /// Releases the capacity of a token that would have expired at `end`.
     pub(super) async fn release(
         &self,
         link: &Link,
@@ -55,7 +55,7 @@ impl Engine {
         }
     }
 
-    /// Lets the place of a token that would have ended at `from` be that of one that ends at `to`.
+    /// Transfers the capacity of a token that would have expired at `from` to one that expires at `to`.
     pub(super) async fn transfer(
         &self,
         link: &Link,

@@ -1,25 +1,26 @@
-//! Pure: how many tokens each gateway has revoked, as the server counts them and as this gateway saw it
-//! last. A count that is lower than it was means that revocations are lost: the server is a replica that
-//! had not heard of them, or was set back to an older state. Who revoked them tells of them again, and
-//! the count is what it was; where nobody is left who could, the tokens may be good again.
+//! Pure: how many tokens each gateway has revoked, as the server counts them and as this gateway last saw it.
+//! A count that has fallen means that revocations are lost: the server is a replica that had not received
+//! them, or was restored to an older state. The gateway that made them sends them again, and the count is
+//! restored; if it is gone, the tokens may be live again.
 //!
-//! There is one counter for each node of a cluster, at that node: a node fails over by itself, and takes
-//! its tokens and their counter back to the same moment.
+//! Each node of a cluster has a counter of its own: a node fails over by itself, and takes its tokens and its
+//! counter back to the same moment.
 
 use std::collections::BTreeMap;
 
 use crate::cluster::HashTag;
 
-/// What the server has of one counter.
+/// The counter of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counter {
-    /// Chosen when the counter was begun. One that was begun after the counter before was seen last means that
-    /// everything was lost since, every token too; any other one that this is another, older state.
+    /// Chosen when the counter was created. One created after the previous counter was last seen means that
+    /// everything has been lost since, tokens included; any other difference means that this is another,
+    /// older state.
     born: Option<Born>,
-    /// When somebody said last that the state shall be taken as it is.
+    /// When the state was last accepted as it is.
     accepted: u64,
     counts: BTreeMap<String, Count>,
-    /// What gateways found to be missing, so that those refuse the state too that did not see it before.
+    /// What gateways found missing, so that those that had not seen it refuse the state too.
     wanted: BTreeMap<String, Count>,
     /// When it was read, in milliseconds by the server's clock.
     read: u64,
@@ -32,7 +33,7 @@ struct Born {
     at: u64,
 }
 
-/// Revocations of a gateway that are missing.
+/// Missing revocations of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
     pub(super) tag: HashTag,
@@ -45,7 +46,7 @@ pub(super) struct Missing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count {
     ends: u64,
-    /// When it was raised last, in seconds by the server's clock.
+    /// When it was last raised, in seconds by the server's clock.
     pub(super) at: u64,
 }
 
@@ -58,20 +59,19 @@ impl Count {
 }
 
 impl Missing {
-    /// The field of a counter that says so, and its value.
+    /// The field of the counter that records it, and its value.
     pub(super) fn field(&self) -> [String; 2] {
         let Count { ends, at } = self.count;
         [format!("{WANTED}{}", self.gateway), format!("{ends} {at}")]
     }
 }
 
-/// The counters as they were seen last.
+/// The counters as last seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen(BTreeMap<HashTag, Counter>);
 
 impl Counter {
-    /// Reads fields and values as they were at a moment of the server's. Whatever is none of ours is not
-    /// looked at.
+    /// Reads the fields and values of a counter. Unknown fields are ignored.
     pub(super) fn parse<'a>(read: u64, fields: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut counter = Self {
             read,
@@ -105,13 +105,13 @@ impl Counter {
         self.accepted
     }
 
-    /// Whether it says already that this is missing.
+    /// Whether it already records this as missing.
     pub(super) fn says(&self, missing: &Missing) -> bool {
         let wanted = self.wanted.get(&missing.gateway);
         wanted.is_some_and(|wanted| wanted.ends >= missing.count.ends)
     }
 
-    /// Whether the other was begun at another time.
+    /// Whether the other was created at another time.
     fn is_another(&self, other: &Self) -> bool {
         self.born.is_some() && self.born != other.born
     }
@@ -127,8 +127,8 @@ impl Seen {
         self.0.keys().copied()
     }
 
-    /// Whether everything that the counter counted was lost with it, so that nothing can be good again: it
-    /// was begun later than the one before was there, or cannot be begun for want of memory.
+    /// Whether everything was lost with the counter, so that no token can be live again: it was created after
+    /// the previous one was last seen, or cannot be created for lack of memory.
     pub(super) fn is_new(&self, tag: HashTag, counter: &Counter) -> bool {
         let Some(before) = self.0.get(&tag).filter(|before| before.is_another(counter)) else {
             return false;
@@ -137,7 +137,7 @@ impl Seen {
         born.is_none_or(|born| born.at >= before.read)
     }
 
-    /// What is missing, at a moment in seconds. What `own` revoked it knows better.
+    /// What is missing at `second`. This gateway's own revocations are left out: it knows them better.
     pub(super) fn missing(
         &self,
         now: &[(HashTag, Counter)],
@@ -173,7 +173,7 @@ impl Seen {
         missing
     }
 
-    /// Whether a gateway's own count is lower than it was.
+    /// Whether this gateway's own count has fallen.
     pub(super) fn has_fallen(&self, now: &[(HashTag, Counter)], own: &str) -> bool {
         now.iter().any(|(tag, counter)| {
             let before = self.0.get(tag);
@@ -186,12 +186,12 @@ impl Seen {
     }
 }
 
-/// How many seconds a count is kept after it was raised last: longer than any token lives. The scripts
-/// are told.
+/// Seconds for which a count is kept after it was last raised: longer than any token lives. Passed to the
+/// scripts.
 pub(super) const KEPT: u64 = 400 * 24 * 60 * 60;
-/// What the field of what is missing begins with.
+/// The prefix of a field that records what is missing.
 const WANTED: &str = "wanted:";
-/// In the place of a gateway's name: whatever there was.
+/// Stands for all gateways.
 const ALL: &str = "all";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The thread that talks to the server: what it has, and how it serves the requests.
+//! The thread that talks to the server: its state, and how it serves requests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -36,14 +36,14 @@ use crate::store::live::LiveTokens;
 use crate::store::settings::{OnLimit, TokensSection};
 use crate::token::{TokenDigest, TokenId};
 
-/// What the requests work with.
+/// The state that requests work on.
 pub(super) struct Engine {
     pub(super) section: SharedSection,
     pub(super) capacity: usize,
     pub(super) per_user: usize,
     pub(super) idle: Option<Duration>,
     pub(super) on_limit: OnLimit,
-    /// How long after its password a lineage ends.
+    /// How long after its login a lineage ends.
     pub(super) longest: Duration,
     pub(super) keys: Arc<Keys>,
     pub(super) cache: Arc<Cache>,
@@ -52,32 +52,31 @@ pub(super) struct Engine {
     pub(super) status: Arc<Status>,
     pub(super) backlog: Arc<Backlog>,
     state: RefCell<State>,
-    /// What this process is called in the counters: a number that no other has.
+    /// This process's name in the counters: a number that no other has.
     pub(super) own: String,
-    /// What was revoked here.
+    /// The revocations made here.
     pub(super) revocations: RefCell<Revocations>,
-    /// What was revoked by other gateways.
+    /// The revocations of other gateways, as last seen.
     pub(super) seen: RefCell<Seen>,
-    /// Up to when revocations are missing while the server is refused for that.
+    /// Up to when revocations are missing, while the server is refused for that.
     missing_until: Cell<Option<UnixSeconds>>,
     pub(super) clocks_differ: Cell<bool>,
     pub(super) reported: Cell<Reported>,
     pub(super) warnings: Warnings,
-    /// Keys of the server that hold something else.
+    /// Keys on the server that hold something else, and were skipped.
     pub(super) skipped_keys: RefCell<SkippedKeys>,
     look_ups: SingleFlight,
-    /// Tokens that ended here lately for want of use or room: told again after a gap, in case the server
-    /// that has taken over had not heard of it.
+    /// Tokens recently evicted or ended as idle here, which are sent again to a server that takes over.
     pub(super) recent: RefCell<VecDeque<(TokenId, End, Instant)>>,
-    /// Renewals that were made here lately, told again in the same way.
+    /// Recent renewals, which are sent again in the same way.
     pub(super) joined: RefCell<VecDeque<(Joining, Instant)>>,
 }
 
-/// The connections, and what they are good for.
+/// The connections, and what they may be used for.
 #[derive(Clone)]
 pub(super) enum State {
     Connecting,
-    /// With connections once it is known what the server has to be told.
+    /// With connections, once it is known what the server lacks.
     Syncing(Option<Rc<Link>>),
     Refused(Rc<Link>, Reason),
     Serving(Rc<Link>),
@@ -130,7 +129,7 @@ impl Engine {
         }
     }
 
-    /// The connections, if they are good.
+    /// The connections, if they may be used.
     pub(super) fn link(&self) -> Result<Rc<Link>, StoreError> {
         match &*self.state.borrow() {
             State::Serving(link) => Ok(Rc::clone(link)),
@@ -141,8 +140,7 @@ impl Engine {
         }
     }
 
-    /// The connections, to end tokens over them: a server that is refused is told of that as well, and one
-    /// that is just being told of what was revoked before.
+    /// The connections, for ending tokens: also to a server that is refused, or is being synchronized.
     pub(super) fn link_to_end(&self) -> Result<Rc<Link>, StoreError> {
         match &*self.state.borrow() {
             State::Serving(link) | State::Refused(link, _) | State::Syncing(Some(link)) => {
@@ -161,7 +159,7 @@ impl Engine {
         self.missing_until.get()
     }
 
-    /// Notes that revocations are missing up to then, or that none are.
+    /// Notes up to when revocations are missing, or that none are.
     pub(super) fn miss_until(&self, moment: Option<UnixSeconds>) {
         self.missing_until.set(moment);
     }
@@ -180,12 +178,12 @@ impl Engine {
         self.state.replace(state);
     }
 
-    /// What time it is for the gateway.
+    /// The gateway's time.
     pub(super) fn now(&self) -> UnixMillis {
         self.status.moment().unwrap_or(UnixMillis::EPOCH)
     }
 
-    /// What time it is for the server, as far as that is known.
+    /// The server's time, as far as it is known.
     pub(super) fn server_time(&self) -> Option<UnixMillis> {
         let ahead = self.status.health().clock_skew_ms?;
         let difference = Duration::from_millis(ahead.unsigned_abs());
@@ -195,13 +193,13 @@ impl Engine {
         })
     }
 
-    /// What time it is at the latest: by the clock that is ahead, the gateway's or the server's.
+    /// The later of the gateway's time and the server's.
     pub(super) fn latest(&self) -> UnixMillis {
         self.now()
             .max(self.server_time().unwrap_or(UnixMillis::EPOCH))
     }
 
-    /// What an error is to whoever asked; the connections are looked after when it says they must be.
+    /// Maps an error to the caller's, and has the connections checked if it calls for that.
     pub(super) fn failed(&self, error: &LinkError) -> StoreError {
         if is_out_of_memory(error) {
             return StoreError::Full;
@@ -310,7 +308,7 @@ impl Engine {
     }
 }
 
-/// Says what the server did not do, once in a time: whoever guesses passwords shall not fill the log.
+/// Logs what the server refused, at most once a second: a password guesser must not fill the log.
 #[derive(Default)]
 pub(super) struct Warnings {
     last: Cell<Option<Instant>>,
@@ -332,7 +330,7 @@ impl Warnings {
     }
 }
 
-/// The thread: until it is stopped.
+/// Runs the thread until it is stopped.
 pub(super) fn run(engine: Engine, inbox: mpsc::Receiver<Request>, stopped: oneshot::Receiver<()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
@@ -381,8 +379,8 @@ pub(super) async fn serve_all(
     }
 }
 
-/// Runs a task, and another one after it panicked: without it the store would be of no use for as long
-/// as the process lives.
+/// Runs a task, and restarts it after a panic: without it the store would be useless for the rest of the
+/// process.
 async fn for_ever<F: Future<Output = ()> + 'static>(task: impl Fn() -> F) {
     while spawn_local(task())
         .await
@@ -392,11 +390,11 @@ async fn for_ever<F: Future<Output = ()> + 'static>(task: impl Fn() -> F) {
     }
 }
 
-/// How long after a complaint the next one is made.
+/// The least time between two warnings.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Requests served at once; the others wait in the channel.
 const MOST_AT_ONCE: usize = 4096;
-/// How long a token that ended for want of use or room is told of again, and how many of them are.
+/// How long evictions, idle tokens and renewals are sent again, and how many of each are remembered.
 pub(super) const RECENTLY: Duration = Duration::from_secs(120);
 const MOST_RECENT: usize = 10_000;
 

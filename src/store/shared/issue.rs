@@ -1,7 +1,7 @@
-//! How a token comes to be on the server: it is counted among all, entered among its user's, and written
-//! only then. So no token is ever there without the entry that leads to it, not even on a server that takes
-//! over and has not received the last of these. A renewal ends its old token after that: until it does, whoever
-//! revokes comes by the old one, and the renewal finds that it was revoked.
+//! Issues tokens: capacity is reserved, the token is entered in its user's set, and it is written last. So no
+//! token is on the server without the entry that leads to it, not even on a server that takes over without
+//! the last of these changes. A renewal ends its old token after that: until then, whoever revokes finds the
+//! old one, and the renewal notices.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -23,38 +23,38 @@ use crate::store::StoreError;
 use crate::store::settings::OnLimit;
 use crate::token::{TokenDigest, TokenId};
 
-/// How far an issue got.
+/// How far an issue got, for taking it back.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Done {
-    /// Whether the token has a place among all.
+    /// Whether capacity is reserved for the token.
     reserved: bool,
-    /// Whether it may have been entered among its user's.
+    /// Whether it may be in its user's set.
     entered: bool,
-    /// The first of the lineage that it entered.
+    /// The first token of the lineage that it was added to.
     joined: Option<TokenId>,
 }
 
-/// How a token was entered among its user's.
+/// How a token was added to its user's set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     /// There is room for it.
     Free,
-    /// There is none but that of the token which it replaces.
+    /// There is room only for one of it and the token that it replaces.
     OfReplaced,
 }
 
-/// That a token entered a lineage.
+/// A token that was added to a lineage.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Joining {
     first: TokenId,
-    /// The one that it replaces, and itself.
+    /// The token that it replaces, and itself.
     tokens: (TokenId, TokenId),
-    /// When the lineage is over.
+    /// When the lineage expires.
     until: UnixSeconds,
 }
 
 impl Engine {
-    /// Notes in `done` what was done.
+    /// Issues a token, and records in `done` how far it got.
     pub(super) async fn issue(
         &self,
         link: &Link,
@@ -162,8 +162,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What has become of a token that cannot be written: it had to make room before it was there, or its
-    /// id is another's.
+    /// What became of a token that cannot be written: it was evicted before it was there, or another token
+    /// has its id.
     async fn is_there_already(
         &self,
         link: &Link,
@@ -191,8 +191,8 @@ impl Engine {
         }
     }
 
-    /// Ends a token so that the one that is to replace it has its room, and its place among all where it
-    /// has none of its own. The last step of a renewal: one whose old token was revoked meanwhile fails.
+    /// Ends a token to make room for the one that replaces it, which takes over its capacity if it has none
+    /// reserved. The last step of a renewal: it fails if the old token was revoked in the meantime.
     async fn displace(
         &self,
         link: &Link,
@@ -221,7 +221,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Enters a token in the lineage of the one that it is to replace.
+    /// Adds a token to the lineage of the one that it is to replace.
     async fn join(
         &self,
         link: &Link,
@@ -242,13 +242,13 @@ impl Engine {
         }
     }
 
-    /// For how long a lineage is remembered, in milliseconds.
+    /// How long a lineage is kept, in milliseconds.
     fn lineage_left(&self, session: Session, now: UnixMillis) -> u64 {
         let over = session.authenticated().plus(self.longest);
         left(over.max(session.expires()), now)
     }
 
-    /// Enters a token among its user's, of which others end until there is room.
+    /// Adds a token to its user's set, evicting others until there is room.
     async fn make_room(
         &self,
         link: &Link,
@@ -295,8 +295,8 @@ impl Engine {
         Err(StoreError::Unavailable)
     }
 
-    /// Notes that another takes a token's place from `until` on. The last step of a renewal: as long as
-    /// it was not taken, the old token is as good as before.
+    /// Records that a token is replaced from `until` on. The last step of a renewal: until it is taken, the
+    /// old token is as good as before.
     async fn replace(
         &self,
         link: &Link,
@@ -348,8 +348,8 @@ impl Engine {
         }
     }
 
-    /// Enters a token in its lineage again, where the server lost that it was. One that was revoked
-    /// meanwhile by somebody who could not find it there ends with its lineage.
+    /// Adds a token to its lineage again, on a server that has lost the change. If the lineage was ended in
+    /// the meantime, the token ends too.
     pub(super) async fn join_again(&self, link: &Link, joining: Joining) -> Result<(), LinkError> {
         let (
             Joining {
@@ -376,8 +376,7 @@ impl Engine {
         }
     }
 
-    /// Removes what was done for a token that nobody was told of. What cannot be removed ends by
-    /// itself.
+    /// Undoes an issue whose token no client has received. What cannot be removed expires.
     pub(super) async fn take_back(
         &self,
         link: &Link,
@@ -417,7 +416,7 @@ impl Engine {
     }
 }
 
-/// How often other logins of the user may take the place that was made.
+/// How often concurrent logins of the user may take the room that was made.
 const MOST_LOGINS: usize = 100;
-/// Tokens of one lineage, those included that are over.
+/// Tokens of one lineage, ended ones included.
 const LONGEST_LINEAGE: usize = 4096;

@@ -1,4 +1,4 @@
-//! What the server tells of live tokens, of one or page by page: not on the request path.
+//! Lists live tokens on the server, one or a page at a time: not on the request path.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -20,7 +20,7 @@ use crate::session::AccountId;
 use crate::store::{Listing, Position, StoreError, TokenInfo};
 use crate::token::TokenId;
 
-/// A token among its user's.
+/// An entry of a user's set.
 struct Entry {
     user: Arc<str>,
     id: TokenId,
@@ -64,7 +64,7 @@ impl Engine {
         page.await.map_err(|error: LinkError| self.failed(&error))
     }
 
-    /// The names of users after this one, in their order: a bounded number.
+    /// The next users after this name, in order: a bounded number.
     pub(super) async fn names_after(
         &self,
         link: &Link,
@@ -80,7 +80,7 @@ impl Engine {
         Ok(names.iter().filter_map(text).map(Arc::from).collect())
     }
 
-    /// At most `most` entries after a place, and where they end unless nothing follows.
+    /// At most `most` entries after a position, and where they end unless nothing follows.
     async fn entries(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -129,7 +129,7 @@ impl Engine {
         Ok((found, next))
     }
 
-    /// A user's tokens after a number, in the order of their issue.
+    /// A user's entries after a number, in the order of their issue.
     async fn entries_of(
         &self,
         link: &Link,
@@ -159,7 +159,7 @@ impl Engine {
         entries.ok_or(LinkError::Answer("tokens of a user"))
     }
 
-    /// What is known of those that are live.
+    /// Describes those of the entries that are live.
     async fn infos(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -202,10 +202,10 @@ impl Engine {
     }
 }
 
-/// Names that are asked for at once, and looked at for one page: most users may have no token.
+/// Users that are queried at once, and visited for one page: most may have no token.
 pub(super) const NAMES: usize = 64;
 const MOST_NAMES: usize = 1024;
-/// Tokens that are read at once.
+/// Tokens that are read concurrently.
 const STEP: usize = 64;
-/// After all numbers: scores are exact up to here.
+/// Follows all numbers: scores are exact up to here.
 const LAST: u64 = 1 << 53;

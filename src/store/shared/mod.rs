@@ -1,20 +1,18 @@
-//! Tokens on a server that several gateways share. The map in memory is a cache in front of it: the
-//! server tells each gateway what another one changed, and a token that is not in the map is asked
-//! for once. A thread of its own talks to the server; the request path sends it messages.
+//! Tokens on a server that several gateways share. The map in memory is a cache of it: the server notifies
+//! each gateway of the changes that others make, and a token that is not in the map is looked up once. A
+//! thread of its own talks to the server; the request path sends it messages.
 //!
-//! What holds, and where:
+//! The guarantees, and where they are kept:
 //!
-//! - A server is served from only after it was told of everything that was revoked here, after everything
-//!   is there again that other gateways revoked as far as this one saw it, and after the map is empty
-//!   (`phase`, `sync`).
-//! - A revocation is counted at the node that has it, behind it; whoever revoked something remembers it
-//!   under its number until it is out of the list, and from then on the time before which all has to end
-//!   where it was lost (`revocations`, `counter`).
-//! - What is asked to be revoked while no server can be told holds here, and waits (`revocations`).
-//! - What time it is between gateways, the server says: its clock bounds what a gateway takes to be over
-//!   (`scripts`).
-//! - A failed login does on the server what a successful one does (`dry_run`), and is counted here where
-//!   it is not counted there (`counts`).
+//! - Nothing is served from a server before it has every revocation made here, before every revocation of other
+//!   gateways that was seen here is there again, and before the map is empty (`phase`, `sync`).
+//! - A revocation is counted at its node, after it. The gateway that made it remembers it by its number until it
+//!   drops out of the list, and from then on the time before which everything has to end if it was lost
+//!   (`revocations`, `counter`).
+//! - A revocation that cannot be sent to a server takes effect here, and is pending (`revocations`).
+//! - Between gateways the server's clock decides: it bounds what a gateway considers expired (`scripts`).
+//! - A failed login does on the server what a successful one does (`dry_run`), and is counted here if it is not
+//!   counted there (`failure_counts`).
 
 mod cache;
 mod capacity;

@@ -1,4 +1,4 @@
-//! What is done on the server for each request, and to the map when it is done.
+//! Looks up, issues and ends tokens on the server, and updates the map.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -27,16 +27,16 @@ use crate::store::change::{Change, Issued};
 use crate::store::{EXPIRED_TRACE, Ended, Selection, StoreError};
 use crate::token::{TokenDigest, TokenId};
 
-/// A token that was taken off the server.
+/// A token that was ended on the server.
 #[derive(Debug)]
 pub(super) struct Removed {
     pub(super) live: Live,
-    /// Whether it had a place among all, which is for whoever took it off to give back.
+    /// Whether capacity was reserved for it, which whoever ended it has to release.
     pub(super) reserved: bool,
 }
 
 impl Engine {
-    /// What the server knows of a token; a live one is in the map then.
+    /// Looks a token up; a live one is in the map afterwards.
     pub(super) async fn look_up(
         &self,
         digest: TokenDigest,
@@ -98,7 +98,7 @@ impl Engine {
         Err(StoreError::Unavailable)
     }
 
-    /// Makes a change.
+    /// Applies a change.
     pub(super) async fn commit(&self, change: Change, now: UnixMillis) -> Result<(), StoreError> {
         let link = self.link()?;
         if let Some(Issued {
@@ -124,7 +124,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the selected tokens and returns what it came to.
+    /// Ends the selected tokens.
     pub(super) async fn end(
         self: &Rc<Self>,
         selection: Selection,
@@ -190,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// Says that a key is passed over, and which.
+    /// Records and logs that a key is skipped.
     fn skip(&self, key: &str) {
         tracing::error!(
             key,
@@ -200,7 +200,7 @@ impl Engine {
         self.skipped_keys.borrow_mut().note(key);
     }
 
-    /// Goes through the users in steps, those of one at once.
+    /// Ends the tokens of all users, a bounded number of users at a time.
     pub(super) async fn end_of_all(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -225,8 +225,8 @@ impl Engine {
         }
     }
 
-    /// The names of users after this one, in their order: a bounded number of those that ever had a token.
-    /// Where nobody knows who had one, of those that have an account here.
+    /// The next users after this name, in order: at most `NAMES` of those that ever had a token. If the list
+    /// of users is unusable, those that have an account here.
     pub(super) async fn users_after(
         &self,
         link: &Link,
@@ -272,8 +272,8 @@ impl Engine {
         Ok(ended)
     }
 
-    /// The ids of a user's tokens, from either of the sets that hold them all. Where one holds something
-    /// else the other does; where both do, there is nothing to go by.
+    /// The ids of a user's tokens, from either of the two sets that hold them all: if one key holds something
+    /// else, the other set is used.
     async fn ids_of_user(&self, link: &Link, name: &str) -> Result<Vec<TokenId>, LinkError> {
         let [issued, expires, _] = self.keys.user(name);
         for key in [issued, expires] {
@@ -289,7 +289,7 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    /// Ends those tokens of a user that `why` has a reason to end. Returns each reason with the number of
+    /// Ends the tokens of a user for which `why` returns a reason. Returns each reason with the number of
     /// live tokens that it ended.
     pub(super) async fn end_of_user_if<W: Copy + Into<End> + 'static>(
         self: &Rc<Self>,
@@ -334,10 +334,10 @@ impl Engine {
         Ok(Some((reason, ended)))
     }
 
-    /// Ends a token with all of its lineage, unless its password was given at `before` or later. Returns
-    /// how many live ones they were.
+    /// Ends a token and its lineage, unless its login was at `before` or later. Returns how many of the
+    /// tokens were live.
     ///
-    /// A token is ended before its lineage is read, and a renewal enters the lineage before it replaces
+    /// A token is ended before its lineage is read, and a renewal is added to the lineage before it replaces
     /// its token: either the renewal finds its token ended, or the new one is found in the lineage.
     pub(super) async fn end_lineage(
         &self,
@@ -388,7 +388,7 @@ impl Engine {
         Ok(ended)
     }
 
-    /// Gives the place of an ended token back, where it had one and that can be.
+    /// Releases the capacity of an ended token, if any was reserved.
     pub(super) async fn release_of(
         &self,
         link: &Link,
@@ -405,7 +405,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends a token alone, unless its password was given at `before` or later. Says whether it was live.
+    /// Ends a single token, unless its login was at `before` or later. Returns whether it was live.
     pub(super) async fn end_one(
         &self,
         link: &Link,
@@ -421,8 +421,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// Ends a token that is among its user's, and takes it out there. A login enters its token before it
-    /// writes it: one that is not written yet never will be. Says whether it was live.
+    /// Ends a token that is in its user's set, and removes it from there. A login adds its token to the set
+    /// before it writes it: one that is not written yet never will be. Returns whether it was live.
     pub(super) async fn end_entry(
         &self,
         link: &Link,
@@ -446,7 +446,7 @@ impl Engine {
         Ok(was_live)
     }
 
-    /// As `end_one`, but its place stays taken, if it had one. Says what it was.
+    /// As `end_one`, but leaves its capacity reserved. Returns what it was.
     pub(super) async fn end_unreleased(
         &self,
         link: &Link,
@@ -490,8 +490,8 @@ impl Engine {
         Ok(Some(Removed { live, reserved }))
     }
 
-    /// Lets a trace take the place of a token on the server. Returns what was there. A revocation is
-    /// counted behind it on the same connection, so that a server which has the count has the trace.
+    /// Replaces a token on the server by a trace of its end. Returns the token. A revocation is counted after
+    /// it on the same connection, so that a server which has the count has the trace.
     pub(super) async fn end_on_server(
         &self,
         link: &Link,
@@ -520,7 +520,7 @@ impl Engine {
         was
     }
 
-    /// The same, uncounted.
+    /// The same, without counting it.
     pub(super) async fn trace(
         &self,
         link: &Link,
@@ -538,8 +538,8 @@ impl Engine {
         }
     }
 
-    /// Takes a token out of its user's. Says whether it was there: then it has a place among all, which is
-    /// to be given back once.
+    /// Removes a token from its user's set. Returns whether it was there: then its capacity is to be
+    /// released, once.
     pub(super) async fn unlink(
         &self,
         link: &Link,
@@ -590,10 +590,10 @@ impl Engine {
     }
 }
 
-/// Keys that were passed over: the last of them.
+/// The last keys that were skipped.
 #[derive(Debug, Default)]
 pub(super) struct SkippedKeys {
-    /// How many there were ever.
+    /// How many there have been.
     noted: usize,
     last: VecDeque<String>,
 }
@@ -607,8 +607,8 @@ impl SkippedKeys {
         self.noted += 1;
     }
 
-    /// Those since so many were noted, as far as they are remembered. What another revocation came across
-    /// meanwhile is among them.
+    /// The keys since so many were skipped, as far as they are remembered; those that a concurrent revocation
+    /// came across are among them.
     fn since(&self, noted: usize) -> Vec<String> {
         let more = self.noted.saturating_sub(noted).min(self.last.len());
         let keys = self.last.range(self.last.len() - more..).cloned();
@@ -617,7 +617,7 @@ impl SkippedKeys {
     }
 }
 
-/// What all of them give, in their order; they are under way at once.
+/// Runs all of them concurrently, and returns their results in order.
 pub(super) async fn all<T: 'static, F>(work: impl Iterator<Item = F>) -> Result<Vec<T>, LinkError>
 where
     F: Future<Output = Result<T, LinkError>> + 'static,
@@ -635,8 +635,8 @@ where
     Ok(done.into_iter().map(|(_, one)| one).collect())
 }
 
-/// Whether gateways miss the end of a token where it is lost: a revocation. What ended for want of use
-/// or room does no harm if it comes back.
+/// Whether the end of a token is counted, so that gateways notice when a server has lost it. A token that was
+/// idle or evicted does no harm if it comes back.
 fn is_counted(end: End) -> bool {
     match end {
         End::Revoked
@@ -662,8 +662,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long until a moment, in milliseconds, at least one. Counted from the gateway's own present
-/// moment, so that the server's clock does not matter.
+/// Milliseconds until a moment, at least one, by the gateway's clock: the server's does not matter.
 pub(super) fn left(until: UnixSeconds, now: UnixMillis) -> u64 {
     let until = u64::from(until.as_u32()) * 1000;
     until.saturating_sub(now.as_u64()).max(1)
@@ -680,10 +679,10 @@ pub(super) fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// How often a token may be changed by others while it is asked for.
+/// How often a token may change while it is looked up.
 const MOST_CHANGES: usize = 8;
-/// Tokens of one user that are ended at once, and users whose are.
+/// Tokens of one user that are ended concurrently, and users whose tokens are.
 const STEP: usize = 64;
 pub(super) const USERS: usize = 8;
-/// Keys that were passed over and are told of.
+/// Skipped keys that are remembered.
 const MAX_SKIPPED_KEYS: usize = 100;

@@ -1,4 +1,4 @@
-//! What the request path asks of the thread that talks to the server.
+//! The messages from the request path to the thread that talks to the server.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,15 +28,15 @@ use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{ClusterFailures, Recorded};
 use crate::traffic::{PeerUsage, UsageReport};
 
-/// Ends that the thread could not be asked for in time. It makes them its own when it comes to.
+/// Revocations that could not be delivered to the thread in time, which takes them over later.
 #[derive(Debug, Default)]
 pub(super) struct Backlog(Mutex<Vec<Requested>>);
 
-/// An end that was asked for: of which tokens, how, and when.
+/// A requested revocation: of which tokens, how, and when.
 pub(super) type Requested = (Selection, End, UnixMillis);
 
 impl Backlog {
-    /// More than can be remembered become all there are.
+    /// Holds a revocation; more than can be held become one of all tokens.
     fn hold(&self, asked: Requested) {
         let mut held = self.held();
         match held.len() < MAX_BACKLOG {
@@ -59,8 +59,8 @@ impl Backlog {
     }
 }
 
-/// An end until the thread has it. Dropped before, whether in want of time or since nobody waits for it, it
-/// holds here and is held for the thread.
+/// A revocation until the thread has it. If it is dropped before, because time ran out or its caller is gone,
+/// it takes effect here and is held for the thread.
 struct Undelivered<'a> {
     tokens: &'a SharedTokens,
     asked: Option<Requested>,
@@ -91,7 +91,7 @@ pub(in crate::store) struct SharedTokens {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread is asked for. A reply that nobody waits for any more is dropped.
+/// A message to the thread. A reply that nobody waits for any more is dropped.
 pub(super) enum Request {
     Ask {
         digest: TokenDigest,
@@ -164,7 +164,7 @@ pub(super) enum Request {
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 impl Request {
-    /// What time it was for whoever asked.
+    /// The caller's time.
     pub(super) fn moment(&self) -> Option<UnixMillis> {
         match self {
             Self::Ask { now, .. }
@@ -231,7 +231,7 @@ impl SharedTokens {
         })
     }
 
-    /// One whose server is in memory, and which does nothing but when what is returned with it is polled.
+    /// One whose server is in memory; it makes progress only when the returned future is polled.
     #[cfg(test)]
     pub(in crate::store) fn simulated(
         section: &TokensSection,
@@ -263,18 +263,17 @@ impl SharedTokens {
         (shared, engine::serve_all(engine, inbox, stopped))
     }
 
-    /// Whether the tokens in the map may be trusted: the server tells what becomes of them, or did
-    /// so lately enough.
+    /// Whether the map may be trusted: the server notifies of changes, or did so recently enough.
     pub(in crate::store) fn trusts_map(&self) -> bool {
         self.status.is_good()
     }
 
-    /// How the server is.
+    /// The state of the connections and of the server's clock.
     pub(in crate::store) fn health(&self) -> StoreHealth {
         self.status.health()
     }
 
-    /// Notes what time it is for the gateway.
+    /// Notes the gateway's time.
     pub(in crate::store) fn note(&self, now: UnixMillis) {
         self.status.note(now);
     }
@@ -283,7 +282,7 @@ impl SharedTokens {
         &self.failures
     }
 
-    /// Tells the other gateways what this one counted, and returns what they told, in the same order.
+    /// Publishes this gateway's usage, and returns that of the others, in the same order.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -302,12 +301,12 @@ impl SharedTokens {
         send(&self.requests, self.patience, request).await
     }
 
-    /// Has the server told of a use, if it can be; else it is told with the others.
+    /// Reports a use, if there is room for the message; otherwise it is reported with the others.
     pub(in crate::store) fn report_use(&self, id: TokenId, account: AccountId, now: UnixMillis) {
         let _ = self.requests.try_send(Request::Used { id, account, now });
     }
 
-    /// Asks the server for a token that is not in the map, and keeps it there. Counts as no use.
+    /// Looks up a token that is not in the map, and keeps it there. Does not count as a use.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -320,7 +319,7 @@ impl SharedTokens {
         send(&self.requests, self.patience, request).await
     }
 
-    /// Makes a change, on the server and then in the map.
+    /// Applies a change, on the server and then to the map.
     ///
     /// # Errors
     /// When there is no room, or the server cannot be reached; whatever was done of it by then is
@@ -335,7 +334,7 @@ impl SharedTokens {
         send(&self.requests, self.patience * 2, request).await
     }
 
-    /// Finds out whether a token could be issued.
+    /// Determines whether a token could be issued.
     ///
     /// # Errors
     /// What issuing one would fail with.
@@ -352,7 +351,7 @@ impl SharedTokens {
         send(&self.requests, self.patience * 2, request).await
     }
 
-    /// Ends the selected tokens, and returns what it came to.
+    /// Ends the selected tokens.
     ///
     /// # Errors
     /// When the server cannot be reached; some may have ended.
@@ -399,7 +398,7 @@ impl SharedTokens {
         send(&self.requests, LONG_WALK, request).await
     }
 
-    /// Has tokens looked for that nobody uses, and ended; at once or never.
+    /// Has idle tokens ended, if the thread has time for it.
     pub(in crate::store) fn sweep(&self, now: UnixMillis) {
         // When the thread has too much to do, the next time will do.
         let _ = self.requests.try_send(Request::Sweep { now });
@@ -469,9 +468,9 @@ pub(super) async fn send<T>(
     answer.unwrap_or(Err(StoreError::Unavailable))
 }
 
-/// Requests that wait for the thread; more wait for room.
+/// Messages that wait for the thread; further senders wait for room.
 const WAITING: usize = 1024;
-/// Ends that are remembered one by one until the thread has them.
+/// Undelivered revocations that are held individually.
 const MAX_BACKLOG: usize = 10_000;
 /// How long a page of a list may take.
 const PAGE: Duration = Duration::from_secs(30);

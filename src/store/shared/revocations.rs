@@ -1,5 +1,5 @@
-//! Pure: what was revoked here, and what of it the server has. Everything is told again to a server that
-//! has not got it, before anything else is asked of it:
+//! Pure: the revocations made here, and which of them the server has. A server that lacks any is sent them
+//! before anything else is asked of it:
 //!
 //! - a revocation has a number in its counter, and is kept once the server has said so;
 //! - a server whose counter stands lower has lost those of higher numbers, and is told of them;
@@ -15,7 +15,7 @@ use crate::cluster::HashTag;
 use crate::session::End;
 use crate::token::TokenId;
 
-/// One token that was revoked.
+/// One revoked token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Revocation {
     pub(super) id: TokenId,
@@ -24,20 +24,20 @@ pub(super) struct Revocation {
     pub(super) before: Option<UnixSeconds>,
 }
 
-/// What was revoked.
+/// The revocations made here.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     counted: BTreeMap<HashTag, Counted>,
-    /// What no server was told of.
+    /// Those that could not be sent to any server.
     pending: Pending,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// The number of the last.
+    /// The number of the last one.
     last: u64,
     list: VecDeque<Numbered>,
-    /// The last that is not in the list any more.
+    /// The last one that was dropped from the list.
     dropped: Option<Dropped>,
 }
 
@@ -55,7 +55,7 @@ struct Dropped {
     at: UnixSeconds,
 }
 
-/// Revocations that are to be made as soon as there is a server.
+/// Revocations to make as soon as a server can be reached.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) tokens: VecDeque<Revocation>,
@@ -65,7 +65,7 @@ pub(super) struct Pending {
 }
 
 impl Revocations {
-    /// Gives a revocation that is about to be told its number.
+    /// Numbers a revocation that is about to be sent.
     pub(super) fn begin(&mut self, tag: HashTag, revocation: Revocation, at: UnixSeconds) -> u64 {
         let counted = self.counted.entry(tag).or_default();
         if counted.list.len() >= MOST
@@ -88,7 +88,7 @@ impl Revocations {
         counted.last
     }
 
-    /// The server has it.
+    /// The server has acknowledged it.
     pub(super) fn keep(&mut self, tag: HashTag, number: u64) {
         let Some(counted) = self.counted.get_mut(&tag) else {
             return;
@@ -98,7 +98,7 @@ impl Revocations {
         }
     }
 
-    /// There was nothing to revoke: it need not be told again.
+    /// There was nothing to revoke: it need not be sent again.
     pub(super) fn withdraw(&mut self, tag: HashTag, number: u64) {
         let Some(counted) = self.counted.get_mut(&tag) else {
             return;
@@ -108,7 +108,7 @@ impl Revocations {
         }
     }
 
-    /// What a server has to be told that counts so many.
+    /// The revocations that a server with this count lacks.
     pub(super) fn lost(&self, tag: HashTag, count: u64) -> Vec<(u64, Revocation)> {
         let list = self.counted.get(&tag).map(|it| it.list.iter());
         let lost = list
@@ -118,9 +118,8 @@ impl Revocations {
         lost.map(|it| (it.number, it.revocation)).collect()
     }
 
-    /// A server counts so many: what it lost has to be told again, whatever it counts later. Where it lost
-    /// any that are not remembered one by one, all tokens wait to end that were issued before the moment
-    /// that is returned.
+    /// Marks as not kept what a server with this count has lost. If it lost any that are no longer remembered
+    /// individually, all tokens issued before the returned moment are to end.
     pub(super) fn lose(&mut self, tag: HashTag, count: u64) -> Option<UnixSeconds> {
         let counted = self.counted.get_mut(&tag)?;
         for one in counted.list.iter_mut().rev() {
@@ -143,13 +142,13 @@ impl Revocations {
         self.counted.keys().copied()
     }
 
-    /// Whether the server has everything, as far as it said so.
+    /// Whether the server has acknowledged everything.
     pub(super) fn is_kept(&self) -> bool {
         let mut lists = self.counted.values().map(|it| &it.list);
         !self.has_pending() && lists.all(|list| list.iter().all(|it| it.kept))
     }
 
-    /// Whether anything waits for a server that can be told.
+    /// Whether anything is pending.
     pub(super) fn has_pending(&self) -> bool {
         self.pending != Pending::default()
     }
@@ -158,7 +157,7 @@ impl Revocations {
         &mut self.pending
     }
 
-    /// What waits, to be made now; given back where that fails.
+    /// Takes what is pending; to be given back if it cannot be made.
     pub(super) fn take_pending(&mut self) -> Pending {
         std::mem::take(&mut self.pending)
     }
@@ -183,12 +182,12 @@ impl Pending {
         self.before = self.before.max(Some(moment));
     }
 
-    /// Those that were issued until then.
+    /// All tokens issued until then.
     fn all_of(&mut self, at: UnixSeconds) {
         self.issued_before(after(at));
     }
 
-    /// What was not made after all.
+    /// Puts back what could not be made.
     pub(super) fn give_back(&mut self, other: Self) {
         self.tokens.extend(other.tokens);
         self.users.extend(other.users);
@@ -201,7 +200,7 @@ fn after(at: UnixSeconds) -> UnixSeconds {
     at.plus(std::time::Duration::from_secs(1))
 }
 
-/// Revocations that are remembered one by one, of each counter, and as many that wait.
+/// Revocations that are remembered individually, for each counter; and as many pending ones.
 const MOST: usize = 10_000;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Those who wait for the same answer of the server: the first of them asks, the others wait with it.
-//! Whatever becomes of the asking, nobody waits for it afterwards.
+//! Concurrent look-ups of one token share one query: the first caller makes it, the others wait for its
+//! result. However it ends, nobody is left waiting.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,24 +10,24 @@ use crate::session::{Absent, Session};
 use crate::store::StoreError;
 use crate::token::TokenDigest;
 
-/// What the server says of a token.
+/// The result of a look-up.
 pub(super) type LookUp = Result<Result<Session, Absent>, StoreError>;
-/// Somebody who waits for it.
+/// A caller that waits for it.
 pub(super) type Waiter = oneshot::Sender<LookUp>;
 
-/// The tokens that the server is being asked for.
+/// The look-ups in flight.
 #[derive(Default)]
 pub(super) struct SingleFlight(RefCell<HashMap<[u8; 32], Vec<Waiter>>>);
 
-/// Being the one who asks. Dropped without an answer, those who wait learn that there is none, and
-/// the next one asks again.
+/// The caller that makes the query. If it is dropped without a result, the waiting callers learn that there
+/// is none, and the next one asks again.
 pub(super) struct Leader<'a> {
     flights: &'a SingleFlight,
     key: [u8; 32],
 }
 
 impl SingleFlight {
-    /// Waits for what the server says of a token. Whoever is given the lead has to ask.
+    /// Joins the look-up of a token. Whoever becomes the leader has to make the query.
     pub(super) fn join(&self, digest: TokenDigest, reply: Waiter) -> Option<Leader<'_>> {
         let key = digest.to_bytes();
         let mut flights = self.0.borrow_mut();
@@ -38,7 +38,7 @@ impl SingleFlight {
 }
 
 impl Leader<'_> {
-    /// Tells everybody who waits.
+    /// Passes the result to all callers.
     pub(super) fn answer(self, answer: LookUp) {
         for reply in self.take_waiting() {
             // Whoever is gone needs no reply.

@@ -1,4 +1,4 @@
-//! How the server is, as far as other threads may know.
+//! The state of the connections to the server, for other threads.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,15 +10,15 @@ use super::phase::Phase;
 use crate::clock::UnixMillis;
 use crate::store::StoreHealth;
 
-/// How the server is, as far as other threads may know.
+/// The state of the connections, and the two clocks.
 #[derive(Debug)]
 pub(super) struct Status {
-    /// Whether the tokens in the map may be trusted.
+    /// Whether the map may be trusted.
     good: AtomicBool,
     phase: AtomicU8,
-    /// How many milliseconds the server's clock is ahead; the least number while that is not known.
+    /// Milliseconds by which the server's clock is ahead; `i64::MIN` while unknown.
     skew: AtomicI64,
-    /// What time it was for the gateway, and when.
+    /// The gateway's time as last noted, and when that was.
     moment: Mutex<Option<(UnixMillis, Instant)>>,
 }
 
@@ -50,7 +50,7 @@ impl Status {
         self.skew.store(millis, Ordering::Release);
     }
 
-    /// By how much the clocks differ, whichever is ahead.
+    /// The difference of the two clocks.
     pub(super) fn skew(&self) -> Option<Duration> {
         let millis = self.health().clock_skew_ms?;
         Some(Duration::from_millis(millis.unsigned_abs()))
@@ -64,12 +64,12 @@ impl Status {
         }
     }
 
-    /// Notes what time it is for the gateway, whose clock only requests know.
+    /// Notes the gateway's time, which the thread learns from requests only.
     pub(super) fn note(&self, now: UnixMillis) {
         *self.noted() = Some((now, Instant::now()));
     }
 
-    /// What time it is for the gateway, once that was noted.
+    /// The gateway's time, once one was noted.
     pub(super) fn moment(&self) -> Option<UnixMillis> {
         let (moment, at) = (*self.noted())?;
         Some(moment.plus(at.elapsed()))

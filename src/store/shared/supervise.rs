@@ -1,5 +1,5 @@
-//! Keeps the connections to the server: makes them, does with them what `phase` says, notices when they
-//! are lost, and says for how long the map may be trusted without them.
+//! Keeps the connections to the server: opens them, takes them through the phases of `phase`, notices when
+//! they are lost, and decides how long the map may be trusted without them.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
@@ -39,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// Connects, as often as it takes.
+    /// Connects, retrying until it succeeds.
     async fn connected(&self, backoff: &mut Backoff) -> Rc<Link> {
         let (cache, keys) = (Arc::clone(&self.cache), Arc::clone(&self.keys));
         let pushes: Arc<dyn AsyncPushSender> = Arc::new(move |push: PushInfo| {
@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// Does with a link what `phase` says, for as long as it is good. Says what is wrong with it then.
+    /// Takes a link through its phases for as long as it is good. Returns what is wrong with it then.
     async fn keep(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Looks after the connections until the server is refused, or something is wrong with them.
+    /// Checks the connections until the server is refused or a connection fails.
     async fn watch(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -134,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// Until it is time to look at the connections again, or they are said to be bad.
+    /// Waits for the next check, or for an alarm, and checks the connections.
     async fn wait_and_check(&self, link: &Rc<Link>) -> Result<(), LinkError> {
         let () = tokio::select! {
             () = sleep(BEAT) => {}
@@ -148,7 +148,7 @@ impl Engine {
 struct Trust {
     status: Arc<Status>,
     stale: Duration,
-    /// When the server was good last.
+    /// When the server was last good.
     good: Instant,
     holds: bool,
     expiry: Option<tokio::task::AbortHandle>,
@@ -193,7 +193,7 @@ impl Trust {
     }
 }
 
-/// How long to wait before the next attempt to connect.
+/// The backoff before the next attempt to connect.
 struct Backoff(Duration);
 
 impl Backoff {
@@ -211,7 +211,7 @@ impl Backoff {
     }
 }
 
-/// Lets no token pass any more once the connections are looked after by nobody.
+/// Distrusts the map once nobody supervises the connections.
 struct ClosedAtLast(Arc<Status>);
 
 impl Drop for ClosedAtLast {
@@ -220,7 +220,7 @@ impl Drop for ClosedAtLast {
     }
 }
 
-/// From 0 to 1, so that gateways do not come back all at once.
+/// A random number from 0 to 1, so that gateways do not reconnect all at once.
 fn chance() -> f64 {
     if cfg!(test) {
         // The simulation's histories are the same for a seed.
@@ -229,8 +229,8 @@ fn chance() -> f64 {
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
 }
 
-/// How often the connections are looked at.
+/// How often the connections are checked.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long after a failed attempt the next one is made, at first and at the most.
+/// The first and the longest backoff.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);

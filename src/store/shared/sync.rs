@@ -1,6 +1,6 @@
-//! What is done between connecting to a server and serving from it: the server is told of everything
-//! that was revoked here and that it has not got, and what it says of other gateways' revocations is held
-//! against what was seen here before. `phase` says why in this order.
+//! Synchronizes with a server between connecting to it and serving from it: sends it every revocation made
+//! here that it lacks, and compares its counts of other gateways' revocations with those seen before. `phase`
+//! explains the order.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::session::End;
 use crate::store::Selection;
 use crate::token::TokenId;
 
-/// What the server counts at a moment.
+/// The counters of all nodes at one moment.
 pub(super) struct Counters {
     list: Vec<(HashTag, Counter)>,
     /// In seconds since 1970, by its own clock.
@@ -31,8 +31,8 @@ pub(super) struct Counters {
 }
 
 impl Engine {
-    /// Tells the server what it has to know before it is asked for anything. Answers why it cannot be
-    /// trusted, if it cannot.
+    /// Sends the server what it lacks, before anything else is asked of it. Returns why it cannot be trusted,
+    /// if it cannot.
     pub(super) async fn settle(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -49,8 +49,8 @@ impl Engine {
         Ok(self.judge(link, counters).await)
     }
 
-    /// Notes what a server has lost of what was revoked here, so that it is told whatever the server counts
-    /// by then.
+    /// Marks what the server has lost of the revocations made here, so that it is sent again whatever the
+    /// server counts by then.
     fn note_lost(&self, counters: &Counters) {
         for (tag, counter) in &counters.list {
             let count = self.counted_here(*tag, counter);
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// How many revocations of this gateway a server has.
+    /// How many of this gateway's revocations the server has.
     fn counted_here(&self, tag: HashTag, counter: &Counter) -> u64 {
         // Of a server that lost everything, nothing is to be ended.
         match self.seen.borrow().is_new(tag, counter) {
@@ -74,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// Whether the server is still the one that it was.
+    /// Checks whether the server still has everything that it had.
     pub(super) async fn inspect(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -90,7 +90,7 @@ impl Engine {
         Ok(self.judge(link, counters).await)
     }
 
-    /// Says that the state of the server shall be taken as it is, which all gateways hear.
+    /// Accepts the state of the server as it is, for all gateways.
     pub(super) async fn accept(&self, link: &Link) -> Result<(), LinkError> {
         for tag in self.tags(link) {
             let key = self.keys.counter(tag);
@@ -102,7 +102,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Remembers what could not be told to the server, and ends it here.
+    /// Keeps a revocation that could not be sent, and applies it here.
     pub(super) fn hold(&self, selection: Selection, end: End, now: UnixMillis) {
         let name = match selection {
             Selection::OfUser(account) => self.accounts.name_of(account),
@@ -132,14 +132,14 @@ impl Engine {
         live.end_here(&selection, end, now, |id| self.cache.changed(id));
     }
 
-    /// Makes those ends its own that the thread could not be asked for in time.
+    /// Takes over the revocations that could not be delivered to this thread in time.
     pub(super) fn take_backlog(&self) {
         for (selection, end, now) in self.backlog.take() {
             self.hold(selection, end, now);
         }
     }
 
-    /// What the server counts. What the clocks differ by is known after it.
+    /// Reads the counters, and measures the difference of the clocks.
     async fn counters(self: &Rc<Self>, link: &Rc<Link>) -> Result<Counters, LinkError> {
         let asked = self.status.moment();
         let begun = tokio::time::Instant::now();
@@ -179,7 +179,7 @@ impl Engine {
         Ok(counters)
     }
 
-    /// Those of the nodes that there are, and those that anything is known of.
+    /// The hash tags of the present nodes, and of those that anything is known of.
     fn tags(&self, link: &Link) -> Vec<HashTag> {
         let mut tags: Vec<HashTag> = link.tags().collect();
         tags.extend(self.seen.borrow().tags());
@@ -204,8 +204,8 @@ impl Engine {
         (differs && !most.is_zero()).then_some(Reason::Clock)
     }
 
-    /// Has those miss it too that start later. Where it cannot be noted, those who noticed refuse all the
-    /// same.
+    /// Records on the server what is missing, so that gateways that start later refuse it too. If that fails,
+    /// this gateway refuses it all the same.
     async fn note_missing(&self, link: &Link, counters: &Counters, missing: &[Missing]) {
         for (tag, counter) in &counters.list {
             let unsaid = missing
@@ -224,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// Says once that the clocks differ, and once that they do not any more.
+    /// Logs when the clocks begin to differ, and when they agree again.
     fn note_skew(&self, millis: i64) {
         self.status.set_skew(millis);
         let differ = Duration::from_millis(millis.unsigned_abs()) > NOTABLE;
@@ -240,7 +240,7 @@ impl Engine {
         }
     }
 
-    /// Tells the server of what it has not got.
+    /// Sends the server what it lacks.
     async fn send_missing(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -285,7 +285,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What was asked for while no server could be told. Gives back what is left of it.
+    /// Makes the revocations that were requested while no server could be reached. Returns them if that
+    /// fails.
     async fn send_pending(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -312,8 +313,7 @@ impl Engine {
         told.await.map_err(|error: LinkError| (error, pending))
     }
 
-    /// What ended here lately for want of use or room, and what was renewed: it is told again, whether it
-    /// was lost or not.
+    /// Sends recent evictions, idle tokens and renewals again, whether the server lost them or not.
     async fn send_recent(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
         let recent: Vec<Revocation> = {
             let mut recent = self.recent.borrow_mut();
@@ -343,7 +343,7 @@ impl Engine {
         Ok(())
     }
 
-    /// All of them under way at once, which is one round trip for each of the steps of one.
+    /// Sends them concurrently, which takes one round trip for each step.
     async fn end_all_again(
         self: &Rc<Self>,
         link: &Rc<Link>,
@@ -371,7 +371,7 @@ impl Engine {
         all(now).await.map(drop)
     }
 
-    /// Ends a token on the server that was ended there before.
+    /// Ends a token again on a server that may have lost its end.
     async fn end_again(&self, link: &Link, revocation: Revocation) -> Result<(), LinkError> {
         let (id, now) = (revocation.id, self.now());
         let was = match self.trace(link, revocation).await {
@@ -395,7 +395,7 @@ impl Engine {
         }
     }
 
-    /// Counts one more revocation; or so many, where the server has fewer.
+    /// Counts one more revocation, or raises the count to `last`.
     pub(super) async fn count_revocation(
         &self,
         link: &Link,
@@ -414,7 +414,7 @@ impl Engine {
     }
 }
 
-/// By how many milliseconds the server is ahead of a clock that was asked `took` before it answered.
+/// Milliseconds by which the server is ahead of a clock that read `asked`, `took` before the answer.
 fn skew_of(server: u64, asked: UnixMillis, took: Duration) -> i64 {
     let own = asked.plus(took / 2).as_u64();
     let difference = i128::from(server) - i128::from(own);
@@ -439,5 +439,5 @@ fn read(answer: &Value) -> Option<(u64, Counter)> {
 
 /// Tokens that are ended at once.
 const AT_ONCE: usize = 512;
-/// A difference of clocks that is worth a line in the log.
+/// A difference of clocks that is logged.
 const NOTABLE: Duration = Duration::from_secs(3);

@@ -1,8 +1,7 @@
-//! When tokens were used last, where `tokens.idle` is set. Each gateway knows its own uses, and tells
-//! the server of them off the request path, every eighth of the idle time. A token that a gateway has
-//! not seen for half of it counts as unknown there: the server is asked, and told of the use at once. So
-//! what the server knows is never behind by as much as the idle time, and a token that is used on one
-//! gateway ends on none.
+//! Reports when tokens were last used, where `tokens.idle` is set. Each gateway knows its own uses, and
+//! reports them to the server every eighth of the idle time, off the request path. A token that a gateway has
+//! not seen for half of the idle time is looked up, and that use is reported at once. So the server is never
+//! behind by as much as the idle time, and a token that is used on one gateway ends on none.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -28,10 +27,10 @@ use crate::session::End;
 use crate::store::live::Use;
 use crate::token::TokenId;
 
-/// Up to when the server knows of all uses here: the latest that each of the last two looks found.
+/// Up to when all uses here have been reported: the latest use that each of the last two scans found.
 ///
-/// A look takes a while, and may find one use and miss an earlier one of a token that it had passed.
-/// Whatever it missed is no older than the latest that the look before it found.
+/// A scan takes a while, and may find one use and miss an earlier one of a token that it had passed. What it
+/// missed is no older than the latest use that the scan before it found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reported {
     before: Option<UnixSeconds>,
@@ -39,12 +38,12 @@ pub(super) struct Reported {
 }
 
 impl Reported {
-    /// From when on the server has to be told.
+    /// From when on uses have to be reported.
     fn since(self) -> UnixSeconds {
         self.before.unwrap_or(UnixSeconds::new(0))
     }
 
-    /// After a look that found these uses, all of which were told.
+    /// After a scan whose uses were all reported.
     fn with(self, found: impl Iterator<Item = UnixSeconds>) -> Self {
         Self {
             before: self.last,
@@ -54,8 +53,8 @@ impl Reported {
 }
 
 impl Engine {
-    /// Whether a token of this user is live: its last use on any gateway is not too long ago. One that has
-    /// ended so stays so, whatever use is told afterwards.
+    /// Whether a token of this user is in use: its last use on any gateway is recent enough. One that has
+    /// ended as idle stays so, whatever use is reported afterwards.
     pub(super) async fn is_in_use(
         &self,
         link: &Link,
@@ -73,7 +72,7 @@ impl Engine {
         Ok(link.run(&used, &look).await? == Value::Int(1))
     }
 
-    /// Tells the server of one use at once. One that cannot be told is told with the others.
+    /// Reports one use at once. If that fails, it is reported with the others.
     pub(super) async fn report_use(
         self: &Rc<Self>,
         id: TokenId,
@@ -87,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// When a token was used last, as the server knows; or that this is too long ago.
+    /// When a token was last used, as the server knows; or that it has ended as idle.
     pub(super) async fn last_use(
         &self,
         link: &Link,
@@ -115,7 +114,7 @@ impl Engine {
         }
     }
 
-    /// Tells the server every now and then, for as long as the thread lives.
+    /// Reports uses regularly, for as long as the thread lives.
     pub(super) async fn report_uses_for_ever(self: Rc<Self>, idle: Duration) {
         loop {
             tokio::time::sleep(idle / 8).await;
@@ -128,7 +127,7 @@ impl Engine {
         }
     }
 
-    /// Tells the server when tokens were used here since it was told last.
+    /// Reports the uses since the last report.
     pub(super) async fn report_uses(self: &Rc<Self>, link: &Rc<Link>) -> Result<(), LinkError> {
         if self.idle.is_none() {
             return Ok(());
@@ -184,7 +183,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends what nobody has used, whichever gateway issued it; one gateway at a time does so.
+    /// Ends idle tokens, whichever gateway issued them; one gateway at a time does so.
     pub(super) async fn end_unused(self: &Rc<Self>, now: UnixMillis) {
         let (Some(idle), Ok(link)) = (self.idle, self.link()) else {
             return;
@@ -238,7 +237,7 @@ impl Engine {
     }
 }
 
-/// Which token has to end so that another finds a place among its user's, and how it ends then.
+/// The token that has to end to make room in its user's set, and how it ends.
 pub(super) fn to_end(value: &Value) -> Option<(TokenId, Option<End>)> {
     let text = text(value)?;
     match text.strip_prefix(UNUSED) {
@@ -256,9 +255,9 @@ pub(super) async fn finish(engine: &Rc<Engine>) {
     }
 }
 
-/// What stands before an id that ends for want of use.
+/// Precedes the id of a token that ends as idle.
 const UNUSED: &str = "unused ";
-/// Uses in one message, and messages at once.
+/// Uses in one command, and concurrent commands.
 const USES: usize = 500;
 const AT_ONCE: usize = 64;
 
