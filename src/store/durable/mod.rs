@@ -139,15 +139,15 @@ impl Journal {
             tracing::warn!(
                 %path,
                 tokens = set_right.len(),
-                "tokens were issued in the future, by a clock that was ahead: each lives from now on for \
-                 as long as it was to live then"
+                "tokens were issued in the future, by a clock that was ahead: each lives for its lifetime \
+                 from now on"
             );
         }
         if !left_out.is_empty() {
             tracing::warn!(
                 %path,
                 ended = left_out.len(),
-                "more tokens were kept than are allowed now (tokens.capacity, tokens.per_user): \
+                "more tokens were kept than the limits allow now (tokens.capacity, tokens.per_user): \
                  the oldest are ended"
             );
         }

@@ -225,7 +225,7 @@ impl Writer {
             && let Err(error) = database.close()
         {
             let path = self.path.display();
-            tracing::error!(%error, %path, "the token file could not be closed in good order");
+            tracing::error!(%error, %path, "the token file could not be closed cleanly");
         }
     }
 

@@ -170,7 +170,7 @@ impl Engine {
         if before != phase {
             match phase {
                 Phase::Refused(reason) => tracing::error!("the token store is refused: {reason}"),
-                Phase::Serving => tracing::info!("the token store is there"),
+                Phase::Serving => tracing::info!("the token store is connected"),
                 Phase::Connecting | Phase::Syncing => {}
             }
         }
@@ -312,20 +312,20 @@ impl Engine {
 #[derive(Default)]
 pub(super) struct Warnings {
     last: Cell<Option<Instant>>,
-    unsaid: Cell<u32>,
+    suppressed: Cell<u32>,
 }
 
 impl Warnings {
     pub(super) fn warn(&self, error: &LinkError) {
         if self.last.get().is_some_and(|last| last.elapsed() < SILENCE) {
-            self.unsaid.set(self.unsaid.get().saturating_add(1));
+            self.suppressed.set(self.suppressed.get().saturating_add(1));
             return;
         }
         self.last.set(Some(Instant::now()));
         tracing::warn!(
             error = chain(error),
-            unsaid = self.unsaid.take(),
-            "the token store did not do what it was asked"
+            suppressed = self.suppressed.take(),
+            "the token store refused a command"
         );
     }
 }

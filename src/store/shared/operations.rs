@@ -194,8 +194,8 @@ impl Engine {
     fn skip(&self, key: &str) {
         tracing::error!(
             key,
-            "a key of the token store holds something that no gateway put there: passed over; what it should \
-             hold is not revoked by it (delete it, and revoke again)"
+            "a key of the token store holds something that no gateway put there, and is skipped: what it \
+             should hold is not revoked (delete it, and revoke again)"
         );
         self.skipped_keys.borrow_mut().note(key);
     }

@@ -31,7 +31,7 @@ impl Engine {
             tracing::warn!(
                 error = chain(&error),
                 stale = ?self.section.stale,
-                "the token store is gone: known tokens go on for a while"
+                "the token store is unreachable: known tokens keep working until `stale` has passed"
             );
             trust.runs_out();
             self.enter(State::Connecting);
@@ -56,7 +56,7 @@ impl Engine {
             };
             // Once, and not at every attempt.
             if said != error {
-                tracing::error!(error, "the token store cannot be reached: trying on");
+                tracing::error!(error, "the token store cannot be reached: retrying");
                 said = error;
             }
             backoff.before_the_next().await;
@@ -87,7 +87,10 @@ impl Engine {
                 Ok(None) => {}
             }
             if let Err(error) = self.report_uses(link).await {
-                tracing::warn!(error = chain(&error), "uses of tokens could not be told of");
+                tracing::warn!(
+                    error = chain(&error),
+                    "uses of tokens could not be reported"
+                );
             }
             // Nothing is asked over the new connections before the old answers are gone. What was revoked
             // since the server was told of everything before is on its way to it, or has to be told again.
@@ -187,7 +190,9 @@ impl Trust {
         let close = spawn_local(async move {
             sleep_until(until).await;
             status.set(false);
-            tracing::error!("the token store has been gone for too long: no token is good");
+            tracing::error!(
+                "the token store has been unreachable for longer than `stale`: no token is accepted"
+            );
         });
         self.expiry = Some(close.abort_handle());
     }

@@ -58,8 +58,8 @@ impl Engine {
             if let Some(before) = beyond {
                 tracing::warn!(
                     before = %before.timestamp(),
-                    "the token store lost more revocations than are remembered one by one: all tokens \
-                     that were issued before are revoked"
+                    "the token store lost more revocations than are remembered individually: all tokens \
+                     issued before are revoked"
                 );
             }
         }
@@ -233,7 +233,7 @@ impl Engine {
                 true => tracing::warn!(
                     millis,
                     "the clock of the token store's server differs from this gateway's by so much \
-                     (ahead of it, or behind where negative): set them (tokens.shared.max_clock_skew)"
+                     (ahead of it, or behind if negative): set them (tokens.shared.max_clock_skew)"
                 ),
                 false => tracing::info!(millis, "the clocks agree again"),
             }
@@ -272,7 +272,10 @@ impl Engine {
     ) -> Result<(), LinkError> {
         let lost = self.revocations.borrow().lost(tag, count);
         if !lost.is_empty() {
-            tracing::info!(revocations = lost.len(), "the token store is told again");
+            tracing::info!(
+                revocations = lost.len(),
+                "revocations are sent to the token store again"
+            );
         }
         for step in lost.chunks(AT_ONCE) {
             self.end_all_again(link, step.iter().map(|(_, revocation)| *revocation))

@@ -190,9 +190,9 @@ impl Engine {
         };
         match self.end_unused_of_all(&link, idle, now).await {
             Ok(0) => {}
-            Ok(ended) => tracing::debug!(ended, "tokens that nobody used have ended"),
+            Ok(ended) => tracing::debug!(ended, "idle tokens were ended"),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "unused tokens could not be ended");
+                tracing::warn!(error = chain(&error), "idle tokens could not be ended");
             }
         }
     }
@@ -250,7 +250,7 @@ pub(super) async fn finish(engine: &Rc<Engine>) {
     if let Ok(link) = engine.link() {
         let told = tokio::time::timeout(engine.section.response_timeout, engine.report_uses(&link));
         if !matches!(told.await, Ok(Ok(()))) {
-            tracing::warn!("the token store was not told of the last uses of tokens");
+            tracing::warn!("the last uses of tokens could not be reported to the token store");
         }
     }
 }
