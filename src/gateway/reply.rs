@@ -199,11 +199,16 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 fn own(status: StatusCode, body: Bytes, id: &RequestId) -> Response<Bytes> {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
+    // With room for what is added later, so that the map never has to grow.
+    parts.headers.reserve(MOST_FIELDS);
     parts.headers.insert(CONTENT_TYPE, JSON);
     parts.headers.insert(CACHE_CONTROL, NO_STORE);
     parts.headers.insert(X_REQUEST_ID, id.to_header());
     Response::from_parts(parts, body)
 }
+
+/// How many header fields a response of the gateway's own has at most, the connection's included.
+const MOST_FIELDS: usize = 10;
 
 fn envelope(status: StatusCode, text: &str) -> Bytes {
     to_json(&Envelope {
