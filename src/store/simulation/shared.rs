@@ -117,7 +117,8 @@ impl World {
     /// Whether the token must be found, as far as its own life goes.
     fn is_owed(&self, token: &Token, faults: bool) -> bool {
         let now = at(self.now);
-        let until = match faults || token.renewed.is_some() {
+        // A gateway goes on with a renewal for which nobody waits any more.
+        let until = match faults || self.gave_up || token.renewed.is_some() {
             true => token.renewing,
             false => None,
         };
