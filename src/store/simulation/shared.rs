@@ -117,7 +117,7 @@ impl World {
     /// Whether the token must be found, as far as its own life goes.
     fn is_owed(&self, token: &Token, faults: bool) -> bool {
         let now = at(self.now);
-        // Whoever gave up on a renewal does not know whether it was made.
+        // A gateway goes on with a renewal for which nobody waits any more.
         let until = match faults || self.gave_up || token.renewed.is_some() {
             true => token.renewing,
             false => None,
