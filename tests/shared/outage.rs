@@ -202,7 +202,7 @@ static SPRUNG: AtomicBool = AtomicBool::new(false);
 
 impl io::Write for Trap {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let complains = String::from_utf8_lossy(line).contains("did not do what it was asked");
+        let complains = String::from_utf8_lossy(line).contains("refused a command");
         assert!(
             !complains || SPRUNG.swap(true, Ordering::SeqCst),
             "the log cannot be written"
