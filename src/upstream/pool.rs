@@ -12,7 +12,8 @@ use super::UpstreamError;
 use super::connect::connect;
 use super::connection::Connection;
 use super::health::Failure;
-use super::server::{Place, Server, SharedUpstream};
+use super::server::{Place, Server};
+use super::shared::SharedUpstream;
 
 /// Connections to one server.
 #[derive(Debug)]
