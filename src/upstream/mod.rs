@@ -6,9 +6,11 @@ mod connect;
 mod connection;
 mod credential;
 mod exchange;
+mod fair_queue;
 mod health;
 mod maintenance;
 mod pool;
+mod pressure;
 mod relayed;
 mod resolve;
 mod selection;
@@ -39,8 +41,9 @@ use crate::message::response_head::ResponseHead;
 use balance::ServerSet;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
-use pool::{InFlight, Pool};
+use pool::Pool;
 use relayed::AfterResponse;
+use selection::NotAdmitted;
 use sending::Sending;
 use shared::SharedUpstream;
 use upload::Upload;
@@ -54,7 +57,7 @@ pub use settings::{
     CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky, UpstreamSection,
     UpstreamUrl, UpstreamUrlError,
 };
-pub use shared::{Availability, ServerStatus, Upstreams};
+pub use shared::{Availability, ServerStatus, UpstreamStatus, Upstreams};
 
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
@@ -125,43 +128,52 @@ impl Upstream {
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
-        began: Instant,
+        mut began: Instant,
     ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
         let user = identity.user.as_bytes();
         let mut tried = ServerSet::default();
-        let Some(mut pool) = self.choose(user, tried, began) else {
-            return Err(ForwardError {
-                error: UpstreamError::NoServer,
-                unsent: Some(body),
-            });
+        let (mut pool, mut in_flight) = match self.admit(user, tried, began) {
+            Ok(admitted) => admitted,
+            Err(NotAdmitted::NoServer) => {
+                let error = UpstreamError::NoServer;
+                let unsent = Some(body);
+                return Err(ForwardError { error, unsent });
+            }
+            Err(NotAdmitted::Full) => match Box::pin(self.wait(user)).await {
+                Ok(admitted) => {
+                    began = Instant::now();
+                    admitted
+                }
+                Err(error) => {
+                    let unsent = Some(body);
+                    return Err(ForwardError { error, unsent });
+                }
+            },
         };
         let (method, mut sending) = begin(&pool.server().host, permit, identity, body);
         loop {
-            let in_flight = InFlight::begin(pool);
             let (mut connection, connected) = match pool.reuse() {
                 Some(connection) => (connection, None),
                 None => match Box::pin(pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
                     Err(error) => {
-                        drop(in_flight);
                         pool.failed(&error);
                         tried.insert(pool.place());
                         let next = match tried.len() < MAX_TRIED {
-                            true => self.choose(user, tried, Instant::now()),
+                            true => self.admit(user, tried, Instant::now()).ok(),
                             false => None,
                         };
                         let Some(next) = next else {
                             let unsent = sending.into_body();
                             return Err(ForwardError { error, unsent });
                         };
-                        pool = next;
+                        (pool, in_flight) = next;
                         sending.set_host(&pool.server().host);
                         continue;
                     }
                 },
             };
-            connection.in_flight = Some(in_flight);
             let exchange = Exchange {
                 method: &method,
                 transfer: &transfer,
@@ -173,6 +185,7 @@ impl Upstream {
                     // What the client still sends, or sent late, is not the server's latency.
                     let since = connected.unwrap_or(began);
                     pool.answered(head.status, since.max(transfer.upstreams_turn_since()));
+                    connection.in_flight = Some(in_flight);
                     return Ok(self.relay(head, connection, pool, sending, sent, transfer)?);
                 }
                 Err(Failure::NotSent(_)) if connected.is_none() => {}

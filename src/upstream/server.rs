@@ -124,6 +124,23 @@ impl Server {
         self.succeeded.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Whether it has this many requests in flight.
+    pub(super) fn has_in_flight(&self, most: u32) -> bool {
+        self.in_flight.load(Ordering::Relaxed) >= most
+    }
+
+    /// Requests in flight in proportion to what it can take.
+    pub(super) fn usage(&self) -> f32 {
+        self.in_flight.load(Ordering::Relaxed) as f32 / self.capacity
+    }
+
+    /// Counts a request as in flight unless this many are.
+    pub(super) fn begin_below(&self, most: u32) -> bool {
+        let more = |count| (count < most).then_some(count + 1);
+        let (set, load) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.in_flight.fetch_update(set, load, more).is_ok()
+    }
+
     /// Counts a request as in flight.
     pub(super) fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::health::{Change, Failure, Health, Reason, ServerState};
+use super::pressure::Pressure;
 use super::resolve::Resolver;
 use super::server::Server;
 use super::settings::{ServerSection, UpstreamSection};
@@ -52,8 +53,12 @@ impl Upstreams {
     }
 
     /// What is known of all servers, upstream by upstream.
-    pub fn statuses(&self) -> impl Iterator<Item = (&str, Vec<ServerStatus>)> {
-        self.all().map(|it| (it.name.as_str(), it.statuses()))
+    pub fn statuses(&self) -> impl Iterator<Item = UpstreamStatus> {
+        self.all().map(|upstream| UpstreamStatus {
+            name: upstream.name.clone(),
+            waiting: upstream.pressure.as_ref().map_or(0, Pressure::waiting),
+            servers: upstream.statuses(),
+        })
     }
 
     /// How many servers of each upstream get requests.
@@ -105,6 +110,17 @@ pub struct Availability {
     servers: usize,
 }
 
+/// What is known of an upstream.
+#[derive(Debug)]
+pub struct UpstreamStatus {
+    /// What it is called.
+    pub name: String,
+    /// Requests that wait for a server.
+    pub waiting: usize,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+}
+
 /// What is known of a server.
 #[derive(Debug)]
 pub struct ServerStatus {
@@ -138,6 +154,7 @@ pub(super) struct SharedUpstream {
     health: Mutex<Health>,
     clock: Clock,
     started: Instant,
+    pub(super) pressure: Option<Pressure>,
 }
 
 impl SharedUpstream {
@@ -154,6 +171,7 @@ impl SharedUpstream {
             health: Mutex::new(health),
             clock: clock.clone(),
             started: Instant::now(),
+            pressure: Pressure::new(settings),
         }
     }
 
@@ -180,7 +198,7 @@ impl SharedUpstream {
     }
 
     /// Lets time have its effects. Called several times a second.
-    pub(super) fn tick(&self) {
+    pub(super) fn tick(self: &Arc<Self>) {
         for (place, server) in self.servers.iter().enumerate() {
             let succeeded = server.succeeded.swap(0, Ordering::Relaxed);
             self.change(|health, now| {
@@ -190,6 +208,8 @@ impl SharedUpstream {
                 health.passed(place, now)
             });
         }
+        // A server may have become available.
+        self.admit_waiting();
     }
 
     fn change(&self, change: impl FnOnce(&mut Health, UnixMillis) -> Option<Change>) {
