@@ -160,7 +160,10 @@ pub enum Refusal {
     #[error("no server of the upstream is available: `syncgate upstreams` shows why")]
     UpstreamUnavailable,
     /// All connections to the upstream are in use.
-    #[error("too many requests in flight to the upstream (upstream.max_connections)")]
+    #[error(
+        "too many requests in flight to the upstream (upstream.max_requests, \
+             upstream.queue, upstream.queue_wait, upstream.max_connections)"
+    )]
     UpstreamBusy,
     /// Too many connections are open, or the process has too much memory already.
     #[error("overloaded (limits.connections, limits.memory, file descriptors)")]

@@ -10,8 +10,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::check::check;
 use super::resolve::Resolver;
-use super::server::{Place, SharedUpstream, Upstreams};
+use super::server::Place;
 use super::settings::CheckPath;
+use super::shared::{SharedUpstream, Upstreams};
 
 impl Upstreams {
     /// Keeps what is known of the servers up to date, until it is dropped.

@@ -6,14 +6,18 @@ mod connect;
 mod connection;
 mod credential;
 mod exchange;
+mod fair_queue;
 mod health;
 mod maintenance;
 mod pool;
+mod pressure;
 mod relayed;
 mod resolve;
+mod selection;
 mod sending;
 mod server;
 mod settings;
+mod shared;
 mod stream;
 mod upload;
 
@@ -37,10 +41,11 @@ use crate::message::response_head::ResponseHead;
 use balance::ServerSet;
 use connection::Connection;
 use exchange::{Exchange, Failure, Sent};
-use pool::{InFlight, Pool};
+use pool::Pool;
 use relayed::AfterResponse;
+use selection::NotAdmitted;
 use sending::Sending;
-use server::SharedUpstream;
+use shared::SharedUpstream;
 use upload::Upload;
 
 pub use connection::UpstreamBreak;
@@ -48,11 +53,11 @@ pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use health::{Reason, ServerState};
 pub use relayed::RelayedBody;
 pub use resolve::Resolver;
-pub use server::{Availability, ServerStatus, Upstreams};
 pub use settings::{
     CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky, UpstreamSection,
     UpstreamUrl, UpstreamUrlError,
 };
+pub use shared::{Availability, ServerStatus, UpstreamStatus, Upstreams};
 
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
@@ -123,43 +128,52 @@ impl Upstream {
         permit: Authorized,
         identity: &Identity<'_>,
         body: RequestBody,
-        began: Instant,
+        mut began: Instant,
     ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
         let user = identity.user.as_bytes();
         let mut tried = ServerSet::default();
-        let Some(mut pool) = self.choose(user, tried, began) else {
-            return Err(ForwardError {
-                error: UpstreamError::NoServer,
-                unsent: Some(body),
-            });
+        let (mut pool, mut in_flight) = match self.admit(user, tried, began) {
+            Ok(admitted) => admitted,
+            Err(NotAdmitted::NoServer) => {
+                let error = UpstreamError::NoServer;
+                let unsent = Some(body);
+                return Err(ForwardError { error, unsent });
+            }
+            Err(NotAdmitted::Full) => match Box::pin(self.wait(user)).await {
+                Ok(admitted) => {
+                    began = Instant::now();
+                    admitted
+                }
+                Err(error) => {
+                    let unsent = Some(body);
+                    return Err(ForwardError { error, unsent });
+                }
+            },
         };
         let (method, mut sending) = begin(&pool.server().host, permit, identity, body);
         loop {
-            let in_flight = InFlight::begin(pool);
             let (mut connection, connected) = match pool.reuse() {
                 Some(connection) => (connection, None),
                 None => match Box::pin(pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
                     Err(error) => {
-                        drop(in_flight);
                         pool.failed(&error);
                         tried.insert(pool.place());
                         let next = match tried.len() < MAX_TRIED {
-                            true => self.choose(user, tried, Instant::now()),
+                            true => self.admit(user, tried, Instant::now()).ok(),
                             false => None,
                         };
                         let Some(next) = next else {
                             let unsent = sending.into_body();
                             return Err(ForwardError { error, unsent });
                         };
-                        pool = next;
+                        (pool, in_flight) = next;
                         sending.set_host(&pool.server().host);
                         continue;
                     }
                 },
             };
-            connection.in_flight = Some(in_flight);
             let exchange = Exchange {
                 method: &method,
                 transfer: &transfer,
@@ -171,6 +185,7 @@ impl Upstream {
                     // What the client still sends, or sent late, is not the server's latency.
                     let since = connected.unwrap_or(began);
                     pool.answered(head.status, since.max(transfer.upstreams_turn_since()));
+                    connection.in_flight = Some(in_flight);
                     return Ok(self.relay(head, connection, pool, sending, sent, transfer)?);
                 }
                 Err(Failure::NotSent(_)) if connected.is_none() => {}
@@ -188,46 +203,6 @@ impl Upstream {
                 }
             }
         }
-    }
-
-    /// The server that a request goes to, one that was not tried before; `None` when none is up.
-    fn choose(&self, user: &[u8], tried: ServerSet, now: Instant) -> Option<&Rc<Pool>> {
-        if let [only] = &*self.pools {
-            let is_up = only.server().present_weight() > 0 && tried.len() == 0;
-            return is_up.then_some(only);
-        }
-        let weights = |backup: bool| {
-            self.pools.iter().map(move |pool| {
-                let server = pool.server();
-                match server.backup == backup && !tried.contains(pool.place()) {
-                    true => server.present_weight(),
-                    false => 0,
-                }
-            })
-        };
-        let choose = |backup| match self.shared.settings.sticky {
-            Sticky::None => {
-                let now = self.shared.millis(now);
-                let load = |place: usize| self.pools[place].server().load(now);
-                balance::least_loaded(weights(backup), load, self.random())
-            }
-            Sticky::User => {
-                let names = self.pools.iter().map(|pool| pool.server().name.as_str());
-                balance::sticky(names.zip(weights(backup)), user)
-            }
-        };
-        choose(false)
-            .or_else(|| choose(true))
-            .map(|place| &self.pools[place])
-    }
-
-    /// A number that no choice depends on in a way that matters if it is guessed (SplitMix64).
-    fn random(&self) -> u64 {
-        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 
     fn relay(

@@ -12,7 +12,8 @@ use super::UpstreamError;
 use super::connect::connect;
 use super::connection::Connection;
 use super::health::Failure;
-use super::server::{Place, Server, SharedUpstream};
+use super::server::{Place, Server};
+use super::shared::SharedUpstream;
 
 /// Connections to one server.
 #[derive(Debug)]
@@ -179,14 +180,21 @@ impl Pool {
 pub(super) struct InFlight(Rc<Pool>);
 
 impl InFlight {
-    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
-        pool.server.begin();
+    /// Unless the server has as many as it may.
+    pub(super) fn begin(pool: &Rc<Pool>) -> Option<Self> {
+        pool.upstream
+            .begin(pool.place)
+            .then(|| Self(Rc::clone(pool)))
+    }
+
+    /// One that was counted already.
+    pub(super) fn begun(pool: &Rc<Pool>) -> Self {
         Self(Rc::clone(pool))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.server.end();
+        self.0.upstream.end(self.0.place);
     }
 }

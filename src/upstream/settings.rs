@@ -3,7 +3,7 @@
 mod servers;
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -46,6 +46,13 @@ pub struct UpstreamSection {
     pub max_connections: NonZeroUsize,
     /// Unused connections kept, per worker and server.
     pub max_idle: usize,
+    /// Requests in flight at once to one server, all workers together; no limit without it.
+    pub max_requests: Option<NonZeroU32>,
+    /// Requests that may wait for a server that has as many as it may.
+    pub queue: usize,
+    /// How long a request may wait there.
+    #[serde(with = "positive_duration")]
+    pub queue_wait: Duration,
     /// The gateway's own requests that find out whether a server is up.
     pub check: CheckSection,
     /// What keeps requests from a server whose requests fail.
@@ -116,6 +123,9 @@ impl Default for UpstreamSection {
             idle_timeout: Duration::from_secs(90),
             max_connections: NonZeroUsize::MIN.saturating_add(1023),
             max_idle: 256,
+            max_requests: None,
+            queue: 1000,
+            queue_wait: Duration::from_secs(10),
             check: CheckSection::default(),
             ejection: EjectionSection::default(),
         }

@@ -570,3 +570,128 @@ fn only_the_unix_socket_shows_and_changes_servers() {
         assert_eq!(state(&harness, &name).await.0, "up");
     });
 }
+
+/// Waits until so many requests wait for a server.
+async fn until_waiting(harness: &Harness, count: usize) {
+    within("requests in the queue", async {
+        loop {
+            let shown = harness.ask_admin(&Ask::get("/upstreams")).await.json();
+            if shown["upstreams"][0]["waiting"] == count {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+fn limited(more: &str) -> Harness {
+    let harness = Harness::start(|files| {
+        files.set("upstream.max_requests", 1);
+        files.set("listen.workers", 2);
+        files.set("admin.socket", "admin.sock");
+        for line in more.lines() {
+            let (key, value) = line.split_once(" = ").unwrap();
+            let value: toml::Table = format!("it = {value}").parse().unwrap();
+            files.set(key, value["it"].clone());
+        }
+    });
+    harness
+        .upstream
+        .always(Script::Stall(Stage::BeforeResponse));
+    harness
+}
+
+#[test]
+fn users_take_turns_for_a_server_that_is_full() {
+    run(async {
+        let harness = limited("");
+        let (one, other) = (
+            harness.signed_in().await,
+            harness.signed_in_as("shop-02").await,
+        );
+        let asks = [
+            (&one, "1a"),
+            (&one, "1b"),
+            (&one, "1c"),
+            (&other, "2a"),
+            (&other, "2b"),
+        ];
+        let mut connections = Vec::new();
+        for (number, (client, body)) in asks.into_iter().enumerate() {
+            let mut connection = client.connect().await;
+            let ask = Ask::post("/api/SyncData").json(body);
+            connection.send(&client.with_token(ask)).await;
+            match number {
+                0 => harness.upstream.stalled(1).await,
+                _ => until_waiting(&harness, number).await,
+            }
+            connections.push(connection);
+        }
+        assert_eq!(harness.upstream.requests(), 1);
+        let mut order = Vec::new();
+        for number in 1..=5 {
+            harness.upstream.stalled(number).await;
+            let seen = harness.upstream.whole(number).await;
+            order.push(String::from_utf8(seen.body).unwrap());
+            assert_eq!(harness.upstream.requests(), number, "one at a time");
+            harness.upstream.release();
+        }
+        assert_eq!(order, ["1a", "1b", "2a", "1c", "2b"]);
+        for mut connection in connections {
+            assert_eq!(connection.answer().await.status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_request_that_finds_the_queue_full_or_waits_too_long_is_503() {
+    run(async {
+        for more in ["upstream.queue = 0", "upstream.queue_wait = \"50ms\""] {
+            let harness = limited(more);
+            let client = harness.signed_in().await;
+            let mut first = client.connect().await;
+            first.send(&client.with_token(sync())).await;
+            harness.upstream.stalled(1).await;
+            let answer = client.send(sync()).await;
+            assert_eq!(answer.status, 503, "{more}");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            let proxy_status = answer.header("proxy-status").unwrap();
+            assert!(
+                proxy_status.contains("error=connection_limit_reached"),
+                "{proxy_status}"
+            );
+            harness.upstream.release();
+            assert_eq!(first.answer().await.status, 200);
+            harness.upstream.always(Script::Echo);
+            assert_served(&client, 2).await;
+            assert_eq!(harness.upstream.requests(), 3);
+        }
+    });
+}
+
+#[test]
+fn whoever_leaves_the_queue_or_the_server_makes_room() {
+    run(async {
+        let harness = limited("");
+        let client = harness.signed_in().await;
+        let mut connections = Vec::new();
+        for waiting in 0..3 {
+            let mut connection = client.connect().await;
+            connection.send(&client.with_token(sync())).await;
+            match waiting {
+                0 => harness.upstream.stalled(1).await,
+                _ => until_waiting(&harness, waiting).await,
+            }
+            connections.push(connection);
+        }
+        // The second, which waits, and then the first, which is at the server.
+        drop(connections.remove(1));
+        until_waiting(&harness, 1).await;
+        drop(connections.remove(0));
+        harness.upstream.stalled(2).await;
+        harness.upstream.release();
+        harness.upstream.release();
+        assert_eq!(connections.remove(0).answer().await.status, 200);
+        assert_eq!(harness.upstream.requests(), 2);
+    });
+}

@@ -17,9 +17,10 @@ pub(super) enum Action {
 
 /// All servers, upstream by upstream.
 pub(super) fn list(upstreams: &Upstreams) -> Reply {
-    let shown = upstreams.statuses().map(|(name, servers)| Shown {
-        name: name.to_owned(),
-        servers: servers.into_iter().map(ShownServer::of).collect(),
+    let shown = upstreams.statuses().map(|upstream| Shown {
+        name: upstream.name,
+        waiting: upstream.waiting,
+        servers: upstream.servers.into_iter().map(ShownServer::of).collect(),
     });
     Reply::document(&List {
         upstreams: shown.collect(),
@@ -58,6 +59,7 @@ struct List {
 #[derive(Serialize)]
 struct Shown {
     name: String,
+    waiting: usize,
     servers: Vec<ShownServer>,
 }
 

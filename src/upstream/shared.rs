@@ -1,0 +1,277 @@
+//! What all workers know of the upstreams: their servers, and the health of these.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::health::{Change, Failure, Health, Reason, ServerState};
+use super::pressure::Pressure;
+use super::resolve::Resolver;
+use super::server::Server;
+use super::settings::{ServerSection, UpstreamSection};
+use crate::clock::{Clock, UnixMillis};
+
+/// All upstreams of a configuration.
+#[derive(Debug)]
+pub struct Upstreams {
+    all: Vec<Arc<SharedUpstream>>,
+    /// For each route, by its index, the place of its upstream.
+    of_routes: Vec<usize>,
+    pub(super) resolver: Resolver,
+}
+
+impl Upstreams {
+    /// These upstreams, and of each route the name of the one that it leads to.
+    #[must_use]
+    pub fn new<'a>(
+        sections: impl Iterator<Item = (&'a str, &'a UpstreamSection)>,
+        of_routes: impl Iterator<Item = &'a str>,
+        clock: &Clock,
+        resolver: Resolver,
+    ) -> Self {
+        let shared = |(name, section)| Arc::new(SharedUpstream::new(name, section, clock));
+        let all: Vec<_> = sections.map(shared).collect();
+        let place = |name| all.iter().position(|upstream| upstream.name == name);
+        Self {
+            of_routes: of_routes
+                .map(|name| place(name).unwrap_or_default())
+                .collect(),
+            all,
+            resolver,
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<SharedUpstream>> {
+        self.all.iter()
+    }
+
+    pub(super) fn of_routes(&self) -> &[usize] {
+        &self.of_routes
+    }
+
+    /// What is known of all servers, upstream by upstream.
+    pub fn statuses(&self) -> impl Iterator<Item = UpstreamStatus> {
+        self.all().map(|upstream| UpstreamStatus {
+            name: upstream.name.clone(),
+            waiting: upstream.pressure.as_ref().map_or(0, Pressure::waiting),
+            servers: upstream.statuses(),
+        })
+    }
+
+    /// How many servers of each upstream get requests.
+    pub fn availability(&self) -> impl Iterator<Item = Availability> {
+        self.all().map(|upstream| {
+            let servers = upstream.servers.iter();
+            Availability {
+                name: upstream.name.clone(),
+                available: servers.filter(|it| it.present_weight() > 0).count(),
+                servers: upstream.servers.len(),
+            }
+        })
+    }
+
+    /// Sends a server no requests until it is enabled again; those in flight finish. Returns whether
+    /// there is such a server.
+    pub fn drain(&self, upstream: &str, server: &str) -> bool {
+        self.set(upstream, server, |health, server, _| health.drain(server))
+    }
+
+    /// Sends a server requests that was drained or ejected. Returns whether there is such a server.
+    pub fn enable(&self, upstream: &str, server: &str) -> bool {
+        self.set(upstream, server, Health::enable)
+    }
+
+    fn set(
+        &self,
+        upstream: &str,
+        server: &str,
+        change: impl FnOnce(&mut Health, usize, UnixMillis) -> Option<Change>,
+    ) -> bool {
+        let Some(upstream) = self.all().find(|it| it.name == upstream) else {
+            return false;
+        };
+        let place = upstream.servers.iter().position(|it| it.name == server);
+        let Some(place) = place else {
+            return false;
+        };
+        upstream.change(|health, now| change(health, place, now));
+        true
+    }
+}
+
+/// How many servers of an upstream get requests.
+#[derive(Debug, Serialize)]
+pub struct Availability {
+    name: String,
+    available: usize,
+    servers: usize,
+}
+
+/// What is known of an upstream.
+#[derive(Debug)]
+pub struct UpstreamStatus {
+    /// What it is called.
+    pub name: String,
+    /// Requests that wait for a server.
+    pub waiting: usize,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// What is known of a server.
+#[derive(Debug)]
+pub struct ServerStatus {
+    /// What it is called.
+    pub name: String,
+    /// Where it listens.
+    pub url: String,
+    /// Whether it gets requests.
+    pub state: ServerState,
+    /// Why.
+    pub reason: Reason,
+    /// Its weight.
+    pub weight: u32,
+    /// Whether it gets requests only while no other is up.
+    pub backup: bool,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// The average latency, where requests were answered lately.
+    pub latency: Option<Duration>,
+    /// Where its name leads, if it has one.
+    pub addresses: Vec<String>,
+}
+
+/// One upstream: servers that are interchangeable.
+#[derive(Debug)]
+pub(super) struct SharedUpstream {
+    pub(super) name: String,
+    pub(super) settings: UpstreamSection,
+    pub(super) servers: Vec<Arc<Server>>,
+    /// Not on the path of a request that succeeds.
+    health: Mutex<Health>,
+    clock: Clock,
+    started: Instant,
+    pub(super) pressure: Option<Pressure>,
+}
+
+impl SharedUpstream {
+    fn new(name: &str, settings: &UpstreamSection, clock: &Clock) -> Self {
+        let sections: Vec<ServerSection> = settings.servers().collect();
+        let lowest = sections.iter().map(|it| it.weight.get()).min();
+        let server = |section| Arc::new(Server::new(section, settings, lowest.unwrap_or(1)));
+        let servers: Vec<_> = sections.iter().map(server).collect();
+        let health = Health::new(&settings.check, &settings.ejection, servers.len());
+        Self {
+            name: name.to_owned(),
+            settings: settings.clone(),
+            servers,
+            health: Mutex::new(health),
+            clock: clock.clone(),
+            started: Instant::now(),
+            pressure: Pressure::new(settings),
+        }
+    }
+
+    /// Milliseconds for [`Latency`].
+    pub(super) fn millis(&self, now: Instant) -> u32 {
+        let passed = now.saturating_duration_since(self.started);
+        // Only differences are used.
+        passed.as_millis() as u32
+    }
+
+    /// Notes that a request failed by the server's fault.
+    pub(super) fn failed(&self, server: usize, failure: Failure) {
+        if self.servers.len() < 2 {
+            return;
+        }
+        let failing = &self.servers[server].failing;
+        let in_a_row = failing.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.change(|health, now| health.failed(server, failure, in_a_row, now));
+    }
+
+    /// Notes the outcome of an active check.
+    pub(super) fn checked(&self, server: usize, outcome: Result<(), String>) {
+        self.change(|health, now| health.checked(server, outcome, now));
+    }
+
+    /// Lets time have its effects. Called several times a second.
+    pub(super) fn tick(self: &Arc<Self>) {
+        for (place, server) in self.servers.iter().enumerate() {
+            let succeeded = server.succeeded.swap(0, Ordering::Relaxed);
+            self.change(|health, now| {
+                if succeeded > 0 {
+                    health.succeeded(place, succeeded, now);
+                }
+                health.passed(place, now)
+            });
+        }
+        // A server may have become available.
+        self.admit_waiting();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Health, UnixMillis) -> Option<Change>) {
+        let mut health = self.health();
+        let now = self.clock.now();
+        if let Some(change) = change(&mut health, now) {
+            self.servers[change.server]
+                .failing
+                .store(0, Ordering::Relaxed);
+            self.log(&health, change);
+        }
+        for (place, server) in self.servers.iter().enumerate() {
+            let share = health.share(place, now);
+            // Most of the time it is the same, and workers keep it in their caches.
+            if server.share.load(Ordering::Relaxed) != share {
+                server.share.store(share, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn log(&self, health: &Health, Change { server, from }: Change) {
+        let (state, reason) = health.state(server);
+        let (upstream, server) = (&self.name, &self.servers[server].name);
+        let (from, to) = (from.name(), state.name());
+        match state {
+            ServerState::Ejected { lasts, .. } => {
+                tracing::warn!(upstream, server, from, to, %reason, ?lasts, "a server gets no requests")
+            }
+            ServerState::Down => {
+                tracing::warn!(upstream, server, from, to, %reason, "a server gets no requests")
+            }
+            ServerState::Drained => {
+                tracing::info!(upstream, server, from, to, %reason, "a server gets no requests")
+            }
+            ServerState::Up | ServerState::Recovering { .. } => {
+                tracing::info!(upstream, server, from, to, %reason, "a server gets requests")
+            }
+        }
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statuses(&self) -> Vec<ServerStatus> {
+        let health = self.health();
+        let now = self.millis(Instant::now());
+        let status = |(place, server): (usize, &Arc<Server>)| {
+            let (state, reason) = health.state(place);
+            let latency = server.latency().at(now);
+            ServerStatus {
+                name: server.name.clone(),
+                url: server.url.to_string(),
+                state,
+                reason: reason.clone(),
+                weight: server.weight,
+                backup: server.backup,
+                in_flight: server.in_flight.load(Ordering::Relaxed),
+                latency: latency.map(|micros| Duration::from_micros(micros.into())),
+                addresses: server.addresses(),
+            }
+        };
+        self.servers.iter().enumerate().map(status).collect()
+    }
+}
