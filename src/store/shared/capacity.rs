@@ -41,6 +41,18 @@ impl Engine {
         }
     }
 
+    /// Reserves capacity for a token that expires at `end`, whether any is left or not: for one that takes the
+    /// place of another, whose capacity is released before the new one is told to its client.
+    pub(super) async fn reserve_beyond(
+        &self,
+        link: &Link,
+        end: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<(), LinkError> {
+        let reserved = self.change_capacity(link, None, Some(end), None, now);
+        reserved.await.map(drop)
+    }
+
     /// Releases the capacity of a token that would have expired at `end`.
     pub(super) async fn release(
         &self,

@@ -11,7 +11,7 @@
 use redis::{Value, cmd};
 
 use super::engine::Engine;
-use super::operations::{Removed, left, script, text};
+use super::operations::{left, script, text};
 use super::record::{Live, Record};
 use super::scripts;
 use super::usage::to_end;
@@ -108,7 +108,14 @@ impl Engine {
         let (noted, place) = tokio::join!(link.run(&users, &note), place);
         done.reserved = place.map_err(failed)?;
         noted.map_err(failed)?;
-        if !done.reserved && replaced.is_none() {
+        let is_full = !done.reserved;
+        if is_full && replaced.is_some() {
+            // Whoever ends the new token finds an entry, and releases what was reserved for it.
+            let beyond = self.reserve_beyond(link, session.expires(), now);
+            beyond.await.map_err(failed)?;
+            done.reserved = true;
+        }
+        if !done.reserved {
             // What has to end for the user's sake may free one. Room is made for a stand-in, which is no
             // token: whoever ends the user's meanwhile finds no place to give back.
             let stand_in = id.stand_in();
@@ -137,12 +144,10 @@ impl Engine {
         }
         if let Some((old, until)) = replaced {
             match room {
-                Room::Free if done.reserved => {
+                Room::Free if !is_full => {
                     self.replace(link, old, until, session, &name, now).await?;
                 }
-                Room::Free | Room::OfReplaced => {
-                    self.displace(link, old, session, now, done).await?
-                }
+                Room::Free | Room::OfReplaced => self.displace(link, old, is_full, now).await?,
             }
             let until = session
                 .authenticated()
@@ -191,34 +196,22 @@ impl Engine {
         }
     }
 
-    /// Ends a token to make room for the one that replaces it, which takes over its capacity if it has none
-    /// reserved. The last step of a renewal: it fails if the old token was revoked in the meantime.
+    /// Ends a token to make room for the one that replaces it. The last step of a renewal: it fails if the old
+    /// token was revoked in the meantime, and in a full store if no capacity is released with it.
     async fn displace(
         &self,
         link: &Link,
         old: TokenId,
-        session: Session,
+        is_full: bool,
         now: UnixMillis,
-        done: &mut Done,
     ) -> Result<(), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
         let ended = self.end_unreleased(link, old, End::Expired, None, now);
         let was = ended.await.map_err(failed)?.ok_or(StoreError::Gone)?;
-        if done.reserved {
-            let given = self.release_of(link, &was, now).await;
-            return given.map_err(failed);
-        }
-        let Removed {
-            live,
-            reserved: true,
-        } = was
-        else {
+        if is_full && !was.reserved {
             return Err(StoreError::Full);
-        };
-        let moved = self.transfer(link, live.expires, session.expires(), now);
-        moved.await.map_err(failed)?;
-        done.reserved = true;
-        Ok(())
+        }
+        self.release_of(link, &was, now).await.map_err(failed)
     }
 
     /// Adds a token to the lineage of the one that it is to replace.
