@@ -240,6 +240,10 @@ impl Upstream {
         transfer: Rc<Transfer>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         headers::for_client(&mut head.headers);
+        self.shared
+            .settings
+            .hide_headers
+            .remove_from(&mut head.headers);
         let stall = self.shared.settings.response_timeout;
         let after = match sent {
             Sent::Whole if head.keeps_alive => AfterResponse::Kept,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::message::headers::HiddenHeaders;
 use crate::settings::document::Step;
 use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::units::{positive_duration, refuse};
@@ -46,6 +47,8 @@ pub struct UpstreamSection {
     pub max_connections: NonZeroUsize,
     /// Unused connections kept, per worker and server.
     pub max_idle: usize,
+    /// Response headers that clients do not see.
+    pub hide_headers: HiddenHeaders,
     /// The gateway's own requests that find out whether a server is up.
     pub check: CheckSection,
     /// What keeps requests from a server whose requests fail.
@@ -116,6 +119,7 @@ impl Default for UpstreamSection {
             idle_timeout: Duration::from_secs(90),
             max_connections: NonZeroUsize::MIN.saturating_add(1023),
             max_idle: 256,
+            hide_headers: HiddenHeaders::default(),
             check: CheckSection::default(),
             ejection: EjectionSection::default(),
         }

@@ -36,6 +36,7 @@ mod plain_http;
 mod process;
 mod proxies;
 mod quotas;
+mod relay_rules;
 mod reload;
 mod renew_token;
 mod resting;
