@@ -23,7 +23,7 @@ use crate::policy::admission::NotAdmitted;
 use crate::policy::form::FormViolation;
 use crate::policy::rights::MissingRight;
 use crate::traffic::{Exceeded, RateScope};
-use crate::upstream::UpstreamBreak;
+use crate::upstream::{Delivery, UpstreamBreak};
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -149,7 +149,7 @@ pub enum Refusal {
     UpstreamConnectTimeout,
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream closed the connection before it responded")]
-    UpstreamBroke(#[source] UpstreamBreak),
+    UpstreamBroke(#[source] UpstreamBreak, Delivery),
     /// The upstream's answer is not valid HTTP.
     #[error("the upstream's answer is malformed: {0}")]
     UpstreamMalformed(&'static str),
@@ -233,9 +233,9 @@ impl Refusal {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UpstreamUnreachable(_) | Self::UpstreamBroke(_) | Self::UpstreamMalformed(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamBroke(..)
+            | Self::UpstreamMalformed(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamUnavailable
             | Self::UpstreamBusy
             | Self::Overloaded
@@ -298,7 +298,7 @@ impl Refusal {
             }
             Self::UpstreamUnreachable(_) => "The backend cannot be reached",
             Self::UpstreamConnectTimeout => "The backend cannot be reached in time",
-            Self::UpstreamBroke(_) => "The backend broke off before it answered",
+            Self::UpstreamBroke(..) => "The backend broke off before it answered",
             Self::UpstreamMalformed(_) => "The backend gave a malformed answer",
             Self::UpstreamTimeout => "The backend did not answer in time",
             Self::UpstreamUnavailable => "The backend is not available; try again shortly",
@@ -363,7 +363,7 @@ impl Refusal {
             }
             Self::UpstreamUnavailable => "destination_unavailable",
             Self::UpstreamConnectTimeout => "connection_timeout",
-            Self::UpstreamBroke(_) => "connection_terminated",
+            Self::UpstreamBroke(..) => "connection_terminated",
             Self::UpstreamMalformed(_) => "http_protocol_error",
             Self::UpstreamTimeout => "http_response_timeout",
             Self::UpstreamBusy => "connection_limit_reached",
@@ -382,6 +382,69 @@ impl Refusal {
     /// The `details` of `Proxy-Status`: what the client may know beyond the envelope's text.
     #[must_use]
     pub fn details(&self) -> String {
+        let cause = self.cause();
+        match self.delivery() {
+            None => cause,
+            Some(Delivery::Nothing) => format!("{cause}; the backend received none of the request"),
+            Some(Delivery::Unknown) => {
+                format!("{cause}; the backend may have received the request")
+            }
+        }
+    }
+
+    /// What the backend has received of a request that it should have answered.
+    #[must_use]
+    pub fn delivery(&self) -> Option<Delivery> {
+        match self {
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamUnavailable
+            | Self::UpstreamBusy => Some(Delivery::Nothing),
+            Self::UpstreamBroke(_, delivery) => Some(*delivery),
+            Self::UpstreamMalformed(_) | Self::UpstreamTimeout => Some(Delivery::Unknown),
+            Self::MalformedRequest(..)
+            | Self::MalformedBody(..)
+            | Self::MalformedCredentials(..)
+            | Self::LoginFailed(..)
+            | Self::TooManyAttempts { .. }
+            | Self::TooManyRequests(..)
+            | Self::TooManyAtOnce { .. }
+            | Self::TooMuchAtOnce { .. }
+            | Self::TooMuchUnauthenticated
+            | Self::TooManyTokens { .. }
+            | Self::TokenRefused(..)
+            | Self::Forbidden(..)
+            | Self::NotAdmitted(..)
+            | Self::FormRefused(..)
+            | Self::AdminMalformed(..)
+            | Self::SecretRefused
+            | Self::ForeignRequest(..)
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::HeadersTooSlow
+            | Self::BodyTooSlow
+            | Self::RequestTooLong
+            | Self::LengthRequired
+            | Self::BodyTooLarge { .. }
+            | Self::UriTooLong
+            | Self::UnsupportedMediaType
+            | Self::ExpectationFailed
+            | Self::Misdirected
+            | Self::HeadersTooLarge
+            | Self::PlainHttp
+            | Self::Overloaded
+            | Self::LoginsSaturated
+            | Self::StoreFull
+            | Self::StoreUnavailable
+            | Self::StoreRolledBack
+            | Self::RevocationUnkept
+            | Self::Starting
+            | Self::NoRandom
+            | Self::Panicked => None,
+        }
+    }
+
+    fn cause(&self) -> String {
         match self {
             Self::MalformedRequest(reason)
             | Self::UpstreamMalformed(reason)
@@ -421,7 +484,7 @@ impl Refusal {
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
-            | Self::UpstreamBroke(_)
+            | Self::UpstreamBroke(..)
             | Self::UpstreamTimeout
             | Self::UpstreamUnavailable
             | Self::UpstreamBusy
@@ -479,7 +542,7 @@ impl Refusal {
             Self::PlainHttp => "plain_http",
             Self::UpstreamUnreachable(_) => "upstream_unreachable",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
-            Self::UpstreamBroke(_) => "upstream_broke",
+            Self::UpstreamBroke(..) => "upstream_broke",
             Self::UpstreamMalformed(_) => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamUnavailable => "upstream_unavailable",
@@ -543,7 +606,7 @@ impl Refusal {
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
-            | Self::UpstreamBroke(_)
+            | Self::UpstreamBroke(..)
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTimeout
             // The backend may have had it: sending it once more is not the gateway's to suggest.

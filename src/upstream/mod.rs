@@ -1,5 +1,6 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
+mod acknowledged;
 mod balance;
 mod check;
 mod connect;
@@ -7,6 +8,8 @@ mod connection;
 mod credential;
 mod exchange;
 mod health;
+mod idle;
+mod keep_alive;
 mod maintenance;
 mod pool;
 mod relayed;
@@ -15,6 +18,7 @@ mod sending;
 mod server;
 mod settings;
 mod stream;
+mod tcp;
 mod upload;
 
 use std::cell::Cell;
@@ -45,13 +49,14 @@ use upload::Upload;
 
 pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
+pub use exchange::RetryReason;
 pub use health::{Reason, ServerState};
 pub use relayed::RelayedBody;
 pub use resolve::Resolver;
 pub use server::{Availability, ServerStatus, Upstreams};
 pub use settings::{
-    CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky, UpstreamSection,
-    UpstreamUrl, UpstreamUrlError,
+    CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky,
+    UpstreamSection, UpstreamUrl, UpstreamUrlError,
 };
 
 /// One worker's connections to all upstreams.
@@ -111,9 +116,9 @@ impl Upstream {
     /// Sends an authorized request, at most once, and returns the head of the answer as soon as it
     /// is there, be the request sent completely or not. The request was ready at `began`.
     ///
-    /// Only where not one byte of it could be written to a connection that was idle, or where a server
-    /// could not be connected to, is the request sent over another. Dropping the future ends the
-    /// exchange and its connection.
+    /// Only where it is certain that the upstream received nothing of it, is the request sent over
+    /// another connection: to another server if one could not be connected to, else a new one to the
+    /// same, which is noted in `retries`. Dropping the future ends the exchange and its connection.
     ///
     /// # Errors
     /// When the upstream did not answer, or the client's body failed; and
@@ -124,6 +129,7 @@ impl Upstream {
         identity: &Identity<'_>,
         body: RequestBody,
         began: Instant,
+        retries: &mut Vec<RetryReason>,
     ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
         let user = identity.user.as_bytes();
@@ -137,7 +143,8 @@ impl Upstream {
         let (method, mut sending) = begin(&pool.server().host, permit, identity, body);
         loop {
             let in_flight = InFlight::begin(pool);
-            let (mut connection, connected) = match pool.reuse() {
+            let idle = retries.is_empty().then(|| pool.reuse()).flatten();
+            let (mut connection, connected) = match idle {
                 Some(connection) => (connection, None),
                 None => match Box::pin(pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
@@ -150,8 +157,7 @@ impl Upstream {
                             false => None,
                         };
                         let Some(next) = next else {
-                            let unsent = sending.into_body();
-                            return Err(ForwardError { error, unsent });
+                            return Err(ForwardError::unsent(error, sending));
                         };
                         pool = next;
                         sending.set_host(&pool.server().host);
@@ -173,14 +179,13 @@ impl Upstream {
                     pool.answered(head.status, since.max(transfer.upstreams_turn_since()));
                     return Ok(self.relay(head, connection, pool, sending, sent, transfer)?);
                 }
-                Err(Failure::NotSent(_)) if connected.is_none() => {}
-                Err(Failure::NotSent(cause)) => {
-                    let error = UpstreamError::Broke(cause);
+                Err(Failure::Undelivered(_, reason)) if retries.len() < MAX_RETRIES => {
+                    retries.push(reason);
+                }
+                Err(Failure::Undelivered(cause, _)) => {
+                    let error = UpstreamError::Broke(cause, Delivery::Nothing);
                     pool.failed(&error);
-                    return Err(ForwardError {
-                        error,
-                        unsent: sending.into_body(),
-                    });
+                    return Err(ForwardError::unsent(error, sending));
                 }
                 Err(Failure::Refused(error)) => {
                     pool.failed(&error);
@@ -235,7 +240,7 @@ impl Upstream {
         mut head: ResponseHead,
         mut connection: Box<Connection>,
         pool: &Rc<Pool>,
-        sending: Sending,
+        mut sending: Sending,
         sent: Sent,
         transfer: Rc<Transfer>,
     ) -> Result<UpstreamResponse, UpstreamError> {
@@ -251,6 +256,7 @@ impl Upstream {
             Sent::Partly => {
                 let (reader, writer) = connection.stream.share();
                 connection.stream = reader;
+                sending.let_go();
                 AfterResponse::Uploading {
                     upload: Upload::begin(sending, writer, transfer, stall),
                     closes: !head.keeps_alive,
@@ -331,6 +337,15 @@ pub struct ForwardError {
     pub unsent: Option<RequestBody>,
 }
 
+impl ForwardError {
+    fn unsent(error: UpstreamError, sending: Sending) -> Self {
+        Self {
+            error,
+            unsent: sending.into_body(),
+        }
+    }
+}
+
 impl From<UpstreamError> for ForwardError {
     fn from(error: UpstreamError) -> Self {
         Self {
@@ -339,6 +354,19 @@ impl From<UpstreamError> for ForwardError {
         }
     }
 }
+
+/// What the upstream has received of a request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Certainly not one byte.
+    Nothing,
+    /// Perhaps all of it.
+    Unknown,
+}
+
+/// How often a request is sent anew at most: over a connection that was idle, and then over a new one
+/// that the upstream accepts and closes.
+const MAX_RETRIES: usize = 2;
 
 /// Why there is no answer of the upstream.
 #[derive(Debug, Error)]
@@ -351,7 +379,7 @@ pub enum UpstreamError {
     ConnectTimeout,
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream broke off before it answered")]
-    Broke(#[source] UpstreamBreak),
+    Broke(#[source] UpstreamBreak, Delivery),
     /// The upstream's answer is not valid HTTP.
     #[error("the upstream's answer is malformed: {0}")]
     Malformed(&'static str),

@@ -29,6 +29,7 @@ mod issue_token;
 mod limits;
 mod login_cache;
 mod logs;
+mod never_twice;
 mod overload;
 mod panics;
 mod pipelining;
