@@ -23,7 +23,7 @@ use crate::policy::admission::NotAdmitted;
 use crate::policy::form::FormViolation;
 use crate::policy::rights::MissingRight;
 use crate::traffic::{Exceeded, RateScope};
-use crate::upstream::{Delivery, UpstreamBreak};
+use crate::upstream::{Delivery, TlsFailure, UpstreamBreak};
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -147,6 +147,9 @@ pub enum Refusal {
     /// Connecting took too long.
     #[error("connecting to the upstream took too long (upstream.connect_timeout)")]
     UpstreamConnectTimeout,
+    /// There is no TLS connection to the upstream.
+    #[error("there is no TLS connection to the upstream (upstream.tls)")]
+    UpstreamTls(#[source] TlsFailure),
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream closed the connection before it responded")]
     UpstreamBroke(#[source] UpstreamBreak, Delivery),
@@ -234,6 +237,7 @@ impl Refusal {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpstreamUnreachable(_)
+            | Self::UpstreamTls(_)
             | Self::UpstreamBroke(..)
             | Self::UpstreamMalformed(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamUnavailable
@@ -298,6 +302,7 @@ impl Refusal {
             }
             Self::UpstreamUnreachable(_) => "The backend cannot be reached",
             Self::UpstreamConnectTimeout => "The backend cannot be reached in time",
+            Self::UpstreamTls(_) => "No secure connection to the backend is possible",
             Self::UpstreamBroke(..) => "The backend broke off before it answered",
             Self::UpstreamMalformed(_) => "The backend gave a malformed answer",
             Self::UpstreamTimeout => "The backend did not answer in time",
@@ -363,6 +368,9 @@ impl Refusal {
             }
             Self::UpstreamUnavailable => "destination_unavailable",
             Self::UpstreamConnectTimeout => "connection_timeout",
+            Self::UpstreamTls(TlsFailure::Certificate(_)) => "tls_certificate_error",
+            Self::UpstreamTls(TlsFailure::Alert(_)) => "tls_alert_received",
+            Self::UpstreamTls(TlsFailure::Handshake(_)) => "tls_protocol_error",
             Self::UpstreamBroke(..) => "connection_terminated",
             Self::UpstreamMalformed(_) => "http_protocol_error",
             Self::UpstreamTimeout => "http_response_timeout",
@@ -398,6 +406,7 @@ impl Refusal {
         match self {
             Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
+            | Self::UpstreamTls(_)
             | Self::UpstreamUnavailable
             | Self::UpstreamBusy => Some(Delivery::Nothing),
             Self::UpstreamBroke(_, delivery) => Some(*delivery),
@@ -484,6 +493,7 @@ impl Refusal {
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
+            | Self::UpstreamTls(_)
             | Self::UpstreamBroke(..)
             | Self::UpstreamTimeout
             | Self::UpstreamUnavailable
@@ -542,6 +552,7 @@ impl Refusal {
             Self::PlainHttp => "plain_http",
             Self::UpstreamUnreachable(_) => "upstream_unreachable",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
+            Self::UpstreamTls(_) => "upstream_tls",
             Self::UpstreamBroke(..) => "upstream_broke",
             Self::UpstreamMalformed(_) => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -606,6 +617,7 @@ impl Refusal {
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
+            | Self::UpstreamTls(_)
             | Self::UpstreamBroke(..)
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTimeout

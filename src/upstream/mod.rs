@@ -19,6 +19,7 @@ mod server;
 mod settings;
 mod stream;
 mod tcp;
+mod tls;
 mod upload;
 
 use std::cell::Cell;
@@ -55,9 +56,10 @@ pub use relayed::RelayedBody;
 pub use resolve::Resolver;
 pub use server::{Availability, ServerStatus, Upstreams};
 pub use settings::{
-    CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky,
+    CheckPath, CheckSection, EjectionSection, Percent, Scheme, ServerSection, Sticky,
     UpstreamSection, UpstreamUrl, UpstreamUrlError,
 };
+pub use tls::{TlsFailure, check_tls};
 
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
@@ -377,6 +379,9 @@ pub enum UpstreamError {
     /// Connecting took too long.
     #[error("connecting to the upstream took too long")]
     ConnectTimeout,
+    /// There is no TLS connection.
+    #[error("there is no TLS connection to the upstream")]
+    Tls(#[source] TlsFailure),
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream broke off before it answered")]
     Broke(#[source] UpstreamBreak, Delivery),

@@ -93,6 +93,7 @@ impl Pool {
         let failure = match error {
             UpstreamError::Unreachable(_) => Failure::Unreachable,
             UpstreamError::ConnectTimeout => Failure::ConnectTimeout,
+            UpstreamError::Tls(_) => Failure::Tls,
             UpstreamError::Broke(..) => Failure::Broke,
             UpstreamError::Malformed(_) => Failure::Malformed,
             UpstreamError::Timeout => Failure::Timeout,

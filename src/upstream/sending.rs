@@ -177,13 +177,17 @@ impl Sending {
                     }
                 }
             }
-            ready!(self.poll_write(cx, stream))
-                .map_err(|error| SendError::Broken(UpstreamBreak::Write(error)))?;
+            let broken = |error| SendError::Broken(UpstreamBreak::Write(error));
+            ready!(self.poll_write(cx, stream)).map_err(broken)?;
             if waits {
+                // Whether it has left already or not, the client is waited for.
+                if let Poll::Ready(Err(error)) = stream.poll_flush(cx) {
+                    return Poll::Ready(Err(broken(error)));
+                }
                 return Poll::Pending;
             }
             if self.body.is_none() {
-                return Poll::Ready(Ok(()));
+                return stream.poll_flush(cx).map_err(broken);
             }
         }
     }

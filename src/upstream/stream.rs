@@ -12,8 +12,10 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::UpstreamError;
 use super::connect::Address;
 use super::tcp::TcpSocket;
+use super::tls::{SecureServer, TlsSocket};
 
 /// A stream to the upstream.
 #[derive(Debug)]
@@ -26,14 +28,29 @@ pub(super) enum UpstreamStream {
 
 impl UpstreamStream {
     /// Connects to one address of a server.
-    pub(super) async fn connect(address: Address<'_>, open: Open) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the server does not accept a connection, or not over TLS as configured.
+    pub(super) async fn connect(
+        address: Address<'_>,
+        secure: Option<&SecureServer>,
+        open: Open,
+    ) -> Result<Self, UpstreamError> {
+        let unreachable = UpstreamError::Unreachable;
         let socket = match address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                Socket::Tcp(TcpSocket::new(stream)?)
+                let stream = TcpStream::connect(address).await;
+                let tcp = stream.and_then(TcpSocket::new).map_err(unreachable)?;
+                match secure {
+                    None => Socket::Tcp(tcp),
+                    Some(secure) => {
+                        let tls = TlsSocket::connect(tcp, secure).await;
+                        Socket::Tls(Box::new(tls.map_err(UpstreamError::Tls)?))
+                    }
+                }
             }
             Address::Unix(path) => Socket::Unix(UnixSocket {
-                stream: UnixStream::connect(path).await?,
+                stream: UnixStream::connect(path).await.map_err(unreachable)?,
                 written: 0,
             }),
         };
@@ -47,6 +64,7 @@ impl UpstreamStream {
     pub(super) fn is_silent(&mut self) -> bool {
         self.with(|socket| match socket {
             Socket::Tcp(tcp) => is_silent(tcp.stream().try_read(&mut [0])),
+            Socket::Tls(tls) => tls.is_silent(|tcp, bytes| tcp.stream().try_read(bytes)),
             Socket::Unix(unix) => is_silent(unix.stream.try_read(&mut [0])),
         })
     }
@@ -55,6 +73,10 @@ impl UpstreamStream {
     pub(super) fn is_silent_now(&mut self) -> bool {
         self.with(|socket| match socket {
             Socket::Tcp(tcp) => is_silent(peek(tcp)),
+            Socket::Tls(tls) => tls.is_silent(|tcp, bytes| {
+                let (_, length) = recv(tcp, bytes, RecvFlags::DONTWAIT)?;
+                Ok(length)
+            }),
             Socket::Unix(unix) => is_silent(peek(&unix.stream)),
         })
     }
@@ -63,6 +85,7 @@ impl UpstreamStream {
     pub(super) fn written(&mut self) -> u64 {
         self.with(|socket| match socket {
             Socket::Tcp(tcp) => tcp.written(),
+            Socket::Tls(tls) => tls.tcp().written(),
             Socket::Unix(unix) => unix.written,
         })
     }
@@ -72,6 +95,7 @@ impl UpstreamStream {
     pub(super) fn has_delivered_nothing_since(&mut self, written: u64) -> bool {
         self.with(|socket| match socket {
             Socket::Tcp(tcp) => tcp.has_delivered_nothing_since(written),
+            Socket::Tls(tls) => tls.tcp().has_delivered_nothing_since(written),
             // What is written to it is there to be read at once.
             Socket::Unix(unix) => unix.written == written,
         })
@@ -147,6 +171,16 @@ impl UpstreamStream {
     }
 }
 
+impl UpstreamStream {
+    /// Ready when nothing that was written waits to be encrypted or sent.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| match socket {
+            Socket::Tls(tls) => tls.poll_flush(cx),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+        })
+    }
+}
+
 /// A socket, and its place in the count of those that are open.
 #[derive(Debug)]
 pub(super) struct OpenSocket {
@@ -157,6 +191,7 @@ pub(super) struct OpenSocket {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpSocket),
+    Tls(Box<TlsSocket>),
     Unix(UnixSocket),
 }
 
@@ -190,6 +225,7 @@ impl Socket {
     fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(tcp) => tcp.stream().peer_addr().ok(),
+            Self::Tls(tls) => tls.tcp().stream().peer_addr().ok(),
             Self::Unix(_) => None,
         }
     }
@@ -197,6 +233,7 @@ impl Socket {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => tcp.stream().poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_readable(cx),
             Self::Unix(unix) => unix.stream.poll_read_ready(cx),
         }
     }
@@ -204,6 +241,7 @@ impl Socket {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => tls.poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(&mut unix.stream).poll_read(cx, buf),
         }
     }
@@ -211,6 +249,7 @@ impl Socket {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, bytes),
             Self::Unix(unix) => {
                 let result = Pin::new(&mut unix.stream).poll_write(cx, bytes);
                 unix.wrote(result)
@@ -225,6 +264,7 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Self::Tls(tls) => tls.poll_write_vectored(cx, slices),
             Self::Unix(unix) => {
                 let result = Pin::new(&mut unix.stream).poll_write_vectored(cx, slices);
                 unix.wrote(result)

@@ -11,6 +11,7 @@ mod admin_tokens;
 mod answers;
 mod attacks;
 mod authorize;
+mod backend_tls;
 mod bodies;
 mod bounds;
 mod brute_force;

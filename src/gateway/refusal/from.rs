@@ -95,6 +95,7 @@ impl From<UpstreamError> for Refusal {
         match error {
             UpstreamError::Unreachable(cause) => Self::UpstreamUnreachable(cause),
             UpstreamError::ConnectTimeout => Self::UpstreamConnectTimeout,
+            UpstreamError::Tls(cause) => Self::UpstreamTls(cause),
             UpstreamError::Broke(cause, delivery) => Self::UpstreamBroke(cause, delivery),
             UpstreamError::Malformed(reason) => Self::UpstreamMalformed(reason),
             UpstreamError::Timeout => Self::UpstreamTimeout,
