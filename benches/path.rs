@@ -260,6 +260,8 @@ fn write_access_record(c: &mut Criterion) {
         would_refuse: None,
         cause: None,
         relayed: true,
+        retries: Vec::new(),
+        delivery: None,
         upstream: Some(Duration::from_micros(1234)),
         bytes_in: 1024,
         bytes_out: 120,

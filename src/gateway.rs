@@ -290,7 +290,10 @@ impl Gateway {
         let sent = Instant::now();
         let body = call.take_body();
         let upstream = self.upstreams.of_route(route.index());
-        let answered = upstream.forward(permit, &identity, body, sent).await;
+        let retries = &mut call.active.record.retries;
+        let answered = upstream
+            .forward(permit, &identity, body, sent, retries)
+            .await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map_err(|failed| {
             call.body = failed.unsent;
@@ -346,6 +349,7 @@ impl Gateway {
         record.reason = Some(refusal.code());
         if refusal.status().is_server_error() {
             record.cause = Some(chain(refusal));
+            record.delivery = refusal.delivery();
         }
         let response = refusal.to_response(&record.id, self.shared.answers.detail);
         let transfer = Rc::clone(call.active.transfer());
@@ -399,6 +403,8 @@ impl Gateway {
             would_refuse: None,
             cause: None,
             relayed: false,
+            retries: Vec::new(),
+            delivery: None,
             upstream: None,
             bytes_in: 0,
             bytes_out: 0,

@@ -49,12 +49,12 @@ impl Components {
             accounts: Arc::clone(&accounts),
             identities,
             credentials,
-            upstreams: Upstreams::new(
+            upstreams: Upstreams::open(
                 config.upstreams(),
                 config.routes.iter().map(|route| route.upstream.as_str()),
                 &clock,
                 resolver,
-            ),
+            )?,
             certificates: Arc::clone(&certificates),
             answers: config.answers,
             tokens,

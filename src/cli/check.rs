@@ -18,7 +18,7 @@ use crate::process::{self, ProcessError, RunAs};
 use crate::server::ListenAddress;
 use crate::store::{self, StoreOpenError};
 use crate::tls::Certificates;
-use crate::upstream::BackendCredentials;
+use crate::upstream::{BackendCredentials, check_tls};
 
 /// Check the configuration and everything it refers to
 ///
@@ -103,6 +103,11 @@ fn open_all(
         Ok(None) => {}
         Ok(Some(fact)) => facts.push(fact),
         Err(error) => errors.push(error.into()),
+    }
+    for (_, upstream) in config.upstreams() {
+        if let Err(error) = check_tls(upstream, clock) {
+            errors.push(error.into());
+        }
     }
     if let Err(error) = BackendCredentials::open(&config.routes) {
         errors.push(error.into());

@@ -15,6 +15,7 @@ use crate::config::{self, Config};
 use crate::observe::Logs;
 use crate::process::{self, ProcessError, RequiredAccess};
 use crate::store::{self, StoreKind, StoreOpenError};
+use crate::tls;
 use crate::upstream::UpstreamUrl;
 
 /// Run the gateway until SIGTERM or Ctrl-C
@@ -77,8 +78,15 @@ pub(super) fn needs(config: &Config) -> RequiredAccess {
     let is_name = |host: &str| host.parse::<IpAddr>().is_err();
     let upstreams = servers(config);
     let mut upstreams = upstreams.iter().filter_map(UpstreamUrl::host_and_port);
+    let mut files = config.files();
+    if config
+        .upstreams()
+        .any(|(_, upstream)| upstream.trusts_system())
+    {
+        files.extend(tls::backend::system_roots());
+    }
     RequiredAccess {
-        files: config.files(),
+        files,
         socket: config.admin.socket.clone(),
         names: config.tokens.servers().any(|server| is_name(&server.host))
             || upstreams.any(|(host, _)| is_name(host)),

@@ -73,7 +73,8 @@ impl Reload {
             Some(self.shared.credentials.managed()),
             self.introspection.managed(),
         ];
-        optional.into_iter().flatten()
+        let backends = self.shared.upstreams.managed();
+        optional.into_iter().flatten().chain(backends)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::clock::{UnixMillis, UnixSeconds};
 use crate::connection::ClientConnection;
 use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
+use crate::upstream::{Delivery, RetryReason};
 
 /// What is recorded of a request. Holds names from the configuration and numbers only, nothing that
 /// a client wrote but its method.
@@ -48,6 +49,10 @@ pub struct AccessRecord {
     pub cause: Option<String>,
     /// Whether the answer is the upstream's.
     pub relayed: bool,
+    /// Why the request was sent to the upstream anew, each time.
+    pub retries: Vec<RetryReason>,
+    /// What the upstream has received of a request that it did not answer.
+    pub delivery: Option<Delivery>,
     /// How long the upstream took until its response head.
     pub upstream: Option<Duration>,
     /// Bytes of the request body that arrived.

@@ -23,7 +23,7 @@ use crate::policy::admission::NotAdmitted;
 use crate::policy::form::FormViolation;
 use crate::policy::rights::MissingRight;
 use crate::traffic::{Exceeded, RateScope};
-use crate::upstream::UpstreamBreak;
+use crate::upstream::{Delivery, TlsFailure, UpstreamBreak};
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug, Error)]
@@ -147,9 +147,12 @@ pub enum Refusal {
     /// Connecting took too long.
     #[error("connecting to the upstream took too long (upstream.connect_timeout)")]
     UpstreamConnectTimeout,
+    /// There is no TLS connection to the upstream.
+    #[error("there is no TLS connection to the upstream (upstream.tls)")]
+    UpstreamTls(#[source] TlsFailure),
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream closed the connection before it responded")]
-    UpstreamBroke(#[source] UpstreamBreak),
+    UpstreamBroke(#[source] UpstreamBreak, Delivery),
     /// The upstream's answer is not valid HTTP.
     #[error("the upstream's answer is malformed: {0}")]
     UpstreamMalformed(&'static str),
@@ -236,9 +239,10 @@ impl Refusal {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UpstreamUnreachable(_) | Self::UpstreamBroke(_) | Self::UpstreamMalformed(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamTls(_)
+            | Self::UpstreamBroke(..)
+            | Self::UpstreamMalformed(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamUnavailable
             | Self::UpstreamBusy
             | Self::Overloaded
@@ -301,7 +305,8 @@ impl Refusal {
             }
             Self::UpstreamUnreachable(_) => "The backend cannot be reached",
             Self::UpstreamConnectTimeout => "The backend cannot be reached in time",
-            Self::UpstreamBroke(_) => "The backend broke off before it answered",
+            Self::UpstreamTls(_) => "No secure connection to the backend is possible",
+            Self::UpstreamBroke(..) => "The backend broke off before it answered",
             Self::UpstreamMalformed(_) => "The backend gave a malformed answer",
             Self::UpstreamTimeout => "The backend did not answer in time",
             Self::UpstreamUnavailable => "The backend is not available; try again shortly",
@@ -366,7 +371,10 @@ impl Refusal {
             }
             Self::UpstreamUnavailable => "destination_unavailable",
             Self::UpstreamConnectTimeout => "connection_timeout",
-            Self::UpstreamBroke(_) => "connection_terminated",
+            Self::UpstreamTls(TlsFailure::Certificate(_)) => "tls_certificate_error",
+            Self::UpstreamTls(TlsFailure::Alert(_)) => "tls_alert_received",
+            Self::UpstreamTls(TlsFailure::Handshake(_)) => "tls_protocol_error",
+            Self::UpstreamBroke(..) => "connection_terminated",
             Self::UpstreamMalformed(_) => "http_protocol_error",
             Self::UpstreamTimeout => "http_response_timeout",
             Self::UpstreamBusy => "connection_limit_reached",
@@ -385,6 +393,70 @@ impl Refusal {
     /// The `details` of `Proxy-Status`: what the client may know beyond the envelope's text.
     #[must_use]
     pub fn details(&self) -> String {
+        let cause = self.cause();
+        match self.delivery() {
+            None => cause,
+            Some(Delivery::Nothing) => format!("{cause}; the backend received none of the request"),
+            Some(Delivery::Unknown) => {
+                format!("{cause}; the backend may have received the request")
+            }
+        }
+    }
+
+    /// What the backend has received of a request that it should have answered.
+    #[must_use]
+    pub fn delivery(&self) -> Option<Delivery> {
+        match self {
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamTls(_)
+            | Self::UpstreamUnavailable
+            | Self::UpstreamBusy => Some(Delivery::Nothing),
+            Self::UpstreamBroke(_, delivery) => Some(*delivery),
+            Self::UpstreamMalformed(_) | Self::UpstreamTimeout => Some(Delivery::Unknown),
+            Self::MalformedRequest(..)
+            | Self::MalformedBody(..)
+            | Self::MalformedCredentials(..)
+            | Self::LoginFailed(..)
+            | Self::TooManyAttempts { .. }
+            | Self::TooManyRequests(..)
+            | Self::TooManyAtOnce { .. }
+            | Self::TooMuchAtOnce { .. }
+            | Self::TooMuchUnauthenticated
+            | Self::TooManyTokens { .. }
+            | Self::TokenRefused(..)
+            | Self::Forbidden(..)
+            | Self::NotAdmitted(..)
+            | Self::FormRefused(..)
+            | Self::AdminMalformed(..)
+            | Self::SecretRefused
+            | Self::ForeignRequest(..)
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::HeadersTooSlow
+            | Self::BodyTooSlow
+            | Self::RequestTooLong
+            | Self::LengthRequired
+            | Self::BodyTooLarge { .. }
+            | Self::UriTooLong
+            | Self::UnsupportedMediaType
+            | Self::ExpectationFailed
+            | Self::Misdirected
+            | Self::HeadersTooLarge
+            | Self::PlainHttp
+            | Self::Overloaded
+            | Self::LoginsSaturated
+            | Self::StoreFull
+            | Self::StoreUnavailable
+            | Self::StoreRolledBack
+            | Self::RevocationUnkept
+            | Self::Starting
+            | Self::NoRandom
+            | Self::Panicked => None,
+        }
+    }
+
+    fn cause(&self) -> String {
         match self {
             Self::MalformedRequest(reason)
             | Self::UpstreamMalformed(reason)
@@ -424,7 +496,8 @@ impl Refusal {
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
-            | Self::UpstreamBroke(_)
+            | Self::UpstreamTls(_)
+            | Self::UpstreamBroke(..)
             | Self::UpstreamTimeout
             | Self::UpstreamUnavailable
             | Self::UpstreamBusy
@@ -482,7 +555,8 @@ impl Refusal {
             Self::PlainHttp => "plain_http",
             Self::UpstreamUnreachable(_) => "upstream_unreachable",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
-            Self::UpstreamBroke(_) => "upstream_broke",
+            Self::UpstreamTls(_) => "upstream_tls",
+            Self::UpstreamBroke(..) => "upstream_broke",
             Self::UpstreamMalformed(_) => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamUnavailable => "upstream_unavailable",
@@ -546,7 +620,8 @@ impl Refusal {
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
-            | Self::UpstreamBroke(_)
+            | Self::UpstreamTls(_)
+            | Self::UpstreamBroke(..)
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTimeout
             // The backend may have had it: sending it once more is not the gateway's to suggest.

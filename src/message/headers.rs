@@ -4,6 +4,7 @@
 //! is kept.
 
 mod families;
+mod hidden;
 mod kept;
 mod names;
 mod trace;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use names::{ConnectionOptions, Rule, rule};
 use trace::{TRACEPARENT, traceparent};
 
+pub use hidden::HiddenHeaders;
 pub use kept::KeptHeaders;
 pub use names::{can_be_kept, is_available, may_be_confused};
 

@@ -1,5 +1,6 @@
 //! TLS: the cryptographic provider, which only this room chooses, protocol settings and certificates.
 
+pub mod backend;
 pub mod development;
 mod settings;
 mod x509;
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 use x509::Facts;
 
-pub use settings::{CertificateSection, TlsSection};
+pub use settings::{BackendTlsSection, CertificateSection, Pin, TlsSection};
 
 use crate::clock::{Clock, UnixMillis};
 use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
@@ -87,6 +88,21 @@ pub enum TlsError {
         /// The certificate's file.
         certificate: PathBuf,
     },
+    /// A client certificate without its key, or a key alone.
+    #[error("of a certificate and its key for the backend, the configuration names only one")]
+    Half,
+    /// There is nobody to trust.
+    #[error("{path} holds no certificate of an authority", path = .0.display())]
+    NoRoots(PathBuf),
+    /// The system has no list of authorities where it is looked for.
+    #[error(
+        "the system's certificate authorities are not found: install its ca-certificates, or \
+             write ca_file"
+    )]
+    NoSystemRoots,
+    /// What a server would have to be called is no name.
+    #[error("{0} is no name that a certificate could be for: write server_name")]
+    ServerName(String),
     /// The provider does not support the protocol settings.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),

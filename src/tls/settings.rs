@@ -1,12 +1,18 @@
-//! Pure: the section `[tls]`.
+//! Pure: the section `[tls]`, and `tls` of an upstream.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use serde::{Deserialize, Serialize};
+use rustls::pki_types::ServerName;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::settings::document::Step;
 use crate::settings::file::FileSetting;
+use crate::settings::units::refuse;
 
 /// `[tls]`: certificates, and the header that keeps browsers on HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +66,149 @@ pub struct CertificateSection {
     pub certificate: PathBuf,
     /// PEM file: the certificate's private key.
     pub key: PathBuf,
+}
+
+/// `tls` of an upstream: how `https://` servers are told from others, and what they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendTlsSection {
+    /// PEM file of the certificates that the server's must lead to; without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The name that the server's certificate must be for; without it, the host of the URL.
+    #[serde(with = "server_name")]
+    pub server_name: Option<ServerName<'static>>,
+    /// PEM file of the certificate that the server is shown, with those that lead to its root.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the private key that belongs to it.
+    pub key: Option<PathBuf>,
+    /// Of these public keys the server must have one, whoever has signed its certificate.
+    pub pin: Vec<Pin>,
+    /// Whether the certificate must be of somebody trusted, in date and for the right name.
+    pub verify: bool,
+}
+
+impl BackendTlsSection {
+    pub(crate) fn files<'a>(&'a mut self, section: &[Step<'a>]) -> Vec<FileSetting<'a>> {
+        let missing = |name| match name {
+            "ca_file" => "write the certificate of the authority that signed the backend's, in PEM",
+            _ => "the backend's administrator issues certificates for its clients",
+        };
+        let files = [
+            ("ca_file", &mut self.ca_file),
+            ("certificate", &mut self.certificate),
+            ("key", &mut self.key),
+        ];
+        let files = files.into_iter().filter_map(|(name, path)| {
+            let mut key = section.to_vec();
+            key.extend(["tls", name].map(Step::Key));
+            let path = path.as_mut()?;
+            Some(FileSetting::read(key, path, missing(name)))
+        });
+        files.collect()
+    }
+}
+
+impl Default for BackendTlsSection {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            server_name: None,
+            certificate: None,
+            key: None,
+            pin: Vec::new(),
+            verify: true,
+        }
+    }
+}
+
+/// The SHA-256 digest of a certificate's public key (its `SubjectPublicKeyInfo`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// The pin of this digest.
+    #[must_use]
+    pub fn of(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256/{}", STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pin {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // With a visitor, so that an error has the span of this element.
+        from.deserialize_str(PinVisitor)
+    }
+}
+
+struct PinVisitor;
+
+impl Visitor<'_> for PinVisitor {
+    type Value = Pin;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the digest of a public key in quotes, for example \"sha256/...\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Pin, E> {
+        let digest = text.strip_prefix("sha256/");
+        // curl writes two slashes.
+        let digest = digest.map(|digest| digest.strip_prefix('/').unwrap_or(digest));
+        let digest = digest.and_then(|digest| STANDARD.decode(digest).ok());
+        let digest = digest.and_then(|digest| digest.try_into().ok());
+        digest.map(Pin).ok_or_else(|| {
+            refuse(
+                format_args!("`{text}` is not the digest of a public key"),
+                "write \"sha256/\" and the 44 characters that this prints: openssl x509 -in \
+                 CERTIFICATE -noout -pubkey | openssl pkey -pubin -outform DER | openssl dgst \
+                 -sha256 -binary | base64",
+            )
+        })
+    }
+}
+
+impl Serialize for Pin {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+mod server_name {
+    use rustls::pki_types::ServerName;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::settings::units::refuse;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<ServerName<'static>>, D::Error> {
+        let text = String::deserialize(from)?;
+        let name = ServerName::try_from(text.clone());
+        name.map(Some).map_err(|_| {
+            refuse(
+                format_args!("`{text}` is no name that a certificate could be for"),
+                "write a host name or an IP address, for example \"erp.example.com\"",
+            )
+        })
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<ServerName<'static>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(ServerName::to_str).serialize(to)
+    }
 }
 
 mod hsts {

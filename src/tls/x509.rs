@@ -7,7 +7,7 @@ use std::str;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::Any;
 use x509_cert::der::oid::AssociatedOid as _;
-use x509_cert::der::{Decode as _, Tag, TagNumber, Tagged as _};
+use x509_cert::der::{Decode as _, Encode as _, Tag, TagNumber, Tagged as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::time::Time;
 
@@ -60,6 +60,13 @@ impl Facts {
         }
         Some(())
     }
+}
+
+/// The public key of a certificate, as its `SubjectPublicKeyInfo` is encoded. `None` if it is none.
+pub(super) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
+    let certificate = Certificate::from_der(der).ok()?;
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    key.to_der().ok()
 }
 
 fn seconds(time: Time) -> Option<i64> {

@@ -60,5 +60,5 @@ async fn send(connection: &mut Connection, mut bytes: &[u8]) -> io::Result<()> {
         }
         bytes = &bytes[written..];
     }
-    Ok(())
+    poll_fn(|cx| connection.stream.poll_flush(cx)).await
 }

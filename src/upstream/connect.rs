@@ -33,11 +33,11 @@ pub(super) async fn connect(
     let name = match &server.place {
         Place::Name(name) => name,
         Place::Address(address) => {
-            let stream = attempt(Address::Tcp(*address), within, open).await?;
+            let stream = attempt(server, Address::Tcp(*address), within, open).await?;
             return Ok((stream, 0));
         }
         Place::Socket(path) => {
-            let stream = attempt(Address::Unix(path), within, open).await?;
+            let stream = attempt(server, Address::Unix(path), within, open).await?;
             return Ok((stream, 0));
         }
     };
@@ -53,7 +53,7 @@ pub(super) async fn connect(
         // What hangs leaves time for the others.
         let left = deadline.saturating_duration_since(Instant::now());
         let others = u32::try_from(count - number).unwrap_or(u32::MAX);
-        match attempt(Address::Tcp(address), left / others, open).await {
+        match attempt(server, Address::Tcp(address), left / others, open).await {
             Ok(stream) => return Ok((stream, generation)),
             Err(error) => last = error,
         }
@@ -63,13 +63,14 @@ pub(super) async fn connect(
 }
 
 async fn attempt(
+    server: &Server,
     address: Address<'_>,
     within: Duration,
     open: &Rc<Cell<usize>>,
 ) -> Result<UpstreamStream, UpstreamError> {
-    let connecting = UpstreamStream::connect(address, Open::count(open));
+    let secure = server.secure.as_ref();
+    let connecting = UpstreamStream::connect(address, secure, Open::count(open));
     timeout(within, connecting)
         .await
         .map_err(|_| UpstreamError::ConnectTimeout)?
-        .map_err(UpstreamError::Unreachable)
 }

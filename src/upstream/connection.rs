@@ -69,6 +69,13 @@ pub(super) struct HeadProgress {
     interim: u8,
 }
 
+impl HeadProgress {
+    /// Whether not one byte has come.
+    pub(super) fn is_none(&self) -> bool {
+        self.searched == 0 && self.interim == 0
+    }
+}
+
 impl Connection {
     pub(super) fn new(stream: UpstreamStream, generation: u32) -> Self {
         Self {
@@ -81,9 +88,14 @@ impl Connection {
         }
     }
 
-    /// Whether it can carry a request: nothing arrived since the last answer.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.buffer.is_empty() && self.stream.is_quiet()
+    /// Whether nothing arrived since the last answer, not even the end, as far as the runtime was told.
+    pub(super) fn is_silent(&mut self) -> bool {
+        self.buffer.is_empty() && self.stream.is_silent()
+    }
+
+    /// The same, as the system knows it at this moment.
+    pub(super) fn is_silent_now(&mut self) -> bool {
+        self.buffer.is_empty() && self.stream.is_silent_now()
     }
 
     /// The head of the final answer to a request with this method.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
-use super::UpstreamError;
 use super::connection::{Connection, HeadError, HeadProgress, UpstreamBreak};
 use super::sending::{SendError, Sending};
+use super::{Delivery, UpstreamError};
 use crate::body::Transfer;
 use crate::body::request::{BodyError, BodyFault};
 use crate::message::response_head::ResponseHead;
@@ -38,9 +38,18 @@ pub(super) enum Sent {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Not one byte of the request was written.
-    NotSent(UpstreamBreak),
+    /// The upstream received nothing of the request, which can be sent anew.
+    Undelivered(UpstreamBreak, RetryReason),
     Refused(UpstreamError),
+}
+
+/// Why a request was sent over another connection: in either case the upstream received nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryReason {
+    /// Not one byte of it could be written.
+    NotWritten,
+    /// The upstream had closed the connection before any of it arrived.
+    NotReceived,
 }
 
 impl Exchange<'_> {
@@ -51,6 +60,7 @@ impl Exchange<'_> {
         sending: &mut Sending,
     ) -> Result<(ResponseHead, Sent), Failure> {
         let mut progress = Progress::default();
+        sending.begin_on(&mut connection.stream);
         poll_fn(|cx| self.poll(cx, connection, sending, &mut progress)).await
     }
 
@@ -74,8 +84,10 @@ impl Exchange<'_> {
                     let fault = BodyError::Malformed(BodyFault::Length);
                     return Poll::Ready(Err(Failure::Refused(UpstreamError::Body(fault))));
                 }
-                Poll::Ready(Err(SendError::Broken(cause))) if !sending.has_begun() => {
-                    return Poll::Ready(Err(Failure::NotSent(cause)));
+                Poll::Ready(Err(SendError::Broken(cause)))
+                    if !sending.has_begun(&mut connection.stream) =>
+                {
+                    return Poll::Ready(Err(undelivered(sending, cause, RetryReason::NotWritten)));
                 }
                 // It may have answered before it closed.
                 Poll::Ready(Err(SendError::Broken(cause))) => {
@@ -85,7 +97,7 @@ impl Exchange<'_> {
             }
         }
         // Nothing can be an answer before there was a question.
-        if sending.has_begun()
+        if sending.has_begun(&mut connection.stream)
             && let Poll::Ready(head) = connection.poll_head(cx, self.method, &mut progress.head)
         {
             return Poll::Ready(match head {
@@ -97,8 +109,14 @@ impl Exchange<'_> {
                     Err(Failure::Refused(UpstreamError::Malformed(reason)))
                 }
                 Err(HeadError::Broken(cause)) => {
+                    let is_undelivered = matches!(cause, UpstreamBreak::Closed)
+                        && progress.head.is_none()
+                        && sending.is_undelivered(&mut connection.stream);
                     let first = progress.broken.take().map_or(cause, |(first, _)| first);
-                    Err(Failure::Refused(UpstreamError::Broke(first)))
+                    Err(match is_undelivered {
+                        true => undelivered(sending, first, RetryReason::NotReceived),
+                        false => Failure::Refused(UpstreamError::Broke(first, Delivery::Unknown)),
+                    })
                 }
             });
         }
@@ -110,6 +128,14 @@ impl Exchange<'_> {
         };
         let waited = connection.deadline.poll(cx, self.timeout, since);
         waited.map(|()| Err(Failure::Refused(UpstreamError::Timeout)))
+    }
+}
+
+/// What a request becomes of which the upstream received nothing.
+fn undelivered(sending: &mut Sending, cause: UpstreamBreak, reason: RetryReason) -> Failure {
+    match sending.rewind() {
+        true => Failure::Undelivered(cause, reason),
+        false => Failure::Refused(UpstreamError::Broke(cause, Delivery::Nothing)),
     }
 }
 

@@ -56,6 +56,7 @@ impl ServerState {
 pub(super) enum Failure {
     Unreachable,
     ConnectTimeout,
+    Tls,
     Broke,
     Malformed,
     Timeout,
@@ -68,6 +69,7 @@ impl fmt::Display for Failure {
         f.write_str(match self {
             Self::Unreachable => "it cannot be reached",
             Self::ConnectTimeout => "connecting took too long",
+            Self::Tls => "TLS with it failed",
             Self::Broke => "it broke off",
             Self::Malformed => "its response was malformed",
             Self::Timeout => "it did not respond in time",

@@ -1,5 +1,6 @@
 //! The way to the backend: what it sees, over which connection, and what becomes of its answer.
 
+mod acknowledged;
 mod balance;
 mod check;
 mod connect;
@@ -8,6 +9,8 @@ mod credential;
 mod exchange;
 mod fair_queue;
 mod health;
+mod idle;
+mod keep_alive;
 mod maintenance;
 mod pool;
 mod pressure;
@@ -19,6 +22,8 @@ mod server;
 mod settings;
 mod shared;
 mod stream;
+mod tcp;
+mod tls;
 mod upload;
 
 use std::cell::Cell;
@@ -50,14 +55,16 @@ use upload::Upload;
 
 pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
+pub use exchange::RetryReason;
 pub use health::{Reason, ServerState};
 pub use relayed::RelayedBody;
 pub use resolve::Resolver;
 pub use settings::{
-    CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky, UpstreamSection,
-    UpstreamUrl, UpstreamUrlError,
+    CheckPath, CheckSection, EjectionSection, Percent, Scheme, ServerSection, Sticky,
+    UpstreamSection, UpstreamUrl, UpstreamUrlError,
 };
 pub use shared::{Availability, ServerStatus, UpstreamStatus, Upstreams};
+pub use tls::{TlsFailure, check_tls};
 
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
@@ -116,9 +123,9 @@ impl Upstream {
     /// Sends an authorized request, at most once, and returns the head of the answer as soon as it
     /// is there, be the request sent completely or not. The request was ready at `began`.
     ///
-    /// Only where not one byte of it could be written to a connection that was idle, or where a server
-    /// could not be connected to, is the request sent over another. Dropping the future ends the
-    /// exchange and its connection.
+    /// Only where it is certain that the upstream received nothing of it, is the request sent over
+    /// another connection: to another server if one could not be connected to, else a new one to the
+    /// same, which is noted in `retries`. Dropping the future ends the exchange and its connection.
     ///
     /// # Errors
     /// When the upstream did not answer, or the client's body failed; and
@@ -129,6 +136,7 @@ impl Upstream {
         identity: &Identity<'_>,
         body: RequestBody,
         mut began: Instant,
+        retries: &mut Vec<RetryReason>,
     ) -> Result<UpstreamResponse, ForwardError> {
         let transfer = Rc::clone(body.transfer());
         let user = identity.user.as_bytes();
@@ -153,7 +161,8 @@ impl Upstream {
         };
         let (method, mut sending) = begin(&pool.server().host, permit, identity, body);
         loop {
-            let (mut connection, connected) = match pool.reuse() {
+            let idle = retries.is_empty().then(|| pool.reuse()).flatten();
+            let (mut connection, connected) = match idle {
                 Some(connection) => (connection, None),
                 None => match Box::pin(pool.connect()).await {
                     Ok(connection) => (connection, Some(Instant::now())),
@@ -165,8 +174,7 @@ impl Upstream {
                             false => None,
                         };
                         let Some(next) = next else {
-                            let unsent = sending.into_body();
-                            return Err(ForwardError { error, unsent });
+                            return Err(ForwardError::unsent(error, sending));
                         };
                         (pool, in_flight) = next;
                         sending.set_host(&pool.server().host);
@@ -188,14 +196,13 @@ impl Upstream {
                     connection.in_flight = Some(in_flight);
                     return Ok(self.relay(head, connection, pool, sending, sent, transfer)?);
                 }
-                Err(Failure::NotSent(_)) if connected.is_none() => {}
-                Err(Failure::NotSent(cause)) => {
-                    let error = UpstreamError::Broke(cause);
+                Err(Failure::Undelivered(_, reason)) if retries.len() < MAX_RETRIES => {
+                    retries.push(reason);
+                }
+                Err(Failure::Undelivered(cause, _)) => {
+                    let error = UpstreamError::Broke(cause, Delivery::Nothing);
                     pool.failed(&error);
-                    return Err(ForwardError {
-                        error,
-                        unsent: sending.into_body(),
-                    });
+                    return Err(ForwardError::unsent(error, sending));
                 }
                 Err(Failure::Refused(error)) => {
                     pool.failed(&error);
@@ -210,11 +217,15 @@ impl Upstream {
         mut head: ResponseHead,
         mut connection: Box<Connection>,
         pool: &Rc<Pool>,
-        sending: Sending,
+        mut sending: Sending,
         sent: Sent,
         transfer: Rc<Transfer>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         headers::for_client(&mut head.headers);
+        self.shared
+            .settings
+            .hide_headers
+            .remove_from(&mut head.headers);
         let stall = self.shared.settings.response_timeout;
         let after = match sent {
             Sent::Whole if head.keeps_alive => AfterResponse::Kept,
@@ -222,6 +233,7 @@ impl Upstream {
             Sent::Partly => {
                 let (reader, writer) = connection.stream.share();
                 connection.stream = reader;
+                sending.let_go();
                 AfterResponse::Uploading {
                     upload: Upload::begin(sending, writer, transfer, stall),
                     closes: !head.keeps_alive,
@@ -302,6 +314,15 @@ pub struct ForwardError {
     pub unsent: Option<RequestBody>,
 }
 
+impl ForwardError {
+    fn unsent(error: UpstreamError, sending: Sending) -> Self {
+        Self {
+            error,
+            unsent: sending.into_body(),
+        }
+    }
+}
+
 impl From<UpstreamError> for ForwardError {
     fn from(error: UpstreamError) -> Self {
         Self {
@@ -310,6 +331,19 @@ impl From<UpstreamError> for ForwardError {
         }
     }
 }
+
+/// What the upstream has received of a request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Certainly not one byte.
+    Nothing,
+    /// Perhaps all of it.
+    Unknown,
+}
+
+/// How often a request is sent anew at most: over a connection that was idle, and then over a new one
+/// that the upstream accepts and closes.
+const MAX_RETRIES: usize = 2;
 
 /// Why there is no answer of the upstream.
 #[derive(Debug, Error)]
@@ -320,9 +354,12 @@ pub enum UpstreamError {
     /// Connecting took too long.
     #[error("connecting to the upstream took too long")]
     ConnectTimeout,
+    /// There is no TLS connection.
+    #[error("there is no TLS connection to the upstream")]
+    Tls(#[source] TlsFailure),
     /// The upstream's connection broke before its response head was complete.
     #[error("the upstream broke off before it answered")]
-    Broke(#[source] UpstreamBreak),
+    Broke(#[source] UpstreamBreak, Delivery),
     /// The upstream's answer is not valid HTTP.
     #[error("the upstream's answer is malformed: {0}")]
     Malformed(&'static str),

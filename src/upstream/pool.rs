@@ -1,6 +1,6 @@
 //! The connections of one worker to one server: kept alive, bounded in number, never shared.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::UpstreamError;
 use super::connect::connect;
 use super::connection::Connection;
 use super::health::Failure;
+use super::idle::IdleConnections;
 use super::server::{Place, Server};
 use super::shared::SharedUpstream;
 
@@ -23,25 +24,13 @@ pub(super) struct Pool {
     /// The server's place in its upstream.
     place: usize,
     connect_timeout: Duration,
-    idle_timeout: Duration,
-    max_idle: usize,
     max_open: usize,
-    /// The most lately used one last.
-    idle: RefCell<Vec<Idle>>,
+    idle: IdleConnections,
     open: Rc<Cell<usize>>,
     /// How many connections were opened: of several addresses, each gets its turn.
     opened: Cell<usize>,
     /// Requests that succeeded and were not told to the others yet.
     succeeded: Cell<u32>,
-    /// The time of the last look at the idle connections, several times a second: close enough for
-    /// deadlines of many seconds.
-    now: Cell<Instant>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    connection: Box<Connection>,
-    since: Instant,
 }
 
 impl Pool {
@@ -52,15 +41,12 @@ impl Pool {
             server: Arc::clone(&upstream.servers[place]),
             place,
             connect_timeout: settings.connect_timeout,
-            idle_timeout: settings.idle_timeout,
-            max_idle: settings.max_idle,
+            idle: IdleConnections::new(settings.max_idle, settings.idle_timeout),
             max_open: settings.max_connections.get(),
             upstream: Arc::clone(upstream),
-            idle: RefCell::default(),
             open: Rc::default(),
             opened: Cell::default(),
             succeeded: Cell::default(),
-            now: Cell::new(Instant::now()),
         }
     }
 
@@ -74,27 +60,14 @@ impl Pool {
         &self.server
     }
 
-    /// The idle connection that was used last, if there is one. Those that the upstream has closed,
-    /// or on which it has said something unasked, are closed.
+    /// An idle connection that can carry a request, if there is one.
     pub(super) fn reuse(&self) -> Option<Box<Connection>> {
-        loop {
-            let idle = self.idle.borrow_mut().pop()?;
-            if self.is_usable(&idle) {
-                return Some(idle.connection);
-            }
-        }
+        self.idle.take()
     }
 
     /// Keeps a connection whose exchange is over for the next request.
-    pub(super) fn keep(&self, mut connection: Box<Connection>) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.max_idle {
-            connection.rest();
-            idle.push(Idle {
-                connection,
-                since: self.now.get(),
-            });
-        }
+    pub(super) fn keep(&self, connection: Box<Connection>) {
+        self.idle.keep(connection);
     }
 
     /// Notes a response of the server's, `since` which it was waited for.
@@ -121,7 +94,8 @@ impl Pool {
         let failure = match error {
             UpstreamError::Unreachable(_) => Failure::Unreachable,
             UpstreamError::ConnectTimeout => Failure::ConnectTimeout,
-            UpstreamError::Broke(_) => Failure::Broke,
+            UpstreamError::Tls(_) => Failure::Tls,
+            UpstreamError::Broke(..) => Failure::Broke,
             UpstreamError::Malformed(_) => Failure::Malformed,
             UpstreamError::Timeout => Failure::Timeout,
             UpstreamError::NoServer | UpstreamError::Busy | UpstreamError::Body(_) => return,
@@ -132,17 +106,15 @@ impl Pool {
     /// Closes the connections that were idle for too long, those that the server has closed, and those
     /// to addresses that its name does not lead to any more.
     pub(super) fn reap(&self, now: Instant) {
-        self.now.set(now);
         let succeeded = self.succeeded.take();
         if succeeded > 0 {
             self.server.note_succeeded(succeeded);
         }
-        let mut idle = self.idle.borrow_mut();
         if let Place::Name(name) = &self.server.place
-            && !idle.is_empty()
+            && !self.idle.is_empty()
         {
             let (addresses, generation) = name.addresses();
-            idle.retain_mut(|Idle { connection, .. }| {
+            self.idle.retain(|connection| {
                 if connection.generation == generation {
                     return true;
                 }
@@ -151,12 +123,7 @@ impl Pool {
                 peer.is_some_and(|peer| addresses.contains(&peer))
             });
         }
-        idle.retain(|idle| self.is_usable(idle));
-    }
-
-    fn is_usable(&self, idle: &Idle) -> bool {
-        self.now.get().saturating_duration_since(idle.since) < self.idle_timeout
-            && idle.connection.is_quiet()
+        self.idle.reap(now);
     }
 
     /// A new connection.

@@ -1,7 +1,9 @@
-//! A request on its way to the upstream: its head, and its body as it comes from the client. At most
-//! one chunk of the body is held.
+//! A request on its way to the upstream: its head, and its body as it comes from the client. One chunk
+//! of the body is held, and of what was written the beginning, as long as it may have to be written
+//! again.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,11 +22,11 @@ use crate::message::request_head::BodyFraming;
 pub(super) struct Sending {
     /// What is to be written before the chunk: the head, a chunk's size.
     prefix: Vec<u8>,
-    /// How much of it was written.
-    prefix_written: usize,
     chunk: Bytes,
     /// What is to be written after the chunk.
     suffix: &'static [u8],
+    /// How much was written of prefix, chunk and suffix.
+    written: usize,
     /// Until all of it was taken.
     body: Option<RequestBody>,
     /// The chunk that completes the announced length, until the client's end of the body is there:
@@ -33,7 +35,20 @@ pub(super) struct Sending {
     framing: BodyFraming,
     /// How many bytes of the head were not written.
     head_left: usize,
-    begun: bool,
+    head_length: usize,
+    /// How much had been written to the connection when the request began to be.
+    begun_at: u64,
+    /// What was written before the present prefix, while all of it is here.
+    held: Option<Held>,
+    /// What of it is yet to be written anew.
+    again: VecDeque<Bytes>,
+}
+
+/// The beginning of a request as it was written.
+#[derive(Debug, Default)]
+struct Held {
+    pieces: Vec<Bytes>,
+    length: usize,
 }
 
 /// Why a request could not be sent to its end.
@@ -60,38 +75,77 @@ impl Sending {
         write_head(&mut prefix);
         Self {
             head_left: prefix.len(),
+            head_length: prefix.len(),
             prefix,
-            prefix_written: 0,
             chunk: Bytes::new(),
             suffix: b"",
+            written: 0,
             body: framing.has_body().then_some(body),
             completing: Bytes::new(),
             framing,
-            begun: false,
+            begun_at: 0,
+            held: Some(Held::default()),
+            again: VecDeque::new(),
         }
     }
 
-    /// Addresses a request of which nothing was written to another host: `Host` is its first field.
+    /// Addresses a request that is to be written from its beginning to another host: `Host` is its first
+    /// field.
     pub(super) fn set_host(&mut self, host: &HeaderValue) {
-        let start = memchr::memmem::find(&self.prefix, HOST).map(|at| at + HOST.len());
-        let Some(start) = start.filter(|_| !self.begun) else {
-            return;
-        };
-        let rest = &self.prefix[start..];
-        let length = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
-        self.head_left = self.head_left - length + host.len();
-        self.prefix
-            .splice(start..start + length, host.as_bytes().iter().copied());
+        let first = self.held.as_mut().and_then(|held| held.pieces.first_mut());
+        match first {
+            // The head was written before.
+            Some(first) => {
+                let mut head = Vec::from(std::mem::take(first));
+                let before = head.len();
+                replace_host(&mut head, host);
+                self.head_length = self.head_length + head.len() - before;
+                *first = Bytes::from(head);
+                self.rewind();
+            }
+            None => {
+                let before = self.prefix.len();
+                replace_host(&mut self.prefix, host);
+                self.head_length = self.head_length + self.prefix.len() - before;
+                self.head_left = self.head_length;
+            }
+        }
     }
 
-    /// Whether a part of it may have reached an upstream.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
+    /// What is written next is the first of it on this connection.
+    pub(super) fn begin_on(&mut self, stream: &mut UpstreamStream) {
+        self.begun_at = stream.written();
+    }
+
+    /// Whether a part of it may have reached the upstream.
+    pub(super) fn has_begun(&self, stream: &mut UpstreamStream) -> bool {
+        stream.written() > self.begun_at
+    }
+
+    /// Whether it is certain that the upstream, which has ended the connection, received nothing of it.
+    pub(super) fn is_undelivered(&self, stream: &mut UpstreamStream) -> bool {
+        stream.has_delivered_nothing_since(self.begun_at)
     }
 
     /// Whether all of its head was written: before that, nothing can be an answer to it.
     pub(super) fn has_sent_head(&self) -> bool {
         self.head_left == 0
+    }
+
+    /// Makes it ready to be written from its beginning, if all that was written is still here.
+    pub(super) fn rewind(&mut self) -> bool {
+        let Some(held) = &self.held else {
+            return false;
+        };
+        self.again = held.pieces.iter().cloned().collect();
+        self.written = 0;
+        self.head_left = self.head_length;
+        true
+    }
+
+    /// Holds nothing any longer of what was written: there is an answer to it.
+    pub(super) fn let_go(&mut self) {
+        self.held = None;
     }
 
     /// The body, where there is some left of it.
@@ -109,7 +163,7 @@ impl Sending {
         loop {
             let mut waits = false;
             // What is joined to the prefix leaves room for more, unless the prefix is being written.
-            while self.prefix_written == 0
+            while self.written == 0
                 && self.chunk.is_empty()
                 && self.suffix.is_empty()
                 && self.body.is_some()
@@ -123,13 +177,17 @@ impl Sending {
                     }
                 }
             }
-            ready!(self.poll_write(cx, stream))
-                .map_err(|error| SendError::Broken(UpstreamBreak::Write(error)))?;
+            let broken = |error| SendError::Broken(UpstreamBreak::Write(error));
+            ready!(self.poll_write(cx, stream)).map_err(broken)?;
             if waits {
+                // Whether it has left already or not, the client is waited for.
+                if let Poll::Ready(Err(error)) = stream.poll_flush(cx) {
+                    return Poll::Ready(Err(broken(error)));
+                }
                 return Poll::Pending;
             }
             if self.body.is_none() {
-                return Poll::Ready(Ok(()));
+                return stream.poll_flush(cx).map_err(broken);
             }
         }
     }
@@ -180,7 +238,7 @@ impl Sending {
 
     /// Copies together what is short.
     fn join(&mut self) {
-        let length = self.prefix.len() - self.prefix_written + self.chunk.len() + self.suffix.len();
+        let length = self.prefix.len() + self.chunk.len() + self.suffix.len();
         if length <= JOINED && !self.prefix.is_empty() {
             self.prefix.extend_from_slice(&self.chunk);
             self.prefix.extend_from_slice(self.suffix);
@@ -194,42 +252,63 @@ impl Sending {
         cx: &mut Context<'_>,
         stream: &mut UpstreamStream,
     ) -> Poll<io::Result<()>> {
+        while let Some(piece) = self.again.front_mut() {
+            let written = at_least_one(ready!(stream.poll_write(cx, piece))?)?;
+            self.head_left = self.head_left.saturating_sub(written);
+            piece.advance(written);
+            if piece.is_empty() {
+                self.again.pop_front();
+            }
+        }
         loop {
-            let prefix = &self.prefix[self.prefix_written..];
-            let written = if self.chunk.is_empty() && self.suffix.is_empty() {
+            let [prefix, chunk, suffix] = self.left();
+            let written = if chunk.is_empty() && suffix.is_empty() {
                 if prefix.is_empty() {
+                    self.finish_part(stream);
                     return Poll::Ready(Ok(()));
                 }
                 ready!(stream.poll_write(cx, prefix))?
-            } else if prefix.is_empty() && self.suffix.is_empty() {
-                ready!(stream.poll_write(cx, &self.chunk))?
+            } else if prefix.is_empty() && suffix.is_empty() {
+                ready!(stream.poll_write(cx, chunk))?
             } else {
-                let slices = [prefix, &self.chunk, self.suffix].map(IoSlice::new);
+                let slices = [prefix, chunk, suffix].map(IoSlice::new);
                 ready!(stream.poll_write_vectored(cx, &slices))?
             };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.begun = true;
-            self.advance(written);
+            self.written += at_least_one(written)?;
+            self.head_left = self.head_left.saturating_sub(written);
         }
     }
 
-    fn advance(&mut self, mut written: usize) {
-        self.head_left = self.head_left.saturating_sub(written);
-        let of_prefix = written.min(self.prefix.len() - self.prefix_written);
-        self.prefix_written += of_prefix;
-        written -= of_prefix;
-        if self.prefix_written == self.prefix.len() {
+    /// What is left to write of prefix, chunk and suffix.
+    fn left(&self) -> [&[u8]; 3] {
+        let mut written = self.written;
+        [&self.prefix[..], &self.chunk, self.suffix].map(|part| {
+            let skipped = written.min(part.len());
+            written -= skipped;
+            &part[skipped..]
+        })
+    }
+
+    /// Makes room for the next part of the body, where there is one; all of this part was written.
+    fn finish_part(&mut self, stream: &mut UpstreamStream) {
+        let length = self.held.as_ref().map_or(0, |held| held.length) + self.written;
+        let is_held = self.held.is_some()
+            && (length <= HELD_WITHOUT_ASKING || length <= MAX_HELD && self.is_undelivered(stream));
+        if !is_held {
+            self.held = None;
             self.prefix.clear();
-            self.prefix_written = 0;
-            if self.body.is_none() {
-                self.spare_prefix();
-            }
+        } else if self.body.is_none() {
+            return;
         }
-        let of_chunk = written.min(self.chunk.len());
-        self.chunk.advance(of_chunk);
-        self.suffix = &self.suffix[written - of_chunk..];
+        let chunk = std::mem::take(&mut self.chunk);
+        let suffix = Bytes::from_static(std::mem::take(&mut self.suffix));
+        self.written = 0;
+        if let Some(held) = &mut self.held {
+            let prefix = Bytes::from(std::mem::take(&mut self.prefix));
+            let parts = [prefix, chunk, suffix].into_iter();
+            held.pieces.extend(parts.filter(|part| !part.is_empty()));
+            held.length = length;
+        }
     }
 
     /// Leaves the prefix's buffer to the next request.
@@ -237,6 +316,23 @@ impl Sending {
         if (1..=MAX_SPARE).contains(&self.prefix.capacity()) {
             SPARE.set(std::mem::take(&mut self.prefix));
         }
+    }
+}
+
+fn replace_host(head: &mut Vec<u8>, host: &HeaderValue) {
+    let Some(start) = memchr::memmem::find(head, HOST).map(|at| at + HOST.len()) else {
+        return;
+    };
+    let rest = &head[start..];
+    let length = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+    let host = host.as_bytes().iter().copied();
+    head.splice(start..start + length, host);
+}
+
+fn at_least_one(written: usize) -> io::Result<usize> {
+    match written {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(written),
     }
 }
 
@@ -252,6 +348,11 @@ const HOST: &[u8] = b" HTTP/1.1\r\nhost: ";
 /// Up to how many bytes a head and a body are copied together, since one chunk costs the kernel less
 /// than two do by more than such a copy.
 const JOINED: usize = 4 * 1024;
+
+/// How much of what was written is held at most until it is known that some of it has arrived, in bytes,
+/// and how much without asking for that.
+const MAX_HELD: usize = 256 * 1024;
+const HELD_WITHOUT_ASKING: usize = 64 * 1024;
 
 /// The largest buffer that is kept for the next request.
 const MAX_SPARE: usize = 16 * 1024;

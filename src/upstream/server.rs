@@ -13,6 +13,7 @@ use super::balance::{Latency, Load};
 use super::health::FULL_SHARE;
 use super::resolve::Name;
 use super::settings::{ServerSection, UpstreamSection, UpstreamUrl};
+use super::tls::SecureServer;
 
 /// Where a server is connected to.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Server {
     pub(super) place: Place,
     /// The `Host` that it is sent.
     pub(super) host: HeaderValue,
+    /// For one that is spoken to over TLS.
+    pub(super) secure: Option<SecureServer>,
     pub(super) weight: u32,
     pub(super) backup: bool,
     /// See [`Load::capacity`].
@@ -62,6 +65,7 @@ impl Server {
         section: &ServerSection,
         settings: &UpstreamSection,
         lowest_weight: u32,
+        secure: Option<SecureServer>,
     ) -> Self {
         let authority = settings.host.as_ref().or(match &section.url {
             UpstreamUrl::Http { authority, .. } => Some(authority),
@@ -75,6 +79,7 @@ impl Server {
             url: section.url.clone(),
             place: Place::of(&section.url),
             host,
+            secure,
             weight,
             backup: section.backup,
             capacity: weight as f32 / lowest_weight as f32,

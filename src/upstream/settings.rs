@@ -11,9 +11,11 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::message::headers::HiddenHeaders;
 use crate::settings::document::Step;
 use crate::settings::file::{FileSetting, FileUse};
 use crate::settings::units::{positive_duration, refuse};
+use crate::tls::BackendTlsSection;
 
 pub use servers::{CheckPath, CheckSection, EjectionSection, Percent, ServerSection, Sticky};
 
@@ -53,6 +55,10 @@ pub struct UpstreamSection {
     /// How long a request may wait there.
     #[serde(with = "positive_duration")]
     pub queue_wait: Duration,
+    /// Response headers that clients do not see.
+    pub hide_headers: HiddenHeaders,
+    /// For `https://`.
+    pub tls: BackendTlsSection,
     /// The gateway's own requests that find out whether a server is up.
     pub check: CheckSection,
     /// What keeps requests from a server whose requests fail.
@@ -67,6 +73,16 @@ impl UpstreamSection {
             url: Some(UpstreamUrl::local()),
             ..Self::default()
         }
+    }
+
+    /// Whether a server of it is spoken to over TLS.
+    pub(crate) fn is_over_tls(&self) -> bool {
+        self.servers().any(|server| server.url.is_over_tls())
+    }
+
+    /// Whether it is the system's authorities that vouch for its servers.
+    pub(crate) fn trusts_system(&self) -> bool {
+        self.is_over_tls() && self.tls.verify && self.tls.ca_file.is_none()
     }
 
     /// The servers, whichever way they are written.
@@ -86,16 +102,15 @@ impl UpstreamSection {
             let steps = [Step::Key("servers"), Step::Element(place), Step::Key("url")];
             (below(&steps), &mut server.url)
         });
-        only.chain(several)
-            .filter_map(|(key, url)| match url {
-                UpstreamUrl::Unix(path) => Some(FileSetting {
-                    key,
-                    path,
-                    usage: FileUse::Connected,
-                }),
-                UpstreamUrl::Http { .. } => None,
-            })
-            .collect()
+        let sockets = only.chain(several).filter_map(|(key, url)| match url {
+            UpstreamUrl::Unix(path) => Some(FileSetting {
+                key,
+                path,
+                usage: FileUse::Connected,
+            }),
+            UpstreamUrl::Http { .. } => None,
+        });
+        sockets.chain(self.tls.files(section)).collect()
     }
 }
 
@@ -126,6 +141,8 @@ impl Default for UpstreamSection {
             max_requests: None,
             queue: 1000,
             queue_wait: Duration::from_secs(10),
+            hide_headers: HiddenHeaders::default(),
+            tls: BackendTlsSection::default(),
             check: CheckSection::default(),
             ejection: EjectionSection::default(),
         }
@@ -135,17 +152,37 @@ impl Default for UpstreamSection {
 /// Where a backend listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamUrl {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     Http {
+        /// Which of both.
+        scheme: Scheme,
         /// Host and port as written: what the backend is sent as `Host`.
         authority: Authority,
         /// A name or an IP address, the latter without brackets.
         host: String,
-        /// The port, 80 when none was written.
+        /// The port, that of the scheme when none was written.
         port: u16,
     },
     /// `unix:/path`.
     Unix(PathBuf),
+}
+
+/// How a backend is spoken to over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Http => "http://",
+            Self::Https => "https://",
+        }
+    }
 }
 
 impl UpstreamUrl {
@@ -153,9 +190,18 @@ impl UpstreamUrl {
     #[must_use]
     pub fn local() -> Self {
         Self::Http {
+            scheme: Scheme::Http,
             authority: Authority::from_static("127.0.0.1:8080"),
             host: "127.0.0.1".to_owned(),
             port: 8080,
+        }
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub(crate) fn is_over_tls(&self) -> bool {
+        match self {
+            Self::Http { scheme, .. } => *scheme == Scheme::Https,
+            Self::Unix(_) => false,
         }
     }
 
@@ -201,27 +247,20 @@ impl FromStr for UpstreamUrl {
         if text.contains('@') {
             return wrong(
                 "the address of the backend cannot hold a user name or a password".to_owned(),
-                "write \"http://host:port\"".to_owned(),
+                "write \"http://host:port\" or \"https://host:port\"".to_owned(),
             );
         }
-        if let Some(rest) = strip_scheme(text, "https://") {
-            return wrong(
-                "https:// to the backend is not supported yet".to_owned(),
-                format!(
-                    "write \"http://{rest}\" and keep backend and gateway on one machine or in \
-                     one trusted network"
-                ),
-            );
-        }
-        let Some(rest) = strip_scheme(text, "http://") else {
+        let scheme = |it: Scheme| Some((it, strip_scheme(text, it.prefix())?));
+        let Some((scheme, rest)) = scheme(Scheme::Http).or_else(|| scheme(Scheme::Https)) else {
             let remedy = match text.split_once("://") {
                 None if !text.is_empty() => format!("write \"http://{text}\""),
                 Some(_) | None => {
-                    "write \"http://host:port\" or \"unix:/path/to/socket\"".to_owned()
+                    "write \"http://host:port\", \"https://host:port\" or \"unix:/path/to/socket\""
+                        .to_owned()
                 }
             };
             return wrong(
-                format!("`{text}` does not begin with http:// or unix:"),
+                format!("`{text}` does not begin with http://, https:// or unix:"),
                 remedy,
             );
         };
@@ -229,7 +268,10 @@ impl FromStr for UpstreamUrl {
         if !matches!(path, "" | "/") {
             return wrong(
                 format!("the address of the backend cannot hold a path (`{path}`)"),
-                format!("write \"http://{rest}\"; paths are written under [[routes]]"),
+                format!(
+                    "write \"{}{rest}\"; paths are written under [[routes]]",
+                    scheme.prefix()
+                ),
             );
         }
         let example = "write for example \"http://127.0.0.1:8080\"".to_owned();
@@ -239,7 +281,10 @@ impl FromStr for UpstreamUrl {
         let port = match authority.port_u16() {
             Some(0) => return wrong("port 0 cannot be connected to".to_owned(), example),
             Some(port) => port,
-            None => 80,
+            None => match scheme {
+                Scheme::Http => 80,
+                Scheme::Https => 443,
+            },
         };
         let host = authority
             .host()
@@ -247,6 +292,7 @@ impl FromStr for UpstreamUrl {
             .trim_end_matches(']')
             .to_owned();
         Ok(Self::Http {
+            scheme,
             authority,
             host,
             port,
@@ -257,7 +303,9 @@ impl FromStr for UpstreamUrl {
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { authority, .. } => write!(f, "http://{authority}"),
+            Self::Http {
+                scheme, authority, ..
+            } => write!(f, "{}{authority}", scheme.prefix()),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -328,19 +376,17 @@ mod tests {
             ("http://erp.example/", Ok(("erp.example", 80))),
             ("HTTP://erp.example:81", Ok(("erp.example", 81))),
             ("http://[::1]:8080", Ok(("::1", 8080))),
-            (
-                "https://erp.example",
-                Err("https:// to the backend is not supported yet"),
-            ),
+            ("https://erp.example", Ok(("erp.example", 443))),
+            ("HTTPS://erp.example:8443/", Ok(("erp.example", 8443))),
             (
                 "erp:8080",
-                Err("`erp:8080` does not begin with http:// or unix:"),
+                Err("`erp:8080` does not begin with http://, https:// or unix:"),
             ),
             (
                 "ftp://erp",
-                Err("`ftp://erp` does not begin with http:// or unix:"),
+                Err("`ftp://erp` does not begin with http://, https:// or unix:"),
             ),
-            ("", Err("`` does not begin with http:// or unix:")),
+            ("", Err("`` does not begin with http://, https:// or unix:")),
             ("http://", Err("`` is not a host with a port")),
             ("http://:8080", Err("`:8080` is not a host with a port")),
             ("http://erp:", Err("`erp:` is not a host with a port")),

@@ -12,7 +12,11 @@ use super::pressure::Pressure;
 use super::resolve::Resolver;
 use super::server::Server;
 use super::settings::{ServerSection, UpstreamSection};
+use super::tls::{open_tls, secure};
 use crate::clock::{Clock, UnixMillis};
+use crate::managed_file::ManagedFiles;
+use crate::tls::TlsError;
+use crate::tls::backend::BackendTls;
 
 /// All upstreams of a configuration.
 #[derive(Debug)]
@@ -25,23 +29,31 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// These upstreams, and of each route the name of the one that it leads to.
-    #[must_use]
-    pub fn new<'a>(
+    ///
+    /// # Errors
+    /// When what TLS to a server needs cannot be used.
+    pub fn open<'a>(
         sections: impl Iterator<Item = (&'a str, &'a UpstreamSection)>,
         of_routes: impl Iterator<Item = &'a str>,
         clock: &Clock,
         resolver: Resolver,
-    ) -> Self {
-        let shared = |(name, section)| Arc::new(SharedUpstream::new(name, section, clock));
-        let all: Vec<_> = sections.map(shared).collect();
+    ) -> Result<Self, TlsError> {
+        let shared = |(name, section)| SharedUpstream::open(name, section, clock).map(Arc::new);
+        let all = sections.map(shared).collect::<Result<Vec<_>, _>>()?;
         let place = |name| all.iter().position(|upstream| upstream.name == name);
-        Self {
+        Ok(Self {
             of_routes: of_routes
                 .map(|name| place(name).unwrap_or_default())
                 .collect(),
             all,
             resolver,
-        }
+        })
+    }
+
+    /// The files of certificates and keys.
+    pub(crate) fn managed(&self) -> impl Iterator<Item = &dyn ManagedFiles> {
+        let secured = self.all().filter_map(|upstream| upstream.tls.as_deref());
+        secured.map(BackendTls::managed)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<SharedUpstream>> {
@@ -150,6 +162,8 @@ pub(super) struct SharedUpstream {
     pub(super) name: String,
     pub(super) settings: UpstreamSection,
     pub(super) servers: Vec<Arc<Server>>,
+    /// Where one of them is spoken to over TLS.
+    tls: Option<Arc<BackendTls>>,
     /// Not on the path of a request that succeeds.
     health: Mutex<Health>,
     clock: Clock,
@@ -158,21 +172,33 @@ pub(super) struct SharedUpstream {
 }
 
 impl SharedUpstream {
-    fn new(name: &str, settings: &UpstreamSection, clock: &Clock) -> Self {
+    fn open(name: &str, settings: &UpstreamSection, clock: &Clock) -> Result<Self, TlsError> {
+        let tls = open_tls(settings, clock)?;
+        if tls.is_some() && !settings.tls.verify && settings.tls.pin.is_empty() {
+            tracing::warn!(
+                upstream = name,
+                "ANYONE CAN POSE AS THE BACKEND: its certificate is not verified (tls.verify = false)"
+            );
+        }
         let sections: Vec<ServerSection> = settings.servers().collect();
         let lowest = sections.iter().map(|it| it.weight.get()).min();
-        let server = |section| Arc::new(Server::new(section, settings, lowest.unwrap_or(1)));
-        let servers: Vec<_> = sections.iter().map(server).collect();
+        let server = |section: &ServerSection| -> Result<_, TlsError> {
+            let secure = secure(section, tls.as_ref())?;
+            let server = Server::new(section, settings, lowest.unwrap_or(1), secure);
+            Ok(Arc::new(server))
+        };
+        let servers = sections.iter().map(server).collect::<Result<Vec<_>, _>>()?;
         let health = Health::new(&settings.check, &settings.ejection, servers.len());
-        Self {
+        Ok(Self {
             name: name.to_owned(),
             settings: settings.clone(),
             servers,
+            tls,
             health: Mutex::new(health),
             clock: clock.clone(),
             started: Instant::now(),
             pressure: Pressure::new(settings),
-        }
+        })
     }
 
     /// Milliseconds for [`Latency`].

@@ -3,14 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::UpstreamError;
 use super::connect::Address;
+use super::tcp::TcpSocket;
+use super::tls::{SecureServer, TlsSocket};
 
 /// A stream to the upstream.
 #[derive(Debug)]
@@ -23,14 +28,31 @@ pub(super) enum UpstreamStream {
 
 impl UpstreamStream {
     /// Connects to one address of a server.
-    pub(super) async fn connect(address: Address<'_>, open: Open) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the server does not accept a connection, or not over TLS as configured.
+    pub(super) async fn connect(
+        address: Address<'_>,
+        secure: Option<&SecureServer>,
+        open: Open,
+    ) -> Result<Self, UpstreamError> {
+        let unreachable = UpstreamError::Unreachable;
         let socket = match address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
+                let stream = TcpStream::connect(address).await;
+                let tcp = stream.and_then(TcpSocket::new).map_err(unreachable)?;
+                match secure {
+                    None => Socket::Tcp(tcp),
+                    Some(secure) => {
+                        let tls = TlsSocket::connect(tcp, secure).await;
+                        Socket::Tls(Box::new(tls.map_err(UpstreamError::Tls)?))
+                    }
+                }
             }
-            Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => Socket::Unix(UnixSocket {
+                stream: UnixStream::connect(path).await.map_err(unreachable)?,
+                written: 0,
+            }),
         };
         let _open = open;
         Ok(Self::Whole(OpenSocket { socket, _open }))
@@ -39,13 +61,51 @@ impl UpstreamStream {
     /// Whether nothing was received since the last read, not even the end. Asks no more of the
     /// system than the runtime has been told by it, and takes part in no budget, so that the answer
     /// is never put off.
-    pub(super) fn is_quiet(&self) -> bool {
-        let one = &mut [0];
-        let read = match self {
-            Self::Whole(open) => open.socket.try_read(one),
-            Self::Shared(open) => open.borrow().socket.try_read(one),
-        };
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    pub(super) fn is_silent(&mut self) -> bool {
+        self.with(|socket| match socket {
+            Socket::Tcp(tcp) => is_silent(tcp.stream().try_read(&mut [0])),
+            Socket::Tls(tls) => tls.is_silent(|tcp, bytes| tcp.stream().try_read(bytes)),
+            Socket::Unix(unix) => is_silent(unix.stream.try_read(&mut [0])),
+        })
+    }
+
+    /// The same, asked of the system itself: the runtime is told of an end only when it next waits.
+    pub(super) fn is_silent_now(&mut self) -> bool {
+        self.with(|socket| match socket {
+            Socket::Tcp(tcp) => is_silent(peek(tcp)),
+            Socket::Tls(tls) => tls.is_silent(|tcp, bytes| {
+                let (_, length) = recv(tcp, bytes, RecvFlags::DONTWAIT)?;
+                Ok(length)
+            }),
+            Socket::Unix(unix) => is_silent(peek(&unix.stream)),
+        })
+    }
+
+    /// How many bytes were written to the socket so far.
+    pub(super) fn written(&mut self) -> u64 {
+        self.with(|socket| match socket {
+            Socket::Tcp(tcp) => tcp.written(),
+            Socket::Tls(tls) => tls.tcp().written(),
+            Socket::Unix(unix) => unix.written,
+        })
+    }
+
+    /// Whether it is certain that the server, which has ended the connection, received nothing of what
+    /// was written since `written` was this much.
+    pub(super) fn has_delivered_nothing_since(&mut self, written: u64) -> bool {
+        self.with(|socket| match socket {
+            Socket::Tcp(tcp) => tcp.has_delivered_nothing_since(written),
+            Socket::Tls(tls) => tls.tcp().has_delivered_nothing_since(written),
+            // What is written to it is there to be read at once.
+            Socket::Unix(unix) => unix.written == written,
+        })
+    }
+
+    fn with<T>(&mut self, ask: impl FnOnce(&mut Socket) -> T) -> T {
+        match self {
+            Self::Whole(open) => ask(&mut open.socket),
+            Self::Shared(open) => ask(&mut open.borrow_mut().socket),
+        }
     }
 
     /// The address it leads to, unless that is a unix socket.
@@ -111,6 +171,16 @@ impl UpstreamStream {
     }
 }
 
+impl UpstreamStream {
+    /// Ready when nothing that was written waits to be encrypted or sent.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| match socket {
+            Socket::Tls(tls) => tls.poll_flush(cx),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+        })
+    }
+}
+
 /// A socket, and its place in the count of those that are open.
 #[derive(Debug)]
 pub(super) struct OpenSocket {
@@ -120,43 +190,70 @@ pub(super) struct OpenSocket {
 
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(TcpSocket),
+    Tls(Box<TlsSocket>),
+    Unix(UnixSocket),
+}
+
+#[derive(Debug)]
+struct UnixSocket {
+    stream: UnixStream,
+    written: u64,
+}
+
+impl UnixSocket {
+    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(written)) = result {
+            self.written += written as u64;
+        }
+        result
+    }
+}
+
+/// What there is to read, without taking it and without waiting for it.
+fn peek(socket: impl AsFd) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (_, length) = recv(socket, &mut [0], flags)?;
+    Ok(length)
+}
+
+fn is_silent(read: io::Result<usize>) -> bool {
+    read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Socket {
     fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tcp(tcp) => tcp.stream().peer_addr().ok(),
+            Self::Tls(tls) => tls.tcp().stream().peer_addr().ok(),
             Self::Unix(_) => None,
-        }
-    }
-
-    fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(bytes),
-            Self::Unix(stream) => stream.try_read(bytes),
         }
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tcp(tcp) => tcp.stream().poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_readable(cx),
+            Self::Unix(unix) => unix.stream.poll_read_ready(cx),
         }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => tls.poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(&mut unix.stream).poll_read(cx, buf),
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, bytes),
+            Self::Unix(unix) => {
+                let result = Pin::new(&mut unix.stream).poll_write(cx, bytes);
+                unix.wrote(result)
+            }
         }
     }
 
@@ -166,8 +263,12 @@ impl Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Self::Tls(tls) => tls.poll_write_vectored(cx, slices),
+            Self::Unix(unix) => {
+                let result = Pin::new(&mut unix.stream).poll_write_vectored(cx, slices);
+                unix.wrote(result)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::introspection;
 use crate::panics::{ON_THE_PATH, Trap};
 use crate::support::harness::{Files, cheap_hash, password};
-use crate::support::tls::Identity;
+use crate::support::tls::{Identity, server};
 use crate::support::{Answer, Ask, Client, Harness, Script, Stage, Upstream, redact, run};
 
 const GOLDEN: &str = include_str!("answers.golden");
@@ -299,6 +299,13 @@ async fn upstreams_faults(gallery: &mut Gallery) {
         "UpstreamUnreachable",
         &harness.signed_in().await.send(sync()).await,
     );
+
+    let stranger = Identity::new(&["127.0.0.1"]);
+    let upstream = Upstream::tls(server(&stranger, rustls::ALL_VERSIONS, None));
+    let harness = Harness::with(upstream, |files| {
+        files.set_table("upstream.tls", "ca_file = \"server.pem\"");
+    });
+    gallery.show("UpstreamTls", &harness.signed_in().await.send(sync()).await);
 
     let harness = Harness::usual();
     let client = harness.signed_in().await;

@@ -550,10 +550,3 @@ fn a_session_of_one_name_is_not_resumed_under_another() {
         }
     });
 }
-
-#[test]
-fn an_upstream_over_tls_that_could_not_be_verified_stops_the_start() {
-    let refused =
-        Harness::refuses_to_start(|files| files.set("upstream.url", "https://127.0.0.1:9"));
-    assert!(refused.contains("https"), "{refused}");
-}

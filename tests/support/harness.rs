@@ -91,6 +91,12 @@ impl Files {
         self.table.insert(name.to_owned(), Value::Table(section));
     }
 
+    /// Sets `section.key` to a table, given as its lines.
+    pub fn set_table(&mut self, key: &str, lines: &str) {
+        let table: Table = lines.parse().expect("the lines of a table");
+        self.set(key, Value::Table(table));
+    }
+
     /// What `section.key` was set to.
     pub fn text(&self, key: &str) -> String {
         let (section, key) = key.split_once('.').expect("section.key");

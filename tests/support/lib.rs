@@ -9,6 +9,7 @@ pub mod ask;
 pub mod child;
 pub mod client;
 pub mod fake_clock;
+pub mod faulty;
 pub mod frames;
 pub mod harness;
 pub mod http2;

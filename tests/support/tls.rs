@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::PublicKeyData as _;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// A self-signed P-256 certificate and its key.
 #[derive(Clone)]
@@ -48,6 +53,13 @@ impl Identity {
         }
     }
 
+    /// The SHA-256 digest of its public key, as `pin` takes it.
+    pub fn pin(&self) -> String {
+        let key = rcgen::KeyPair::from_pem(&self.key_pem).expect("its own key");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &key.subject_public_key_info());
+        format!("sha256/{}", STANDARD.encode(digest.as_ref()))
+    }
+
     /// Writes `NAME.pem` and `NAME.key` (readable by the owner only).
     pub fn write(&self, directory: &Path, name: &str) {
         super::harness::write(
@@ -62,6 +74,34 @@ impl Identity {
 /// ring's provider, as the clients use it.
 pub fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
+}
+
+/// What a backend serves with: these versions, and only to clients with `clients`' certificate where one is
+/// given.
+pub fn server(
+    identity: &Identity,
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Option<&Identity>,
+) -> Arc<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(versions)
+        .expect("protocol versions that the provider has");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = RootCertStore::empty();
+            roots
+                .add(clients.certificate.clone())
+                .expect("a certificate to trust");
+            let provider = Arc::new(provider());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier of clients"))
+        }
+    };
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).expect("a key");
+    let config = builder.with_single_cert(vec![identity.certificate.clone()], key);
+    Arc::new(config.expect("a certificate and its key"))
 }
 
 /// A client configuration that trusts these certificates and offers these protocols.

@@ -1,15 +1,20 @@
-//! A scriptable upstream on a TCP port or unix socket, on a thread of its own. It records what
+//! A scriptable upstream on a TCP port, with or without TLS, or unix socket, on a thread of its own. It records what
 //! arrives, byte for byte, and misbehaves on demand.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use rustls::{HandshakeKind, ServerConfig};
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::ask;
 use super::wire::{Broken, Framing, Head, Reader};
@@ -38,8 +43,10 @@ pub enum Script {
     Unread(Vec<u8>),
     /// As `Echo`, and writes these bytes when it is released, though nobody has asked.
     Unasked(Vec<u8>),
-    /// As `Echo`, but closes at this stage.
+    /// As `Echo`, but closes at this stage; over TLS in order.
     Close(Stage),
+    /// As `Echo`, but resets the connection at this stage.
+    Reset(Stage),
     /// As `Echo`, but waits at this stage until released.
     Stall(Stage),
 }
@@ -81,6 +88,8 @@ pub struct Seen {
 
 #[derive(Default)]
 struct Link {
+    /// Over TLS, whether an earlier session was resumed.
+    resumed: Option<bool>,
     bytes: Vec<u8>,
     total: u64,
     closed: Option<Closed>,
@@ -135,6 +144,7 @@ pub struct Upstream {
 
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener, TlsAcceptor),
     Unix(UnixListener),
 }
 
@@ -157,6 +167,19 @@ impl Upstream {
             .expect("a socket that does not block");
         Self::start(format!("http://{address}"), move || {
             Listener::Tcp(TcpListener::from_std(listener).expect("a listener for the runtime"))
+        })
+    }
+
+    /// The same over TLS.
+    pub fn tls(config: Arc<ServerConfig>) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        listener
+            .set_nonblocking(true)
+            .expect("a socket that does not block");
+        Self::start(format!("https://{address}"), move || {
+            let listener = TcpListener::from_std(listener).expect("a listener for the runtime");
+            Listener::Tls(listener, TlsAcceptor::from(config))
         })
     }
 
@@ -313,6 +336,20 @@ impl Upstream {
         self.shared.lock().links.len()
     }
 
+    /// Whether a connection (from 1) resumed an earlier TLS session; `None` before the handshake is over.
+    pub fn resumed(&self, number: usize) -> Option<bool> {
+        self.shared.lock().links[number - 1].resumed
+    }
+
+    /// How often a request with this value of the field was seen.
+    pub fn count(&self, field: &str, value: &str) -> usize {
+        let state = self.shared.lock();
+        let requests = state.requests.iter();
+        requests
+            .filter(|seen| seen.head.field(field) == Some(value))
+            .count()
+    }
+
     /// The raw bytes of a connection (from 1), up to a bound.
     pub fn bytes(&self, number: usize) -> Vec<u8> {
         self.shared.lock().links[number - 1].bytes.clone()
@@ -346,18 +383,81 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
                 let (stream, _) = listener.accept().await.expect("a connection");
                 stream.set_nodelay(true).expect("a socket that can be set");
                 let link = number(&shared);
-                exchanges.spawn(serve(stream, link, Arc::clone(&shared)));
+                let lingering = Lingering::of(&stream);
+                exchanges.spawn(serve(stream, link, lingering, Arc::clone(&shared)));
+            }
+            Listener::Tls(listener, acceptor) => {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                stream.set_nodelay(true).expect("a socket that can be set");
+                let link = number(&shared);
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+                exchanges.spawn(async move {
+                    let lingering = Lingering::of(&stream);
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        shared.change(|state| state.links[link].closed = Some(Closed::ByGateway));
+                        return;
+                    };
+                    let kind = stream.get_ref().1.handshake_kind();
+                    let resumed = Some(kind == Some(HandshakeKind::Resumed));
+                    shared.change(|state| state.links[link].resumed = resumed);
+                    serve(stream, link, lingering.over_tls(), shared).await;
+                });
             }
             Listener::Unix(listener) => {
                 let (stream, _) = listener.accept().await.expect("a connection");
                 let link = number(&shared);
-                exchanges.spawn(serve(stream, link, Arc::clone(&shared)));
+                exchanges.spawn(serve(
+                    stream,
+                    link,
+                    Lingering::default(),
+                    Arc::clone(&shared),
+                ));
             }
         }
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite>(stream: S, link: usize, shared: Arc<Shared>) {
+/// How a connection is left.
+#[derive(Default)]
+struct Lingering {
+    /// The socket once more, to be set before it is closed.
+    socket: Option<Socket>,
+    is_tls: bool,
+}
+
+impl Lingering {
+    fn of(stream: &TcpStream) -> Self {
+        let again = stream
+            .as_fd()
+            .try_clone_to_owned()
+            .expect("a second handle");
+        Self {
+            socket: Some(again.into()),
+            is_tls: false,
+        }
+    }
+
+    fn over_tls(self) -> Self {
+        Self {
+            is_tls: true,
+            ..self
+        }
+    }
+
+    fn reset(&self) {
+        let socket = self.socket.as_ref().expect("a reset is of TCP");
+        socket
+            .set_linger(Some(Duration::ZERO))
+            .expect("a socket that can be set");
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    link: usize,
+    lingering: Lingering,
+    shared: Arc<Shared>,
+) {
     let (read, write) = tokio::io::split(stream);
     let tap = Arc::clone(&shared);
     let reader = Reader::new(Box::pin(read), move |bytes| {
@@ -375,16 +475,29 @@ async fn serve<S: AsyncRead + AsyncWrite>(stream: S, link: usize, shared: Arc<Sh
         shared: Arc::clone(&shared),
     };
     let closed = match exchange.serve().await {
-        Err(ClosedBy::Script) => Closed::ByUpstream,
+        Err(ClosedBy::Script { goodbye }) => {
+            if goodbye && lingering.is_tls {
+                let _ = exchange.writer.shutdown().await;
+            }
+            Closed::ByUpstream
+        }
+        Err(ClosedBy::Reset) => {
+            lingering.reset();
+            Closed::ByUpstream
+        }
         Ok(()) | Err(ClosedBy::Peer) => Closed::ByGateway,
     };
-    drop(exchange);
+    drop((exchange, lingering));
     shared.change(|state| state.links[link].closed = Some(closed));
 }
 
 enum ClosedBy {
     Peer,
-    Script,
+    /// In order, or (over TLS) without a word.
+    Script {
+        goodbye: bool,
+    },
+    Reset,
 }
 
 struct Exchange<R, W> {
@@ -399,7 +512,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         let at_accept = |script: &Script| {
             matches!(
                 script,
-                Script::Close(Stage::Accept) | Script::Stall(Stage::Accept) | Script::Unread(_)
+                Script::Close(Stage::Accept)
+                    | Script::Reset(Stage::Accept)
+                    | Script::Stall(Stage::Accept)
+                    | Script::Unread(_)
             )
         };
         let first = self.shared.change(|state| {
@@ -464,7 +580,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
         {
             self.write(answer).await?;
             if matches!(script, Script::EarlyThenClose(_)) {
-                return Err(ClosedBy::Script);
+                return Err(ClosedBy::Script { goodbye: false });
             }
         }
         if framing != Framing::None && framing != Framing::Length(0) {
@@ -478,7 +594,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
             Script::Answer(answer) | Script::EarlyInParts(_, answer) => self.write(answer).await?,
             Script::AnswerThenClose(answer) => {
                 self.write(answer).await?;
-                return Err(ClosedBy::Script);
+                return Err(ClosedBy::Script { goodbye: false });
             }
             Script::Dribble(answer) => {
                 for byte in answer {
@@ -487,7 +603,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
                 }
             }
             Script::Stream { length, sized } => self.stream(*length, *sized).await?,
-            Script::Echo | Script::Close(_) | Script::Stall(_) => self.echo(number, script).await?,
+            Script::Echo | Script::Close(_) | Script::Reset(_) | Script::Stall(_) => {
+                self.echo(number, script).await?
+            }
             Script::Unasked(bytes) => {
                 self.echo(number, script).await?;
                 self.stall(Stage::Idle).await?;
@@ -571,9 +689,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Exchange<R, W> {
     /// Closes or waits, where the script says so.
     async fn gate(&mut self, script: &Script, stage: Stage) -> Result<(), ClosedBy> {
         match script {
-            Script::Close(at) if *at == stage => Err(ClosedBy::Script),
+            Script::Close(at) if *at == stage => Err(ClosedBy::Script { goodbye: true }),
+            Script::Reset(at) if *at == stage => Err(ClosedBy::Reset),
             Script::Stall(at) if *at == stage => self.stall(stage).await,
             Script::Close(_)
+            | Script::Reset(_)
             | Script::Stall(_)
             | Script::Echo
             | Script::Answer(_)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Config, Document, Problem, Step, report};
 use crate::route::DEFAULT_UPSTREAM;
 use crate::settings::suggest;
+use crate::tls::BackendTlsSection;
 use crate::upstream::{ServerSection, UpstreamSection};
 
 /// IIS closes a connection that rests this long.
@@ -85,7 +86,39 @@ fn section(
             .remedy("write at most as much as interval");
         problem(&[Step::Key("check"), Step::Key("timeout")], warning);
     }
+    tls(upstream, &mut problem);
     servers(config, upstream, &mut problem);
+}
+
+fn tls(upstream: &UpstreamSection, problem: &mut impl FnMut(&[Step<'_>], Problem)) {
+    let tls = &upstream.tls;
+    let half = match (&tls.certificate, &tls.key) {
+        (Some(_), None) => Some((
+            "certificate",
+            "the private key of the certificate is missing",
+            "key",
+        )),
+        (None, Some(_)) => Some((
+            "key",
+            "the certificate of the key is missing",
+            "certificate",
+        )),
+        (Some(_), Some(_)) | (None, None) => None,
+    };
+    if let Some((written, message, missing)) = half {
+        let error = Problem::error(message).remedy(format!("write {missing} = \"...\" beside it"));
+        problem(&[Step::Key("tls"), Step::Key(written)], error);
+    }
+    if !upstream.is_over_tls() && *tls != BackendTlsSection::default() {
+        let warning = Problem::warning("the backend is not spoken to over TLS")
+            .remedy("write a url that begins with https://, or leave tls out");
+        problem(&[Step::Key("tls")], warning);
+    } else if !tls.verify && tls.pin.is_empty() {
+        let warning =
+            Problem::warning("ANYONE CAN POSE AS THE BACKEND: its certificate is not verified")
+                .remedy("name its authority in ca_file, or pin its key, and leave verify out");
+        problem(&[Step::Key("tls"), Step::Key("verify")], warning);
+    }
 }
 
 fn servers(

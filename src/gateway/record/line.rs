@@ -3,6 +3,7 @@
 
 use super::AccessRecord;
 use crate::clock::UnixMillis;
+use crate::upstream::{Delivery, RetryReason};
 
 /// A key with what stands around it, put together when this is compiled.
 macro_rules! key {
@@ -100,6 +101,12 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(cause) = &record.cause {
         line.text(key!("cause"), cause);
     }
+    if let Some(delivery) = record.delivery {
+        line.plain(key!("backend_received"), received(delivery).as_bytes());
+    }
+    if !record.retries.is_empty() {
+        line.plain(key!("retries"), retries(record).as_bytes());
+    }
     line.number(key!("bytes_in"), record.bytes_in);
     line.number(key!("bytes_out"), record.bytes_out);
     line.flag(key!("complete"), record.complete);
@@ -153,11 +160,33 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(cause) = &record.cause {
         also("cause", &format!("{cause:?}"));
     }
+    if let Some(delivery) = record.delivery {
+        also("backend_received", received(delivery));
+    }
+    if !record.retries.is_empty() {
+        also("retries", &retries(record));
+    }
     if !record.complete {
         also("complete", "no");
     }
     also("id", &record.id.text());
     buffer.push(b'\n');
+}
+
+fn received(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Nothing => "nothing",
+        Delivery::Unknown => "unknown",
+    }
+}
+
+/// The reasons of the retries, in their order.
+fn retries(record: &AccessRecord) -> String {
+    let reasons = record.retries.iter().map(|reason| match reason {
+        RetryReason::NotWritten => "not_written",
+        RetryReason::NotReceived => "not_received",
+    });
+    reasons.collect::<Vec<_>>().join(",")
 }
 
 /// A duration as people like it.

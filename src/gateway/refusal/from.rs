@@ -95,7 +95,8 @@ impl From<UpstreamError> for Refusal {
         match error {
             UpstreamError::Unreachable(cause) => Self::UpstreamUnreachable(cause),
             UpstreamError::ConnectTimeout => Self::UpstreamConnectTimeout,
-            UpstreamError::Broke(cause) => Self::UpstreamBroke(cause),
+            UpstreamError::Tls(cause) => Self::UpstreamTls(cause),
+            UpstreamError::Broke(cause, delivery) => Self::UpstreamBroke(cause, delivery),
             UpstreamError::Malformed(reason) => Self::UpstreamMalformed(reason),
             UpstreamError::Timeout => Self::UpstreamTimeout,
             UpstreamError::NoServer => Self::UpstreamUnavailable,
