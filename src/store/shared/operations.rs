@@ -455,6 +455,11 @@ impl Engine {
         before: Option<UnixSeconds>,
         now: UnixMillis,
     ) -> Result<Option<Removed>, LinkError> {
+        if before.is_none() {
+            // The server tells every gateway but this one, which may hear of the end after another has
+            // acknowledged it: until then it asks.
+            self.cache.live.forget(id);
+        }
         let was = self
             .end_on_server(link, Revocation { id, end, before })
             .await;
