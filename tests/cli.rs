@@ -318,7 +318,7 @@ fn init_writes_nothing_when_it_lacks_an_answer() {
             "give --user NAME, or --yes",
         ),
         (
-            &["init", "--upstream", "https://erp"],
+            &["init", "--upstream", "http://erp/api"],
             "write \"http://erp\"",
         ),
         (
