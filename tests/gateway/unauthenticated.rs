@@ -2,6 +2,7 @@
 
 use crate::support::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, SETTINGS, StreamOutcome,
+    WINDOW_UPDATE,
 };
 use crate::support::harness::password;
 use crate::support::{Ask, Child, Client, Harness, run, tls, within};
@@ -50,7 +51,21 @@ async fn flood(client: &Client) -> (Frames, usize) {
     // No table, so that every answer spells its status.
     let no_table = frames::frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
     assert!(connection.send(&no_table).await);
+    let (mut refused, mut window) = (0, 65_535);
     for stream in streams().take(99) {
+        // RFC 9113, section 6.9: no more than the gateway has room for.
+        while window < 7000 {
+            let (kind, _, on, payload) = connection.next().await.expect("a frame");
+            match (kind, on) {
+                (WINDOW_UPDATE, 0) => window += u32::from_be_bytes(payload.try_into().unwrap()),
+                (HEADERS, _) => {
+                    assert_eq!(frames::status(&payload), 429);
+                    refused += 1;
+                }
+                _ => {}
+            }
+        }
+        window -= 7000;
         assert!(connection.send(&large_login(stream, 7000)).await);
     }
     // What comes last is answered last: it is malformed without its body.
@@ -58,7 +73,6 @@ async fn flood(client: &Client) -> (Frames, usize) {
     assert!(connection.send(&last).await);
     let end = frames::frame(DATA, END_STREAM, 199, b"?");
     assert!(connection.send(&end).await);
-    let mut refused = 0;
     loop {
         let (kind, _, stream, payload) = connection.next().await.expect("a frame");
         if kind != HEADERS {
