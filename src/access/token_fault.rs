@@ -43,8 +43,8 @@ fn describe(end: End) -> &'static str {
         End::Expired => "the token is expired: log in again",
         End::Unused => "the token is expired: it was not used for too long, log in again",
         End::Revoked => "the token is revoked: log in again",
-        End::GivenBack => "the token is revoked: its client revoked it, log in again",
-        End::Displaced => "the token is revoked: its user has as many newer tokens as are allowed",
+        End::RevokedByClient => "the token is revoked: its client revoked it, log in again",
+        End::Evicted => "the token is revoked: its user has as many newer tokens as are allowed",
         End::Replayed => {
             "the token is revoked: a token that had been renewed was used again, log in again"
         }
@@ -76,8 +76,8 @@ impl TokenFault {
             Self::Ended(End::Expired | End::Unused) => "token_expired",
             Self::Ended(
                 End::Revoked
-                | End::GivenBack
-                | End::Displaced
+                | End::RevokedByClient
+                | End::Evicted
                 | End::Replayed
                 | End::PasswordChanged,
             )

@@ -182,7 +182,10 @@ impl Gateway {
         call.active.record.account = account;
         let selection = Selection::One(digest.id());
         let now = self.shared.clock.now();
-        let ended = self.shared.tokens.end(&selection, End::GivenBack, now);
+        let ended = self
+            .shared
+            .tokens
+            .end(&selection, End::RevokedByClient, now);
         ended.await.map_err(not_revoked)?;
         Ok(Reply::TokenRevoked)
     }

@@ -207,9 +207,9 @@ pub enum End {
     /// An operator revoked it.
     Revoked,
     /// Its client revoked it.
-    GivenBack,
+    RevokedByClient,
     /// It was evicted for a newer token, by `tokens.per_user`.
-    Displaced,
+    Evicted,
     /// A token that it was renewed from was presented after its overlap.
     Replayed,
     /// Its user was disabled.

@@ -147,14 +147,14 @@ pub(super) fn what_is_ended_is_told_from_what_is_unknown(kind: &impl StoreUnderT
     let store = kind.open(&section(|_| {}));
     let token = issued(&store, kind.account("a"), at(0));
     let one = Selection::One(token.id());
-    for end in [End::Revoked, End::GivenBack] {
+    for end in [End::Revoked, End::RevokedByClient] {
         let token = issued(&store, kind.account("a"), at(0));
         let one = Selection::One(token.id());
         assert_eq!(wait(store.end(&one, end, at(1))), Ok(1));
         assert_eq!(find(&store, token, at(1)), Err(Absent::Ended(end)));
     }
     assert_eq!(wait(store.end(&one, End::Revoked, at(1))), Ok(1));
-    assert_eq!(wait(store.end(&one, End::GivenBack, at(1))), Ok(0));
+    assert_eq!(wait(store.end(&one, End::RevokedByClient, at(1))), Ok(0));
     assert_eq!(find(&store, token, at(1)), Err(Absent::Ended(End::Revoked)));
     assert!(store.is_empty());
 }
@@ -282,7 +282,7 @@ pub(super) fn the_oldest_of_a_user_makes_room(kind: &impl StoreUnderTest) {
     let other = issued(&store, kind.account("bb"), at(0));
     assert_eq!(
         find(&store, tokens[0], at(2)),
-        Err(Absent::Ended(End::Displaced))
+        Err(Absent::Ended(End::Evicted))
     );
     for token in [tokens[1], tokens[2], other] {
         assert!(find(&store, token, at(2)).is_ok());
@@ -339,10 +339,7 @@ pub(super) fn a_full_store_renews_and_displaces(kind: &impl StoreUnderTest) {
     assert!(find(&store, fresh, at(2)).is_ok());
     // The user's oldest has made room both among the user's and among all.
     let fourth = issued(&store, two, at(3));
-    assert_eq!(
-        find(&store, other, at(3)),
-        Err(Absent::Ended(End::Displaced))
-    );
+    assert_eq!(find(&store, other, at(3)), Err(Absent::Ended(End::Evicted)));
     for live in [fresh, third, fourth] {
         assert!(find(&store, live, at(3)).is_ok());
     }

@@ -196,7 +196,7 @@ impl LiveTokens {
         let queued = queue(Change {
             issued: Some(Issued::first(digest, session)),
             shortened: remembered.into_iter().map(|id| (id, over)).collect(),
-            ended: gone.into_iter().map(|id| (id, End::Displaced)).collect(),
+            ended: gone.into_iter().map(|id| (id, End::Evicted)).collect(),
             ..Change::default()
         });
         let queued = queued.inspect_err(|_| self.release(1))?;
@@ -485,7 +485,7 @@ impl LiveTokens {
     /// Takes out the oldest of a user's; its place stays taken.
     fn take_out_oldest(&self, user: &mut UserTokens, now: UnixMillis) -> Option<TokenId> {
         while let Some(id) = user.order.pop_front() {
-            if self.take_out(user, id, End::Displaced, now).is_some() {
+            if self.take_out(user, id, End::Evicted, now).is_some() {
                 return Some(id);
             }
         }

@@ -115,10 +115,7 @@ fn the_oldest_makes_room_and_what_has_ended_goes_first() {
     let newest = digest();
     let displaced = issue(&store, newest, session(1, at(3)), at(3)).unwrap();
     assert_eq!(displaced, [oldest.id()]);
-    assert_eq!(
-        store.find(oldest, at(3)),
-        Err(Absent::Ended(End::Displaced))
-    );
+    assert_eq!(store.find(oldest, at(3)), Err(Absent::Ended(End::Evicted)));
     assert!(store.find(middle, at(3)).is_ok());
     assert!(store.find(other, at(3)).is_ok());
     // The middle one is over: nobody has to make room.
@@ -142,7 +139,12 @@ fn a_user_with_enough_tokens_is_refused_where_that_is_wanted() {
     let refused = issue(&store, digest(), session(1, at(1)), at(1));
     assert_eq!(refused, Err(StoreError::UserFull { limit: 1 }));
     issued(&store, 2, at(1));
-    assert_eq!(store.end(first.id(), End::GivenBack, at(2), |_| ()).live, 1);
+    assert_eq!(
+        store
+            .end(first.id(), End::RevokedByClient, at(2), |_| ())
+            .live,
+        1
+    );
     issued(&store, 1, at(2));
     assert_eq!(store.len(), 2);
 }
@@ -327,7 +329,7 @@ proptest! {
                     if model.of(user) == 5 {
                         let oldest = model.tokens.iter().find(|token| token.1 == user);
                         let oldest = oldest.map(|token| token.0).unwrap();
-                        model.end(|token| token.0 == oldest, End::Displaced);
+                        model.end(|token| token.0 == oldest, End::Evicted);
                     }
                     let digest = issued(&store, user, at(now));
                     model.tokens.push((digest.id(), user, now));

@@ -280,7 +280,7 @@ impl Engine {
             }
             for one in &over {
                 let (one, how) = to_end(one).ok_or(StoreError::UserFull { limit })?;
-                let end = how.unwrap_or(End::Displaced);
+                let end = how.unwrap_or(End::Evicted);
                 let ended = self.end_entry(link, one, end, name, now).await;
                 ended.map_err(failed)?;
             }

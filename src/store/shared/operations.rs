@@ -645,12 +645,12 @@ where
 fn is_counted(end: End) -> bool {
     match end {
         End::Revoked
-        | End::GivenBack
+        | End::RevokedByClient
         | End::Replayed
         | End::UserDisabled
         | End::UserRemoved
         | End::PasswordChanged => true,
-        End::Expired | End::Unused | End::Displaced => false,
+        End::Expired | End::Unused | End::Evicted => false,
     }
 }
 

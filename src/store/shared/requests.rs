@@ -512,10 +512,10 @@ mod tests {
         // Nobody waits any more.
         let gone = timeout(
             Duration::from_secs(1),
-            tokens.end(one(2), End::GivenBack, now),
+            tokens.end(one(2), End::RevokedByClient, now),
         );
         assert!(gone.await.is_err());
-        assert_eq!(tokens.backlog.take(), [(one(2), End::GivenBack, now)]);
+        assert_eq!(tokens.backlog.take(), [(one(2), End::RevokedByClient, now)]);
         // One that it has heard of is its own.
         assert!(inbox.recv().await.is_some());
         let heard = timeout(
