@@ -181,6 +181,17 @@ impl Seen {
         })
     }
 
+    /// Whether more was revoked than was seen so far.
+    pub(super) fn is_behind(&self, now: &[(HashTag, Counter)]) -> bool {
+        now.iter().any(|(tag, counter)| {
+            let seen = self.0.get(tag).map(|before| &before.counts);
+            counter.counts.iter().any(|(gateway, count)| {
+                let before = seen.and_then(|seen| seen.get(gateway));
+                before.is_none_or(|before| before.ends < count.ends)
+            })
+        })
+    }
+
     pub(super) fn learn(&mut self, now: Vec<(HashTag, Counter)>) {
         self.0.extend(now);
     }

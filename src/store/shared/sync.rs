@@ -38,6 +38,10 @@ impl Engine {
         link: &Rc<Link>,
     ) -> Result<Option<Reason>, LinkError> {
         let counters = self.counters(link).await?;
+        // No token that may be among what was revoked meanwhile passes until this is over.
+        if self.seen.borrow().is_behind(&counters.list) {
+            self.cache.void();
+        }
         self.note_lost(&counters);
         // From now on the server's count says nothing of what it lost: what is revoked meanwhile is
         // counted beyond, and goes over these connections by itself. So there is an end to the telling.
