@@ -154,6 +154,9 @@ impl<'de> Deserialize<'de> for Pin {
 
 struct PinVisitor;
 
+/// The length of a SHA-256 digest in base64, and a slash before it.
+const ENCODED_WITH_SLASH: usize = 45;
+
 impl Visitor<'_> for PinVisitor {
     type Value = Pin;
 
@@ -163,8 +166,11 @@ impl Visitor<'_> for PinVisitor {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Pin, E> {
         let digest = text.strip_prefix("sha256/");
-        // curl writes two slashes.
-        let digest = digest.map(|digest| digest.strip_prefix('/').unwrap_or(digest));
+        // curl writes two slashes; but a digest may begin with one, too.
+        let digest = digest.map(|digest| match digest.len() {
+            ENCODED_WITH_SLASH => digest.strip_prefix('/').unwrap_or(digest),
+            _ => digest,
+        });
         let digest = digest.and_then(|digest| STANDARD.decode(digest).ok());
         let digest = digest.and_then(|digest| digest.try_into().ok());
         digest.map(Pin).ok_or_else(|| {
@@ -253,5 +259,22 @@ mod hsts {
     ) -> Result<S::Ok, S::Error> {
         let text = value.as_ref().and_then(|value| value.to_str().ok());
         to.serialize_str(text.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_read_with_one_slash_or_two_whatever_they_begin_with() {
+        for digest in [[0; 32], [0xff; 32]] {
+            let pin = Pin::of(digest);
+            let text = pin.to_string();
+            for written in [text.clone(), text.replacen('/', "//", 1)] {
+                let read = PinVisitor.visit_str::<serde::de::value::Error>(&written);
+                assert_eq!(read.unwrap(), pin, "{written}");
+            }
+        }
     }
 }
