@@ -46,7 +46,7 @@ fn a_revoked_token_stays_revoked_when_a_replica_takes_over() {
         let doomed = fleet.signed_in(0, "till-01").await;
         fleet.logs_in(1, "till-01").await;
         fleet.logs_in(2, "till-01").await;
-        assert_eq!(call(&fleet.bearer(1, &doomed)).await.status, 200);
+        until_status(&fleet.bearer(1, &doomed), 200, &[503]).await;
         assert_eq!(fleet.end(2, Selection::One(id(&doomed))).await, 1);
         master.kill();
         assert_eq!(call(&client).await.status, 200, "known tokens go on");
@@ -125,7 +125,8 @@ fn the_server_can_demand_tls_and_a_password() {
         };
         let fleet = Fleet::start(&settings("right"));
         let client = fleet.signed_in(0, "till-01").await;
-        assert_eq!(call(&fleet.bearer(1, &client)).await.status, 200);
+        // It may not have connected yet.
+        until_status(&fleet.bearer(1, &client), 200, &[503]).await;
         assert_eq!(fleet.end(2, Selection::One(id(&client))).await, 1);
         until_status(&fleet.bearer(1, &client), 401, &[200]).await;
         assert!(redis.tell(&["GET", "gate:version"]).contains('3'));
@@ -358,7 +359,7 @@ async fn speaks_or_not(settings: &[(&str, Value)], servers: &[u16], expected: u1
     if expected == 200 {
         let client = fleet.signed_in(0, "till-01").await;
         fleet.logs_in(1, "till-01").await;
-        assert_eq!(call(&fleet.bearer(1, &client)).await.status, 200);
+        until_status(&fleet.bearer(1, &client), 200, &[503]).await;
         assert_eq!(fleet.end(2, Selection::One(id(&client))).await, 1);
         until_status(&fleet.bearer(1, &client), 401, &[200]).await;
         for port in servers {
