@@ -3,6 +3,7 @@
 
 mod call;
 mod contain;
+mod current;
 pub mod record;
 pub mod refusal;
 pub mod reply;
@@ -46,18 +47,21 @@ use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
+pub use current::{Current, WorkerGateway};
 use reply::Reply;
 pub use shared::Shared;
 pub(crate) use tokens::{not_kept, not_revoked};
 
-/// One worker's gateway.
+/// One worker's gateway, as long as one snapshot is in force.
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
+    /// What may be in force by now, for what must not be decided by what was.
+    current: Arc<Current>,
     upstreams: UpstreamPools,
-    ids: RequestIds,
+    ids: Rc<RequestIds>,
     log: Rc<AccessLog>,
-    date: DateField,
+    date: Rc<DateField>,
 }
 
 /// What a request gets when nothing refused it.
@@ -69,14 +73,30 @@ enum GatewayResponse {
 impl Gateway {
     /// A worker's gateway.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, log: AccessLog) -> Self {
+    pub fn new(current: &Arc<Current>, log: AccessLog) -> Self {
+        let shared = current.load();
         let now = shared.clock.now().seconds();
         Self {
             upstreams: UpstreamPools::new(&shared.upstreams),
             shared,
-            ids: RequestIds::new(),
+            current: Arc::clone(current),
+            ids: Rc::new(RequestIds::new()),
             log: Rc::new(log),
-            date: DateField::new(now),
+            date: Rc::new(DateField::new(now)),
+        }
+    }
+
+    /// The same worker's gateway with another snapshot. The connections to upstreams that are the same are
+    /// kept.
+    #[must_use]
+    pub fn succeeded_by(&self, shared: Arc<Shared>) -> Self {
+        Self {
+            upstreams: self.upstreams.succeeded_by(&shared.upstreams),
+            shared,
+            current: Arc::clone(&self.current),
+            ids: Rc::clone(&self.ids),
+            log: Rc::clone(&self.log),
+            date: Rc::clone(&self.date),
         }
     }
 

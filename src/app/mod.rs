@@ -2,10 +2,12 @@
 //! is decided.
 
 mod components;
+mod configuration;
 mod descriptors;
 mod periodic_tasks;
 mod quotas;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -14,19 +16,21 @@ use std::thread;
 
 use thiserror::Error;
 
+use rustls::ServerConfig;
+
 use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::control::{
-    Admin, AdminError, AdminListeners, Reload, SecretError, Watcher, end_kept_disowned,
+    self, Admin, AdminError, AdminListeners, Reload, SecretError, Watcher, end_kept_disowned,
 };
-use crate::gateway::Shared;
+use crate::gateway::Current;
 use crate::identity::IdentityError;
 use crate::login::AuthenticatorError;
-use crate::observe::AccessSink;
+use crate::observe::{AccessSink, LogControl};
 use crate::process::RunAs;
 use crate::server::{
-    self, Frontend, ListenAddress, LocalGateway, Protocol, Service, Serving, addresses,
+    self, Frontend, ListenAddress, Listener, LocalGateway, Protocol, Service, Serving,
 };
 use crate::settings::Problems;
 use crate::store::{Prepared, StoreOpenError, TokenStore};
@@ -35,26 +39,60 @@ use crate::traffic::SyncQueue;
 use crate::upstream::{CredentialError, Resolver};
 
 pub(crate) use components::Components;
+use configuration::{Configuration, Reconfigure};
 use periodic_tasks::periodic_tasks;
 
 /// A running gateway. Dropping it drains it.
 #[derive(Debug)]
 pub struct Server {
-    https: Vec<SocketAddr>,
-    http: Vec<SocketAddr>,
     reload: Arc<Reload>,
     watcher: Option<Watcher>,
     admin: Option<Admin>,
     frontend: Option<Frontend>,
-    shared: Arc<Shared>,
+    current: Arc<Current>,
+}
+
+/// What a gateway is started with.
+#[derive(Debug)]
+pub struct Startup {
+    /// What it is to be.
+    pub config: Config,
+    /// The file that the configuration is from, which is then reloaded too.
+    pub file: Option<ConfigFile>,
+    /// What time it is.
+    pub clock: Clock,
+    /// What resolves the names of servers.
+    pub resolver: Resolver,
+    /// Where access records go.
+    pub sink: Option<AccessSink>,
+    /// What changes the log with the configuration.
+    pub logs: Option<LogControl>,
+    /// The only ports that the process can connect to, if it is confined to some.
+    pub ports: Option<BTreeSet<u16>>,
+}
+
+impl Startup {
+    /// With the system's clock and resolver, no file and no access records.
+    #[must_use]
+    pub fn of(config: Config) -> Self {
+        Self {
+            config,
+            file: None,
+            clock: Clock::system(),
+            resolver: Resolver::system(),
+            sink: None,
+            logs: None,
+            ports: None,
+        }
+    }
 }
 
 /// The bound listeners of a gateway that does not serve yet, and its token store. Nothing after this needs
 /// more privileges than serving does.
 #[derive(Debug)]
 pub struct Listeners {
-    https: Vec<TcpListener>,
-    http: Vec<TcpListener>,
+    https: Vec<(SocketAddr, TcpListener)>,
+    http: Vec<(SocketAddr, TcpListener)>,
     admin: AdminListeners,
     tokens: Prepared,
 }
@@ -78,7 +116,8 @@ impl Listeners {
     /// The HTTPS addresses, with the actual port for port 0.
     #[must_use]
     pub fn https(&self) -> Vec<SocketAddr> {
-        addresses(&self.https)
+        let addresses = self.https.iter().map(|(_, it)| it.local_addr());
+        addresses.filter_map(Result::ok).collect()
     }
 }
 
@@ -125,95 +164,83 @@ pub enum StartError {
 
 impl Server {
     /// Starts a gateway and returns once it serves requests. While stored tokens are still being loaded,
-    /// connections are accepted and requests answered with 503. Access records go to `sink`, if given.
+    /// connections are accepted and requests answered with 503.
     ///
     /// # Errors
     /// What could not be opened. Nothing keeps running then.
-    pub fn start(
-        config: &Config,
-        clock: Clock,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
-        Self::start_resolving(config, clock, Resolver::system(), sink)
-    }
-
-    /// As [`Server::start`], with names of servers resolved by `resolver`.
-    ///
-    /// # Errors
-    /// What could not be opened; nothing is left running then.
-    pub fn start_resolving(
-        config: &Config,
-        clock: Clock,
-        resolver: Resolver,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(config, None)?;
-        Self::open(listeners, config, clock, resolver, sink)
+    pub fn start(startup: Startup) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&startup.config, None)?;
+        Self::start_on(listeners, startup)
     }
 
     /// As [`Server::start`], on addresses that are bound already.
     ///
     /// # Errors
     /// What could not be opened. Nothing keeps running then.
-    pub fn start_on(
-        listeners: Listeners,
-        config: &Config,
-        clock: Clock,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
-        Self::open(listeners, config, clock, Resolver::system(), sink)
-    }
-
-    fn open(
-        listeners: Listeners,
-        config: &Config,
-        clock: Clock,
-        resolver: Resolver,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
+    pub fn start_on(listeners: Listeners, startup: Startup) -> Result<Self, StartError> {
         let Listeners {
             https,
             http,
             admin,
             tokens,
         } = listeners;
-        let components = Components::open(config, clock, resolver, tokens)?;
-        let tls = Arc::new(tls::server_config(Arc::clone(&components.certificates))?);
-        let shared = components.shared;
-        let mut server = Self {
-            https: addresses(&https),
-            http: addresses(&http),
-            reload: Arc::new(Reload::new(
-                Arc::clone(&shared),
-                components.certificates,
-                Arc::clone(&components.introspection),
-            )),
-            watcher: None,
-            admin: Admin::start(admin, Arc::clone(&shared), components.introspection)
-                .map_err(StartError::Threads)?,
-            frontend: None,
-            shared: Arc::clone(&shared),
-        };
-        let https_port = server.https.first().map_or(443, SocketAddr::port);
-        let several_names = config.tls.certificates.len() > 1;
-        let secure = Protocol::Https {
-            config: tls,
-            several_names,
-        };
-        let plain = Protocol::Http { https_port };
-        let https = serving(https, &config.listen.https, &secure);
-        let listeners = https.chain(serving(http, &config.listen.http, &plain));
+        let Startup {
+            config,
+            file,
+            clock,
+            resolver,
+            sink,
+            logs,
+            ports,
+        } = startup;
+        let components = Components::open(&config, clock, resolver, tokens)?;
+        let current = components.current;
+        let shared = current.load();
+        let bound = https.first().and_then(|(_, it)| it.local_addr().ok());
+        let services = services(&config, &shared.tls, bound);
+        let sockets = https.into_iter().chain(http);
+        let listeners = sockets
+            .zip(services)
+            .map(|((configured, socket), (_, service))| Listener::on(configured, socket, service));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>();
         let frontend = Frontend::start(Serving {
-            listeners: listeners.collect(),
-            workers: workers_of(config),
-            periodic_tasks: periodic_tasks(&shared),
-            shared,
+            listeners: listeners.map_err(StartError::Threads)?,
+            workers: workers_of(&config),
+            periodic_tasks: periodic_tasks(&current),
+            current: Arc::clone(&current),
             sink,
         });
-        server.frontend = Some(frontend.map_err(StartError::Threads)?);
-        let now = server.shared.clock.now();
-        server.shared.tokens.load(now)?;
-        end_kept_disowned(&server.shared);
+        let frontend = frontend.map_err(StartError::Threads)?;
+        let configuration = file.map(|file| {
+            let listeners = frontend.listeners().clone();
+            let reconfigure = Reconfigure {
+                path: file.path.clone(),
+                current: Arc::clone(&current),
+                listeners,
+                logs,
+                ports,
+            };
+            Box::new(Configuration::of(config, file, reconfigure))
+                as Box<dyn control::Configuration>
+        });
+        let introspection = components.introspection;
+        let reload = Reload::new(
+            Arc::clone(&current),
+            Arc::clone(&introspection),
+            configuration,
+        );
+        let mut server = Self {
+            reload: Arc::new(reload),
+            watcher: None,
+            admin: None,
+            frontend: Some(frontend),
+            current,
+        };
+        let (current, reload) = (Arc::clone(&server.current), Arc::clone(&server.reload));
+        let admin = Admin::start(admin, current, reload, introspection);
+        server.admin = admin.map_err(StartError::Threads)?;
+        shared.tokens.load(shared.clock.now())?;
+        end_kept_disowned(&server.current);
         let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
         server.watcher = Some(watcher);
         Ok(server)
@@ -227,26 +254,28 @@ impl Server {
 
     /// The addresses that serve HTTPS, with the actual port for port 0.
     #[must_use]
-    pub fn https(&self) -> &[SocketAddr] {
-        &self.https
+    pub fn https(&self) -> Vec<SocketAddr> {
+        let frontend = self.frontend.as_ref();
+        frontend.map_or_else(Vec::new, |it| it.listeners().https())
     }
 
     /// The addresses that redirect or refuse plain HTTP.
     #[must_use]
-    pub fn http(&self) -> &[SocketAddr] {
-        &self.http
+    pub fn http(&self) -> Vec<SocketAddr> {
+        let frontend = self.frontend.as_ref();
+        frontend.map_or_else(Vec::new, |it| it.listeners().http())
     }
 
     /// The accounts.
     #[must_use]
-    pub fn accounts(&self) -> &Accounts {
-        &self.shared.accounts
+    pub fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.current.load().accounts)
     }
 
     /// The tokens.
     #[must_use]
-    pub fn tokens(&self) -> &TokenStore {
-        &self.shared.tokens
+    pub fn tokens(&self) -> Arc<TokenStore> {
+        Arc::clone(&self.current.load().tokens)
     }
 
     /// The TCP address of the admin interface, if it has one.
@@ -264,13 +293,14 @@ impl Server {
     /// How many times this gateway has synchronized quotas with its peers, or tried to.
     #[must_use]
     pub fn quota_rounds(&self) -> u64 {
-        self.shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
+        let shared = self.current.load();
+        shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
     }
 
     /// The memory reserved for requests without a live token, in bytes.
     #[must_use]
     pub fn held_unauthenticated(&self) -> u64 {
-        self.shared.unauthenticated.reserved()
+        self.current.load().unauthenticated.reserved()
     }
 
     /// The current number of connections of each worker.
@@ -292,13 +322,13 @@ impl Server {
     /// # Errors
     /// If the certificates of `config` can no longer be used.
     pub fn local(&self, config: &Config) -> Result<LocalGateway, TlsError> {
-        let shared = Arc::clone(&self.shared);
-        let certificates = Arc::new(Certificates::open(&config.tls, &shared.clock)?);
+        let clock = &self.current.load().clock;
+        let certificates = Arc::new(Certificates::open(&config.tls, clock)?);
         let protocol = Protocol::Https {
             config: Arc::new(tls::server_config(certificates)?),
             several_names: config.tls.certificates.len() > 1,
         };
-        Ok(LocalGateway::new(shared, protocol))
+        Ok(LocalGateway::new(Arc::clone(&self.current), protocol))
     }
 
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
@@ -314,29 +344,52 @@ impl Drop for Server {
         drop(self.admin.take());
         drop(self.watcher.take());
         drop(self.frontend.take());
-        self.shared.tokens.close();
-        self.shared.accounts.log_reported();
+        let shared = self.current.load();
+        shared.tokens.close();
+        shared.accounts.log_reported();
     }
 }
 
-fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |&ListenAddress { address, .. }: &ListenAddress| {
-        server::bind(address).map_err(|cause| StartError::Listen { address, cause })
+fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let bind = |&ListenAddress { address, .. }: &ListenAddress| match server::bind(address) {
+        Ok(listener) => Ok((address, listener)),
+        Err(cause) => Err(StartError::Listen { address, cause }),
     };
     addresses.iter().map(bind).collect()
 }
 
-/// Each listener with the service on it.
-fn serving(
-    listeners: Vec<TcpListener>,
-    addresses: &[ListenAddress],
-    protocol: &Protocol,
-) -> impl Iterator<Item = (TcpListener, Service)> {
-    let services = addresses.iter().map(|address| Service {
-        protocol: protocol.clone(),
-        proxy_protocol: address.proxy_protocol,
-    });
-    listeners.into_iter().zip(services)
+/// What is served where, by a configuration; `bound` is where HTTPS is served now.
+fn services(
+    config: &Config,
+    tls: &Arc<ServerConfig>,
+    bound: Option<SocketAddr>,
+) -> Vec<(SocketAddr, Service)> {
+    let secure = Protocol::Https {
+        config: Arc::clone(tls),
+        several_names: config.tls.certificates.len() > 1,
+    };
+    let configured = config.listen.https.first().map(|it| it.address);
+    // The system has chosen one for port 0.
+    let https = [configured, bound].into_iter().flatten();
+    let mut ports = https.map(|address| address.port());
+    let http = Protocol::Http {
+        https_port: ports.find(|&port| port != 0).unwrap_or(443),
+    };
+    let of = |addresses: &[ListenAddress], protocol: Protocol| {
+        let services = addresses.iter().map(|address| {
+            let service = Service {
+                protocol: protocol.clone(),
+                proxy_protocol: address.proxy_protocol,
+            };
+            (address.address, service)
+        });
+        services.collect::<Vec<_>>()
+    };
+    [
+        of(&config.listen.https, secure),
+        of(&config.listen.http, http),
+    ]
+    .concat()
 }
 
 fn workers_of(config: &Config) -> usize {

@@ -89,7 +89,7 @@ impl Received {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => server.reload().all(),
+                _ = self.hang_up.recv() => drop(server.reload().all()),
             }
         }
     }

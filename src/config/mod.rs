@@ -2,8 +2,10 @@
 
 mod checks;
 mod load;
+mod replace;
 
-pub use load::{Loaded, load, load_without_file_checks, parse};
+pub use load::{ConfigFile, Loaded, load, load_without_file_checks, open, parse};
+pub(crate) use load::{load_in_place_of, text_of};
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,7 @@ mod idle_connections;
 mod introspection;
 mod parameters;
 mod refusal_counter;
+mod reload;
 mod resource;
 mod secret;
 mod service;
@@ -30,7 +31,8 @@ use thiserror::Error;
 use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
 
-use crate::gateway::Shared;
+use super::Reload;
+use crate::gateway::Current;
 
 use host::OwnHosts;
 pub(crate) use secret::IntrospectionSecret;
@@ -118,7 +120,8 @@ impl Admin {
     /// When the thread cannot be started.
     pub(crate) fn start(
         listeners: AdminListeners,
-        shared: Arc<Shared>,
+        current: Arc<Current>,
+        reload: Arc<Reload>,
         secret: Arc<IntrospectionSecret>,
     ) -> io::Result<Option<Self>> {
         let AdminListeners { socket, tcp } = listeners;
@@ -135,7 +138,7 @@ impl Admin {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 match runtime.enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        let service = Rc::new(AdminService::new(shared, secret, hosts));
+                        let service = Rc::new(AdminService::new(current, reload, secret, hosts));
                         runtime.block_on(serve_until(stopped, unix, tcp, service));
                     }
                     Err(error) => {

@@ -1,42 +1,95 @@
-//! Reloads the files that the configuration names and swaps in the new state as a whole. Listeners, tokens,
+//! Reloads the configuration and the files that it names, and swaps in the new state as a whole. Tokens,
 //! counters and connections are kept. Files that cannot be used are logged, and the last good state stays.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::IntrospectionSecret;
-use crate::gateway::Shared;
-use crate::managed_file::{ManagedFiles, ReloadOutcome, Trigger};
-use crate::tls::Certificates;
+use crate::gateway::{Current, Shared};
+use crate::managed_file::{ManagedFiles, Messages, ReloadOutcome, Trigger};
+
+/// The configuration file, as far as this room knows it.
+pub(crate) trait Configuration: fmt::Debug + Send + Sync {
+    /// What puts it in force.
+    fn managed(&self) -> &dyn ManagedFiles;
+
+    /// What a reload would change.
+    ///
+    /// # Errors
+    /// The report on a file that cannot be used.
+    fn preview(&self) -> Result<Preview, String>;
+}
+
+/// What a reload of the configuration would do.
+#[derive(Debug, Default)]
+pub(crate) struct Preview {
+    /// Each setting that would change.
+    pub(crate) changes: Vec<String>,
+    /// What is probably not as intended, such as a change that needs a restart; empty if nothing is.
+    pub(crate) warnings: String,
+}
+
+/// The result of a reload.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// What was reloaded.
+    pub reloaded: Vec<&'static str>,
+    /// What cannot be used: what is in force instead, and why.
+    pub refused: Vec<(&'static str, String)>,
+}
 
 /// Everything that can be reloaded while the gateway runs.
 #[derive(Debug)]
 pub struct Reload {
-    shared: Arc<Shared>,
-    certificates: Arc<Certificates>,
+    current: Arc<Current>,
     introspection: Arc<IntrospectionSecret>,
+    /// None for a gateway whose configuration is not from a file.
+    configuration: Option<Box<dyn Configuration>>,
     /// Held until a reload is in force everywhere, so that the latest one wins.
     turn: Mutex<()>,
+    /// What could not be used when it was last tried, and why.
+    refused: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Reload {
     pub(crate) fn new(
-        shared: Arc<Shared>,
-        certificates: Arc<Certificates>,
+        current: Arc<Current>,
         introspection: Arc<IntrospectionSecret>,
+        configuration: Option<Box<dyn Configuration>>,
     ) -> Self {
         Self {
-            shared,
-            certificates,
+            current,
             introspection,
+            configuration,
             turn: Mutex::new(()),
+            refused: Mutex::default(),
         }
     }
 
-    /// Reloads everything and logs the result. On return, every request sees the new accounts, those with
-    /// older tokens included, and every new connection the new certificates.
-    pub fn all(&self) {
-        self.refresh(Trigger::Requested);
+    /// Reloads everything and logs the result. On return, every new request sees the new configuration and
+    /// accounts, those with older tokens included, and every new connection the new certificates.
+    pub fn all(&self) -> ReloadReport {
+        self.refresh(Trigger::Requested)
+    }
+
+    /// What could not be used when it was last tried: what is in force instead, and why.
+    pub fn refused(&self) -> Vec<(&'static str, String)> {
+        let refused = self.lock_refused();
+        let all = refused.iter().map(|(what, why)| (*what, why.clone()));
+        all.collect()
+    }
+
+    /// What [`all`](Self::all) would change of the configuration.
+    ///
+    /// # Errors
+    /// The report on a configuration that cannot be used.
+    pub(super) fn preview(&self) -> Result<Preview, String> {
+        match &self.configuration {
+            Some(configuration) => configuration.preview(),
+            None => Ok(Preview::default()),
+        }
     }
 
     /// Reloads what has changed or failed to load. Logs no failure twice.
@@ -44,57 +97,80 @@ impl Reload {
         self.refresh(Trigger::IfDue);
     }
 
-    fn refresh(&self, trigger: Trigger) {
+    fn refresh(&self, trigger: Trigger) -> ReloadReport {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.shared.accounts.table();
-        if is_new(self.shared.accounts.managed(), trigger) {
-            let accounts = self.shared.accounts.table();
-            self.shared.logins.apply(&accounts);
-            super::disowned::end_tokens(&self.shared, accounts.disowned_since(&before));
-            self.shared.accounts.log_warnings();
+        let mut report = ReloadReport::default();
+        // First, since it says which the other files are.
+        if let Some(configuration) = &self.configuration {
+            self.refresh_one(configuration.managed(), trigger, &mut report);
         }
-        for files in self.others() {
-            is_new(files, trigger);
+        let shared = self.current.load();
+        let before = shared.accounts.table();
+        if self.refresh_one(shared.accounts.managed(), trigger, &mut report) {
+            let accounts = shared.accounts.table();
+            shared.logins.apply(&accounts);
+            super::end_disowned(&self.current, accounts.disowned_since(&before));
+            shared.accounts.log_warnings();
+        }
+        for files in self.others(&shared) {
+            self.refresh_one(files, trigger, &mut report);
+        }
+        report
+    }
+
+    /// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
+    fn refresh_one(
+        &self,
+        files: &dyn ManagedFiles,
+        trigger: Trigger,
+        report: &mut ReloadReport,
+    ) -> bool {
+        let Messages { reloaded, refused } = files.messages();
+        match files.refresh(trigger) {
+            ReloadOutcome::Unchanged => false,
+            ReloadOutcome::Loaded { count, recovered } => {
+                tracing::info!(count, recovered, "{reloaded}");
+                self.lock_refused().remove(refused);
+                report.reloaded.push(reloaded);
+                true
+            }
+            ReloadOutcome::Refused { reason } => {
+                // A report that quotes lines of the file starts on its own line.
+                match reason.contains('\n') {
+                    true => tracing::error!("{refused}:\n{reason}"),
+                    false => tracing::error!("{refused}: {reason}"),
+                }
+                self.lock_refused().insert(refused, reason.clone());
+                report.refused.push((refused, reason));
+                false
+            }
         }
     }
 
     /// The files that are watched.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let accounts = self.shared.accounts.managed().files();
-        let others = self.others().flat_map(ManagedFiles::files);
-        accounts.into_iter().chain(others).collect()
+        let shared = self.current.load();
+        let configuration = self.configuration.as_ref();
+        let configuration = configuration.map(|it| it.managed().files());
+        let accounts = shared.accounts.managed().files();
+        let others = self.others(&shared).flat_map(ManagedFiles::files);
+        let first = configuration.into_iter().flatten().chain(accounts);
+        first.chain(others).collect()
     }
 
-    /// Everything but the accounts. This is the one place to add to.
-    fn others(&self) -> impl Iterator<Item = &dyn ManagedFiles> {
+    /// Everything but the configuration and the accounts. This is the one place to add to.
+    fn others<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a dyn ManagedFiles> {
         let optional = [
-            Some(self.certificates.managed()),
-            self.shared.identities.managed(),
-            Some(self.shared.credentials.managed()),
+            Some(shared.certificates.managed()),
+            shared.identities.managed(),
+            Some(shared.credentials.managed()),
             self.introspection.managed(),
         ];
-        let backends = self.shared.upstreams.managed();
+        let backends = shared.upstreams.managed();
         optional.into_iter().flatten().chain(backends)
     }
-}
 
-/// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
-fn is_new(files: &dyn ManagedFiles, trigger: Trigger) -> bool {
-    let messages = files.messages();
-    match files.refresh(trigger) {
-        ReloadOutcome::Unchanged => false,
-        ReloadOutcome::Loaded { count, recovered } => {
-            tracing::info!(count, recovered, "{}", messages.reloaded);
-            true
-        }
-        ReloadOutcome::Refused { reason } => {
-            let refused = messages.refused;
-            // A report that quotes lines of the file starts on its own line.
-            match reason.contains('\n') {
-                true => tracing::error!("{refused}:\n{reason}"),
-                false => tracing::error!("{refused}: {reason}"),
-            }
-            false
-        }
+    fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -87,7 +87,7 @@ impl AccessLog {
 
     /// Records a request of `client` that is over.
     pub fn record(&self, record: &AccessRecord, client: &ClientConnection) {
-        let Some(sink) = &self.sink else {
+        let Some(sink) = self.sink.as_ref().filter(|sink| sink.is_enabled()) else {
             return;
         };
         self.calendar_second(record.at);

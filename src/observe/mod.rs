@@ -3,5 +3,5 @@
 mod logs;
 mod settings;
 
-pub use logs::{AccessSink, Logs, Style};
+pub use logs::{AccessSink, LogControl, Logs, Style};
 pub use settings::{LogFormat, LogLevel, LogSection};

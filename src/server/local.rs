@@ -14,11 +14,11 @@ use super::http2::scheduler::StreamScheduler;
 use super::load::Load;
 use crate::connection::SlotKind;
 use crate::gateway::record::AccessLog;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Current, WorkerGateway};
 
 /// One more worker of a server, as it were, on the present thread.
 pub struct LocalGateway {
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     drain: Rc<Drain>,
     scheduler: Rc<StreamScheduler>,
     load: Arc<Load>,
@@ -28,9 +28,9 @@ pub struct LocalGateway {
 impl LocalGateway {
     /// One more worker with what all workers share, serving this protocol.
     #[must_use]
-    pub(crate) fn new(shared: Arc<Shared>, protocol: Protocol) -> Self {
+    pub(crate) fn new(current: Arc<Current>, protocol: Protocol) -> Self {
         Self {
-            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None))),
+            gateway: Rc::new(WorkerGateway::new(current, AccessLog::new(None))),
             drain: Rc::default(),
             scheduler: Rc::default(),
             load: Arc::default(),
@@ -63,7 +63,7 @@ impl LocalGateway {
 
     /// The small regular work of a worker.
     pub fn tidy(&self) {
-        self.gateway.tidy();
+        self.gateway.present().tidy();
     }
 }
 

@@ -18,7 +18,7 @@ use super::http2::scheduler::StreamScheduler;
 use super::load::{Counted, Load};
 use super::slots::ConnectionSlot;
 use crate::gateway::record::AccessLog;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Current, WorkerGateway};
 use crate::observe::AccessSink;
 
 /// A connection on its way to a worker.
@@ -46,7 +46,7 @@ impl Worker {
     /// When the operating system gives no thread or no event queue.
     pub(super) fn start(
         number: usize,
-        shared: Arc<Shared>,
+        current: Arc<Current>,
         sink: Option<AccessSink>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (inbox, received) = unbounded_channel();
@@ -57,7 +57,7 @@ impl Worker {
                 .name(format!("syncgate-{number}"))
                 .spawn(move || match runtime.build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        runtime.block_on(work(shared, sink, received));
+                        runtime.block_on(work(current, sink, received));
                     }
                     Err(error) => tracing::error!(%error, "a worker cannot start"),
                 })?;
@@ -85,13 +85,12 @@ impl Worker {
 }
 
 async fn work(
-    shared: Arc<Shared>,
+    current: Arc<Current>,
     sink: Option<AccessSink>,
     mut inbox: UnboundedReceiver<(Accepted, Counted)>,
 ) {
     let drain = Rc::new(Drain::default());
-    let grace = shared.limits.drain;
-    let gateway = Rc::new(Gateway::new(shared, AccessLog::new(sink)));
+    let gateway = Rc::new(WorkerGateway::new(current, AccessLog::new(sink)));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
     let scheduler = Rc::new(StreamScheduler::default());
     let scheduling = tokio::task::spawn_local(Rc::clone(&scheduler).run());
@@ -104,6 +103,7 @@ async fn work(
         tokio::task::spawn_local(serve(accepted, counted, gateway, drain, scheduler));
     }
     drain.begin();
+    let grace = gateway.shared().limits.drain;
     if timeout(grace, drain.emptied()).await.is_err() {
         tracing::warn!(
             "requests were still in flight when the drain timeout expired (limits.drain)"
@@ -111,13 +111,13 @@ async fn work(
     }
     scheduling.abort();
     tidier.abort();
-    gateway.tidy();
+    gateway.present().tidy();
 }
 
 async fn serve(
     accepted: Accepted,
     counted: Counted,
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     drain: Rc<Drain>,
     scheduler: Rc<StreamScheduler>,
 ) {
@@ -145,11 +145,11 @@ async fn serve(
     drop(slot);
 }
 
-async fn tidy(gateway: Rc<Gateway>) {
+async fn tidy(gateway: Rc<WorkerGateway>) {
     let mut tick = interval(TIDY);
     loop {
         tick.tick().await;
-        gateway.tidy();
+        gateway.present().tidy();
     }
 }
 

@@ -150,6 +150,14 @@ impl TokenStore {
         Ok(Self { live, backing })
     }
 
+    /// Keeps to these bounds of tokens from now on. Those of a shared store are all gateways', and stay.
+    pub fn configure(&self, section: &TokensSection) {
+        match &self.backing {
+            Backing::Memory | Backing::Durable(_) => self.live.configure(section),
+            Backing::Shared(_) => {}
+        }
+    }
+
     /// Where failed logins are counted for all gateways, if they are.
     #[must_use]
     pub fn shared_failures(&self) -> Option<SharedFailures> {

@@ -57,6 +57,7 @@ pub use connection::UpstreamBreak;
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use exchange::RetryReason;
 pub use health::{Reason, ServerState};
+pub use maintenance::Maintenance;
 pub use relayed::RelayedBody;
 pub use resolve::Resolver;
 pub use settings::{
@@ -69,7 +70,7 @@ pub use tls::{TlsFailure, check_tls};
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
 pub struct UpstreamPools {
-    all: Vec<Upstream>,
+    all: Vec<Rc<Upstream>>,
     /// For each route, by its index, the place of its upstream.
     of_routes: Vec<usize>,
 }
@@ -79,7 +80,23 @@ impl UpstreamPools {
     #[must_use]
     pub fn new(upstreams: &Upstreams) -> Self {
         Self {
-            all: upstreams.all().map(Upstream::new).collect(),
+            all: upstreams.all().map(Upstream::new).map(Rc::new).collect(),
+            of_routes: upstreams.of_routes().to_vec(),
+        }
+    }
+
+    /// The way to these upstreams, over the connections that there are to those which are the same.
+    #[must_use]
+    pub fn succeeded_by(&self, upstreams: &Upstreams) -> Self {
+        let pool = |next: &Arc<SharedUpstream>| {
+            let mut mine = self.all.iter();
+            match mine.find(|mine| Arc::ptr_eq(&mine.shared, next)) {
+                Some(same) => Rc::clone(same),
+                None => Rc::new(Upstream::new(next)),
+            }
+        };
+        Self {
+            all: upstreams.all().map(pool).collect(),
             of_routes: upstreams.of_routes().to_vec(),
         }
     }

@@ -110,7 +110,7 @@ impl Pool {
         if succeeded > 0 {
             self.server.note_succeeded(succeeded);
         }
-        if let Place::Name(name) = &self.server.place
+        if let Place::Name(name) = &self.server.state.place
             && !self.idle.is_empty()
         {
             let (addresses, generation) = name.addresses();

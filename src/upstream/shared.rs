@@ -28,17 +28,35 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// These upstreams, and of each route the name of the one that it leads to.
+    /// None yet; their names are resolved by this.
+    #[must_use]
+    pub fn none(resolver: Resolver) -> Self {
+        Self {
+            all: Vec::new(),
+            of_routes: Vec::new(),
+            resolver,
+        }
+    }
+
+    /// These upstreams in place of the present ones, and of each route the name of the one that it leads to.
+    /// An upstream whose settings are the same stays, and so does what is known of a server that is still there.
     ///
     /// # Errors
     /// When what TLS to a server needs cannot be used.
-    pub fn open<'a>(
+    pub fn succeeded_by<'a>(
+        &self,
         sections: impl Iterator<Item = (&'a str, &'a UpstreamSection)>,
         of_routes: impl Iterator<Item = &'a str>,
         clock: &Clock,
-        resolver: Resolver,
     ) -> Result<Self, TlsError> {
-        let shared = |(name, section)| SharedUpstream::open(name, section, clock).map(Arc::new);
+        let resolver = self.resolver.clone();
+        let shared = |(name, section): (&str, &UpstreamSection)| {
+            let before = self.all.iter().find(|it| it.name == name);
+            match before.filter(|it| it.settings == *section) {
+                Some(same) => Ok(Arc::clone(same)),
+                None => SharedUpstream::open(name, section, clock, before).map(Arc::new),
+            }
+        };
         let all = sections.map(shared).collect::<Result<Vec<_>, _>>()?;
         let place = |name| all.iter().position(|upstream| upstream.name == name);
         Ok(Self {
@@ -172,7 +190,12 @@ pub(super) struct SharedUpstream {
 }
 
 impl SharedUpstream {
-    fn open(name: &str, settings: &UpstreamSection, clock: &Clock) -> Result<Self, TlsError> {
+    fn open(
+        name: &str,
+        settings: &UpstreamSection,
+        clock: &Clock,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Self, TlsError> {
         let tls = open_tls(settings, clock)?;
         if tls.is_some() && !settings.tls.verify && settings.tls.pin.is_empty() {
             tracing::warn!(
@@ -182,23 +205,38 @@ impl SharedUpstream {
         }
         let sections: Vec<ServerSection> = settings.servers().collect();
         let lowest = sections.iter().map(|it| it.weight.get()).min();
+        let known = |section: &ServerSection| {
+            let mut servers = before?.servers.iter();
+            let is_same = |it: &Arc<Server>| it.name == section.name() && it.url == section.url;
+            servers.position(is_same)
+        };
         let server = |section: &ServerSection| -> Result<_, TlsError> {
             let secure = secure(section, tls.as_ref())?;
-            let server = Server::new(section, settings, lowest.unwrap_or(1), secure);
+            let known = known(section).and_then(|place| Some(&before?.servers[place]));
+            let state = known.map(|it| Arc::clone(&it.state));
+            let server = Server::new(section, settings, lowest.unwrap_or(1), secure, state);
             Ok(Arc::new(server))
         };
         let servers = sections.iter().map(server).collect::<Result<Vec<_>, _>>()?;
-        let health = Health::new(&settings.check, &settings.ejection, servers.len());
-        Ok(Self {
+        let mut health = Health::new(&settings.check, &settings.ejection, servers.len());
+        if let Some(before) = before {
+            let known = sections.iter().map(known);
+            health.take_over(&before.health(), known, settings.check.path.is_some());
+        }
+        let upstream = Self {
             name: name.to_owned(),
             settings: settings.clone(),
             servers,
             tls,
             health: Mutex::new(health),
             clock: clock.clone(),
-            started: Instant::now(),
+            started: before.map_or_else(Instant::now, |before| before.started),
             pressure: Pressure::new(settings),
-        })
+        };
+        if before.is_some() {
+            upstream.publish(&upstream.health());
+        }
+        Ok(upstream)
     }
 
     /// Milliseconds for [`Latency`].
@@ -247,6 +285,12 @@ impl SharedUpstream {
                 .store(0, Ordering::Relaxed);
             self.log(&health, change);
         }
+        self.publish(&health);
+    }
+
+    /// Lets the workers know of each server's share.
+    fn publish(&self, health: &Health) {
+        let now = self.clock.now();
         for (place, server) in self.servers.iter().enumerate() {
             let share = health.share(place, now);
             // Most of the time it is the same, and workers keep it in their caches.
@@ -293,7 +337,7 @@ impl SharedUpstream {
                 reason: reason.clone(),
                 weight: server.weight,
                 backup: server.backup,
-                in_flight: server.in_flight.load(Ordering::Relaxed),
+                in_flight: server.state.in_flight.load(Ordering::Relaxed),
                 latency: latency.map(|micros| Duration::from_micros(micros.into())),
                 addresses: server.addresses(),
             }

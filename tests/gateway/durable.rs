@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use syncgate::app::{Listeners, Server};
+use syncgate::app::{Listeners, Server, Startup};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::store::TokenFile;
@@ -252,7 +252,13 @@ async fn before_and_after_the_start<T>(ask: impl AsyncFn(Client, &Files) -> T) -
         standing.now()
     });
     let server = starting
-        .spawn(move || Server::start_on(listeners, &config, clock, None))
+        .spawn(move || {
+            let startup = Startup {
+                clock,
+                ..Startup::of(config)
+            };
+            Server::start_on(listeners, startup)
+        })
         .unwrap();
     let again = || Client {
         trusted: client.trusted.clone(),

@@ -38,6 +38,7 @@ mod plain_http;
 mod process;
 mod proxies;
 mod quotas;
+mod reconfigure;
 mod relay_rules;
 mod reload;
 mod renew_token;

@@ -264,6 +264,11 @@ impl Child {
     }
 
     /// The files that it reads.
+    /// The files to change.
+    pub fn files_mut(&mut self) -> &mut Files {
+        &mut self.files
+    }
+
     pub fn files(&self) -> &Files {
         &self.files
     }

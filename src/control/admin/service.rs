@@ -28,9 +28,11 @@ use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
 use super::resource::Resource;
 use super::secret::IntrospectionSecret;
-use super::{introspection, tokens, upstreams};
+use super::{introspection, reload, tokens, upstreams};
 use crate::body::request::BodyFault;
-use crate::gateway::Shared;
+use crate::clock::Clock;
+use crate::control::Reload;
+use crate::gateway::Current;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
 use crate::message::request;
@@ -60,7 +62,9 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 
 /// Answers admin requests.
 pub(super) struct AdminService {
-    shared: Arc<Shared>,
+    current: Arc<Current>,
+    reload: Arc<Reload>,
+    clock: Clock,
     secret: Arc<IntrospectionSecret>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
@@ -72,13 +76,17 @@ pub(super) struct AdminService {
 
 impl AdminService {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        current: Arc<Current>,
+        reload: Arc<Reload>,
         secret: Arc<IntrospectionSecret>,
         hosts: Option<OwnHosts>,
     ) -> Self {
-        let date = DateField::new(shared.clock.now().seconds());
+        let clock = current.load().clock.clone();
+        let date = DateField::new(clock.now().seconds());
         Self {
-            shared,
+            current,
+            reload,
+            clock,
             secret,
             hosts,
             ids: RequestIds::new(),
@@ -214,14 +222,14 @@ impl AdminService {
         listener: Listener,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let id = self.ids.next(self.shared.clock.now());
+        let id = self.ids.next(self.clock.now());
         let (parts, body) = request.into_parts();
         let mut response = match self.answer(listener, &id, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };
         self.date
-            .add(response.headers_mut(), self.shared.clock.now().seconds());
+            .add(response.headers_mut(), self.clock.now().seconds());
         self.log(listener, &id, &parts, response.status());
         response.map(Full::new)
     }
@@ -283,7 +291,7 @@ impl AdminService {
         if !resource.takes_body() && !body.is_end_stream() {
             return Err(Refusal::BodyTooLarge { limit: 0 });
         }
-        let shared = &self.shared;
+        let shared = &self.current.load();
         match resource {
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
@@ -299,6 +307,12 @@ impl AdminService {
                     return Err(Refusal::UnsupportedMediaType);
                 }
                 upstreams::apply(&shared.upstreams, action, &read(body).await?)
+            }
+            Resource::Reload => {
+                if !request::is_plain_json(&parts.headers) {
+                    return Err(Refusal::UnsupportedMediaType);
+                }
+                reload::apply(&self.reload, &read(body).await?).await
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
