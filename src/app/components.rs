@@ -47,6 +47,7 @@ impl Components {
         let is_shared = config.tokens.store == StoreKind::Shared;
         let limits = &config.limits;
         let shared = Shared {
+            lifecycle: Arc::default(),
             routes: Arc::new(config.routes()),
             accounts,
             identities: Arc::new(Identities::open(&config.identity)?),

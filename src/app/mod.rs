@@ -331,6 +331,11 @@ impl Server {
         Ok(LocalGateway::new(Arc::clone(&self.current), protocol))
     }
 
+    /// Turns readiness off, so that load balancers send no new requests; those that come are still served.
+    pub fn begin_drain(&self) {
+        self.current.load().lifecycle.drain();
+    }
+
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
     /// have ended.
     pub fn drain(self) {
@@ -340,6 +345,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.begin_drain();
         // First, so that load balancers that check its health stop sending.
         drop(self.admin.take());
         drop(self.watcher.take());

@@ -1,10 +1,9 @@
 //! Reloads the configuration and the files that it names, and swaps in the new state as a whole. Tokens,
 //! counters and connections are kept. Files that cannot be used are logged, and the last good state stays.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::IntrospectionSecret;
 use crate::gateway::{Current, Shared};
@@ -49,8 +48,6 @@ pub struct Reload {
     configuration: Option<Box<dyn Configuration>>,
     /// Held until a reload is in force everywhere, so that the latest one wins.
     turn: Mutex<()>,
-    /// What could not be used when it was last tried, and why.
-    refused: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Reload {
@@ -64,7 +61,6 @@ impl Reload {
             introspection,
             configuration,
             turn: Mutex::new(()),
-            refused: Mutex::default(),
         }
     }
 
@@ -72,13 +68,6 @@ impl Reload {
     /// accounts, those with older tokens included, and every new connection the new certificates.
     pub fn all(&self) -> ReloadReport {
         self.refresh(Trigger::Requested)
-    }
-
-    /// What could not be used when it was last tried: what is in force instead, and why.
-    pub fn refused(&self) -> Vec<(&'static str, String)> {
-        let refused = self.lock_refused();
-        let all = refused.iter().map(|(what, why)| (*what, why.clone()));
-        all.collect()
     }
 
     /// What [`all`](Self::all) would change of the configuration.
@@ -130,7 +119,6 @@ impl Reload {
             ReloadOutcome::Unchanged => false,
             ReloadOutcome::Loaded { count, recovered } => {
                 tracing::info!(count, recovered, "{reloaded}");
-                self.lock_refused().remove(refused);
                 report.reloaded.push(reloaded);
                 true
             }
@@ -140,22 +128,33 @@ impl Reload {
                     true => tracing::error!("{refused}:\n{reason}"),
                     false => tracing::error!("{refused}: {reason}"),
                 }
-                self.lock_refused().insert(refused, reason.clone());
                 report.refused.push((refused, reason));
                 false
             }
         }
     }
 
+    /// What cannot be used at present, so that the state before stays in force: what the log says of it, and
+    /// the error with its causes, which may quote the file.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(&'static str, Arc<String>)> {
+        let shared = self.current.load();
+        let refusal = |files: &dyn ManagedFiles| Some((files.messages().refused, files.refusal()?));
+        self.managed(&shared).filter_map(refusal).collect()
+    }
+
     /// The files that are watched.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let shared = self.current.load();
-        let configuration = self.configuration.as_ref();
-        let configuration = configuration.map(|it| it.managed().files());
-        let accounts = shared.accounts.managed().files();
-        let others = self.others(&shared).flat_map(ManagedFiles::files);
-        let first = configuration.into_iter().flatten().chain(accounts);
-        first.chain(others).collect()
+        self.managed(&shared)
+            .flat_map(ManagedFiles::files)
+            .collect()
+    }
+
+    fn managed<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a dyn ManagedFiles> {
+        let configuration = self.configuration.as_ref().map(|it| it.managed());
+        let first = configuration.into_iter().chain([shared.accounts.managed()]);
+        first.chain(self.others(shared))
     }
 
     /// Everything but the configuration and the accounts. This is the one place to add to.
@@ -168,9 +167,5 @@ impl Reload {
         ];
         let backends = shared.upstreams.managed();
         optional.into_iter().flatten().chain(backends)
-    }
-
-    fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,6 +11,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::Identities;
+use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::login::Authenticator;
 use crate::origin::TrustedProxies;
@@ -24,6 +25,8 @@ use crate::upstream::{BackendCredentials, Upstreams};
 /// What all workers share.
 #[derive(Debug, Clone)]
 pub struct Shared {
+    /// Whether the process is about to end.
+    pub lifecycle: Arc<Lifecycle>,
     /// Paths and methods.
     pub routes: Arc<Routes>,
     /// Who may log in.

@@ -224,11 +224,11 @@ mod tests {
         for account in 0..30_000 {
             cache.insert(mac(&cache, account, 1, "right"), at(0));
         }
-        assert!(cache.lock().len() <= CAPACITY);
+        assert!(cache.lock().passwords.len() <= CAPACITY);
         assert!(cache.contains(&mac(&cache, 29_999, 1, "right"), at(0)));
         cache.sweep(at(1000));
         cache.sweep(at(2000));
-        assert_eq!(cache.lock().len(), 0);
+        assert_eq!(cache.lock().passwords.len(), 0);
     }
 
     #[test]

@@ -454,7 +454,7 @@ fn a_configuration_that_cannot_be_used_changes_nothing_and_is_tried_until_it_can
             let (what, reason) = report.refused.first().expect("refused");
             assert!(what.contains("the previous one stays in force"), "{what}");
             assert!(reason.contains(expected), "{reason}");
-            let refused = harness.server().reload().refused();
+            let refused = harness.server().reload().refusals();
             assert!(
                 refused.iter().any(|(_, it)| it.contains(expected)),
                 "{refused:?}"
@@ -462,7 +462,7 @@ fn a_configuration_that_cannot_be_used_changes_nothing_and_is_tried_until_it_can
             assert_eq!(client.send(long()).await.status, 414, "{expected}");
             let report = harness.reconfigure(|files| mends(files));
             assert_eq!(report.refused, [], "{expected}");
-            assert_eq!(harness.server().reload().refused(), []);
+            assert_eq!(harness.server().reload().refusals(), []);
             assert_eq!(client.send(long()).await.status, 200, "{expected}");
             harness.reconfigure(|files| files.set("limits.uri_size", "1KiB"));
         }

@@ -32,9 +32,11 @@ use super::{introspection, reload, tokens, upstreams};
 use crate::body::request::BodyFault;
 use crate::clock::Clock;
 use crate::control::Reload;
+use crate::control::health;
 use crate::gateway::Current;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
+use crate::lifecycle::Stage;
 use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
@@ -296,7 +298,12 @@ impl AdminService {
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
             }),
+            Resource::Liveness => Ok(Reply::Alive),
+            Resource::Readiness => Ok(self.readiness(listener)),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
+            Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
+                Ok(self.readiness(listener))
+            }
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
@@ -357,6 +364,18 @@ impl AdminService {
                     .map(tokens::revoked)
             }
         }
+    }
+}
+
+impl AdminService {
+    /// Every user of the machine learns the outcome of each check over TCP, but no more of the
+    /// configuration.
+    fn readiness(&self, listener: Listener) -> Reply {
+        let mut checks = health::checks(&self.current.load(), &self.reload);
+        if listener == Listener::Tcp {
+            checks.iter_mut().for_each(|check| check.reasons.clear());
+        }
+        Reply::readiness(health::is_ready(&checks), &checks)
     }
 }
 
