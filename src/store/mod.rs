@@ -28,6 +28,7 @@
 mod change;
 #[cfg(test)]
 mod contract;
+mod counts;
 mod durable;
 mod lifecycle;
 mod listing;
@@ -53,6 +54,8 @@ use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{PeerUsage, UsageReport};
 
+pub use counts::StoreCounts;
+use counts::{Operation, StoreMetrics};
 pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
@@ -67,6 +70,7 @@ pub struct TokenStore {
     /// What the request path looks at first, whatever stands behind it.
     live: Arc<LiveTokens>,
     backing: Backing,
+    metrics: StoreMetrics,
 }
 
 /// What keeps tokens outside the process.
@@ -126,6 +130,7 @@ impl TokenStore {
         Self {
             live: Arc::new(LiveTokens::new(section)),
             backing: Backing::Memory,
+            metrics: StoreMetrics::default(),
         }
     }
 
@@ -158,7 +163,11 @@ impl TokenStore {
         };
         let live = Arc::new(live.timed_by(clock.clone()));
         let backing = prepared.into_backing(section, &live, accounts)?;
-        Ok(Self { live, backing })
+        Ok(Self {
+            live,
+            backing,
+            metrics: StoreMetrics::default(),
+        })
     }
 
     /// Where failed logins are counted for all gateways, if they are.
@@ -299,7 +308,10 @@ impl TokenStore {
     ) -> Result<Result<Session, Absent>, StoreError> {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => Ok(self.live.find(digest, now)),
-            Backing::Shared(shared) => match shared.ask(digest, now).await {
+            Backing::Shared(shared) => match self
+                .measure(Operation::Find, shared.ask(digest, now))
+                .await
+            {
                 // Its use here is not too long ago for the token, only for not asking.
                 Err(StoreError::Unavailable | StoreError::RolledBack) if shared.trusts_map() => {
                     let found = self.live.find_within_idle(digest, now);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -27,16 +27,17 @@ use super::idle_connections::IdleConnections;
 use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
 use super::resource::Resource;
-use super::secret::IntrospectionSecret;
+use super::secret::AdminSecrets;
 use super::{introspection, tokens, upstreams};
 use crate::body::request::BodyFault;
-use crate::control::health;
 use crate::control::reload::Reload;
+use crate::control::{health, metrics};
 use crate::gateway::Shared;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
 use crate::lifecycle::Stage;
 use crate::message::request;
+use crate::metrics::Format;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
 
@@ -65,7 +66,7 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 pub(super) struct AdminService {
     shared: Arc<Shared>,
     reload: Arc<Reload>,
-    secret: Arc<IntrospectionSecret>,
+    secrets: Arc<AdminSecrets>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
     ids: RequestIds,
@@ -78,14 +79,14 @@ impl AdminService {
     pub(super) fn new(
         shared: Arc<Shared>,
         reload: Arc<Reload>,
-        secret: Arc<IntrospectionSecret>,
+        secrets: Arc<AdminSecrets>,
         hosts: Option<OwnHosts>,
     ) -> Self {
         let date = DateField::new(shared.clock.now().seconds());
         Self {
             shared,
             reload,
-            secret,
+            secrets,
             hosts,
             ids: RequestIds::new(),
             date,
@@ -276,8 +277,11 @@ impl AdminService {
         if listener == Listener::Tcp && !resource.is_public() {
             return Err(Refusal::NotFound);
         }
-        if resource == Resource::Introspection && !self.secret.is_set() {
+        if resource == Resource::Introspection && !self.secrets.introspection.is_set() {
             return Err(Refusal::NotFound);
+        }
+        if resource == Resource::Metrics && listener == Listener::Tcp {
+            self.may_scrape(&parts.headers)?;
         }
         let methods = resource.methods();
         if !methods.contains(&parts.method) {
@@ -304,6 +308,13 @@ impl AdminService {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
             }),
+            Resource::Metrics => {
+                let format = Format::preferred(&parts.headers);
+                Ok(Reply::Metrics {
+                    text: metrics::expose(shared, &self.reload, format),
+                    media_type: format.content_type(),
+                })
+            }
             Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
             Resource::Server(action) => {
                 if !request::is_plain_json(&parts.headers) {
@@ -318,7 +329,7 @@ impl AdminService {
                 Err(Refusal::Starting)
             }
             Resource::Introspection => {
-                if !self.secret.is_presented(&parts.headers) {
+                if !self.secrets.introspection.is_presented(&parts.headers) {
                     return Err(Refusal::SecretRefused);
                 }
                 let token = parameters::token(&parts.headers, &read(body).await?);
@@ -358,6 +369,17 @@ impl AdminService {
 }
 
 impl AdminService {
+    /// Over TCP metrics are there only with a secret of their own: they tell names of the configuration, and how
+    /// much it is used.
+    fn may_scrape(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let secret = &self.secrets.metrics;
+        match (secret.is_set(), secret.is_presented(headers)) {
+            (false, _) => Err(Refusal::NotFound),
+            (true, false) => Err(Refusal::SecretRefused),
+            (true, true) => Ok(()),
+        }
+    }
+
     /// Every user of the machine learns the outcome of each check over TCP, but no more of the
     /// configuration.
     fn readiness(&self, listener: Listener) -> Reply {
