@@ -14,6 +14,8 @@ mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::clock::UnixMillis;
+
 pub use by_name::ByName;
 pub use cells::{Counter, Counts, Distribution, Histogram};
 pub(crate) use exposition::{Exposition, Labels, render};
@@ -26,12 +28,23 @@ pub use worker::{
 };
 
 /// What all workers count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
+    /// When the process began to count.
+    pub started: UnixMillis,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
 }
 
 impl Metrics {
+    /// Without a worker yet.
+    #[must_use]
+    pub fn new(started: UnixMillis) -> Self {
+        Self {
+            started,
+            workers: Mutex::default(),
+        }
+    }
+
     /// The cells of one more worker.
     #[must_use]
     pub fn add_worker(&self) -> Arc<WorkerMetrics> {

@@ -34,6 +34,7 @@ mod lifecycle;
 mod listing;
 mod live;
 mod prepared;
+mod readiness;
 mod reconcile;
 mod settings;
 pub(crate) mod shared;
@@ -60,6 +61,7 @@ pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
+pub use readiness::StoreReadiness;
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
@@ -91,17 +93,6 @@ pub struct StoreHealth {
     pub state: &'static str,
     /// How many milliseconds its clock is ahead of this gateway's, as far as that is known.
     pub clock_skew_ms: Option<i64>,
-}
-
-/// Whether requests can be authenticated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreReadiness {
-    /// All can.
-    Ready,
-    /// Only those with tokens that are known here; the reason.
-    Degraded(String),
-    /// None can; the reason.
-    Unready(String),
 }
 
 /// What a look-up gave.
@@ -226,24 +217,6 @@ impl TokenStore {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => None,
             Backing::Shared(shared) => Some(shared.health()),
-        }
-    }
-
-    /// Whether requests can be authenticated.
-    #[must_use]
-    pub fn readiness(&self) -> StoreReadiness {
-        match &self.backing {
-            Backing::Memory => StoreReadiness::Ready,
-            Backing::Durable(journal) if !journal.is_open() => {
-                StoreReadiness::Unready("the kept tokens are still being read".to_owned())
-            }
-            Backing::Durable(journal) => match journal.can_keep() {
-                Ok(()) => StoreReadiness::Ready,
-                Err(_) => StoreReadiness::Degraded(
-                    "the token file cannot be written: nobody can log in".to_owned(),
-                ),
-            },
-            Backing::Shared(shared) => shared.readiness(),
         }
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,24 +20,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
-use zeroize::Zeroizing;
 
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
+use super::request_body::read;
 use super::resource::Resource;
 use super::secret::AdminSecrets;
-use super::{introspection, tokens, upstreams};
-use crate::body::request::BodyFault;
+use super::{introspection, probes, tokens, upstreams};
 use crate::control::reload::Reload;
-use crate::control::{health, metrics};
 use crate::gateway::Shared;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
 use crate::lifecycle::Stage;
 use crate::message::request;
-use crate::metrics::Format;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
 
@@ -281,7 +278,7 @@ impl AdminService {
             return Err(Refusal::NotFound);
         }
         if resource == Resource::Metrics && listener == Listener::Tcp {
-            self.may_scrape(&parts.headers)?;
+            probes::may_scrape(&self.secrets, &parts.headers)?;
         }
         let methods = resource.methods();
         if !methods.contains(&parts.method) {
@@ -299,22 +296,16 @@ impl AdminService {
                 json: shared.identities.key_set(),
             }),
             Resource::Liveness => Ok(Reply::Alive),
-            Resource::Readiness => Ok(self.readiness(listener)),
+            Resource::Readiness => Ok(probes::readiness(shared, &self.reload, listener)),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
             Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
-                Ok(self.readiness(listener))
+                Ok(probes::readiness(shared, &self.reload, listener))
             }
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
             }),
-            Resource::Metrics => {
-                let format = Format::preferred(&parts.headers);
-                Ok(Reply::Metrics {
-                    text: metrics::expose(shared, &self.reload, format),
-                    media_type: format.content_type(),
-                })
-            }
+            Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
             Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
             Resource::Server(action) => {
                 if !request::is_plain_json(&parts.headers) {
@@ -368,29 +359,6 @@ impl AdminService {
     }
 }
 
-impl AdminService {
-    /// Over TCP metrics are there only with a secret of their own: they tell names of the configuration, and how
-    /// much it is used.
-    fn may_scrape(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let secret = &self.secrets.metrics;
-        match (secret.is_set(), secret.is_presented(headers)) {
-            (false, _) => Err(Refusal::NotFound),
-            (true, false) => Err(Refusal::SecretRefused),
-            (true, true) => Ok(()),
-        }
-    }
-
-    /// Every user of the machine learns the outcome of each check over TCP, but no more of the
-    /// configuration.
-    fn readiness(&self, listener: Listener) -> Reply {
-        let mut checks = health::checks(&self.shared, &self.reload);
-        if listener == Listener::Tcp {
-            checks.iter_mut().for_each(|check| check.reasons.clear());
-        }
-        Reply::readiness(health::is_ready(&checks), &checks)
-    }
-}
-
 impl Listener {
     /// The longest lifetime of a connection.
     fn deadline(self) -> Duration {
@@ -401,43 +369,14 @@ impl Listener {
     }
 }
 
-/// Reads the whole body, of bounded size, within a deadline.
-async fn read(body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    timeout(REQUEST_TIMEOUT, read_all(body))
-        .await
-        .unwrap_or(Err(Refusal::BodyTooSlow))
-}
-
-fn broken(error: hyper::Error) -> Refusal {
-    Refusal::MalformedBody(BodyFault::Broken(error))
-}
-
-async fn read_all(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    // At its largest size from the start, so that growing leaves no copy of a part behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(BODY));
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(broken)?.into_data() else {
-            continue;
-        };
-        if bytes.len() + data.len() > BODY {
-            let limit = BODY as u64;
-            return Err(Refusal::BodyTooLarge { limit });
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes)
-}
-
 /// Connections open at once, per listener. Many more than may be idle, so that idle ones cannot use them up.
 const CONNECTIONS: usize = 256;
 /// The largest request head in bytes.
 const HEADER_SIZE: usize = 16 * 1024;
-/// The largest body in bytes.
-const BODY: usize = 8 * 1024;
 /// How long a client may take to send the request head.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take to send its request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take that scans every token.
 const TOKEN_SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait after a failed accept.

@@ -60,6 +60,11 @@ pub(super) fn process(to: &mut Exposition<'_, '_>, shared: &Shared) -> fmt::Resu
         "The program.",
         &vec![("version", env!("CARGO_PKG_VERSION"))],
     )?;
+    to.gauge(
+        "process_start_time_seconds",
+        "When the process started, in seconds since 1970.",
+        single(shared.metrics.started.as_u64() as f64 / 1e3),
+    )?;
     to.seconds(
         "process_cpu",
         "Processor time of the process.",
