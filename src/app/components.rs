@@ -8,10 +8,11 @@ use super::{StartError, cores};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{IntrospectionSecret, memory};
+use crate::control::{AdminSecrets, memory};
 use crate::gateway::{Current, Shared};
 use crate::identity::Identities;
 use crate::login::Authenticator;
+use crate::metrics::Metrics;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::{self, Certificates, TlsError};
@@ -23,7 +24,7 @@ use crate::upstream::{BackendCredentials, Resolver, Upstreams};
 /// The opened parts of a gateway, without the threads that serve them.
 pub(crate) struct Components {
     pub(crate) current: Arc<Current>,
-    pub(super) introspection: Arc<IntrospectionSecret>,
+    pub(super) secrets: Arc<AdminSecrets>,
 }
 
 impl Components {
@@ -40,14 +41,14 @@ impl Components {
         accounts.put_in_force();
         accounts.log_warnings();
         let random = SystemRandom::new();
-        let secret = config.admin.introspection_secret_file.as_deref();
-        let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
+        let secrets = Arc::new(AdminSecrets::open(&config.admin, &random)?);
         let tokens = TokenStore::start(&config.tokens, tokens, &accounts, &clock)?;
         let failures = tokens.shared_failures();
         let is_shared = config.tokens.store == StoreKind::Shared;
         let limits = &config.limits;
         let shared = Shared {
             lifecycle: Arc::default(),
+            metrics: Arc::new(Metrics::new(clock.now())),
             routes: Arc::new(config.routes()),
             accounts,
             identities: Arc::new(Identities::open(&config.identity)?),
@@ -79,7 +80,7 @@ impl Components {
         };
         Ok(Self {
             current: Arc::new(Current::new(shared)),
-            introspection,
+            secrets,
         })
     }
 }

@@ -82,6 +82,7 @@ impl Loader for Reconfigure {
     type Value = Config;
     type Error = ReconfigureError;
     const MESSAGES: Messages = Messages {
+        files: "configuration",
         reloaded: "the configuration was reloaded",
         refused: "the configuration cannot be used; the previous one stays in force",
     };

@@ -139,9 +139,9 @@ pub enum StartError {
     /// The token store.
     #[error(transparent)]
     Tokens(#[from] StoreOpenError),
-    /// The secret of the admin interface.
+    /// A secret of the admin interface.
     #[error(transparent)]
-    Introspection(#[from] SecretError),
+    Secret(#[from] SecretError),
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -223,12 +223,8 @@ impl Server {
             Box::new(Configuration::of(config, file, reconfigure))
                 as Box<dyn control::Configuration>
         });
-        let introspection = components.introspection;
-        let reload = Reload::new(
-            Arc::clone(&current),
-            Arc::clone(&introspection),
-            configuration,
-        );
+        let secrets = components.secrets;
+        let reload = Reload::new(Arc::clone(&current), Arc::clone(&secrets), configuration);
         let mut server = Self {
             reload: Arc::new(reload),
             watcher: None,
@@ -237,7 +233,7 @@ impl Server {
             current,
         };
         let (current, reload) = (Arc::clone(&server.current), Arc::clone(&server.reload));
-        let admin = Admin::start(admin, current, reload, introspection);
+        let admin = Admin::start(admin, current, reload, secrets);
         server.admin = admin.map_err(StartError::Threads)?;
         shared.tokens.load(shared.clock.now())?;
         end_kept_disowned(&server.current);

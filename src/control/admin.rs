@@ -9,8 +9,10 @@ mod host;
 mod idle_connections;
 mod introspection;
 mod parameters;
+mod probes;
 mod refusal_counter;
 mod reload;
+mod request_body;
 mod resource;
 mod secret;
 mod service;
@@ -35,7 +37,7 @@ use super::Reload;
 use crate::gateway::Current;
 
 use host::OwnHosts;
-pub(crate) use secret::IntrospectionSecret;
+pub(crate) use secret::AdminSecrets;
 pub use secret::SecretError;
 use service::{AdminService, Listener, Peer};
 pub use settings::{AdminHost, AdminSection, LoopbackAddress};
@@ -122,7 +124,7 @@ impl Admin {
         listeners: AdminListeners,
         current: Arc<Current>,
         reload: Arc<Reload>,
-        secret: Arc<IntrospectionSecret>,
+        secret: Arc<AdminSecrets>,
     ) -> io::Result<Option<Self>> {
         let AdminListeners { socket, tcp } = listeners;
         if socket.is_none() && tcp.is_none() {

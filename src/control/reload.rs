@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::IntrospectionSecret;
+use super::AdminSecrets;
 use crate::gateway::{Current, Shared};
 use crate::managed_file::{ManagedFiles, Messages, ReloadOutcome, Trigger};
+use crate::metrics::Counts;
 
 /// The configuration file, as far as this room knows it.
 pub(crate) trait Configuration: fmt::Debug + Send + Sync {
@@ -43,9 +44,11 @@ pub struct ReloadReport {
 #[derive(Debug)]
 pub struct Reload {
     current: Arc<Current>,
-    introspection: Arc<IntrospectionSecret>,
+    secrets: Arc<AdminSecrets>,
     /// None for a gateway whose configuration is not from a file.
     configuration: Option<Box<dyn Configuration>>,
+    /// How often which files were read again, with which outcome.
+    counts: Counts<(&'static str, &'static str)>,
     /// Held until a reload is in force everywhere, so that the latest one wins.
     turn: Mutex<()>,
 }
@@ -53,13 +56,14 @@ pub struct Reload {
 impl Reload {
     pub(crate) fn new(
         current: Arc<Current>,
-        introspection: Arc<IntrospectionSecret>,
+        secrets: Arc<AdminSecrets>,
         configuration: Option<Box<dyn Configuration>>,
     ) -> Self {
         Self {
             current,
-            introspection,
+            secrets,
             configuration,
+            counts: Counts::default(),
             turn: Mutex::new(()),
         }
     }
@@ -114,15 +118,21 @@ impl Reload {
         trigger: Trigger,
         report: &mut ReloadReport,
     ) -> bool {
-        let Messages { reloaded, refused } = files.messages();
+        let Messages {
+            files: name,
+            reloaded,
+            refused,
+        } = files.messages();
         match files.refresh(trigger) {
             ReloadOutcome::Unchanged => false,
             ReloadOutcome::Loaded { count, recovered } => {
+                self.counts.add_shared((name, "loaded"), 1);
                 tracing::info!(count, recovered, "{reloaded}");
                 report.reloaded.push(reloaded);
                 true
             }
             ReloadOutcome::Refused { reason } => {
+                self.counts.add_shared((name, "refused"), 1);
                 // A report that quotes lines of the file starts on its own line.
                 match reason.contains('\n') {
                     true => tracing::error!("{refused}:\n{reason}"),
@@ -141,6 +151,11 @@ impl Reload {
         let shared = self.current.load();
         let refusal = |files: &dyn ManagedFiles| Some((files.messages().refused, files.refusal()?));
         self.managed(&shared).filter_map(refusal).collect()
+    }
+
+    /// How often which files were read again since the start, with which outcome.
+    pub(super) fn counts(&self) -> &Counts<(&'static str, &'static str)> {
+        &self.counts
     }
 
     /// The files that are watched.
@@ -163,9 +178,9 @@ impl Reload {
             Some(shared.certificates.managed()),
             shared.identities.managed(),
             Some(shared.credentials.managed()),
-            self.introspection.managed(),
         ];
         let backends = shared.upstreams.managed();
-        optional.into_iter().flatten().chain(backends)
+        let optional = optional.into_iter().flatten();
+        optional.chain(self.secrets.managed()).chain(backends)
     }
 }

@@ -14,6 +14,7 @@ use super::record::AccessLog;
 use super::response_body::ResponseBody;
 use super::{Gateway, Shared};
 use crate::connection::ClientConnection;
+use crate::metrics::WorkerMetrics;
 
 /// What all workers share at present: replaced as a whole by a reload.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub struct WorkerGateway {
     current: Arc<Current>,
     gateway: RefCell<Rc<Gateway>>,
     generation: Cell<u64>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 impl fmt::Debug for WorkerGateway {
@@ -70,8 +72,10 @@ impl WorkerGateway {
     pub fn new(current: Arc<Current>, log: AccessLog) -> Self {
         // First the number: with an older one, what is newer is only looked for once more.
         let generation = current.generation();
+        let metrics = Arc::clone(log.metrics());
         let gateway = Gateway::new(&current, log);
         Self {
+            metrics,
             current,
             gateway: RefCell::new(Rc::new(gateway)),
             generation: Cell::new(generation),
@@ -94,6 +98,12 @@ impl WorkerGateway {
     #[must_use]
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(self.present().shared())
+    }
+
+    /// What this worker counts.
+    #[must_use]
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
     }
 
     /// Answers a request: see [`Gateway::handle`].

@@ -14,6 +14,7 @@ use crate::identity::Identities;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::login::Authenticator;
+use crate::metrics::Metrics;
 use crate::origin::TrustedProxies;
 use crate::route::Routes;
 use crate::session::Lifetimes;
@@ -27,6 +28,8 @@ use crate::upstream::{BackendCredentials, Upstreams};
 pub struct Shared {
     /// Whether the process is about to end.
     pub lifecycle: Arc<Lifecycle>,
+    /// What all workers count.
+    pub metrics: Arc<Metrics>,
     /// Paths and methods.
     pub routes: Arc<Routes>,
     /// Who may log in.

@@ -4,8 +4,8 @@
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -55,6 +55,16 @@ pub enum Style {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Counts the writes that the process's log drops, once there is one.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many writes the process's log has dropped because its queue was full.
+pub(crate) fn lost() -> u64 {
+    DROPPED
+        .get()
+        .map_or(0, |dropped| dropped.dropped_lines() as u64)
 }
 
 impl Logs {
@@ -108,6 +118,7 @@ impl Logs {
             }),
         };
         let dropped = writer.error_counter();
+        let _ = DROPPED.set(dropped.clone());
         Self {
             writer,
             style,

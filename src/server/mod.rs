@@ -8,7 +8,6 @@ mod http1;
 mod http2;
 mod listener;
 mod listening;
-mod load;
 mod local;
 #[cfg(test)]
 mod model;
@@ -34,10 +33,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle as Task;
 
 use crate::gateway::Current;
+use crate::metrics::Load;
 use crate::observe::AccessSink;
 
 use listening::Update;
-use load::Load;
 use slots::ConnectionSlots;
 use worker::Worker;
 

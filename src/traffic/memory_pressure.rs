@@ -26,14 +26,10 @@ impl MemoryPressure {
         self.high_water_mark.store(mark.as_u64(), Ordering::Relaxed);
     }
 
-    fn high_water_mark(&self) -> u64 {
-        self.high_water_mark.load(Ordering::Relaxed)
-    }
-
     /// Whether there is a mark, so that memory must be monitored.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.high_water_mark() > 0
+        self.limit() > 0
     }
 
     /// Whether to shed new requests.
@@ -42,10 +38,16 @@ impl MemoryPressure {
         self.high.load(Ordering::Relaxed)
     }
 
+    /// The high-water mark in bytes; zero means none.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.high_water_mark.load(Ordering::Relaxed)
+    }
+
     /// Records how much memory is resident. Requests are shed from the mark on, until memory drops by
     /// a sixteenth of it: the hysteresis keeps the gateway from flapping.
     pub fn update(&self, resident: u64) {
-        let high_water_mark = self.high_water_mark();
+        let high_water_mark = self.limit();
         let low_water_mark = high_water_mark - high_water_mark / 16;
         let high = if self.is_high() {
             resident > low_water_mark

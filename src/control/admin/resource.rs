@@ -14,6 +14,8 @@ pub(super) enum Resource {
     Readiness,
     /// Whether the gateway serves.
     Health,
+    /// Metrics.
+    Metrics,
     /// The keys that verify signed identities.
     KeySet,
     /// Token introspection (RFC 7662).
@@ -39,6 +41,7 @@ impl Resource {
             "/livez" => Some(Self::Liveness),
             "/readyz" => Some(Self::Readiness),
             "/health" => Some(Self::Health),
+            "/metrics" => Some(Self::Metrics),
             "/.well-known/jwks.json" => Some(Self::KeySet),
             "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
@@ -61,6 +64,7 @@ impl Resource {
             Self::Liveness => "/livez",
             Self::Readiness => "/readyz",
             Self::Health => "/health",
+            Self::Metrics => "/metrics",
             Self::KeySet => "/.well-known/jwks.json",
             Self::Introspection => "/introspect",
             Self::Tokens => "/tokens",
@@ -80,6 +84,7 @@ impl Resource {
             Self::Liveness
             | Self::Readiness
             | Self::Health
+            | Self::Metrics
             | Self::KeySet
             | Self::Introspection => true,
             Self::Tokens
@@ -96,6 +101,7 @@ impl Resource {
             Self::Liveness
             | Self::Readiness
             | Self::Health
+            | Self::Metrics
             | Self::KeySet
             | Self::Tokens
             | Self::Upstreams => &[Method::GET, Method::HEAD],
@@ -112,6 +118,7 @@ impl Resource {
             Self::Liveness
             | Self::Readiness
             | Self::Health
+            | Self::Metrics
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
@@ -133,6 +140,7 @@ mod tests {
             Resource::Liveness,
             Resource::Readiness,
             Resource::Health,
+            Resource::Metrics,
             Resource::KeySet,
             Resource::Introspection,
             Resource::Tokens,
