@@ -134,10 +134,11 @@ impl Gateway {
         self.log.metrics()
     }
 
-    /// Small regular work: hands over log lines, closes connections that were idle for too long, and notes how
-    /// busy the worker is.
+    /// Small regular work: hands over log lines, closes connections that were idle for too long, and notes that
+    /// the worker makes progress and how busy it is.
     pub fn tidy(&self) {
         self.metrics().processor.set(clock::thread_time());
+        self.metrics().load.beat();
         self.log.flush();
         self.upstreams.reap();
     }

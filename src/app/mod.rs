@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -29,6 +30,7 @@ use crate::identity::IdentityError;
 use crate::login::AuthenticatorError;
 use crate::observe::{AccessSink, LogControl};
 use crate::process::RunAs;
+use crate::process::service_manager::PassedListeners;
 use crate::server::{
     self, Frontend, ListenAddress, Listener, LocalGateway, Protocol, Service, Serving,
 };
@@ -104,13 +106,30 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be bound, or the token file.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
+        Self::bind_unless_passed(config, owner, PassedListeners::default())
+    }
+
+    /// As [`bind`](Self::bind), but for the addresses that the service manager has bound.
+    ///
+    /// # Errors
+    /// The same, and a listener that was passed and is for no configured address.
+    pub(crate) fn bind_unless_passed(
+        config: &Config,
+        owner: Option<&RunAs>,
+        mut passed: PassedListeners,
+    ) -> Result<Self, StartError> {
         let owner = owner.map(RunAs::ids);
-        Ok(Self {
+        let (https, http) = (&config.listen.https, &config.listen.http);
+        let listeners = Self {
             tokens: Prepared::open(&config.tokens, owner)?,
             admin: AdminListeners::bind(&config.admin, owner)?,
-            https: bind_all(&config.listen.https)?,
-            http: bind_all(&config.listen.http)?,
-        })
+            https: bind_all(https, &mut passed)?,
+            http: bind_all(http, &mut passed)?,
+        };
+        match passed.left() {
+            None => Ok(listeners),
+            Some(address) => Err(StartError::Passed(address)),
+        }
     }
 
     /// The HTTPS addresses, with the actual port for port 0.
@@ -157,6 +176,12 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// A listener that nobody asked for.
+    #[error(
+        "the service manager passes a listener on {0}, which is not configured; name it in listen.https or \
+         listen.http, or remove it from the socket unit"
+    )]
+    Passed(SocketAddr),
     /// A thread.
     #[error("the operating system cannot start a thread")]
     Threads(#[source] io::Error),
@@ -332,6 +357,19 @@ impl Server {
         self.current.load().lifecycle.drain();
     }
 
+    /// How long to go on serving after that.
+    #[must_use]
+    pub fn drain_delay(&self) -> Duration {
+        self.current.load().limits.drain_delay
+    }
+
+    /// A number for each worker that grows several times a second while the worker makes progress.
+    #[must_use]
+    pub fn beats(&self) -> Vec<usize> {
+        let frontend = self.frontend.as_ref();
+        frontend.map_or_else(Vec::new, Frontend::beats)
+    }
+
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
     /// have ended.
     pub fn drain(self) {
@@ -342,20 +380,28 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.begin_drain();
-        // First, so that load balancers that check its health stop sending.
-        drop(self.admin.take());
         drop(self.watcher.take());
         drop(self.frontend.take());
+        // Not before, so that whoever checks its health is told of the end.
+        drop(self.admin.take());
         let shared = self.current.load();
         shared.tokens.close();
         shared.accounts.log_reported();
     }
 }
 
-fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
-    let bind = |&ListenAddress { address, .. }: &ListenAddress| match server::bind(address) {
-        Ok(listener) => Ok((address, listener)),
-        Err(cause) => Err(StartError::Listen { address, cause }),
+fn bind_all(
+    addresses: &[ListenAddress],
+    passed: &mut PassedListeners,
+) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let bind = |&ListenAddress { address, .. }: &ListenAddress| {
+        let listener = passed
+            .take(address)
+            .map_or_else(|| server::bind(address), Ok);
+        match listener {
+            Ok(listener) => Ok((address, listener)),
+            Err(cause) => Err(StartError::Listen { address, cause }),
+        }
     };
     addresses.iter().map(bind).collect()
 }

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::cluster::SharedMode;
 use crate::config::{self, Config};
 use crate::observe::Logs;
+use crate::process::service_manager::PassedListeners;
 use crate::process::{self, ProcessError, RequiredAccess};
 use crate::store::{self, StoreKind, StoreOpenError};
 use crate::tls;
@@ -46,7 +47,8 @@ impl RunCommand {
             true => Some(store::discard(&config.tokens, Clock::system().now())?),
             false => None,
         };
-        let listeners = Listeners::bind(&config, owner.as_ref())?;
+        let passed = PassedListeners::receive().map_err(Failure::other)?;
+        let listeners = Listeners::bind_unless_passed(&config, owner.as_ref(), passed)?;
         let needs = needs(&self.config.path, &config);
         let protections = process::protect(&config.process, &needs)?;
         let logs = Logs::start(&config.log);
@@ -149,6 +151,7 @@ impl From<StartError> for Failure {
             StartError::Tls(_)
             | StartError::Identity(_)
             | StartError::Credential(_)
+            | StartError::Passed(_)
             | StartError::Secret(_) => Self::usage(error),
             StartError::Listen { .. }
             | StartError::Admin(_)

@@ -6,6 +6,7 @@ mod confine;
 pub mod panics;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod seccomp;
+pub(crate) mod service_manager;
 mod settings;
 mod user;
 

@@ -121,6 +121,11 @@ impl Frontend {
         self.loads.iter().map(|load| load.connections()).collect()
     }
 
+    /// A number for each worker that grows while it makes progress.
+    pub(crate) fn beats(&self) -> Vec<usize> {
+        self.loads.iter().map(|load| load.beats()).collect()
+    }
+
     /// How many connections rest at present: between requests, with no more kept of them than their
     /// encrypted stream.
     pub(crate) fn resting(&self) -> usize {

@@ -50,6 +50,7 @@ mod rights;
 mod rights_bodies;
 mod rights_matrix;
 mod selftest;
+mod service_manager;
 mod shutdown;
 mod tls;
 mod tokens;
