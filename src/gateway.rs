@@ -42,7 +42,7 @@ use crate::message::request::{self, BodyEnd};
 use crate::request_id::RequestIds;
 use crate::route::{Destination, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamResponse};
+use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -288,12 +288,15 @@ impl Gateway {
             credential: credential.as_ref().map(BackendCredential::expose),
         };
         let sent = Instant::now();
-        let body = call.take_body();
+        let request = UpstreamRequest {
+            permit,
+            identity: &identity,
+            body: call.take_body(),
+            since: sent,
+        };
         let upstream = self.upstreams.of_route(route.index());
         let retries = &mut call.active.record.retries;
-        let answered = upstream
-            .forward(permit, &identity, body, sent, retries)
-            .await;
+        let answered = upstream.forward(request, retries).await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map_err(|failed| {
             call.body = failed.unsent;

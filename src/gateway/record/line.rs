@@ -183,8 +183,8 @@ fn received(delivery: Delivery) -> &'static str {
 /// The reasons of the retries, in their order.
 fn retries(record: &AccessRecord) -> String {
     let reasons = record.retries.iter().map(|reason| match reason {
+        RetryReason::NotConnected => "not_connected",
         RetryReason::NotWritten => "not_written",
-        RetryReason::NotReceived => "not_received",
     });
     reasons.collect::<Vec<_>>().join(",")
 }
