@@ -122,6 +122,26 @@ impl Clock {
     }
 }
 
+/// The processor time of the calling thread, in nanoseconds.
+#[must_use]
+pub fn thread_time() -> u64 {
+    nanos(ClockId::ThreadCPUTime)
+}
+
+/// The processor time of the process, in nanoseconds.
+#[must_use]
+pub fn process_time() -> u64 {
+    nanos(ClockId::ProcessCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let part = |part| u64::try_from(part).unwrap_or_default();
+    part(time.tv_sec)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(part(time.tv_nsec))
+}
+
 fn millis(moment: Timestamp) -> u64 {
     u64::try_from(moment.as_millisecond()).unwrap_or(0)
 }

@@ -11,6 +11,7 @@ const LAYERS: &[&str] = &[
     "clock",
     "error_chain",
     "lifecycle",
+    "metrics",
     "token",
     "settings",
     "process",

@@ -15,7 +15,7 @@ use super::{ConfigFile, print};
 /// Show, drain and enable the servers of the running gateway's upstreams
 ///
 /// Without a command, lists the servers: whether each gets requests and why, how many are in flight, and the
-/// average time until a response began.
+/// average time until a response began; and for each upstream how many requests wait for a server, if any do.
 ///
 /// Uses the unix socket that the configuration names in `[admin] socket`; run it as root or as the user
 /// that syncgate runs as. What is drained or enabled stays so until the gateway is restarted.
@@ -201,7 +201,21 @@ fn table(shown: &Value) -> String {
             "{name:one$}  {state:two$}  {in_flight:three$}  {failing:four$}  {latency:five$}  {reason}"
         );
     }
-    table
+    table + &waiting(shown)
+}
+
+/// A line for each upstream that requests wait for.
+fn waiting(shown: &Value) -> String {
+    let upstreams = shown["upstreams"].as_array().into_iter().flatten();
+    let lines = upstreams.filter_map(|upstream| {
+        let name = upstream["name"].as_str().unwrap_or("?");
+        match upstream["waiting"].as_u64()? {
+            0 => None,
+            1 => Some(format!("1 request waits for a server of {name}\n")),
+            waiting => Some(format!("{waiting} requests wait for a server of {name}\n")),
+        }
+    });
+    lines.collect()
 }
 
 const NO_SENSE: &str = "unexpected answer: the gateway may run another version of syncgate";
@@ -232,16 +246,17 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_server() {
-        let shown = json!({ "upstreams": [{ "name": "erp", "servers": [
+        let shown = json!({ "upstreams": [{ "name": "erp", "waiting": 12, "servers": [
             { "name": "a", "state": "up", "reason": "since the start", "in_flight": 12,
               "failing": 3, "latency_us": 1250, "backup": false },
             { "name": "spare", "state": "down", "reason": "x", "in_flight": 0,
               "failing": 0, "latency_us": null, "backup": true },
-        ] }] });
+        ] }, { "name": "idle", "waiting": 0, "servers": [] }] });
         let expected = "\
 SERVER     STATE          IN FLIGHT  FAILING  LATENCY  REASON
 erp/a      up             12         3        1.2 ms   since the start
 erp/spare  down (backup)  0          0        -        x
+12 requests wait for a server of erp
 ";
         assert_eq!(table(&shown), expected);
     }

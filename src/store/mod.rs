@@ -28,11 +28,13 @@
 mod change;
 #[cfg(test)]
 mod contract;
+mod counts;
 mod durable;
 mod lifecycle;
 mod listing;
 mod live;
 mod prepared;
+mod readiness;
 mod reconcile;
 mod settings;
 pub(crate) mod shared;
@@ -53,10 +55,13 @@ use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{PeerUsage, UsageReport};
 
+pub use counts::StoreCounts;
+use counts::{Operation, StoreMetrics};
 pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
+pub use readiness::StoreReadiness;
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
@@ -67,6 +72,7 @@ pub struct TokenStore {
     /// What the request path looks at first, whatever stands behind it.
     live: Arc<LiveTokens>,
     backing: Backing,
+    metrics: StoreMetrics,
 }
 
 /// What keeps tokens outside the process.
@@ -87,17 +93,6 @@ pub struct StoreHealth {
     pub state: &'static str,
     /// How many milliseconds its clock is ahead of this gateway's, as far as that is known.
     pub clock_skew_ms: Option<i64>,
-}
-
-/// Whether requests can be authenticated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreReadiness {
-    /// All can.
-    Ready,
-    /// Only those with tokens that are known here; the reason.
-    Degraded(String),
-    /// None can; the reason.
-    Unready(String),
 }
 
 /// What a look-up gave.
@@ -126,6 +121,7 @@ impl TokenStore {
         Self {
             live: Arc::new(LiveTokens::new(section)),
             backing: Backing::Memory,
+            metrics: StoreMetrics::default(),
         }
     }
 
@@ -158,7 +154,11 @@ impl TokenStore {
         };
         let live = Arc::new(live.timed_by(clock.clone()));
         let backing = prepared.into_backing(section, &live, accounts)?;
-        Ok(Self { live, backing })
+        Ok(Self {
+            live,
+            backing,
+            metrics: StoreMetrics::default(),
+        })
     }
 
     /// Where failed logins are counted for all gateways, if they are.
@@ -217,24 +217,6 @@ impl TokenStore {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => None,
             Backing::Shared(shared) => Some(shared.health()),
-        }
-    }
-
-    /// Whether requests can be authenticated.
-    #[must_use]
-    pub fn readiness(&self) -> StoreReadiness {
-        match &self.backing {
-            Backing::Memory => StoreReadiness::Ready,
-            Backing::Durable(journal) if !journal.is_open() => {
-                StoreReadiness::Unready("the kept tokens are still being read".to_owned())
-            }
-            Backing::Durable(journal) => match journal.can_keep() {
-                Ok(()) => StoreReadiness::Ready,
-                Err(_) => StoreReadiness::Degraded(
-                    "the token file cannot be written: nobody can log in".to_owned(),
-                ),
-            },
-            Backing::Shared(shared) => shared.readiness(),
         }
     }
 
@@ -299,7 +281,10 @@ impl TokenStore {
     ) -> Result<Result<Session, Absent>, StoreError> {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => Ok(self.live.find(digest, now)),
-            Backing::Shared(shared) => match shared.ask(digest, now).await {
+            Backing::Shared(shared) => match self
+                .measure(Operation::Find, shared.ask(digest, now))
+                .await
+            {
                 // Its use here is not too long ago for the token, only for not asking.
                 Err(StoreError::Unavailable | StoreError::RolledBack) if shared.trusts_map() => {
                     let found = self.live.find_within_idle(digest, now);

@@ -130,6 +130,7 @@ impl Loader for BackendTlsLoader {
     type Value = Arc<ClientConfig>;
     type Error = TlsError;
     const MESSAGES: Messages = Messages {
+        files: "backend_certificates",
         reloaded: "the certificates for the backend were reloaded",
         refused: "the certificates for the backend cannot be used; the previous ones stay in force",
     };

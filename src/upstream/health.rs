@@ -31,6 +31,9 @@ pub enum ServerState {
 }
 
 impl ServerState {
+    /// All words for it.
+    pub const NAMES: [&str; 5] = ["up", "recovering", "ejected", "down", "drained"];
+
     /// A word for it.
     #[must_use]
     pub fn name(self) -> &'static str {
