@@ -45,7 +45,9 @@ use crate::metrics::WorkerMetrics;
 use crate::request_id::RequestIds;
 use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamResponse};
+use crate::upstream::{
+    self, Attempts, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse,
+};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -322,12 +324,15 @@ impl Gateway {
         };
         let sent = Instant::now();
         call.active.record.own = Some(sent.saturating_duration_since(call.active.record.started));
-        let body = call.take_body();
+        let request = UpstreamRequest {
+            permit,
+            identity: &identity,
+            body: call.take_body(),
+            since: sent,
+        };
         let upstream = self.upstreams.of_route(route.index());
-        let retries = &mut call.active.record.retries;
-        let answered = upstream
-            .forward(permit, &identity, body, sent, retries)
-            .await;
+        let attempts = &mut call.active.record.attempts;
+        let answered = upstream.forward(request, attempts).await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map_err(|failed| {
             call.body = failed.unsent;
@@ -438,7 +443,7 @@ impl Gateway {
             would_refuse: None,
             cause: None,
             relayed: false,
-            retries: Vec::new(),
+            attempts: Attempts::default(),
             delivery: None,
             duration: Duration::ZERO,
             own: None,

@@ -170,20 +170,35 @@ fn table(shown: &Value) -> String {
             .map_or("-".to_owned(), |micros| {
                 format!("{}.{:01} ms", micros / 1000, micros % 1000 / 100)
             });
-        let in_flight = server["in_flight"].to_string();
+        let [in_flight, failing] = ["in_flight", "failing"].map(|it| server[it].to_string());
         let state = text(&server["state"]) + backup;
-        [name, state, in_flight, latency, text(&server["reason"])]
+        [
+            name,
+            state,
+            in_flight,
+            failing,
+            latency,
+            text(&server["reason"]),
+        ]
     });
-    let head = ["SERVER", "STATE", "IN FLIGHT", "LATENCY", "REASON"].map(str::to_owned);
+    let head = [
+        "SERVER",
+        "STATE",
+        "IN FLIGHT",
+        "FAILING",
+        "LATENCY",
+        "REASON",
+    ];
+    let head = head.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
+    let widths = [0, 1, 2, 3, 4].map(|column| width(column).unwrap_or(0));
     let mut table = String::new();
-    for [name, state, in_flight, latency, reason] in &rows {
-        let [one, two, three, four] = widths;
+    for [name, state, in_flight, failing, latency, reason] in &rows {
+        let [one, two, three, four, five] = widths;
         let _ = writeln!(
             table,
-            "{name:one$}  {state:two$}  {in_flight:three$}  {latency:four$}  {reason}"
+            "{name:one$}  {state:two$}  {in_flight:three$}  {failing:four$}  {latency:five$}  {reason}"
         );
     }
     table + &waiting(shown)
@@ -233,14 +248,14 @@ mod tests {
     fn the_table_has_a_line_for_each_server() {
         let shown = json!({ "upstreams": [{ "name": "erp", "waiting": 12, "servers": [
             { "name": "a", "state": "up", "reason": "since the start", "in_flight": 12,
-              "latency_us": 1250, "backup": false },
+              "failing": 3, "latency_us": 1250, "backup": false },
             { "name": "spare", "state": "down", "reason": "x", "in_flight": 0,
-              "latency_us": null, "backup": true },
+              "failing": 0, "latency_us": null, "backup": true },
         ] }, { "name": "idle", "waiting": 0, "servers": [] }] });
         let expected = "\
-SERVER     STATE          IN FLIGHT  LATENCY  REASON
-erp/a      up             12         1.2 ms   since the start
-erp/spare  down (backup)  0          -        x
+SERVER     STATE          IN FLIGHT  FAILING  LATENCY  REASON
+erp/a      up             12         3        1.2 ms   since the start
+erp/spare  down (backup)  0          0        -        x
 12 requests wait for a server of erp
 ";
         assert_eq!(table(&shown), expected);

@@ -8,21 +8,27 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::UpstreamError;
 use super::connect::connect;
 use super::connection::Connection;
+use super::error::UpstreamError;
 use super::health::Failure;
 use super::idle::IdleConnections;
+use super::in_flight::AdmittedAt;
 use super::server::{Place, Server};
 use super::shared::SharedUpstream;
+use crate::metrics::ServerName;
 
 /// Connections to one server.
 #[derive(Debug)]
 pub(super) struct Pool {
     upstream: Arc<SharedUpstream>,
     server: Arc<Server>,
+    /// Of this worker alone, so that clones of it cost the workers no cache line that they share.
+    name: Arc<ServerName>,
     /// The server's place in its upstream.
     place: usize,
+    /// Where its requests are counted.
+    pub(super) admitted_at: Rc<AdmittedAt>,
     connect_timeout: Duration,
     max_open: usize,
     idle: IdleConnections,
@@ -31,6 +37,8 @@ pub(super) struct Pool {
     opened: Cell<usize>,
     /// Requests that succeeded and were not told to the others yet.
     succeeded: Cell<u32>,
+    /// How many connections were open and opened when the others were last told.
+    told: Cell<(usize, usize)>,
 }
 
 impl Pool {
@@ -39,7 +47,12 @@ impl Pool {
         let settings = &upstream.settings;
         Self {
             server: Arc::clone(&upstream.servers[place]),
+            name: Arc::new(ServerName {
+                upstream: upstream.name.clone(),
+                server: upstream.servers[place].name.clone(),
+            }),
             place,
+            admitted_at: AdmittedAt::new(&upstream.admission, place),
             connect_timeout: settings.connect_timeout,
             idle: IdleConnections::new(settings.max_idle, settings.idle_timeout),
             max_open: settings.max_connections.get(),
@@ -47,12 +60,18 @@ impl Pool {
             open: Rc::default(),
             opened: Cell::default(),
             succeeded: Cell::default(),
+            told: Cell::default(),
         }
     }
 
     /// The server's place in its upstream.
     pub(super) fn place(&self) -> usize {
         self.place
+    }
+
+    /// What the connections lead to, by name.
+    pub(super) fn name(&self) -> &Arc<ServerName> {
+        &self.name
     }
 
     /// What the connections lead to.
@@ -110,6 +129,9 @@ impl Pool {
         if succeeded > 0 {
             self.server.note_succeeded(succeeded);
         }
+        let connections = (self.open.get(), self.opened.get());
+        let before = self.told.replace(connections);
+        self.server.note_connections(before, connections);
         if let Place::Name(name) = &self.server.state.place
             && !self.idle.is_empty()
         {
@@ -139,29 +161,5 @@ impl Pool {
         let connecting = connect(&self.server, first, self.connect_timeout, &self.open);
         let (stream, generation) = connecting.await?;
         Ok(Box::new(Connection::new(stream, generation)))
-    }
-}
-
-/// A request in flight to a server, counted while this exists.
-#[derive(Debug)]
-pub(super) struct InFlight(Rc<Pool>);
-
-impl InFlight {
-    /// Unless the server has as many as it may.
-    pub(super) fn begin(pool: &Rc<Pool>) -> Option<Self> {
-        pool.upstream
-            .begin(pool.place)
-            .then(|| Self(Rc::clone(pool)))
-    }
-
-    /// One that was counted already.
-    pub(super) fn begun(pool: &Rc<Pool>) -> Self {
-        Self(Rc::clone(pool))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.upstream.end(self.0.place);
     }
 }

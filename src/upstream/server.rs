@@ -56,6 +56,10 @@ pub(super) struct Server {
     pub(super) failing: AtomicU32,
     /// Requests that succeeded since the last look.
     pub(super) succeeded: AtomicU32,
+    /// Connections of all workers that are open, as last noted.
+    pub(super) open: AtomicU64,
+    /// Those that were begun to be opened.
+    pub(super) connects: AtomicU64,
 }
 
 /// What is known of a server whatever its settings: it outlives a reload that changes them.
@@ -104,12 +108,19 @@ impl Server {
             share: AtomicU32::new(FULL_SHARE),
             failing: AtomicU32::new(0),
             succeeded: AtomicU32::new(0),
+            open: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
         }
     }
 
     /// Its weight at present: 0 when it gets no requests.
     pub(super) fn present_weight(&self) -> u32 {
         self.weight * self.share.load(Ordering::Relaxed)
+    }
+
+    /// Whether it gets requests.
+    pub(super) fn is_available(&self) -> bool {
+        self.share.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn load(&self, now: u32) -> Load {
@@ -172,6 +183,18 @@ impl Server {
     /// The request is not in flight any more.
     pub(super) fn end(&self) {
         self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes how many connections a worker has open, and has begun to open, instead of how many before.
+    pub(super) fn note_connections(&self, before: (usize, usize), now: (usize, usize)) {
+        // Wraps, since it may be fewer: the sum over all workers does not.
+        let more = |before: usize, now: usize| now.wrapping_sub(before) as u64;
+        if before != now {
+            self.open
+                .fetch_add(more(before.0, now.0), Ordering::Relaxed);
+            self.connects
+                .fetch_add(more(before.1, now.1), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn addresses(&self) -> Vec<String> {

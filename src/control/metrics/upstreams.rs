@@ -91,6 +91,16 @@ pub(super) fn servers(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus])
         servers().map(|(upstream, server)| (of(upstream, server), f64::from(server.in_flight))),
     )?;
     to.gauge(
+        "syncgate_upstream_connections",
+        "Open connections to an upstream server.",
+        servers().map(|(upstream, server)| (of(upstream, server), server.connections as f64)),
+    )?;
+    to.counter(
+        "syncgate_upstream_connects",
+        "Connections to an upstream server that were begun.",
+        servers().map(|(upstream, server)| (of(upstream, server), server.connects)),
+    )?;
+    to.gauge(
         "syncgate_upstream_waiting_requests",
         "Requests that wait for a server of an upstream.",
         upstreams

@@ -1,7 +1,7 @@
 //! Pure: what a finished record counts as, so that the log and the metrics cannot disagree.
 
 use super::AccessRecord;
-use crate::metrics::{Finished, MethodLabel, StatusClass};
+use crate::metrics::{Finished, MethodLabel, SentRequest, StatusClass};
 
 /// What is counted of a request that is over.
 pub(super) fn finished(record: &AccessRecord) -> Finished<'_> {
@@ -15,7 +15,12 @@ pub(super) fn finished(record: &AccessRecord) -> Finished<'_> {
         own: record.own,
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
-        sent: None,
+        sent: record.attempts.server.as_ref().map(|server| SentRequest {
+            server,
+            duration: record.upstream.unwrap_or_default(),
+            retries: record.attempts.retries.iter().map(|it| it.name()).collect(),
+            responded: record.relayed,
+        }),
         is_login: record.is_login,
     }
 }
