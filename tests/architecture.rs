@@ -32,6 +32,7 @@ const LAYERS: &[&str] = &[
     "tls",
     "identity",
     "traffic",
+    "replay",
     "route",
     "accounts",
     "body",

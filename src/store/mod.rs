@@ -26,6 +26,7 @@
 //! guarantees it.
 
 mod change;
+mod claims;
 #[cfg(test)]
 mod contract;
 mod durable;
@@ -53,6 +54,7 @@ use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{PeerUsage, UsageReport};
 
+pub use claims::{Claim, ClaimError, Waiting};
 pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
@@ -67,6 +69,8 @@ pub struct TokenStore {
     /// What the request path looks at first, whatever stands behind it.
     live: Arc<LiveTokens>,
     backing: Backing,
+    /// What is remembered of requests, unless the server of a shared store does.
+    claims: claims::Claims,
 }
 
 /// What keeps tokens outside the process.
@@ -115,6 +119,7 @@ impl TokenStore {
         Self {
             live: Arc::new(LiveTokens::new(section)),
             backing: Backing::Memory,
+            claims: claims::Claims::default(),
         }
     }
 
@@ -147,7 +152,12 @@ impl TokenStore {
         };
         let live = Arc::new(live.timed_by(clock.clone()));
         let backing = prepared.into_backing(section, &live, accounts)?;
-        Ok(Self { live, backing })
+        let claims = claims::Claims::default();
+        Ok(Self {
+            live,
+            backing,
+            claims,
+        })
     }
 
     /// Where failed logins are counted for all gateways, if they are.
@@ -192,7 +202,10 @@ impl TokenStore {
     pub fn load(&self, now: UnixMillis) -> Result<(), StoreOpenError> {
         match &self.backing {
             Backing::Memory => Ok(()),
-            Backing::Durable(journal) => journal.load(&self.live, now).map_err(Into::into),
+            Backing::Durable(journal) => {
+                let loaded = journal.load(&self.live, &self.claims, now);
+                loaded.map_err(Into::into)
+            }
             Backing::Shared(shared) => {
                 shared.note(now);
                 Ok(())
@@ -396,6 +409,7 @@ impl TokenStore {
             self.queue_ended(&gone.ended);
         });
         self.forget_faded();
+        self.forget_requests(now);
         swept
     }
 

@@ -251,6 +251,7 @@ impl Simulation {
         let mut simulation = Self {
             world: Shared::default(),
             store: Rc::new(TokenStore {
+                claims: Default::default(),
                 live: Arc::new(LiveTokens::with_shards(&section, SHARDS)),
                 backing: Backing::Memory,
             }),
@@ -277,6 +278,7 @@ impl Simulation {
         let (file, journal) = Stepped::start(file, &live, &self.accounts, self.now());
         self.file = Some(file);
         self.store = Rc::new(TokenStore {
+            claims: Default::default(),
             live,
             backing: Backing::Durable(journal),
         });

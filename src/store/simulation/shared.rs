@@ -211,6 +211,7 @@ impl<'a> Simulation<'a> {
         local.spawn_local(engine);
         Gateway {
             store: Rc::new(TokenStore {
+                claims: Default::default(),
                 live,
                 backing: Backing::Shared(Box::new(shared)),
             }),
