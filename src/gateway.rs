@@ -5,6 +5,7 @@ mod call;
 mod contain;
 pub mod record;
 pub mod refusal;
+mod replay;
 pub mod reply;
 pub mod response_body;
 mod shared;
@@ -46,6 +47,7 @@ use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
+use replay::{Guarded, Outgoing};
 use reply::Reply;
 pub use shared::Shared;
 pub(crate) use tokens::{not_kept, not_revoked};
@@ -54,7 +56,7 @@ pub(crate) use tokens::{not_kept, not_revoked};
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    upstreams: UpstreamPools,
+    upstreams: Rc<UpstreamPools>,
     ids: RequestIds,
     log: Rc<AccessLog>,
     date: DateField,
@@ -72,7 +74,7 @@ impl Gateway {
     pub fn new(shared: Arc<Shared>, log: AccessLog) -> Self {
         let now = shared.clock.now().seconds();
         Self {
-            upstreams: UpstreamPools::new(&shared.upstreams),
+            upstreams: Rc::new(UpstreamPools::new(&shared.upstreams)),
             shared,
             ids: RequestIds::new(),
             log: Rc::new(log),
@@ -218,9 +220,7 @@ impl Gateway {
             }
             Destination::Forward(route) => {
                 call.active.record.route = Some(Arc::clone(route.name()));
-                self.forward(call, route, parts)
-                    .await
-                    .map(GatewayResponse::Relayed)
+                self.forward(call, route, parts).await
             }
         }
     }
@@ -231,7 +231,7 @@ impl Gateway {
         call: &mut Call<'_>,
         route: &Route,
         parts: Parts,
-    ) -> Result<UpstreamResponse, Refusal> {
+    ) -> Result<GatewayResponse, Refusal> {
         let digest = bearer::presented(&parts.headers)?.digest();
         let session = match self.shared.tokens.find(digest, call.now) {
             Found::Known(known) => known,
@@ -251,8 +251,10 @@ impl Gateway {
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let must_end = upstream::must_end_before(&parts.method, call.body());
+        let guarded = Guarded::of(route, &parts, user.account());
         let decision = permit::authorize(&user, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
+        let guarded = guarded?;
         call.body().limit_to(route.max_body())?;
         call.body().charge(quotas.body_of(usage))?;
         let mut form = None;
@@ -287,6 +289,10 @@ impl Gateway {
             signed,
             credential: credential.as_ref().map(BackendCredential::expose),
         };
+        if let Some(guarded) = guarded {
+            let outgoing = Outgoing::new(permit, route, identity, Rc::clone(&forwarded));
+            return Box::pin(self.forward_guarded(call, guarded, outgoing)).await;
+        }
         let sent = Instant::now();
         let body = call.take_body();
         let upstream = self.upstreams.of_route(route.index());
@@ -295,7 +301,7 @@ impl Gateway {
             .forward(permit, &identity, body, sent, retries)
             .await;
         call.active.record.upstream = Some(sent.elapsed());
-        answered.map_err(|failed| {
+        answered.map(GatewayResponse::Relayed).map_err(|failed| {
             call.body = failed.unsent;
             failed.error.into()
         })
@@ -405,6 +411,7 @@ impl Gateway {
             relayed: false,
             retries: Vec::new(),
             delivery: None,
+            replay_of: None,
             upstream: None,
             bytes_in: 0,
             bytes_out: 0,

@@ -74,6 +74,7 @@ impl Components {
                 config.routes.iter().map(RouteSection::limit),
                 is_shared,
             ),
+            replay_guard: config.replay_guard.clone(),
             pressure: memory::pressure(config.limits.memory),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),

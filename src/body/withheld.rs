@@ -65,6 +65,10 @@ pub(super) struct WithheldBody {
     passage: Rc<Passage>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is on the heap, once for a request"
+)]
 enum Stage {
     Arriving(RequestHasher),
     Deciding(Pin<Box<dyn Future<Output = bool>>>),

@@ -53,6 +53,8 @@ pub struct AccessRecord {
     pub retries: Vec<RetryReason>,
     /// What the upstream has received of a request that it did not answer.
     pub delivery: Option<Delivery>,
+    /// The request whose stored answer was given, where it is a repeat.
+    pub replay_of: Option<String>,
     /// How long the upstream took until its response head.
     pub upstream: Option<Duration>,
     /// Bytes of the request body that arrived.

@@ -12,6 +12,7 @@ use crate::identity::Identities;
 use crate::limits::Limits;
 use crate::login::Authenticator;
 use crate::origin::TrustedProxies;
+use crate::replay::ReplayGuardSection;
 use crate::route::Routes;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub unauthenticated: Arc<UnauthenticatedMemory>,
     /// What one user, route or source may take.
     pub quotas: Quotas,
+    /// How long requests of guarded routes are remembered, and how many; what is remembered is in `tokens`.
+    pub replay_guard: ReplayGuardSection,
     /// Whether there is memory for new requests.
     pub pressure: MemoryPressure,
     /// Bounds and deadlines.

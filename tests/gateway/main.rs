@@ -41,6 +41,7 @@ mod quotas;
 mod relay_rules;
 mod reload;
 mod renew_token;
+mod replay_guard;
 mod resting;
 mod revoke_token;
 mod rights;
