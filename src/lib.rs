@@ -47,6 +47,7 @@ pub mod session;
 mod aging_map;
 pub mod clock;
 mod error_chain;
+pub mod lifecycle;
 mod managed_file;
 mod new_file;
 pub mod observe;

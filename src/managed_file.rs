@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use zeroize::Zeroizing;
 
@@ -187,6 +187,8 @@ pub(crate) struct Managed<L: Loader> {
     value: ArcSwap<L::Value>,
     /// Held during a whole load, so that an older file never replaces a newer one.
     state: Mutex<State>,
+    /// Why the last load failed, if it did: apart from the state, so that reading it never blocks.
+    refusal: ArcSwapOption<String>,
 }
 
 impl<L: Loader> fmt::Debug for Managed<L> {
@@ -217,6 +219,7 @@ impl<L: Loader> Managed<L> {
             loader,
             value: ArcSwap::from_pointee(value),
             state: Mutex::new(State::Current(reader.seen)),
+            refusal: ArcSwapOption::empty(),
         }
     }
 
@@ -251,9 +254,13 @@ impl<L: Loader> Managed<L> {
             Ok(value) => {
                 let value = Arc::new(value);
                 self.value.store(Arc::clone(&value));
+                self.refusal.store(None);
                 Ok((value, state.accept(reader.seen)))
             }
-            Err(error) => Err((error, state.refuse(reader.seen))),
+            Err(error) => {
+                self.refusal.store(Some(Arc::new(chain(&error))));
+                Err((error, state.refuse(reader.seen)))
+            }
         }
     }
 }
@@ -295,6 +302,9 @@ pub(crate) trait ManagedFiles: Send + Sync {
     /// Reloads the files if `trigger` asks for it. On return, the value in force is no older than the files were
     /// at the call.
     fn refresh(&self, trigger: Trigger) -> ReloadOutcome;
+    /// Why the files cannot be used at present, with all causes; `None` if the value in force is theirs, as
+    /// far as they were looked at. Never blocks.
+    fn refusal(&self) -> Option<Arc<String>>;
 }
 
 impl<L: Loader> ManagedFiles for Managed<L> {
@@ -325,6 +335,10 @@ impl<L: Loader> ManagedFiles for Managed<L> {
                 reason: chain(&error),
             },
         }
+    }
+
+    fn refusal(&self) -> Option<Arc<String>> {
+        self.refusal.load_full()
     }
 }
 

@@ -10,6 +10,7 @@ const LAYERS: &[&str] = &[
     // What knows nothing of the gateway.
     "clock",
     "error_chain",
+    "lifecycle",
     "token",
     "settings",
     "process",

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::control::{IntrospectionSecret, memory};
 use crate::gateway::Shared;
 use crate::identity::Identities;
+use crate::lifecycle::Lifecycle;
 use crate::login::Authenticator;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
@@ -45,6 +46,7 @@ impl Components {
         let failures = tokens.shared_failures();
         let is_shared = config.tokens.store == StoreKind::Shared;
         let shared = Arc::new(Shared {
+            lifecycle: Lifecycle::default(),
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
             identities,

@@ -189,11 +189,13 @@ impl Server {
                 Arc::clone(&components.introspection),
             )),
             watcher: None,
-            admin: Admin::start(admin, Arc::clone(&shared), components.introspection)
-                .map_err(StartError::Threads)?,
+            admin: None,
             frontend: None,
             shared: Arc::clone(&shared),
         };
+        let reload = Arc::clone(&server.reload);
+        let admin = Admin::start(admin, Arc::clone(&shared), reload, components.introspection);
+        server.admin = admin.map_err(StartError::Threads)?;
         let https_port = server.https.first().map_or(443, SocketAddr::port);
         let several_names = config.tls.certificates.len() > 1;
         let secure = Protocol::Https {
@@ -301,6 +303,11 @@ impl Server {
         Ok(LocalGateway::new(shared, protocol))
     }
 
+    /// Turns readiness off, so that load balancers send no new requests; those that come are still served.
+    pub fn begin_drain(&self) {
+        self.shared.lifecycle.drain();
+    }
+
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
     /// have ended.
     pub fn drain(self) {
@@ -310,6 +317,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.begin_drain();
         // First, so that load balancers that check its health stop sending.
         drop(self.admin.take());
         drop(self.watcher.take());

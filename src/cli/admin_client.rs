@@ -1,6 +1,8 @@
-//! A client for the admin interface of the running gateway, over its unix socket.
+//! A client for the admin interface of the running gateway, over its unix socket or, for its health, over TCP.
 
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +18,23 @@ use crate::config;
 /// Where the gateway of a configuration is asked.
 #[derive(Debug)]
 pub(super) struct AdminClient {
-    socket: PathBuf,
+    place: Place,
+}
+
+/// Where the admin interface listens.
+#[derive(Debug, Clone)]
+enum Place {
+    Socket(PathBuf),
+    Address(SocketAddr),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 /// What it answers.
@@ -37,25 +55,30 @@ enum AskError {
     )]
     NoSocket { config: String },
     #[error(
-        "nothing listens on {socket}; start `syncgate run` with this configuration, or name the \
+        "{config} configures no admin interface to ask the gateway on; add\n\n    [admin]\n    \
+         socket = \"run/admin.sock\"\n\ncreate the directory (mkdir -m 700 run), and restart syncgate"
+    )]
+    NoPlace { config: String },
+    #[error(
+        "nothing listens on {place}; start `syncgate run` with this configuration, or name the \
          configuration of the running one with --config FILE"
     )]
     Nobody {
-        socket: String,
+        place: Place,
         #[source]
         cause: io::Error,
     },
     #[error(
-        "only the user that syncgate runs as can open {socket}; run this as that user, or as root"
+        "only the user that syncgate runs as can open {place}; run this as that user, or as root"
     )]
     Denied {
-        socket: String,
+        place: Place,
         #[source]
         cause: io::Error,
     },
-    #[error("the request to the gateway on {socket} failed")]
+    #[error("the request to the gateway on {place} failed")]
     Broken {
-        socket: String,
+        place: Place,
         #[source]
         cause: io::Error,
     },
@@ -72,7 +95,21 @@ impl AdminClient {
             let config = path.display().to_string();
             Failure::usage(AskError::NoSocket { config })
         })?;
-        Ok(Self { socket })
+        let place = Place::Socket(socket);
+        Ok(Self { place })
+    }
+
+    /// For the health of the gateway of this configuration, which the TCP address tells too.
+    pub(super) fn for_health(config: &ConfigFile) -> Result<Self, Failure> {
+        let path = &config.path;
+        let section = config::load_without_file_checks(path)?.config.admin;
+        let socket = section.socket.map(Place::Socket);
+        let address = section.listen.map(|address| Place::Address(address.get()));
+        let place = socket.or(address).ok_or_else(|| {
+            let config = path.display().to_string();
+            Failure::usage(AskError::NoPlace { config })
+        })?;
+        Ok(Self { place })
     }
 
     /// Asks, with JSON if there is some to send.
@@ -82,17 +119,8 @@ impl AdminClient {
         target: &str,
         body: Option<&Value>,
     ) -> Result<AdminAnswer, Failure> {
-        let (status, value) = self.exchange(method, target, body).map_err(|cause| {
-            let socket = self.socket.display().to_string();
-            let kind = cause.kind();
-            Failure::other(if is_nobody(kind) {
-                AskError::Nobody { socket, cause }
-            } else if kind == io::ErrorKind::PermissionDenied {
-                AskError::Denied { socket, cause }
-            } else {
-                AskError::Broken { socket, cause }
-            })
-        })?;
+        let answer = self.exchange(method, target, body, TIMEOUT);
+        let (status, value) = answer.map_err(|cause| self.unanswered(cause))?;
         match status {
             200 => Ok(AdminAnswer::Done(value)),
             404 => Ok(AdminAnswer::NotFound),
@@ -103,14 +131,37 @@ impl AdminClient {
         }
     }
 
+    /// Asks how the gateway is, and returns the status and what it says, whichever they are.
+    pub(super) fn probe(&self, target: &str) -> Result<(u16, Value), Failure> {
+        let answer = self.exchange(&Method::GET, target, None, PROBE_TIMEOUT);
+        answer.map_err(|cause| self.unanswered(cause))
+    }
+
+    fn unanswered(&self, cause: io::Error) -> Failure {
+        let place = self.place.clone();
+        let kind = cause.kind();
+        Failure::other(if is_nobody(kind) {
+            AskError::Nobody { place, cause }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            AskError::Denied { place, cause }
+        } else {
+            AskError::Broken { place, cause }
+        })
+    }
+
     fn exchange(
         &self,
         method: &Method,
         target: &str,
         body: Option<&Value>,
+        timeout: Duration,
     ) -> io::Result<(u16, Value)> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let fields = [("Host", "syncgate"), ("Content-Type", "application/json")];
+        let host = match &self.place {
+            Place::Socket(_) => "syncgate".to_owned(),
+            Place::Address(address) => address.to_string(),
+        };
+        let fields = [("Host", &*host), ("Content-Type", "application/json")];
         let request = Request {
             method: method.as_str(),
             target,
@@ -118,10 +169,13 @@ impl AdminClient {
             fields: &fields[..1 + usize::from(!body.is_empty())],
             body: &body,
         };
-        let connection = Connection::unix(&self.socket, TIMEOUT)?;
+        let connection = match &self.place {
+            Place::Socket(path) => Connection::unix(path, timeout)?,
+            Place::Address(address) => Connection::tcp(*address, timeout)?,
+        };
         let answer = connection
             .reading_up_to(MAX_BODY)
-            .exchange(&request, TIMEOUT)?;
+            .exchange(&request, timeout)?;
         Ok((answer.status, serde_json::from_slice(&answer.body)?))
     }
 }
@@ -135,5 +189,7 @@ fn is_nobody(kind: io::ErrorKind) -> bool {
 
 /// Somewhat longer than the gateway's own deadline.
 const TIMEOUT: Duration = Duration::from_secs(150);
+/// A gateway that takes longer is not well.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Room for a page of tokens, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;

@@ -9,6 +9,7 @@ mod explain;
 mod explain_report;
 mod failure;
 mod hash;
+mod healthcheck;
 mod identity_key;
 mod init;
 mod man;
@@ -55,7 +56,7 @@ To try it out:        syncgate demo
 To set it up:         syncgate init, syncgate check, syncgate run
 
 Exit status: 0 on success, 64 if the configuration or the command line is wrong, 1 for
-any other error (explain: 1 if the request would be refused, 2 for any other error; selftest: 1 if a
+any other error (healthcheck: 1 for any; explain: 1 if the request would be refused, 2 for any other error; selftest: 1 if a
 check failed, 2 if it could not run).";
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +70,7 @@ enum Command {
     User(user::UserCommand),
     Tokens(tokens::TokensCommand),
     Upstreams(upstreams::UpstreamsCommand),
+    Healthcheck(healthcheck::HealthcheckCommand),
     Hash(hash::HashCommand),
     IdentityKey(identity_key::IdentityKeyCommand),
     Completions(CompletionsCommand),
@@ -145,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => command.run(),
         Command::Tokens(command) => command.run(),
         Command::Upstreams(command) => command.run(),
+        Command::Healthcheck(command) => return healthcheck(&command),
         Command::Hash(command) => command.run(),
         Command::IdentityKey(command) => command.run(),
         Command::Completions(command) => command.run(),
@@ -159,7 +162,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The one command whose exit status is an answer.
+/// The exit status is an answer, and container engines know two of them.
+fn healthcheck(command: &healthcheck::HealthcheckCommand) -> ExitCode {
+    match command.run() {
+        Ok(is_well) => u8::from(!is_well).into(),
+        Err(failure) => {
+            report(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit status is an answer.
 fn explain(command: &explain::ExplainCommand) -> ExitCode {
     match command.run() {
         Ok(passes) => u8::from(!passes).into(),

@@ -30,6 +30,7 @@ use thiserror::Error;
 use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
 
+use super::reload::Reload;
 use crate::gateway::Shared;
 
 use host::OwnHosts;
@@ -119,6 +120,7 @@ impl Admin {
     pub(crate) fn start(
         listeners: AdminListeners,
         shared: Arc<Shared>,
+        reload: Arc<Reload>,
         secret: Arc<IntrospectionSecret>,
     ) -> io::Result<Option<Self>> {
         let AdminListeners { socket, tcp } = listeners;
@@ -135,7 +137,7 @@ impl Admin {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 match runtime.enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        let service = Rc::new(AdminService::new(shared, secret, hosts));
+                        let service = Rc::new(AdminService::new(shared, reload, secret, hosts));
                         runtime.block_on(serve_until(stopped, unix, tcp, service));
                     }
                     Err(error) => {

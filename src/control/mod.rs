@@ -3,6 +3,7 @@
 
 mod admin;
 mod disowned;
+mod health;
 pub(crate) mod memory;
 mod reload;
 mod watch;

@@ -58,6 +58,15 @@ impl Reload {
         }
     }
 
+    /// What cannot be used at present, so that the state before stays in force: what the log says of it, and
+    /// the error with its causes, which may quote the file.
+    pub(super) fn refusals(&self) -> Vec<(&'static str, Arc<String>)> {
+        let accounts = self.shared.accounts.managed();
+        let all = std::iter::once(accounts as &dyn ManagedFiles).chain(self.others());
+        let refused = all.filter_map(|files| Some((files.messages().refused, files.refusal()?)));
+        refused.collect()
+    }
+
     /// The files that are watched.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let accounts = self.shared.accounts.managed().files();

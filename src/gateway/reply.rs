@@ -76,6 +76,15 @@ pub enum Reply {
         /// The set of RFC 7517, in JSON.
         json: Bytes,
     },
+    /// The admin listener: the process is alive.
+    Alive,
+    /// The admin listener: whether the gateway should get requests.
+    Readiness {
+        /// Whether it should.
+        ready: bool,
+        /// With the checks, in JSON.
+        json: Bytes,
+    },
     /// The admin listener: the gateway serves.
     Healthy {
         /// How the server of a shared store is.
@@ -106,6 +115,25 @@ impl Reply {
         }
     }
 
+    /// Whether the gateway should get requests, with the checks that say so.
+    #[must_use]
+    pub(crate) fn readiness<T: Serialize>(ready: bool, checks: &T) -> Self {
+        let (status, messages) = match ready {
+            true => (StatusCode::OK, "Ready"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "Not ready"),
+        };
+        let body = Readiness {
+            success: ready,
+            messages,
+            code: status.as_u16(),
+            checks,
+        };
+        Self::Readiness {
+            ready,
+            json: to_json(&body),
+        }
+    }
+
     /// The response to send.
     #[must_use]
     pub fn into_response(self, id: &RequestId) -> Response<Bytes> {
@@ -122,13 +150,17 @@ impl Reply {
                 };
                 own(StatusCode::OK, to_json(&body), id)
             }
-            Self::TokenRevoked => {
+            Self::TokenRevoked | Self::Alive => {
                 let body = Done {
                     success: true,
                     code: 200,
                     messages: "Success",
                 };
                 own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::Readiness { ready: true, json } => own(StatusCode::OK, json, id),
+            Self::Readiness { ready: false, json } => {
+                own(StatusCode::SERVICE_UNAVAILABLE, json, id)
             }
             Self::KeySet { json } => {
                 let mut response = own(StatusCode::OK, json, id);
@@ -248,6 +280,14 @@ struct Envelope<'a> {
     success: bool,
     messages: &'a str,
     code: u16,
+}
+
+#[derive(Serialize)]
+struct Readiness<'a, T> {
+    success: bool,
+    messages: &'a str,
+    code: u16,
+    checks: &'a T,
 }
 
 #[derive(Serialize)]

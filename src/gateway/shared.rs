@@ -9,6 +9,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::Identities;
+use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::login::Authenticator;
 use crate::origin::TrustedProxies;
@@ -23,6 +24,8 @@ use crate::upstream::{BackendCredentials, Upstreams};
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
+    /// Whether the process is about to end.
+    pub lifecycle: Lifecycle,
     /// Paths and methods.
     pub routes: Routes,
     /// Who may log in.

@@ -93,6 +93,17 @@ pub struct StoreHealth {
     pub clock_skew_ms: Option<i64>,
 }
 
+/// Whether requests can be authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReadiness {
+    /// All can.
+    Ready,
+    /// Only those with tokens that are known here; the reason.
+    Degraded(String),
+    /// None can; the reason.
+    Unready(String),
+}
+
 /// What a look-up gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -219,6 +230,24 @@ impl TokenStore {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => None,
             Backing::Shared(shared) => Some(shared.health()),
+        }
+    }
+
+    /// Whether requests can be authenticated.
+    #[must_use]
+    pub fn readiness(&self) -> StoreReadiness {
+        match &self.backing {
+            Backing::Memory => StoreReadiness::Ready,
+            Backing::Durable(journal) if !journal.is_open() => {
+                StoreReadiness::Unready("the kept tokens are still being read".to_owned())
+            }
+            Backing::Durable(journal) => match journal.can_keep() {
+                Ok(()) => StoreReadiness::Ready,
+                Err(_) => StoreReadiness::Degraded(
+                    "the token file cannot be written: nobody can log in".to_owned(),
+                ),
+            },
+            Backing::Shared(shared) => shared.readiness(),
         }
     }
 

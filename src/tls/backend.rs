@@ -22,7 +22,7 @@ use rustls::{
 
 use super::settings::{BackendTlsSection, CertificateSection, Pin};
 use super::x509::{Facts, public_key};
-use super::{TlsError, load_pair, provider, read_chain};
+use super::{NEAR_ITS_END, TlsError, load_pair, provider, read_chain};
 use crate::clock::Clock;
 use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 
@@ -102,12 +102,10 @@ impl BackendTls {
         &self.managed
     }
 
-    /// Takes in the certificate that `server` has shown: once a day the log tells of one that is near its
-    /// end.
-    pub(crate) fn note(&self, shown: &CertificateDer<'_>, server: &impl fmt::Debug) {
-        let Some(facts) = Facts::read(shown) else {
-            return;
-        };
+    /// Takes in the certificate that `server` has shown, and returns the last second of its validity: once a
+    /// day the log tells of one that is near its end.
+    pub(crate) fn note(&self, shown: &CertificateDer<'_>, server: &impl fmt::Debug) -> Option<i64> {
+        let facts = Facts::read(shown)?;
         let now = self.clock.now().timestamp().as_second();
         let told = self.told.load(Ordering::Relaxed);
         let is_due = facts.not_after - now < NEAR_ITS_END && now >= told.saturating_add(A_DAY);
@@ -120,6 +118,7 @@ impl BackendTls {
                 .map_or_else(|_| "?".to_owned(), |end| end.to_string());
             tracing::warn!(?server, ends, "the backend's certificate is near its end");
         }
+        Some(facts.not_after)
     }
 }
 
@@ -304,6 +303,4 @@ struct NotPinned {
     presented: Pin,
 }
 
-/// How long before its end a certificate is reported, in seconds: two weeks.
-const NEAR_ITS_END: i64 = 14 * A_DAY;
 const A_DAY: i64 = 24 * 60 * 60;

@@ -126,7 +126,20 @@ struct CertificateSet {
     /// Exact names, and `*.` for one label, in lower case.
     by_name: HashMap<String, Arc<CertifiedKey>>,
     addresses: HashSet<IpAddr>,
+    ends: Vec<CertificateEnd>,
 }
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateEnd {
+    /// Its file, as configured.
+    pub file: PathBuf,
+    /// The last second of its validity, since 1970.
+    pub ends: i64,
+}
+
+/// How long before its end a certificate is reported, in seconds: two weeks.
+pub const NEAR_ITS_END: i64 = 14 * 24 * 60 * 60;
 
 impl Certificates {
     /// Loads the configured certificates and keys, and checks that they match and are valid. A new connection
@@ -151,6 +164,12 @@ impl Certificates {
             Ok(address) => set.addresses.contains(&address),
             Err(_) => set.named(host).is_some(),
         }
+    }
+
+    /// When each of the current certificates ends.
+    #[must_use]
+    pub fn ends(&self) -> Vec<CertificateEnd> {
+        self.0.value().ends.clone()
     }
 
     /// The files of the certificates and keys.
@@ -182,11 +201,16 @@ impl Loader for CertificateLoader {
         let mut by_name = HashMap::new();
         let mut addresses = HashSet::new();
         let mut first = None;
+        let mut ends = Vec::new();
         for section in &self.sections {
             let (key, facts) = load_pair(reader, section, &provider, &self.clock)?;
             let key = Arc::new(key);
             first.get_or_insert_with(|| Arc::clone(&key));
             addresses.extend(facts.addresses);
+            ends.push(CertificateEnd {
+                file: section.certificate.clone(),
+                ends: facts.not_after,
+            });
             for name in facts.names {
                 // Of two certificates for a name, the first in the configuration is served.
                 by_name
@@ -201,6 +225,7 @@ impl Loader for CertificateLoader {
             default,
             by_name,
             addresses,
+            ends,
         })
     }
 

@@ -88,6 +88,12 @@ pub struct BackendTlsSection {
 }
 
 impl BackendTlsSection {
+    /// Whether a server has to prove who it is, by its certificate or its key.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.verify || !self.pin.is_empty()
+    }
+
     pub(crate) fn files<'a>(&'a mut self, section: &[Step<'a>]) -> Vec<FileSetting<'a>> {
         let missing = |name| match name {
             "ca_file" => "write the certificate of the authority that signed the backend's, in PEM",

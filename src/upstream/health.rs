@@ -43,7 +43,9 @@ impl ServerState {
         }
     }
 
-    fn is_available(self) -> bool {
+    /// Whether a server in this state gets requests.
+    #[must_use]
+    pub fn is_available(self) -> bool {
         match self {
             Self::Up | Self::Recovering { .. } => true,
             Self::Ejected { .. } | Self::Down | Self::Drained => false,

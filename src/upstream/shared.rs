@@ -12,7 +12,7 @@ use super::pressure::Pressure;
 use super::resolve::Resolver;
 use super::server::Server;
 use super::settings::{ServerSection, UpstreamSection};
-use super::tls::{open_tls, secure};
+use super::tls::{SecureServer, open_tls, secure};
 use crate::clock::{Clock, UnixMillis};
 use crate::managed_file::ManagedFiles;
 use crate::tls::TlsError;
@@ -68,6 +68,7 @@ impl Upstreams {
     pub fn statuses(&self) -> impl Iterator<Item = UpstreamStatus> {
         self.all().map(|upstream| UpstreamStatus {
             name: upstream.name.clone(),
+            verified: upstream.is_verified(),
             waiting: upstream.pressure.as_ref().map_or(0, Pressure::waiting),
             servers: upstream.statuses(),
         })
@@ -127,10 +128,21 @@ pub struct Availability {
 pub struct UpstreamStatus {
     /// What it is called.
     pub name: String,
+    /// Whether nobody else can pose as a server that is spoken to over TLS.
+    pub verified: bool,
     /// Requests that wait for a server.
     pub waiting: usize,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
+}
+
+impl UpstreamStatus {
+    /// How many servers get requests.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        let servers = self.servers.iter();
+        servers.filter(|it| it.state.is_available()).count()
+    }
 }
 
 /// What is known of a server.
@@ -154,6 +166,8 @@ pub struct ServerStatus {
     pub latency: Option<Duration>,
     /// Where its name leads, if it has one.
     pub addresses: Vec<String>,
+    /// When the certificate ends that it showed last, in seconds since 1970.
+    pub certificate_ends: Option<i64>,
 }
 
 /// One upstream: servers that are interchangeable.
@@ -174,7 +188,7 @@ pub(super) struct SharedUpstream {
 impl SharedUpstream {
     fn open(name: &str, settings: &UpstreamSection, clock: &Clock) -> Result<Self, TlsError> {
         let tls = open_tls(settings, clock)?;
-        if tls.is_some() && !settings.tls.verify && settings.tls.pin.is_empty() {
+        if tls.is_some() && !settings.tls.is_verified() {
             tracing::warn!(
                 upstream = name,
                 "ANYONE CAN POSE AS THE BACKEND: its certificate is not verified (tls.verify = false)"
@@ -199,6 +213,10 @@ impl SharedUpstream {
             started: Instant::now(),
             pressure: Pressure::new(settings),
         })
+    }
+
+    fn is_verified(&self) -> bool {
+        self.tls.is_none() || self.settings.tls.is_verified()
     }
 
     /// Milliseconds for [`Latency`].
@@ -296,6 +314,10 @@ impl SharedUpstream {
                 in_flight: server.in_flight.load(Ordering::Relaxed),
                 latency: latency.map(|micros| Duration::from_micros(micros.into())),
                 addresses: server.addresses(),
+                certificate_ends: server
+                    .secure
+                    .as_ref()
+                    .and_then(SecureServer::certificate_ends),
             }
         };
         self.servers.iter().enumerate().map(status).collect()

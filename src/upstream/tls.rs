@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::ServerName;
@@ -23,6 +24,16 @@ pub(super) struct SecureServer {
     pub(super) tls: Arc<BackendTls>,
     /// What its certificate must be for.
     pub(super) name: ServerName<'static>,
+    /// When the certificate ends that it showed last, in seconds since 1970; `i64::MAX` before the first.
+    shown_until: Arc<AtomicI64>,
+}
+
+impl SecureServer {
+    /// When the certificate ends that the server showed last, in seconds since 1970.
+    pub(super) fn certificate_ends(&self) -> Option<i64> {
+        let ends = self.shown_until.load(Ordering::Relaxed);
+        (ends != i64::MAX).then_some(ends)
+    }
 }
 
 /// What the section's servers over TLS need; `None` if there are none.
@@ -54,6 +65,7 @@ pub(super) fn secure(
     Ok(Some(SecureServer {
         tls: Arc::clone(tls),
         name: tls.server_name(host)?,
+        shown_until: Arc::new(AtomicI64::new(i64::MAX)),
     }))
 }
 
@@ -103,8 +115,10 @@ impl TlsSocket {
         let stream = connector.connect(server.name.clone(), tcp).await?;
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
-        if let Some(certificate) = certificate {
-            server.tls.note(certificate, &server.name);
+        if let Some(certificate) = certificate
+            && let Some(ends) = server.tls.note(certificate, &server.name)
+        {
+            server.shown_until.store(ends, Ordering::Relaxed);
         }
         Ok(Self(stream))
     }

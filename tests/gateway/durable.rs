@@ -291,14 +291,15 @@ fn while_kept_tokens_are_read_nothing_is_said_of_them_to_an_operator() {
                 Ask::new("DELETE", "/tokens/0123456789abcdef0123"),
                 Ask::post("/tokens/revoke").json(r#"{"user":"till-01"}"#),
                 Ask::get("/health"),
+                Ask::get("/readyz"),
             ] {
                 answers.push(ask_admin_at(files.directory(), &ask).await.status);
             }
             answers
         };
         let (starting, ready) = before_and_after_the_start(ask).await;
-        assert_eq!(starting, [503; 5]);
-        assert_eq!(ready, [200, 404, 404, 200, 200]);
+        assert_eq!(starting, [503; 6]);
+        assert_eq!(ready, [200, 404, 404, 200, 200, 200]);
     });
 }
 

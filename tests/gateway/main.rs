@@ -24,6 +24,7 @@ mod floods;
 mod forward;
 mod framing;
 mod headers;
+mod health;
 mod http2;
 mod introspection;
 mod issue_token;

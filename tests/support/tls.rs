@@ -40,6 +40,13 @@ impl Identity {
         })
     }
 
+    /// One whose validity ends on this day.
+    pub fn until(names: &[&str], year: i32, month: u8, day: u8) -> Self {
+        Self::make(names, |parameters| {
+            parameters.not_after = rcgen::date_time_ymd(year, month, day);
+        })
+    }
+
     fn make(names: &[&str], adjust: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut parameters = rcgen::CertificateParams::new(names).expect("names for a certificate");

@@ -113,7 +113,7 @@ fn tls(upstream: &UpstreamSection, problem: &mut impl FnMut(&[Step<'_>], Problem
         let warning = Problem::warning("the backend is not spoken to over TLS")
             .remedy("write a url that begins with https://, or leave tls out");
         problem(&[Step::Key("tls")], warning);
-    } else if !tls.verify && tls.pin.is_empty() {
+    } else if !tls.is_verified() {
         let warning =
             Problem::warning("ANYONE CAN POSE AS THE BACKEND: its certificate is not verified")
                 .remedy("name its authority in ca_file, or pin its key, and leave verify out");

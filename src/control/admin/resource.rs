@@ -8,6 +8,10 @@ use crate::token::TokenId;
 /// A resource of the admin interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
+    /// Whether the process is alive.
+    Liveness,
+    /// Whether the gateway should get requests.
+    Readiness,
     /// Whether the gateway serves.
     Health,
     /// The keys that verify signed identities.
@@ -30,6 +34,8 @@ impl Resource {
     /// The resource at a path, compared byte for byte.
     pub(super) fn find(path: &str) -> Option<Self> {
         match path {
+            "/livez" => Some(Self::Liveness),
+            "/readyz" => Some(Self::Readiness),
             "/health" => Some(Self::Health),
             "/.well-known/jwks.json" => Some(Self::KeySet),
             "/introspect" => Some(Self::Introspection),
@@ -49,6 +55,8 @@ impl Resource {
     /// token where its id belongs.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Liveness => "/livez",
+            Self::Readiness => "/readyz",
             Self::Health => "/health",
             Self::KeySet => "/.well-known/jwks.json",
             Self::Introspection => "/introspect",
@@ -65,7 +73,11 @@ impl Resource {
     /// the unix socket alone.
     pub(super) fn is_public(self) -> bool {
         match self {
-            Self::Health | Self::KeySet | Self::Introspection => true,
+            Self::Liveness
+            | Self::Readiness
+            | Self::Health
+            | Self::KeySet
+            | Self::Introspection => true,
             Self::Tokens
             | Self::Token(_)
             | Self::Revocation
@@ -76,9 +88,12 @@ impl Resource {
 
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Health | Self::KeySet | Self::Tokens | Self::Upstreams => {
-                &[Method::GET, Method::HEAD]
-            }
+            Self::Liveness
+            | Self::Readiness
+            | Self::Health
+            | Self::KeySet
+            | Self::Tokens
+            | Self::Upstreams => &[Method::GET, Method::HEAD],
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Introspection | Self::Revocation | Self::Server(_) => &[Method::POST],
         }
@@ -87,7 +102,13 @@ impl Resource {
     pub(super) fn takes_body(self) -> bool {
         match self {
             Self::Introspection | Self::Revocation | Self::Server(_) => true,
-            Self::Health | Self::KeySet | Self::Tokens | Self::Token(_) | Self::Upstreams => false,
+            Self::Liveness
+            | Self::Readiness
+            | Self::Health
+            | Self::KeySet
+            | Self::Tokens
+            | Self::Token(_)
+            | Self::Upstreams => false,
         }
     }
 }
@@ -102,6 +123,8 @@ mod tests {
 
     fn all() -> Vec<Resource> {
         vec![
+            Resource::Liveness,
+            Resource::Readiness,
             Resource::Health,
             Resource::KeySet,
             Resource::Introspection,

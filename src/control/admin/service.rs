@@ -30,9 +30,12 @@ use super::resource::Resource;
 use super::secret::IntrospectionSecret;
 use super::{introspection, tokens, upstreams};
 use crate::body::request::BodyFault;
+use crate::control::health;
+use crate::control::reload::Reload;
 use crate::gateway::Shared;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
+use crate::lifecycle::Stage;
 use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
@@ -61,6 +64,7 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 /// Answers admin requests.
 pub(super) struct AdminService {
     shared: Arc<Shared>,
+    reload: Arc<Reload>,
     secret: Arc<IntrospectionSecret>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
@@ -73,12 +77,14 @@ pub(super) struct AdminService {
 impl AdminService {
     pub(super) fn new(
         shared: Arc<Shared>,
+        reload: Arc<Reload>,
         secret: Arc<IntrospectionSecret>,
         hosts: Option<OwnHosts>,
     ) -> Self {
         let date = DateField::new(shared.clock.now().seconds());
         Self {
             shared,
+            reload,
             secret,
             hosts,
             ids: RequestIds::new(),
@@ -288,7 +294,12 @@ impl AdminService {
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
             }),
+            Resource::Liveness => Ok(Reply::Alive),
+            Resource::Readiness => Ok(self.readiness(listener)),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
+            Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
+                Ok(self.readiness(listener))
+            }
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
@@ -343,6 +354,18 @@ impl AdminService {
                     .map(tokens::revoked)
             }
         }
+    }
+}
+
+impl AdminService {
+    /// Every user of the machine learns the outcome of each check over TCP, but no more of the
+    /// configuration.
+    fn readiness(&self, listener: Listener) -> Reply {
+        let mut checks = health::checks(&self.shared, &self.reload);
+        if listener == Listener::Tcp {
+            checks.iter_mut().for_each(|check| check.reasons.clear());
+        }
+        Reply::readiness(health::is_ready(&checks), &checks)
     }
 }
 

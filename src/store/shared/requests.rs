@@ -25,7 +25,7 @@ use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
 use crate::store::{
     Ended, Listing, Position, Reconcile, Reconciled, Selection, StoreError, StoreHealth,
-    StoreOpenError, TokenInfo,
+    StoreOpenError, StoreReadiness, TokenInfo,
 };
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{ClusterFailures, Recorded};
@@ -288,6 +288,20 @@ impl SharedTokens {
     /// The state of the connections and of the server's clock.
     pub(in crate::store) fn health(&self) -> StoreHealth {
         self.status.health()
+    }
+
+    /// Whether requests can be authenticated.
+    pub(in crate::store) fn readiness(&self) -> StoreReadiness {
+        let state = self.status.health().state;
+        if self.status.is_serving() {
+            StoreReadiness::Ready
+        } else if self.trusts_map() {
+            let reason = format!("the server is not in use ({state}): nobody can log in");
+            StoreReadiness::Degraded(reason)
+        } else {
+            let reason = format!("the server is not in use ({state}): no token is accepted");
+            StoreReadiness::Unready(reason)
+        }
     }
 
     /// Notes the gateway's time.

@@ -46,6 +46,10 @@ impl Status {
         self.phase.store(phase.to_byte(), Ordering::Release);
     }
 
+    pub(super) fn is_serving(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Serving.to_byte()
+    }
+
     pub(super) fn set_skew(&self, millis: i64) {
         self.skew.store(millis, Ordering::Release);
     }
