@@ -262,6 +262,7 @@ fn write_access_record(c: &mut Criterion) {
         relayed: true,
         retries: Vec::new(),
         delivery: None,
+        replay_of: None,
         upstream: Some(Duration::from_micros(1234)),
         bytes_in: 1024,
         bytes_out: 120,

@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn keys() {
         let long = vec![b'a'; 255];
-        let cases: &[(&[u8], Result<&[u8], KeyFault>)] = &[
+        type Case<'a> = (&'a [u8], Result<&'a [u8], KeyFault>);
+        let cases: &[Case<'_>] = &[
             (b"\"8e03978e-40d5-43dd\"", Ok(b"8e03978e-40d5-43dd")),
             (b"8e03978e-40d5-43dd", Ok(b"8e03978e-40d5-43dd")),
             (b"\"a b\"", Ok(b"a b")),

@@ -213,7 +213,7 @@ pub async fn insist(gateways: &[Client], backend: &SlowBackend, number: usize) -
         return learned;
     }
     within("an answer to a repeated request", async {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             backend.release(&item);
             return repeat(gateways, backend, number).await;
         }
