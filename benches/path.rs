@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -246,13 +247,14 @@ fn write_access_record(c: &mut Criterion) {
     let account = accounts(&directory).find("everything");
     let clock = Clock::system();
     let ids = RequestIds::new();
-    let record = AccessRecord {
+    let mut record = AccessRecord {
         id: ids.next(clock.now()),
         at: clock.now(),
         started: Instant::now(),
         client: None,
         version: Version::HTTP_11,
         method: Some(Method::POST),
+        is_login: false,
         route: Some("/api/SyncData".into()),
         account,
         status: Some(StatusCode::OK),
@@ -263,6 +265,8 @@ fn write_access_record(c: &mut Criterion) {
         retries: Vec::new(),
         delivery: None,
         replay_of: None,
+        duration: Duration::ZERO,
+        own: Some(Duration::from_micros(56)),
         upstream: Some(Duration::from_micros(1234)),
         bytes_in: 1024,
         bytes_out: 120,
@@ -272,8 +276,11 @@ fn write_access_record(c: &mut Criterion) {
     let mut group = c.benchmark_group("access_record");
     for (name, style) in [("json", Style::Json), ("text", Style::Text)] {
         let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
-        let log = AccessLog::new(Some(AccessSink::new(writer, style)));
-        group.bench_function(name, |b| b.iter(|| log.record(black_box(&record), &client)));
+        let sink = AccessSink::new(writer, style);
+        let log = AccessLog::new(Some(sink), Arc::default());
+        group.bench_function(name, |b| {
+            b.iter(|| log.record(black_box(&mut record), &client));
+        });
     }
     group.finish();
 }

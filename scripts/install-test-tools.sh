@@ -43,6 +43,7 @@ need haproxy command -v haproxy
 need faketime command -v faketime
 need redis-server command -v redis-server
 need redis-tools command -v redis-cli
+need prometheus command -v promtool
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
     if ! command -v apt-get >/dev/null; then
@@ -54,7 +55,7 @@ if ((${#missing[@]})); then
         -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
     # The tests start servers of their own; those that the packages start are in nobody's way, but for
     # nothing.
-    for service in redis-server haproxy; do
+    for service in redis-server haproxy prometheus; do
         if [[ " ${missing[*]} " == *" $service "* ]]; then
             as_root systemctl disable --now "$service" &>/dev/null || true
         fi

@@ -104,14 +104,42 @@ impl Clock {
     /// affect it.
     #[must_use]
     pub fn uptime(&self) -> Uptime {
-        let seconds = match &self.0 {
-            TimeSource::System | TimeSource::Custom(_) => {
-                u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default()
-            }
-            TimeSource::Manual(manual) => manual.up.load(Ordering::SeqCst) / 1000,
-        };
+        let seconds = self.uptime_millis().0 / 1000;
         Uptime(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
+
+    /// The same, more precisely.
+    #[must_use]
+    pub fn uptime_millis(&self) -> UptimeMillis {
+        let up = match &self.0 {
+            TimeSource::System | TimeSource::Custom(_) => {
+                let up = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+                u64::try_from(up.as_millis()).unwrap_or(u64::MAX)
+            }
+            TimeSource::Manual(manual) => manual.up.load(Ordering::SeqCst),
+        };
+        UptimeMillis(up)
+    }
+}
+
+/// The processor time of the calling thread, in nanoseconds.
+#[must_use]
+pub fn thread_time() -> u64 {
+    nanos(ClockId::ThreadCPUTime)
+}
+
+/// The processor time of the process, in nanoseconds.
+#[must_use]
+pub fn process_time() -> u64 {
+    nanos(ClockId::ProcessCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let part = |part| u64::try_from(part).unwrap_or_default();
+    part(time.tv_sec)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(part(time.tv_nsec))
 }
 
 fn millis(moment: Timestamp) -> u64 {
@@ -136,6 +164,28 @@ impl Uptime {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
+    }
+}
+
+/// The machine's uptime in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UptimeMillis(u64);
+
+impl UptimeMillis {
+    /// When the machine was started.
+    pub const START: Self = Self(0);
+
+    /// `by` after this moment, in whole milliseconds; saturates.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(by))
+    }
+
+    /// The time since `earlier`; zero if that is in the future.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 

@@ -16,6 +16,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -28,7 +29,7 @@ use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::BodyState;
 use crate::body::request::{BodyError, RequestBody};
-use crate::clock::UnixMillis;
+use crate::clock::{self, UnixMillis};
 use crate::connection::{ClientConnection, SlotKind, Transport};
 use crate::error_chain::chain;
 use crate::gateway::record::{AccessLog, AccessRecord};
@@ -40,10 +41,11 @@ use crate::limits::Limits;
 use crate::message::headers::AuthorizationHeader;
 use crate::message::headers::Identity;
 use crate::message::request::{self, BodyEnd};
+use crate::metrics::WorkerMetrics;
 use crate::request_id::RequestIds;
-use crate::route::{Destination, Route, Routes};
+use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamResponse};
+use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -103,12 +105,21 @@ impl Gateway {
         let answer = shown.to_http1(&record.id, now, hsts);
         record.bytes_out = answer.len() as u64;
         record.complete = true;
-        self.log.record(&record, client);
+        record.own = Some(record.started.elapsed());
+        self.log.record(&mut record, client);
         answer
     }
 
-    /// Small regular work: hands over log lines and closes connections that were idle for too long.
+    /// What this worker counts.
+    #[must_use]
+    pub fn metrics(&self) -> &WorkerMetrics {
+        self.log.metrics()
+    }
+
+    /// Small regular work: hands over log lines, closes connections that were idle for too long, and notes how
+    /// busy the worker is.
     pub fn tidy(&self) {
+        self.metrics().processor.set(clock::thread_time());
         self.log.flush();
         self.upstreams.reap();
     }
@@ -214,6 +225,7 @@ impl Gateway {
             Destination::Own(own) => {
                 let name = self.shared.routes.name_of(own);
                 call.active.record.route = Some(Arc::clone(name));
+                call.active.record.is_login = own == OwnPath::IssueToken;
                 // Rare and large: on the heap, so that every other request is small.
                 let answered = Box::pin(self.answer_own(call, own, parts));
                 answered.await.map(GatewayResponse::Own)
@@ -294,12 +306,16 @@ impl Gateway {
             return Box::pin(self.forward_guarded(call, guarded, outgoing)).await;
         }
         let sent = Instant::now();
-        let body = call.take_body();
+        call.active.record.own = Some(sent.saturating_duration_since(call.active.record.started));
+        let request = UpstreamRequest {
+            permit,
+            identity: &identity,
+            body: call.take_body(),
+            since: sent,
+        };
         let upstream = self.upstreams.of_route(route.index());
         let retries = &mut call.active.record.retries;
-        let answered = upstream
-            .forward(permit, &identity, body, sent, retries)
-            .await;
+        let answered = upstream.forward(request, retries).await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map(GatewayResponse::Relayed).map_err(|failed| {
             call.body = failed.unsent;
@@ -402,6 +418,7 @@ impl Gateway {
             client: None,
             version: Version::HTTP_11,
             method: None,
+            is_login: false,
             route: None,
             account: None,
             status: None,
@@ -412,6 +429,8 @@ impl Gateway {
             retries: Vec::new(),
             delivery: None,
             replay_of: None,
+            duration: Duration::ZERO,
+            own: None,
             upstream: None,
             bytes_in: 0,
             bytes_out: 0,

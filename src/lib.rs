@@ -49,6 +49,7 @@ pub mod clock;
 mod error_chain;
 pub mod lifecycle;
 mod managed_file;
+pub mod metrics;
 mod new_file;
 pub mod observe;
 mod private_file;

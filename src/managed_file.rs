@@ -141,6 +141,8 @@ pub(crate) trait Loader: Send + Sync {
 /// The log messages of a reload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Messages {
+    /// What the files hold, as the value of a label.
+    pub(crate) files: &'static str,
     /// On success.
     pub(crate) reloaded: &'static str,
     /// If the files cannot be used.
@@ -369,6 +371,7 @@ mod tests {
         type Value = String;
         type Error = Unusable;
         const MESSAGES: Messages = Messages {
+            files: "files",
             reloaded: "reloaded",
             refused: "refused",
         };

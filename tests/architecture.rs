@@ -11,6 +11,7 @@ const LAYERS: &[&str] = &[
     "clock",
     "error_chain",
     "lifecycle",
+    "metrics",
     "token",
     "settings",
     "process",
@@ -105,6 +106,38 @@ fn every_room_uses_lower_rooms_only() {
         }
     }
     assert!(faults.is_empty(), "used from below:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_files_of_upstream_use_each_other_in_no_circle() {
+    let room = source().join("upstream");
+    let mut uses: Vec<(String, String)> = Vec::new();
+    for file in rust_files(&room) {
+        if is_test_only(&file) || file.ends_with("mod.rs") {
+            continue;
+        }
+        let within = file.strip_prefix(&room).expect("a file of the room");
+        let part = within.components().next().expect("a name").as_os_str();
+        let part = part.to_string_lossy().trim_end_matches(".rs").to_owned();
+        let prefix = "super::".repeat(depth_of(&file) - 1);
+        let paths = paths_as_written(&production(&code_of(&file)));
+        let others = paths.iter().filter_map(|path| {
+            let other = path.strip_prefix(&prefix)?.split("::").next()?;
+            let exists = room.join(format!("{other}.rs")).exists();
+            (exists && other != part).then(|| (part.clone(), other.to_owned()))
+        });
+        uses.extend(others);
+    }
+    assert!(!uses.is_empty());
+    // What uses nothing that is left is no part of a circle.
+    loop {
+        let (before, users) = (uses.len(), uses.clone());
+        uses.retain(|(_, used)| users.iter().any(|(user, _)| user == used));
+        if uses.len() == before {
+            break;
+        }
+    }
+    assert!(uses.is_empty(), "a circle, and what rests on it: {uses:?}");
 }
 
 /// The first line of each use of a room that does not rank below `rank`, with its number.

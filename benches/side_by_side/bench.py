@@ -50,17 +50,13 @@ class Bench:
             say(f"only {most} open files allowed: {self.idle_connections} idle connections")
 
     def make_material(self):
-        """A P-256 certificate, 10,000 tokens, and the generators' TLS settings."""
-        certificate, key = self.work / "server.pem", self.work / "server.key"
-        if not certificate.exists():
-            command = [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),
-                *("ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", "/CN=localhost"),
-                *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-                *("-keyout", str(key), "-out", str(certificate)),
-            ]
-            subprocess.run(command, check=True, capture_output=True)
-            (self.work / "both.pem").write_text(certificate.read_text() + key.read_text())
+        """Certificates, 10,000 tokens, and the generators' TLS settings."""
+        if not (self.work / "both.pem").exists():
+            pem = self.certify("server")
+            (self.work / "both.pem").write_text("".join(path.read_text() for path in pem))
+        if not (self.work / "upstream.pem").exists():
+            # An authority's own, which OpenSSL makes by default, is no server's for rustls.
+            self.certify("upstream", "-addext", "basicConstraints=critical,CA:FALSE")
         tokens = self.work / "tokens.txt"
         if not tokens.exists():
             tokens.write_text("".join(f"{token()}\n" for _ in range(10_000)))
@@ -72,10 +68,25 @@ class Bench:
         self.body_file.write_text('{"form":"bench","pad":"' + "x" * (1024 - 25) + '"}')
         (self.work / "openssl.cnf").write_text(OPENSSL)
 
+    def certify(self, name, *more):
+        """Makes a self-signed P-256 certificate and its key."""
+        certificate, key = self.work / f"{name}.pem", self.work / f"{name}.key"
+        command = [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),
+            *("ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", *more),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        return certificate, key
+
     def start_upstream(self):
-        self.upstream_port = processes.free_port()
+        self.upstream_port, self.second_port = processes.free_port(), processes.free_port()
+        self.tls_port = processes.free_port()
         command = [
             *(self.programs / "upstream", "--tcp", f"127.0.0.1:{self.upstream_port}"),
+            *("--tcp", f"127.0.0.1:{self.second_port}", "--tls", f"127.0.0.1:{self.tls_port}"),
+            *("--certificate", self.work / "upstream.pem", "--key", self.work / "upstream.key"),
             *("--unix", self.work / "upstream.sock"),
         ]
         path = self.work / "upstream.log"
@@ -171,7 +182,8 @@ def prepare(bench, options, wanted):
     builds_pingora = options.pingora == "1" and "pingora" in wanted
     if builds_pingora:
         tools.append("cmake")
-    install.install([*tools, *wanted], bench.venv)
+    programs = {peers.BY_NAME[name].program for name in wanted}
+    install.install([*tools, *sorted(programs.union(wanted) - {""})], bench.venv)
     bench.programs = install.cargo(
         "the generators", bench.root / "benches/load/Cargo.toml", bench.work / "build"
     )

@@ -24,6 +24,8 @@ class Peer:
     program = ""
     shows = ""
     environment = {}
+    # How long a server may take to respond.
+    timeout = "120s"
 
     def __init__(self, bench):
         self.bench = bench
@@ -83,6 +85,8 @@ class Peer:
             "tokens": bench.work / "tokens.txt",
             "tokens_nginx": bench.work / "tokens.map",
             "token": self.token,
+            "servers": self.servers(),
+            "timeout": self.timeout,
             **more,
         }
         text = (TEMPLATES / template).read_text()
@@ -90,6 +94,10 @@ class Peer:
             text = text.replace(f"@{name}@", str(value))
         (self.run / target).write_text(text)
         return self.run / target
+
+    def servers(self):
+        """The lines of its configuration that name the servers."""
+        return ""
 
     def say_version(self, *arguments):
         done = subprocess.run(
@@ -106,6 +114,9 @@ class Nginx(Peer):
 
     def version(self):
         return self.say_version("-v").rpartition("/")[2]
+
+    def servers(self):
+        return f"server 127.0.0.1:{self.bench.upstream_port};"
 
     def prepare(self):
         for part in ("nginx-common.inc", "nginx-keepalive.inc"):
@@ -136,6 +147,9 @@ class HAProxy(Peer):
     def version(self):
         return self.say_version("-v").split()[2].partition("-")[0]
 
+    def servers(self):
+        return f"    server one 127.0.0.1:{self.bench.upstream_port} pool-max-conn 512"
+
     def prepare(self):
         return [self.path(), "-db", "-f", self.fill("haproxy.cfg", "haproxy.cfg")]
 
@@ -164,13 +178,19 @@ class Envoy(Peer):
     program = "envoy"
     shows = "`api_key_auth` with 10,000 credentials"
 
+    def server(self):
+        """The port of the server, and what of the cluster's settings is about TLS."""
+        return self.bench.upstream_port, ""
+
     def version(self):
         return self.say_version("--version").split("/")[-4]
 
     def prepare(self):
         tokens = enumerate(self.bench.tokens)
         keys = json.dumps([{"key": token, "client": f"c{n}"} for n, token in tokens])
-        config = self.fill("envoy.json", "envoy.json", envoy_credentials=keys)
+        port, secured = self.server()
+        names = {"envoy_credentials": keys, "server": port, "secured": secured}
+        config = self.fill("envoy.json", "envoy.json", **names)
         return [
             *(self.path(), "--concurrency", "1", "--disable-hot-restart"),
             *("--log-level", "error", "-c", config),
@@ -226,6 +246,9 @@ class Syncgate(Peer):
     def url(self):
         return f"http://127.0.0.1:{self.bench.upstream_port}"
 
+    def servers(self):
+        return f'url = "{self.url()}"'
+
     def prepare(self):
         password = "correct horse battery staple"
         hashed = subprocess.run(
@@ -246,7 +269,6 @@ class Syncgate(Peer):
             paths.append("/api/SyncData")
         config = self.fill(
             *("syncgate.toml", "syncgate.toml"),
-            url=self.url(),
             access=self.access,
             lifetime=self.lifetime,
             store=self.store,
@@ -345,6 +367,150 @@ class SyncgateUnix(Syncgate):
 
     def url(self):
         return f"unix:{self.bench.work / 'upstream.sock'}"
+
+
+class SyncgateServers(Syncgate):
+    name = "syncgate-servers"
+    shows = "two servers with health checks"
+
+    def servers(self):
+        ports = (self.bench.upstream_port, self.bench.second_port)
+        servers = ", ".join(f'{{ url = "http://127.0.0.1:{port}" }}' for port in ports)
+        return f'servers = [{servers}]\ncheck.path = "/"\ncheck.interval = "500ms"'
+
+
+class SyncgateToTls(Syncgate):
+    name = "syncgate-to-tls"
+    shows = "the upstream over TLS, its certificate verified; access records on"
+
+    def servers(self):
+        certificate = self.bench.work / "upstream.pem"
+        url = f'url = "https://127.0.0.1:{self.bench.tls_port}"'
+        return f'{url}\ntls.ca_file = "{certificate}"'
+
+
+class HAProxyToTls(HAProxy):
+    name = "haproxy-to-tls"
+    shows = "the upstream over TLS, its certificate verified"
+
+    def servers(self):
+        server = f"    server one 127.0.0.1:{self.bench.tls_port} pool-max-conn 512"
+        certificate = self.bench.work / "upstream.pem"
+        name = "sni str(localhost) verifyhost localhost"
+        return f"{server} ssl verify required ca-file {certificate} {name}"
+
+
+class NginxToTls(Nginx):
+    name = "nginx-to-tls"
+    shows = "the upstream over TLS, its certificate verified"
+
+    def servers(self):
+        return f"server 127.0.0.1:{self.bench.tls_port};"
+
+    def prepare(self):
+        command = super().prepare()
+        config = self.run / "nginx.conf"
+        secure = "\n    ".join(
+            [
+                "http {",
+                "proxy_ssl_verify on;",
+                "proxy_ssl_name localhost;",
+                "proxy_ssl_protocols TLSv1.3;",
+                f"proxy_ssl_trusted_certificate {self.bench.work / 'upstream.pem'};",
+            ]
+        )
+        text = config.read_text().replace("http://backend", "https://backend")
+        config.write_text(text.replace("http {", secure, 1))
+        return command
+
+
+class EnvoyToTls(Envoy):
+    name = "envoy-to-tls"
+    shows = "the upstream over TLS, its certificate verified"
+
+    def server(self):
+        context = {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+            ".UpstreamTlsContext",
+            "sni": "localhost",
+            "common_tls_context": {
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+                "validation_context": {
+                    "trusted_ca": {"filename": str(self.bench.work / "upstream.pem")},
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "DNS", "matcher": {"exact": "localhost"}}
+                    ],
+                },
+            },
+        }
+        socket = {"name": "tls", "typed_config": context}
+        return self.bench.tls_port, f'"transport_socket": {json.dumps(socket)},'
+
+
+class TwoServers:
+    """A peer with two servers of its own, of which one may be killed or stopped."""
+
+    timeout = "1s"
+
+    def start_servers(self):
+        self.ports = [processes.free_port() for _ in range(2)]
+        self.backends = [self.start_server(port) for port in self.ports]
+
+    def start_server(self, port):
+        command = [self.bench.programs / "upstream", "--tcp", f"127.0.0.1:{port}"]
+        log = self.run / f"upstream-{port}.log"
+        with open(log, "w") as output:
+            backend = processes.start(self.bench.pinning.load(command), output)
+        processes.wait_for_port(port, backend, "upstream", log)
+        return backend
+
+    def stop(self):
+        super().stop()
+        for backend in getattr(self, "backends", []):
+            processes.end(backend)
+        self.backends = []
+
+
+class SyncgateFailover(TwoServers, Syncgate):
+    name = "syncgate-failover"
+    shows = "checks every 500 ms, 2 that fail take a server down; ejection at its defaults"
+
+    def prepare(self):
+        self.start_servers()
+        return super().prepare()
+
+    def servers(self):
+        servers = ", ".join(f'{{ url = "http://127.0.0.1:{port}" }}' for port in self.ports)
+        checks = 'check = { path = "/", interval = "500ms", jitter = "0s", timeout = "500ms", fall = 2 }'
+        return f'servers = [{servers}]\nresponse_timeout = "{self.timeout}"\n{checks}'
+
+
+class HAProxyFailover(TwoServers, HAProxy):
+    name = "haproxy-failover"
+    shows = "checks every 500 ms, 2 that fail take a server down; redispatch"
+
+    def prepare(self):
+        self.start_servers()
+        return super().prepare()
+
+    def servers(self):
+        check = "check inter 500ms fall 2 rise 2 pool-max-conn 512"
+        lines = [f"    server s{port} 127.0.0.1:{port} {check}" for port in self.ports]
+        options = ["option httpchk GET /", "balance leastconn", "option redispatch 1"]
+        options += ["timeout check 500ms"]
+        return "\n".join([*(f"    {option}" for option in options), *lines])
+
+
+class NginxFailover(TwoServers, Nginx):
+    name = "nginx-failover"
+    shows = "one failure takes a server away for 10 s (its defaults)"
+
+    def prepare(self):
+        self.start_servers()
+        return super().prepare()
+
+    def servers(self):
+        return "\n        ".join(f"server 127.0.0.1:{port};" for port in self.ports)
 
 
 class SyncgateRoutes(Syncgate):
@@ -523,5 +689,7 @@ ALL = [
     *(SyncgateSlowHeads, SyncgateSlowBodies, SyncgateSlowReads),
     *(SyncgateUnknownTokens, SyncgateBusyUser),
     *(SyncgateUncached, SyncgateLogins, Argon2),
+    *(SyncgateServers, SyncgateToTls, HAProxyToTls, NginxToTls, EnvoyToTls),
+    *(SyncgateFailover, HAProxyFailover, NginxFailover),
 ]
 BY_NAME = {peer.name: peer for peer in ALL}

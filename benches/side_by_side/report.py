@@ -30,14 +30,14 @@ def table(scenario, figures, runs, peers):
     targets = ["must", "goal", ""] if scenario.targets else []
     head = ["", *(label for label, _ in scenario.columns), "± %", *ratios, *targets]
     rows = [head, ["---"] * len(head)]
-    ours = figures.get("syncgate")
+    ours = figures.get(scenario.ours)
     for name, values in figures.items():
         peer = peers[name]
-        row = [f"**{name}**" if name == "syncgate" else name]
+        row = [f"**{name}**" if name == scenario.ours else name]
         row += [number(values.get(key)) for _, key in scenario.columns]
         row.append(f"{spread(runs[name], spread_key):.1f}")
         for _, key in scenario.ratios:
-            same = name == "syncgate" or not ours or not values.get(key)
+            same = name == scenario.ours or not ours or not values.get(key)
             row.append("" if same else f"{ours[key] / values[key]:.2f}")
         if scenario.targets:
             row += judged(scenario, name, values, ours)

@@ -21,6 +21,8 @@ class Scenario:
     peers = FULL
     columns = CPU + RATE
     ratios = [("syncgate ÷ it", "cpu")]
+    # Whom the others are compared with.
+    ours = "syncgate"
     targets = {}
     # Whether the proxy has ordinary priority whatever the others have.
     ordinary_proxy = False
@@ -382,6 +384,89 @@ class Stores(Scenario):
         return figures
 
 
+class Servers(Scenario):
+    name = "servers"
+    title = "What two servers with health checks cost a request (1 KiB POST)"
+    peers = ["syncgate", "syncgate-servers"]
+    columns = [("CPU µs", "cpu"), ("user", "user"), ("system", "system")]
+    columns += [("served/s of CPU", "served")]
+    ratios = [("it ÷ syncgate", "served")]
+
+    def measure(self, peer):
+        figures = self.posts(peer)
+        # Ratios are made the other way round.
+        figures["served"] = 1e6 / figures["cpu"]
+        return figures
+
+
+class ToTls(Scenario):
+    name = "to-tls"
+    title = "POST of 1 KiB to an upstream over TLS 1.3, verified, 64 kept connections"
+    ours = "syncgate-to-tls"
+    peers = [ours, "nginx-to-tls", "haproxy-to-tls", "envoy-to-tls"]
+    ratios = [("syncgate ÷ it", "cpu")]
+    targets = {"haproxy-to-tls": (0.9, 0.8)}
+
+    def measure(self, peer):
+        return self.posts(peer)
+
+
+class Failover(Scenario):
+    """One of two servers fails three seconds after the load has begun, and comes back four seconds
+    later. `errors` are responses other than 200 and broken connections; `recovery` is the time from the
+    failure to the last of them."""
+
+    name = "failover"
+    title = "One of two servers is killed and started again: 500 requests/s (Poisson), 64 connections"
+    key = "recovery"
+    ours = "syncgate-failover"
+    peers = [ours, "nginx-failover", "haproxy-failover"]
+    columns = [("failed", "failed"), ("of", "sent"), ("recovery s", "recovery")]
+    columns += [("p50 µs", "p50"), ("p99 µs", "p99"), ("max µs", "max")]
+    ratios = []
+
+    def measure(self, peer):
+        # It must have come back from the time before.
+        time.sleep(12)
+        command = [self.bench.programs / "requests", "--connect", f"127.0.0.1:{peer.port}"]
+        options = {"token": peer.token, "rate": 500, "seconds": 11, "warmup": 1}
+        for name, value in options.items():
+            command += [f"--{name}", str(value)]
+        with open(peer.run / "load.log", "w") as log:
+            command = self.bench.pinning.load(command)
+            load = processes.start(command, log, stdout=subprocess.PIPE)
+            load.stdout.readline()
+            time.sleep(3)
+            self.fail(peer)
+            time.sleep(4)
+            self.revive(peer)
+            text, _ = load.communicate(timeout=60)
+            processes.end(load)
+        figures = processes.last_json(text, list(map(str, command)))
+        last = figures.pop("last_error")
+        figures.pop("first_error")
+        figures["recovery"] = max(last - 3, 0) if last else 0.0
+        figures["failed"] = figures.pop("errors") + figures["unsent"]
+        return figures
+
+    def fail(self, peer):
+        processes.end(peer.backends[0])
+
+    def revive(self, peer):
+        peer.backends[0] = peer.start_server(peer.ports[0])
+
+
+class Hang(Failover):
+    name = "hang"
+    title = "One of two servers hangs for 4 s: 500 requests/s (Poisson), 64 connections"
+
+    def fail(self, peer):
+        peer.backends[0].send_signal(signal.SIGSTOP)
+
+    def revive(self, peer):
+        peer.backends[0].send_signal(signal.SIGCONT)
+
+
 class Floods(Scenario):
     """How long an honest client waits beside others that mean no good, or ask for all there is.
     The others have the load's processor only when the honest client and the upstream do not. The
@@ -517,7 +602,7 @@ class Profile(Scenario):
 ALL = [
     *(Small, Reject, Upload64K, Upload8M, Handshake, Resumption, PostQuantum, H2, Idle),
     *(Latency, Open25, Open60, Syscalls, Access, Rights, Rights8M, Stores, Floods),
-    *(LoginFlood, Logins),
+    *(LoginFlood, Logins, Servers, ToTls, Failover, Hang),
 ]
 # Only when asked for: a profile is no figure.
 BY_NAME = {scenario.name: scenario for scenario in [*ALL, Profile]}

@@ -49,6 +49,7 @@ impl Loader for AccountFileLoader {
     type Value = AccountTable;
     type Error = Problems;
     const MESSAGES: Messages = Messages {
+        files: "accounts",
         reloaded: "the account file was reloaded",
         refused: "the account file cannot be used; the previous one stays in force",
     };

@@ -8,11 +8,12 @@ use super::{StartError, cores};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{IntrospectionSecret, memory};
+use crate::control::{AdminSecrets, memory};
 use crate::gateway::Shared;
 use crate::identity::Identities;
 use crate::lifecycle::Lifecycle;
 use crate::login::Authenticator;
+use crate::metrics::Metrics;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::Certificates;
@@ -23,7 +24,7 @@ use crate::upstream::{BackendCredentials, Resolver, Upstreams};
 pub(crate) struct Components {
     pub(crate) shared: Arc<Shared>,
     pub(super) certificates: Arc<Certificates>,
-    pub(super) introspection: Arc<IntrospectionSecret>,
+    pub(super) secrets: Arc<AdminSecrets>,
 }
 
 impl Components {
@@ -40,13 +41,13 @@ impl Components {
         let identities = Identities::open(&config.identity)?;
         let credentials = BackendCredentials::open(&config.routes)?;
         let random = SystemRandom::new();
-        let secret = config.admin.introspection_secret_file.as_deref();
-        let introspection = Arc::new(IntrospectionSecret::open(secret, &random)?);
+        let secrets = Arc::new(AdminSecrets::open(&config.admin, &random)?);
         let tokens = TokenStore::start(&config.tokens, tokens, &accounts, &clock)?;
         let failures = tokens.shared_failures();
         let is_shared = config.tokens.store == StoreKind::Shared;
         let shared = Arc::new(Shared {
             lifecycle: Lifecycle::default(),
+            metrics: Metrics::new(clock.now()),
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
             identities,
@@ -85,7 +86,7 @@ impl Components {
         Ok(Self {
             shared,
             certificates,
-            introspection,
+            secrets,
         })
     }
 }

@@ -100,9 +100,9 @@ pub enum StartError {
     /// The token store.
     #[error(transparent)]
     Tokens(#[from] StoreOpenError),
-    /// The secret of the admin interface.
+    /// A secret of the admin interface.
     #[error(transparent)]
-    Introspection(#[from] SecretError),
+    Secret(#[from] SecretError),
     /// The admin listener.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -186,7 +186,7 @@ impl Server {
             reload: Arc::new(Reload::new(
                 Arc::clone(&shared),
                 components.certificates,
-                Arc::clone(&components.introspection),
+                Arc::clone(&components.secrets),
             )),
             watcher: None,
             admin: None,
@@ -194,7 +194,7 @@ impl Server {
             shared: Arc::clone(&shared),
         };
         let reload = Arc::clone(&server.reload);
-        let admin = Admin::start(admin, Arc::clone(&shared), reload, components.introspection);
+        let admin = Admin::start(admin, Arc::clone(&shared), reload, components.secrets);
         server.admin = admin.map_err(StartError::Threads)?;
         let https_port = server.https.first().map_or(443, SocketAddr::port);
         let several_names = config.tls.certificates.len() > 1;

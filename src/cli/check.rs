@@ -12,7 +12,7 @@ use super::{ConfigFile, print, warn};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::control::IntrospectionSecret;
+use crate::control::AdminSecrets;
 use crate::identity::Identities;
 use crate::process::{self, ProcessError, RunAs};
 use crate::server::ListenAddress;
@@ -112,8 +112,7 @@ fn open_all(
     if let Err(error) = BackendCredentials::open(&config.routes) {
         errors.push(error.into());
     }
-    let secret = config.admin.introspection_secret_file.as_deref();
-    if let Err(error) = IntrospectionSecret::open(secret, &SystemRandom::new()) {
+    if let Err(error) = AdminSecrets::open(&config.admin, &SystemRandom::new()) {
         errors.push(error.into());
     }
     if errors.is_empty() {

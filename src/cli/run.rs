@@ -141,7 +141,7 @@ impl From<StartError> for Failure {
             StartError::Tls(_)
             | StartError::Identity(_)
             | StartError::Credential(_)
-            | StartError::Introspection(_) => Self::usage(error),
+            | StartError::Secret(_) => Self::usage(error),
             StartError::Listen { .. }
             | StartError::Admin(_)
             | StartError::Tokens(_)

@@ -15,7 +15,7 @@ use super::{ConfigFile, print};
 /// Show, drain and enable the servers of the running gateway's upstreams
 ///
 /// Without a command, lists the servers: whether each gets requests and why, how many are in flight, and the
-/// average time until a response began.
+/// average time until a response began; and for each upstream how many requests wait for a server, if any do.
 ///
 /// Uses the unix socket that the configuration names in `[admin] socket`; run it as root or as the user
 /// that syncgate runs as. What is drained or enabled stays so until the gateway is restarted.
@@ -170,23 +170,52 @@ fn table(shown: &Value) -> String {
             .map_or("-".to_owned(), |micros| {
                 format!("{}.{:01} ms", micros / 1000, micros % 1000 / 100)
             });
-        let in_flight = server["in_flight"].to_string();
+        let [in_flight, failing] = ["in_flight", "failing"].map(|it| server[it].to_string());
         let state = text(&server["state"]) + backup;
-        [name, state, in_flight, latency, text(&server["reason"])]
+        [
+            name,
+            state,
+            in_flight,
+            failing,
+            latency,
+            text(&server["reason"]),
+        ]
     });
-    let head = ["SERVER", "STATE", "IN FLIGHT", "LATENCY", "REASON"].map(str::to_owned);
+    let head = [
+        "SERVER",
+        "STATE",
+        "IN FLIGHT",
+        "FAILING",
+        "LATENCY",
+        "REASON",
+    ];
+    let head = head.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
+    let widths = [0, 1, 2, 3, 4].map(|column| width(column).unwrap_or(0));
     let mut table = String::new();
-    for [name, state, in_flight, latency, reason] in &rows {
-        let [one, two, three, four] = widths;
+    for [name, state, in_flight, failing, latency, reason] in &rows {
+        let [one, two, three, four, five] = widths;
         let _ = writeln!(
             table,
-            "{name:one$}  {state:two$}  {in_flight:three$}  {latency:four$}  {reason}"
+            "{name:one$}  {state:two$}  {in_flight:three$}  {failing:four$}  {latency:five$}  {reason}"
         );
     }
-    table
+    table + &waiting(shown)
+}
+
+/// A line for each upstream that requests wait for.
+fn waiting(shown: &Value) -> String {
+    let upstreams = shown["upstreams"].as_array().into_iter().flatten();
+    let lines = upstreams.filter_map(|upstream| {
+        let name = upstream["name"].as_str().unwrap_or("?");
+        match upstream["waiting"].as_u64()? {
+            0 => None,
+            1 => Some(format!("1 request waits for a server of {name}\n")),
+            waiting => Some(format!("{waiting} requests wait for a server of {name}\n")),
+        }
+    });
+    lines.collect()
 }
 
 const NO_SENSE: &str = "unexpected answer: the gateway may run another version of syncgate";
@@ -217,16 +246,17 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_server() {
-        let shown = json!({ "upstreams": [{ "name": "erp", "servers": [
+        let shown = json!({ "upstreams": [{ "name": "erp", "waiting": 12, "servers": [
             { "name": "a", "state": "up", "reason": "since the start", "in_flight": 12,
-              "latency_us": 1250, "backup": false },
+              "failing": 3, "latency_us": 1250, "backup": false },
             { "name": "spare", "state": "down", "reason": "x", "in_flight": 0,
-              "latency_us": null, "backup": true },
-        ] }] });
+              "failing": 0, "latency_us": null, "backup": true },
+        ] }, { "name": "idle", "waiting": 0, "servers": [] }] });
         let expected = "\
-SERVER     STATE          IN FLIGHT  LATENCY  REASON
-erp/a      up             12         1.2 ms   since the start
-erp/spare  down (backup)  0          -        x
+SERVER     STATE          IN FLIGHT  FAILING  LATENCY  REASON
+erp/a      up             12         3        1.2 ms   since the start
+erp/spare  down (backup)  0          0        -        x
+12 requests wait for a server of erp
 ";
         assert_eq!(table(&shown), expected);
     }

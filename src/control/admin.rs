@@ -9,7 +9,9 @@ mod host;
 mod idle_connections;
 mod introspection;
 mod parameters;
+mod probes;
 mod refusal_counter;
+mod request_body;
 mod resource;
 mod secret;
 mod service;
@@ -34,7 +36,7 @@ use super::reload::Reload;
 use crate::gateway::Shared;
 
 use host::OwnHosts;
-pub(crate) use secret::IntrospectionSecret;
+pub(crate) use secret::AdminSecrets;
 pub use secret::SecretError;
 use service::{AdminService, Listener, Peer};
 pub use settings::{AdminHost, AdminSection, LoopbackAddress};
@@ -121,7 +123,7 @@ impl Admin {
         listeners: AdminListeners,
         shared: Arc<Shared>,
         reload: Arc<Reload>,
-        secret: Arc<IntrospectionSecret>,
+        secret: Arc<AdminSecrets>,
     ) -> io::Result<Option<Self>> {
         let AdminListeners { socket, tcp } = listeners;
         if socket.is_none() && tcp.is_none() {

@@ -21,6 +21,19 @@ pub(super) enum CheckState {
     Failed,
 }
 
+impl CheckState {
+    pub(super) const ALL: [Self; 3] = [Self::Ok, Self::Warning, Self::Failed];
+
+    /// A word for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// One of the things that readiness depends on.
 #[derive(Debug, Serialize)]
 pub(super) struct Check {

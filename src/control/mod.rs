@@ -5,10 +5,11 @@ mod admin;
 mod disowned;
 mod health;
 pub(crate) mod memory;
+mod metrics;
 mod reload;
 mod watch;
 
-pub(crate) use admin::{Admin, AdminListeners, IntrospectionSecret};
+pub(crate) use admin::{Admin, AdminListeners, AdminSecrets};
 pub use admin::{AdminError, AdminHost, AdminSection, LoopbackAddress, SecretError};
 pub(crate) use disowned::end_kept as end_kept_disowned;
 pub use reload::Reload;

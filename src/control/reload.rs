@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::IntrospectionSecret;
+use super::AdminSecrets;
 use crate::gateway::Shared;
 use crate::managed_file::{ManagedFiles, ReloadOutcome, Trigger};
+use crate::metrics::Counts;
 use crate::tls::Certificates;
 
 /// Everything that can be reloaded while the gateway runs.
@@ -14,7 +15,9 @@ use crate::tls::Certificates;
 pub struct Reload {
     shared: Arc<Shared>,
     certificates: Arc<Certificates>,
-    introspection: Arc<IntrospectionSecret>,
+    secrets: Arc<AdminSecrets>,
+    /// How often which files were read again, with which outcome.
+    counts: Counts<(&'static str, &'static str)>,
     /// Held until a reload is in force everywhere, so that the latest one wins.
     turn: Mutex<()>,
 }
@@ -23,12 +26,13 @@ impl Reload {
     pub(crate) fn new(
         shared: Arc<Shared>,
         certificates: Arc<Certificates>,
-        introspection: Arc<IntrospectionSecret>,
+        secrets: Arc<AdminSecrets>,
     ) -> Self {
         Self {
             shared,
             certificates,
-            introspection,
+            secrets,
+            counts: Counts::default(),
             turn: Mutex::new(()),
         }
     }
@@ -47,14 +51,14 @@ impl Reload {
     fn refresh(&self, trigger: Trigger) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.shared.accounts.table();
-        if is_new(self.shared.accounts.managed(), trigger) {
+        if self.is_new(self.shared.accounts.managed(), trigger) {
             let accounts = self.shared.accounts.table();
             self.shared.logins.apply(&accounts);
             super::disowned::end_tokens(&self.shared, accounts.disowned_since(&before));
             self.shared.accounts.log_warnings();
         }
         for files in self.others() {
-            is_new(files, trigger);
+            self.is_new(files, trigger);
         }
     }
 
@@ -65,6 +69,11 @@ impl Reload {
         let all = std::iter::once(accounts as &dyn ManagedFiles).chain(self.others());
         let refused = all.filter_map(|files| Some((files.messages().refused, files.refusal()?)));
         refused.collect()
+    }
+
+    /// How often which files were read again since the start, with which outcome.
+    pub(super) fn counts(&self) -> &Counts<(&'static str, &'static str)> {
+        &self.counts
     }
 
     /// The files that are watched.
@@ -80,30 +89,32 @@ impl Reload {
             Some(self.certificates.managed()),
             self.shared.identities.managed(),
             Some(self.shared.credentials.managed()),
-            self.introspection.managed(),
         ];
         let backends = self.shared.upstreams.managed();
-        optional.into_iter().flatten().chain(backends)
+        let optional = optional.into_iter().flatten();
+        optional.chain(self.secrets.managed()).chain(backends)
     }
-}
 
-/// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
-fn is_new(files: &dyn ManagedFiles, trigger: Trigger) -> bool {
-    let messages = files.messages();
-    match files.refresh(trigger) {
-        ReloadOutcome::Unchanged => false,
-        ReloadOutcome::Loaded { count, recovered } => {
-            tracing::info!(count, recovered, "{}", messages.reloaded);
-            true
-        }
-        ReloadOutcome::Refused { reason } => {
-            let refused = messages.refused;
-            // A report that quotes lines of the file starts on its own line.
-            match reason.contains('\n') {
-                true => tracing::error!("{refused}:\n{reason}"),
-                false => tracing::error!("{refused}: {reason}"),
+    /// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
+    fn is_new(&self, files: &dyn ManagedFiles, trigger: Trigger) -> bool {
+        let messages = files.messages();
+        match files.refresh(trigger) {
+            ReloadOutcome::Unchanged => false,
+            ReloadOutcome::Loaded { count, recovered } => {
+                self.counts.add_shared((messages.files, "loaded"), 1);
+                tracing::info!(count, recovered, "{}", messages.reloaded);
+                true
             }
-            false
+            ReloadOutcome::Refused { reason } => {
+                self.counts.add_shared((messages.files, "refused"), 1);
+                let refused = messages.refused;
+                // A report that quotes lines of the file starts on its own line.
+                match reason.contains('\n') {
+                    true => tracing::error!("{refused}:\n{reason}"),
+                    false => tracing::error!("{refused}: {reason}"),
+                }
+                false
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The access record: one line per request, formatted into a buffer of the worker's own and handed
-//! to the log's writer in blocks, so that a request neither locks nor waits for it.
+//! The access record: what is counted and logged of a request. Its line is formatted into a buffer of the
+//! worker's own and handed to the log's writer in blocks, so that a request neither locks nor waits for it.
 
+mod count;
 mod line;
 
 use std::cell::{Cell, RefCell};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::accounts::Account;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::connection::ClientConnection;
+use crate::metrics::{Recorder, WorkerMetrics};
 use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
 use crate::upstream::{Delivery, RetryReason};
@@ -35,6 +37,8 @@ pub struct AccessRecord {
     pub version: Version,
     /// The method, unless the head could not be read.
     pub method: Option<Method>,
+    /// Whether it is a login.
+    pub is_login: bool,
     /// The path of the route as configured.
     pub route: Option<Arc<str>>,
     /// Who logged in or holds the token.
@@ -55,6 +59,10 @@ pub struct AccessRecord {
     pub delivery: Option<Delivery>,
     /// The request whose stored answer was given, where it is a repeat.
     pub replay_of: Option<String>,
+    /// How long it took, once it is over.
+    pub duration: Duration,
+    /// How long the gateway had it until it was handed to the upstream or answered.
+    pub own: Option<Duration>,
     /// How long the upstream took until its response head.
     pub upstream: Option<Duration>,
     /// Bytes of the request body that arrived.
@@ -65,9 +73,10 @@ pub struct AccessRecord {
     pub complete: bool,
 }
 
-/// The access log of one worker.
+/// The access log of one worker, and its counts.
 #[derive(Debug)]
 pub struct AccessLog {
+    recorder: Recorder,
     sink: Option<AccessSink>,
     buffer: RefCell<Vec<u8>>,
     second: Cell<Option<UnixSeconds>>,
@@ -76,10 +85,11 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// A log that writes to `sink`, or nowhere.
+    /// A log that writes to `sink`, or nowhere, and is the one writer of `metrics`.
     #[must_use]
-    pub fn new(sink: Option<AccessSink>) -> Self {
+    pub fn new(sink: Option<AccessSink>, metrics: Arc<WorkerMetrics>) -> Self {
         Self {
+            recorder: Recorder::new(metrics),
             sink,
             buffer: RefCell::default(),
             second: Cell::new(None),
@@ -87,8 +97,16 @@ impl AccessLog {
         }
     }
 
-    /// Records a request of `client` that is over.
-    pub fn record(&self, record: &AccessRecord, client: &ClientConnection) {
+    /// What the worker counts.
+    #[must_use]
+    pub fn metrics(&self) -> &WorkerMetrics {
+        self.recorder.counts()
+    }
+
+    /// Counts and logs a request of `client` that is over.
+    pub fn record(&self, record: &mut AccessRecord, client: &ClientConnection) {
+        record.duration = record.started.elapsed();
+        self.recorder.record(count::finished(record));
         let Some(sink) = &self.sink else {
             return;
         };
@@ -142,9 +160,9 @@ impl AccessLog {
 }
 
 impl AccessRecord {
-    /// How long the request took until now, in microseconds.
+    /// How long the request took, in microseconds.
     pub(super) fn took_micros(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn level(&self) -> &'static str {

@@ -91,7 +91,9 @@ pub enum Refusal {
     #[error("malformed admin request: {0}")]
     AdminMalformed(&'static str),
     /// The admin interface is asked without its secret.
-    #[error("the introspection secret is missing or wrong (admin.introspection_secret_file)")]
+    #[error(
+        "the secret is missing or wrong (admin.introspection_secret_file, admin.metrics_secret_file)"
+    )]
     SecretRefused,
     /// A request to the admin address that was meant for another host, or comes from a page of another
     /// origin.

@@ -173,6 +173,8 @@ impl Gateway {
             body: call.take_body(),
             in_flight: call.active.in_flight.take(),
         };
+        let record = &mut call.active.record;
+        record.own = Some(record.started.elapsed());
         let (tell, told) = oneshot::channel();
         tokio::task::spawn_local(exchange.run(tell));
         // It panicked, which was reported.

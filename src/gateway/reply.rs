@@ -92,6 +92,13 @@ pub enum Reply {
         /// How many servers of each upstream get requests.
         upstreams: Vec<Availability>,
     },
+    /// The admin interface: metrics.
+    Metrics {
+        /// As text.
+        text: String,
+        /// Of which format.
+        media_type: &'static str,
+    },
     /// The admin interface: what it was asked for.
     Document {
         /// In JSON.
@@ -167,6 +174,12 @@ impl Reply {
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, JWK_SET);
                 headers.insert(CACHE_CONTROL, ONE_MINUTE);
+                response
+            }
+            Self::Metrics { text, media_type } => {
+                let mut response = own(StatusCode::OK, text.into(), id);
+                let media_type = HeaderValue::from_static(media_type);
+                response.headers_mut().insert(CONTENT_TYPE, media_type);
                 response
             }
             Self::Document { json } => own(StatusCode::OK, json, id),

@@ -255,8 +255,11 @@ impl ActiveRequest {
 
     /// Notes the answer's status, and whether it is the upstream's answer.
     pub fn answered(&mut self, status: StatusCode, relayed: bool) {
-        self.record.status = Some(status);
-        self.record.relayed = relayed;
+        let record = &mut self.record;
+        record.status = Some(status);
+        record.relayed = relayed;
+        let started = record.started;
+        record.own.get_or_insert_with(|| started.elapsed());
     }
 
     /// All of the answer was given to the connection, or given up.

@@ -12,6 +12,7 @@ use crate::identity::Identities;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::login::Authenticator;
+use crate::metrics::Metrics;
 use crate::origin::TrustedProxies;
 use crate::replay::ReplayGuardSection;
 use crate::route::Routes;
@@ -26,6 +27,8 @@ use crate::upstream::{BackendCredentials, Upstreams};
 pub struct Shared {
     /// Whether the process is about to end.
     pub lifecycle: Lifecycle,
+    /// What all workers count.
+    pub metrics: Metrics,
     /// Paths and methods.
     pub routes: Routes,
     /// Who may log in.

@@ -178,6 +178,7 @@ impl Loader for KeyLoader {
     type Value = LoadedKeys;
     type Error = IdentityError;
     const MESSAGES: Messages = Messages {
+        files: "identity_keys",
         reloaded: "the identity keys were reloaded",
         refused: "the identity keys cannot be used; the previous ones stay in force",
     };

@@ -16,6 +16,7 @@ use super::hashing::{Caller, HashingPool, Saturated};
 use super::password_cache::PasswordCache;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
+use crate::metrics::Distribution;
 use crate::origin::ClientAddress;
 use crate::password::Password;
 use crate::policy::admission::NotAdmitted;
@@ -172,6 +173,12 @@ impl Authenticator {
             }
             Err(fault) => Err(fault),
         })
+    }
+
+    /// How many passwords wait for a hashing thread, and how long those before them have waited.
+    #[must_use]
+    pub fn hashing_queue(&self) -> (usize, Distribution) {
+        self.hashing.queue()
     }
 
     /// Forgets the passwords of accounts that have changed.

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::queue::LoginQueue;
 pub use super::queue::{Caller, Saturated};
+use crate::metrics::{Distribution, Histogram};
 use crate::password::{Password, PasswordHash};
 use crate::process;
 
@@ -72,6 +73,13 @@ impl HashingPool {
         thread.spawn(move || run(&queue)).map(drop)
     }
 
+    /// How many passwords wait, and how long those that do not wait any more have waited.
+    #[must_use]
+    pub fn queue(&self) -> (usize, Distribution) {
+        let state = self.queue.lock();
+        (state.waiting.len(), state.waits.read())
+    }
+
     /// Verifies a password; `None` stands for a user that does not exist or may not sign in, costs
     /// the same, and is always false.
     ///
@@ -100,6 +108,7 @@ impl Drop for HashingPool {
 struct Job {
     password: Password,
     hash: Option<Arc<PasswordHash>>,
+    queued: Instant,
     /// Until it is answered, which two threads may be about to do.
     answer: Mutex<Option<oneshot::Sender<bool>>>,
 }
@@ -114,6 +123,7 @@ impl Job {
         let job = Self {
             password,
             hash,
+            queued: Instant::now(),
             answer,
         };
         (Arc::new(job), outcome)
@@ -157,6 +167,8 @@ struct QueueState {
     closed: bool,
     /// When one of the threads last began a job, or the first of those that wait came.
     moved: Instant,
+    /// How long jobs waited.
+    waits: Histogram,
 }
 
 impl QueueState {
@@ -166,7 +178,15 @@ impl QueueState {
             running: Vec::new(),
             closed: false,
             moved: now,
+            waits: Histogram::default(),
         }
+    }
+
+    /// The first of those that wait.
+    fn next(&mut self) -> Option<Arc<Job>> {
+        let job = self.waiting.pop()?;
+        self.waits.observe(job.queued.elapsed());
+        Some(job)
     }
 
     /// When a job is overdue: one that a thread has running and does not get on with, or the first of
@@ -183,7 +203,7 @@ impl QueueState {
         let running = |(due, _): &(Instant, Arc<Job>)| Some(*due) == first;
         match self.running.iter().position(running) {
             Some(at) => Some(self.running.swap_remove(at).1),
-            None => self.waiting.pop(),
+            None => self.next(),
         }
     }
 }
@@ -223,7 +243,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            match state.waiting.pop() {
+            match state.next() {
                 Some(job) if job.is_wanted() => {
                     state.moved = Instant::now();
                     let due = state.moved + self.grace * job.cost();

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -28,6 +29,16 @@ pub enum Style {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Counts the writes that the process's log drops, once there is one.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many writes the process's log has dropped because its queue was full.
+pub(crate) fn lost() -> u64 {
+    DROPPED
+        .get()
+        .map_or(0, |dropped| dropped.dropped_lines() as u64)
 }
 
 impl Logs {
@@ -77,6 +88,7 @@ impl Logs {
             tracing::debug!("the process has a log already");
         }
         let dropped = writer.error_counter();
+        let _ = DROPPED.set(dropped.clone());
         Self {
             writer,
             style,

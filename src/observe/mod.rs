@@ -3,5 +3,6 @@
 mod logs;
 mod settings;
 
+pub(crate) use logs::lost;
 pub use logs::{AccessSink, Logs, Style};
 pub use settings::{LogFormat, LogLevel, LogSection};

@@ -8,6 +8,12 @@ use std::thread;
 /// The number of panics in this process.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
+/// The number of panics in this process since the hook was installed.
+#[must_use]
+pub fn count() -> u64 {
+    COUNT.load(Ordering::Relaxed)
+}
+
 /// Installs a hook that logs location, thread and count of each panic, or writes them to standard error if
 /// there is no log.
 pub fn log_locations_only() {

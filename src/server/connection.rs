@@ -18,6 +18,7 @@ use super::{http1, http2, proxied};
 use crate::connection::{ClientConnection, Ends, Http1, Http2, SlotKind, State, Transport};
 use crate::gateway::Gateway;
 use crate::origin::PeerRole;
+use crate::tls;
 
 /// How a listener's connections are served.
 #[derive(Clone, Debug)]
@@ -87,7 +88,10 @@ async fn serve_for_long(
     let ends = if service.proxy_protocol {
         match Box::pin(proxied_ends(&mut socket, peer, &gateway, deadline)).await {
             Some(ends) => ends,
-            None => return,
+            None => {
+                gateway.metrics().connections.refused.count("proxy_header");
+                return;
+            }
         }
     } else {
         Ends {
@@ -105,6 +109,11 @@ async fn serve_for_long(
                 .connections
                 .try_acquire(ends.peer.ip(), &shared.clock);
             let Some(slot) = slot else {
+                gateway
+                    .metrics()
+                    .connections
+                    .refused
+                    .count("source_connections");
                 return;
             };
             Some(slot)
@@ -129,7 +138,8 @@ async fn serve_for_long(
             several_names,
         } => {
             // The handshake's state is large and soon over.
-            let Some(tls) = Box::pin(handshake(socket, ends, config, deadline)).await else {
+            let Some(tls) = Box::pin(handshake(socket, ends, config, deadline, &gateway)).await
+            else {
                 return;
             };
             let session = tls.get_ref().1;
@@ -208,15 +218,22 @@ async fn handshake(
     ends: Ends,
     config: Arc<ServerConfig>,
     deadline: Instant,
+    gateway: &Gateway,
 ) -> Option<Box<TlsStream<Socket>>> {
     let peer = ends.peer;
+    let counts = &gateway.metrics().connections;
     match timeout_at(deadline, TlsAcceptor::from(config).accept(Socket(socket))).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Ok(stream)) => {
+            counts.handshakes.count(tls::negotiated(stream.get_ref().1));
+            Some(Box::new(stream))
+        }
         Ok(Err(error)) => {
+            counts.failed_handshakes.count("failed");
             tracing::debug!(%peer, %error, "TLS handshake failed");
             None
         }
         Err(_) => {
+            counts.failed_handshakes.count("timeout");
             tracing::debug!(%peer, "TLS handshake took too long (limits.handshake)");
             None
         }

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use super::load::{Counted, Resting};
+use crate::metrics::{Counted, Resting};
 
 /// The stop signal of one worker.
 #[derive(Debug, Default)]

@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use super::connection::{self, Arrived, Protocol, Service};
 use super::drain::Drain;
 use super::http2::scheduler::StreamScheduler;
-use super::load::Load;
 use crate::connection::SlotKind;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
+use crate::metrics::Load;
 
 /// One more worker of a server, as it were, on the present thread.
 pub struct LocalGateway {
@@ -29,11 +29,12 @@ impl LocalGateway {
     /// One more worker with what all workers share, serving this protocol.
     #[must_use]
     pub(crate) fn new(shared: Arc<Shared>, protocol: Protocol) -> Self {
+        let metrics = shared.metrics.add_worker();
         Self {
-            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None))),
+            load: Arc::clone(&metrics.load),
+            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None, metrics))),
             drain: Rc::default(),
             scheduler: Rc::default(),
-            load: Arc::default(),
             service: Service {
                 protocol,
                 proxy_protocol: false,

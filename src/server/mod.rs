@@ -7,7 +7,6 @@ mod drain;
 mod http1;
 mod http2;
 mod listener;
-mod load;
 mod local;
 #[cfg(test)]
 mod model;
@@ -31,9 +30,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle as Task;
 
 use crate::gateway::Shared;
+use crate::metrics::Load;
 use crate::observe::AccessSink;
 
-use load::Load;
 use slots::ConnectionSlots;
 use worker::Worker;
 

@@ -34,7 +34,6 @@ use tokio::time::advance;
 
 use super::drain::Drain;
 use super::http2::scheduler::{StreamExecutor, StreamScheduler};
-use super::load::Load;
 use super::stream::{ClientStream, Wire};
 use super::{http1, http2};
 use crate::app::Components;
@@ -43,6 +42,7 @@ use crate::config::Config;
 use crate::connection::{ClientConnection, Http1, Http2, SlotKind, State, Transport};
 use crate::gateway::Gateway;
 use crate::gateway::record::AccessLog;
+use crate::metrics::Load;
 use crate::password::Password;
 use crate::session::{Login, Session};
 use crate::store::Prepared;
@@ -357,9 +357,10 @@ impl World {
         let session = Session::begin(login, Duration::from_secs(3600));
         let issued = shared.tokens.issue(token.digest(), session, clock.now());
         issued.await.expect("room for a token");
+        let metrics = shared.metrics.add_worker();
         Self {
             token: token.expose().to_owned(),
-            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None))),
+            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None, metrics))),
             backend: Rc::default(),
             upstream,
         }

@@ -15,10 +15,10 @@ use tokio::time::{interval, timeout};
 use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
 use super::http2::scheduler::StreamScheduler;
-use super::load::{Counted, Load};
 use super::slots::ConnectionSlot;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Gateway, Shared};
+use crate::metrics::{Counted, Load};
 use crate::observe::AccessSink;
 
 /// A connection on its way to a worker.
@@ -50,6 +50,8 @@ impl Worker {
         sink: Option<AccessSink>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (inbox, received) = unbounded_channel();
+        let metrics = shared.metrics.add_worker();
+        let load = Arc::clone(&metrics.load);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().event_interval(EVENT_INTERVAL);
         let thread =
@@ -57,17 +59,11 @@ impl Worker {
                 .name(format!("syncgate-{number}"))
                 .spawn(move || match runtime.build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        runtime.block_on(work(shared, sink, received));
+                        runtime.block_on(work(shared, AccessLog::new(sink, metrics), received));
                     }
                     Err(error) => tracing::error!(%error, "a worker cannot start"),
                 })?;
-        Ok((
-            Self {
-                inbox,
-                load: Arc::default(),
-            },
-            thread,
-        ))
+        Ok((Self { inbox, load }, thread))
     }
 
     /// What the worker has at present.
@@ -86,12 +82,12 @@ impl Worker {
 
 async fn work(
     shared: Arc<Shared>,
-    sink: Option<AccessSink>,
+    log: AccessLog,
     mut inbox: UnboundedReceiver<(Accepted, Counted)>,
 ) {
     let drain = Rc::new(Drain::default());
     let grace = shared.limits.drain;
-    let gateway = Rc::new(Gateway::new(shared, AccessLog::new(sink)));
+    let gateway = Rc::new(Gateway::new(shared, log));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
     let scheduler = Rc::new(StreamScheduler::default());
     let scheduling = tokio::task::spawn_local(Rc::clone(&scheduler).run());
@@ -127,6 +123,7 @@ async fn serve(
         service,
         slot,
     } = accepted;
+    gateway.metrics().connections.accepted.add(1);
     let watch = drain.watch(counted).await;
     match tokio::net::TcpStream::from_std(socket) {
         Ok(socket) => {

@@ -220,6 +220,24 @@ pub enum End {
     PasswordChanged,
 }
 
+impl End {
+    /// A word for it, as the value of a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Unused => "unused",
+            Self::Revoked => "revoked",
+            Self::RevokedByClient => "revoked_by_client",
+            Self::Evicted => "evicted",
+            Self::Replayed => "replayed",
+            Self::UserDisabled => "user_disabled",
+            Self::UserRemoved => "user_removed",
+            Self::PasswordChanged => "password_changed",
+        }
+    }
+}
+
 /// How far in the future a token may have been issued without a clock being wrong.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 

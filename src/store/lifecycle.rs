@@ -1,6 +1,7 @@
 //! Issues, renews and ends tokens, in whatever store, in the order that the module above defines.
 
 use super::change::Change;
+use super::counts::Operation;
 use super::{Backing, Ended, Reconcile, Reconciled, Selection, StoreError, TokenStore};
 use crate::accounts::{Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
@@ -16,6 +17,16 @@ impl TokenStore {
     /// [`StoreError::Full`] and [`StoreError::UserFull`] when as many tokens are kept as the
     /// configuration allows; [`StoreError::Unavailable`] when it cannot be kept.
     pub async fn issue(
+        &self,
+        digest: TokenDigest,
+        session: Session,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let issued = self.issue_now(digest, session, now);
+        self.measure(Operation::Issue, issued).await
+    }
+
+    async fn issue_now(
         &self,
         digest: TokenDigest,
         session: Session,
@@ -44,6 +55,18 @@ impl TokenStore {
     /// may be; [`StoreError::Full`] when too many tokens that were renewed are remembered;
     /// [`StoreError::Unavailable`] when the new one cannot be kept.
     pub async fn renew(
+        &self,
+        old: TokenId,
+        digest: TokenDigest,
+        session: Session,
+        until: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let renewed = self.renew_now(old, digest, session, until, now);
+        self.measure(Operation::Renew, renewed).await
+    }
+
+    async fn renew_now(
         &self,
         old: TokenId,
         digest: TokenDigest,
@@ -104,8 +127,19 @@ impl TokenStore {
         end: End,
         now: UnixMillis,
     ) -> Result<Ended, StoreError> {
+        let ended = self.end_now(selection, end, now);
+        self.measure(Operation::End, ended).await
+    }
+
+    async fn end_now(
+        &self,
+        selection: &Selection,
+        end: End,
+        now: UnixMillis,
+    ) -> Result<Ended, StoreError> {
         if let Backing::Shared(shared) = &self.backing {
-            return shared.end(*selection, end, now).await;
+            let ended = shared.end(*selection, end, now).await;
+            return ended.inspect(|ended| self.count_ended(end, ended.count));
         }
         // Before the kept tokens were read, none of them is found.
         let is_ready = self.is_ready();

@@ -26,6 +26,7 @@ use super::{Selection, StoreError, TokenInfo};
 use crate::accounts::{Accounts, Disowned};
 use crate::aging_map::AgingMap;
 use crate::clock::{Clock, UnixMillis, UnixSeconds, Uptime};
+use crate::metrics::Counts;
 use crate::origin::Source;
 use crate::session::{Absent, CLOCK_TOLERANCE, End, Login, Session};
 use crate::session::{AccountId, PasswordMark};
@@ -44,6 +45,8 @@ pub(super) struct LiveTokens {
     faded: Mutex<Vec<TokenId>>,
     /// How tokens ended that are no longer there.
     ended: Mutex<AgingMap<TokenId, End>>,
+    /// How many of those that were not taken back ended how.
+    ended_counts: Counts<End>,
     /// Counted apart, since asking the map locks every shard.
     len: AtomicUsize,
     bounds: Bounds,
@@ -127,6 +130,7 @@ impl LiveTokens {
             replaced: AtomicUsize::new(0),
             faded: Mutex::default(),
             ended: Mutex::new(AgingMap::new(TRACES, super::EXPIRED_TRACE)),
+            ended_counts: Counts::default(),
             len: AtomicUsize::new(0),
             forgotten: Mutex::default(),
             clock: Clock::system(),
@@ -358,6 +362,11 @@ impl LiveTokens {
         self.len.load(Ordering::Acquire)
     }
 
+    /// How many tokens ended how.
+    pub(super) fn ended_counts(&self) -> &Counts<End> {
+        &self.ended_counts
+    }
+
     /// Takes out what has ended, a bounded number at a time, each of which `gone` is told.
     pub(super) fn sweep(&self, now: UnixMillis, gone: impl Fn(Swept)) -> usize {
         let mut swept = 0;
@@ -513,6 +522,7 @@ impl LiveTokens {
         now: UnixMillis,
     ) -> Option<Session> {
         let token = self.detach(user, id)?;
+        self.ended_counts.add_shared(end, 1);
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.insert(id, end, now);
         Some(token.session())

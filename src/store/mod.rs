@@ -29,11 +29,13 @@ mod change;
 mod claims;
 #[cfg(test)]
 mod contract;
+mod counts;
 mod durable;
 mod lifecycle;
 mod listing;
 mod live;
 mod prepared;
+mod readiness;
 mod reconcile;
 mod settings;
 pub(crate) mod shared;
@@ -55,10 +57,13 @@ use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{PeerUsage, UsageReport};
 
 pub use claims::{Claim, ClaimError, Waiting};
+pub use counts::StoreCounts;
+use counts::{Operation, StoreMetrics};
 pub use durable::{FileFault, TokenFile};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
 pub use prepared::{Prepared, StoreOpenError, discard, look};
+pub use readiness::StoreReadiness;
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
@@ -71,6 +76,7 @@ pub struct TokenStore {
     backing: Backing,
     /// What is remembered of requests, unless the server of a shared store does.
     claims: claims::Claims,
+    metrics: StoreMetrics,
 }
 
 /// What keeps tokens outside the process.
@@ -91,17 +97,6 @@ pub struct StoreHealth {
     pub state: &'static str,
     /// How many milliseconds its clock is ahead of this gateway's, as far as that is known.
     pub clock_skew_ms: Option<i64>,
-}
-
-/// Whether requests can be authenticated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreReadiness {
-    /// All can.
-    Ready,
-    /// Only those with tokens that are known here; the reason.
-    Degraded(String),
-    /// None can; the reason.
-    Unready(String),
 }
 
 /// What a look-up gave.
@@ -131,6 +126,7 @@ impl TokenStore {
             live: Arc::new(LiveTokens::new(section)),
             backing: Backing::Memory,
             claims: claims::Claims::default(),
+            metrics: StoreMetrics::default(),
         }
     }
 
@@ -163,11 +159,11 @@ impl TokenStore {
         };
         let live = Arc::new(live.timed_by(clock.clone()));
         let backing = prepared.into_backing(section, &live, accounts)?;
-        let claims = claims::Claims::default();
         Ok(Self {
             live,
             backing,
-            claims,
+            claims: claims::Claims::default(),
+            metrics: StoreMetrics::default(),
         })
     }
 
@@ -233,24 +229,6 @@ impl TokenStore {
         }
     }
 
-    /// Whether requests can be authenticated.
-    #[must_use]
-    pub fn readiness(&self) -> StoreReadiness {
-        match &self.backing {
-            Backing::Memory => StoreReadiness::Ready,
-            Backing::Durable(journal) if !journal.is_open() => {
-                StoreReadiness::Unready("the kept tokens are still being read".to_owned())
-            }
-            Backing::Durable(journal) => match journal.can_keep() {
-                Ok(()) => StoreReadiness::Ready,
-                Err(_) => StoreReadiness::Degraded(
-                    "the token file cannot be written: nobody can log in".to_owned(),
-                ),
-            },
-            Backing::Shared(shared) => shared.readiness(),
-        }
-    }
-
     /// Whether all tokens that were kept can be found.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -312,7 +290,10 @@ impl TokenStore {
     ) -> Result<Result<Session, Absent>, StoreError> {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => Ok(self.live.find(digest, now)),
-            Backing::Shared(shared) => match shared.ask(digest, now).await {
+            Backing::Shared(shared) => match self
+                .measure(Operation::Find, shared.ask(digest, now))
+                .await
+            {
                 // Its use here is not too long ago for the token, only for not asking.
                 Err(StoreError::Unavailable | StoreError::RolledBack) if shared.trusts_map() => {
                     let found = self.live.find_within_idle(digest, now);

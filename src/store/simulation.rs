@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::contract::{at, nonzero, section};
+use super::counts::StoreMetrics;
 use super::durable::stepped::{Commit, File, Stepped};
 use super::live::LiveTokens;
 use super::{Backing, Found, OnLimit, Selection, StoreError, TokenStore, TokensSection};
@@ -254,6 +255,7 @@ impl Simulation {
                 claims: Default::default(),
                 live: Arc::new(LiveTokens::with_shards(&section, SHARDS)),
                 backing: Backing::Memory,
+                metrics: StoreMetrics::default(),
             }),
             tasks: Vec::new(),
             section,
@@ -281,6 +283,7 @@ impl Simulation {
             claims: Default::default(),
             live,
             backing: Backing::Durable(journal),
+            metrics: StoreMetrics::default(),
         });
     }
 

@@ -108,9 +108,8 @@ impl BackendTls {
         let facts = Facts::read(shown)?;
         let now = self.clock.now().timestamp().as_second();
         let told = self.told.load(Ordering::Relaxed);
-        let is_due = facts.not_after - now < NEAR_ITS_END && now >= told.saturating_add(A_DAY);
         // Of the workers that find it so at once, one tells.
-        if is_due
+        if is_due(facts.not_after, now, told)
             && let Ok(_) =
                 (self.told).compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
         {
@@ -122,10 +121,16 @@ impl BackendTls {
     }
 }
 
+/// Whether the log tells `now` of a certificate that ends at `not_after`, after it last told of one at `told`.
+fn is_due(not_after: i64, now: i64, told: i64) -> bool {
+    not_after - now < NEAR_ITS_END && now >= told.saturating_add(A_DAY)
+}
+
 impl Loader for BackendTlsLoader {
     type Value = Arc<ClientConfig>;
     type Error = TlsError;
     const MESSAGES: Messages = Messages {
+        files: "backend_certificates",
         reloaded: "the certificates for the backend were reloaded",
         refused: "the certificates for the backend cannot be used; the previous ones stay in force",
     };
@@ -304,3 +309,22 @@ struct NotPinned {
 }
 
 const A_DAY: i64 = 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_near_its_end_is_due_once_a_day() {
+        const END: i64 = 100 * A_DAY;
+        for (now, told, expected) in [
+            (END - NEAR_ITS_END, i64::MIN, false),
+            (END - NEAR_ITS_END + 1, i64::MIN, true),
+            (END - A_DAY, END - 2 * A_DAY + 1, false),
+            (END - A_DAY, END - 2 * A_DAY, true),
+            (END + A_DAY, END, true),
+        ] {
+            assert_eq!(is_due(END, now, told), expected, "{now} {told}");
+        }
+    }
+}

@@ -11,13 +11,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::{InconsistentKeys, NamedGroup, ProtocolVersion, ServerConfig, ServerConnection};
 use thiserror::Error;
 
 use x509::Facts;
@@ -182,6 +182,7 @@ impl Loader for CertificateLoader {
     type Value = CertificateSet;
     type Error = TlsError;
     const MESSAGES: Messages = Messages {
+        files: "certificates",
         reloaded: "the certificates were reloaded",
         refused: "the certificates cannot be used; the previous ones stay in force",
     };
@@ -279,6 +280,26 @@ pub fn server_config(certificates: Arc<Certificates>) -> Result<ServerConfig, Tl
     Ok(config)
 }
 
+/// The version and the key exchange group that were agreed on, as RFC 8446 and IANA's registry call them. A
+/// resumed TLS 1.2 session has no group.
+pub(crate) fn negotiated(session: &ServerConnection) -> (&'static str, &'static str) {
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(_) | None => "other",
+    };
+    let group = session.negotiated_key_exchange_group();
+    let group = match group.map(SupportedKxGroup::name) {
+        Some(NamedGroup::X25519) => "X25519",
+        Some(NamedGroup::secp256r1) => "secp256r1",
+        Some(NamedGroup::secp384r1) => "secp384r1",
+        Some(NamedGroup::X25519MLKEM768) => "X25519MLKEM768",
+        Some(_) => "other",
+        None => "none",
+    };
+    (version, group)
+}
+
 /// *ring*, with X25519MLKEM768 as the preferred key exchange if the processor supports it.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
@@ -289,12 +310,12 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 }
 
 #[cfg(feature = "pq")]
-fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup> {
+fn post_quantum_group() -> Option<&'static dyn SupportedKxGroup> {
     processor_runs_graviola().then(|| rustls_graviola::kx::ALL_KX_GROUPS[0])
 }
 
 #[cfg(not(feature = "pq"))]
-fn post_quantum_group() -> Option<&'static dyn rustls::crypto::SupportedKxGroup> {
+fn post_quantum_group() -> Option<&'static dyn SupportedKxGroup> {
     None
 }
 

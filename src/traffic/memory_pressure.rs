@@ -33,6 +33,12 @@ impl MemoryPressure {
         self.high.load(Ordering::Relaxed)
     }
 
+    /// The high-water mark in bytes; zero means none.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.high_water_mark
+    }
+
     /// Records how much memory is resident. Requests are shed from the mark on, until memory drops by
     /// a sixteenth of it: the hysteresis keeps the gateway from flapping.
     pub fn update(&self, resident: u64) {

@@ -4,7 +4,7 @@
 //! loaded (power of two choices). So the shares are those of the weights while all are equally fast,
 //! and who is slow or busy gets less. Load is requests in flight times an average of the latency.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use ring::digest::{Context, SHA256};
 
 /// What is known of a server at the moment of a choice.
 #[derive(Debug, Clone, Copy)]
@@ -65,10 +65,8 @@ pub(super) fn sticky<'a>(
     key: &[u8],
 ) -> Option<usize> {
     let score = |name: &str, weight: u32| {
-        let mut hasher = DefaultHasher::new();
-        (key, name).hash(&mut hasher);
         // A number between 0 and 1, neither included.
-        let fraction = ((hasher.finish() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        let fraction = ((hash(key, name) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
         f64::from(weight) / -fraction.ln()
     };
     let scores = servers.enumerate().filter(|(_, (_, weight))| *weight > 0);
@@ -76,6 +74,17 @@ pub(super) fn sticky<'a>(
     scores
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, place)| place)
+}
+
+/// The same in every release and on every machine, so that gateways agree on a key's server.
+fn hash(key: &[u8], server: &str) -> u64 {
+    let mut context = Context::new(&SHA256);
+    context.update(&(key.len() as u64).to_be_bytes());
+    context.update(key);
+    context.update(server.as_bytes());
+    let digest = context.finish();
+    let first = digest.as_ref().first_chunk().copied();
+    u64::from_be_bytes(first.unwrap_or_default())
 }
 
 /// Draws one by weight; `random` is below 2^32.
@@ -244,6 +253,16 @@ mod tests {
         }
         assert!((2300..2700).contains(&counts[0]), "{counts:?}");
         assert!((4700..5300).contains(&counts[2]), "{counts:?}");
+    }
+
+    // With the standard library's hasher, an update of Rust would have moved users.
+    #[test]
+    fn keys_have_the_servers_that_they_had_in_other_releases() {
+        let servers = [("a", 1), ("b", 1), ("c", 2)];
+        let place = |key: &str| sticky(servers.into_iter(), key.as_bytes()).unwrap();
+        let found = ["till-01", "shop-02", "erp", "ärger", "", "x"].map(place);
+        assert_eq!(found, [1, 2, 2, 0, 0, 1]);
+        assert_eq!(hash(b"till-01", "a"), 0x9a57_d000_2705_fd92);
     }
 
     #[test]

@@ -1,23 +1,14 @@
 //! Opening a connection to a server: its addresses one after the other, within one deadline.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 use super::server::{Place, Server};
-use super::stream::{Open, UpstreamStream};
-
-/// What a socket is connected to.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Address<'a> {
-    Tcp(SocketAddr),
-    Unix(&'a Path),
-}
+use super::stream::{Address, Open, UpstreamStream};
 
 /// A stream to the server, and the generation of the addresses that it was opened by. Of several
 /// addresses, the one in place `first` is tried first.

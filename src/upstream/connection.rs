@@ -14,7 +14,8 @@ use http::Method;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::pool::InFlight;
+use super::error::UpstreamBreak;
+use super::in_flight::InFlight;
 use super::stream::UpstreamStream;
 use crate::message::response_head::{self, Malformed, ParsedHead, ResponseHead};
 
@@ -35,20 +36,6 @@ pub(super) struct Connection {
     pub(super) generation: u32,
 }
 
-/// How an exchange ends before the answer's head.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamBreak {
-    /// The connection ended.
-    #[error("it closed the connection")]
-    Closed,
-    /// It could not be read from.
-    #[error("reading failed")]
-    Read(#[source] io::Error),
-    /// It could not be written to.
-    #[error("writing failed")]
-    Write(#[source] io::Error),
-}
-
 /// Why there is no head.
 #[derive(Debug)]
 pub(super) enum HeadError {
@@ -67,13 +54,6 @@ impl From<Malformed> for HeadError {
 pub(super) struct HeadProgress {
     searched: usize,
     interim: u8,
-}
-
-impl HeadProgress {
-    /// Whether not one byte has come.
-    pub(super) fn is_none(&self) -> bool {
-        self.searched == 0 && self.interim == 0
-    }
 }
 
 impl Connection {

@@ -79,6 +79,7 @@ impl Loader for CredentialLoader {
     type Value = Values;
     type Error = CredentialError;
     const MESSAGES: Messages = Messages {
+        files: "backend_credentials",
         reloaded: "the backend's credentials were reloaded",
         refused: "a backend's credential cannot be used; the previous one stays in force",
     };

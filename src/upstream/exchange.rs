@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
-use super::connection::{Connection, HeadError, HeadProgress, UpstreamBreak};
+use super::connection::{Connection, HeadError, HeadProgress};
+use super::error::{Delivery, UpstreamBreak, UpstreamError};
 use super::sending::{SendError, Sending};
-use super::{Delivery, UpstreamError};
 use crate::body::Transfer;
 use crate::body::request::{BodyError, BodyFault};
 use crate::message::response_head::ResponseHead;
@@ -38,18 +38,9 @@ pub(super) enum Sent {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The upstream received nothing of the request, which can be sent anew.
-    Undelivered(UpstreamBreak, RetryReason),
+    /// Not one byte of the request was written.
+    NotWritten(UpstreamBreak),
     Refused(UpstreamError),
-}
-
-/// Why a request was sent over another connection: in either case the upstream received nothing of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryReason {
-    /// Not one byte of it could be written.
-    NotWritten,
-    /// The upstream had closed the connection before any of it arrived.
-    NotReceived,
 }
 
 impl Exchange<'_> {
@@ -87,7 +78,7 @@ impl Exchange<'_> {
                 Poll::Ready(Err(SendError::Broken(cause)))
                     if !sending.has_begun(&mut connection.stream) =>
                 {
-                    return Poll::Ready(Err(undelivered(sending, cause, RetryReason::NotWritten)));
+                    return Poll::Ready(Err(Failure::NotWritten(cause)));
                 }
                 // It may have answered before it closed.
                 Poll::Ready(Err(SendError::Broken(cause))) => {
@@ -109,14 +100,11 @@ impl Exchange<'_> {
                     Err(Failure::Refused(UpstreamError::Malformed(reason)))
                 }
                 Err(HeadError::Broken(cause)) => {
-                    let is_undelivered = matches!(cause, UpstreamBreak::Closed)
-                        && progress.head.is_none()
-                        && sending.is_undelivered(&mut connection.stream);
                     let first = progress.broken.take().map_or(cause, |(first, _)| first);
-                    Err(match is_undelivered {
-                        true => undelivered(sending, first, RetryReason::NotReceived),
-                        false => Failure::Refused(UpstreamError::Broke(first, Delivery::Unknown)),
-                    })
+                    Err(Failure::Refused(UpstreamError::Broke(
+                        first,
+                        Delivery::Unknown,
+                    )))
                 }
             });
         }
@@ -128,14 +116,6 @@ impl Exchange<'_> {
         };
         let waited = connection.deadline.poll(cx, self.timeout, since);
         waited.map(|()| Err(Failure::Refused(UpstreamError::Timeout)))
-    }
-}
-
-/// What a request becomes of which the upstream received nothing.
-fn undelivered(sending: &mut Sending, cause: UpstreamBreak, reason: RetryReason) -> Failure {
-    match sending.rewind() {
-        true => Failure::Undelivered(cause, reason),
-        false => Failure::Refused(UpstreamError::Broke(cause, Delivery::Nothing)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::settings::{CheckSection, EjectionSection};
-use crate::clock::UnixMillis;
+use crate::clock::UptimeMillis;
 
 /// Whether a server gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub enum ServerState {
     /// It was not available before, and gets a share that grows (slow start).
     Recovering {
         /// From when on it grows.
-        since: UnixMillis,
+        since: UptimeMillis,
     },
     /// Too many of its requests failed.
     Ejected {
         /// When that was found.
-        since: UnixMillis,
+        since: UptimeMillis,
         /// For how long.
         lasts: Duration,
     },
@@ -31,6 +31,9 @@ pub enum ServerState {
 }
 
 impl ServerState {
+    /// All words for it.
+    pub const NAMES: [&str; 5] = ["up", "recovering", "ejected", "down", "drained"];
+
     /// A word for it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -133,6 +136,8 @@ pub(super) struct Change {
 #[derive(Debug)]
 pub(super) struct Health {
     ejection: EjectionSection,
+    /// Whether there are active checks.
+    is_checked: bool,
     fall: u32,
     rise: u32,
     servers: Vec<ServerHealth>,
@@ -146,13 +151,13 @@ struct ServerHealth {
     window: Window,
     /// Ejections that followed one another, and when the last one ends.
     ejections: u32,
-    ejected_until: UnixMillis,
+    ejected_until: UptimeMillis,
     checks: Checks,
 }
 
 #[derive(Debug, Default)]
 struct Window {
-    since: Option<UnixMillis>,
+    since: Option<UptimeMillis>,
     failed: u32,
     succeeded: u32,
 }
@@ -172,11 +177,12 @@ impl Health {
             reason: Reason::Started,
             window: Window::default(),
             ejections: 0,
-            ejected_until: UnixMillis::EPOCH,
+            ejected_until: UptimeMillis::START,
             checks: Checks::None,
         };
         Self {
             ejection: ejection.clone(),
+            is_checked: check.path.is_some(),
             fall: check.fall.get(),
             rise: check.rise.get(),
             servers: (0..servers).map(server).collect(),
@@ -189,11 +195,11 @@ impl Health {
     }
 
     /// In thousandths, what a server gets of its share; 0 when it gets no requests.
-    pub(super) fn share(&self, server: usize, now: UnixMillis) -> u32 {
+    pub(super) fn share(&self, server: usize, now: UptimeMillis) -> u32 {
         match self.servers[server].state {
             ServerState::Up => FULL_SHARE,
             ServerState::Recovering { since } => {
-                let passed = now.since(since).unwrap_or_default().as_millis();
+                let passed = now.since(since).as_millis();
                 let whole = self.ejection.slow_start.as_millis().max(1);
                 let share = passed.saturating_mul(u128::from(FULL_SHARE)) / whole;
                 u32::try_from(share)
@@ -205,7 +211,7 @@ impl Health {
     }
 
     /// Notes that requests succeeded.
-    pub(super) fn succeeded(&mut self, server: usize, count: u32, now: UnixMillis) {
+    pub(super) fn succeeded(&mut self, server: usize, count: u32, now: UptimeMillis) {
         let window = self.servers[server].window(self.ejection.window, now);
         window.succeeded = window.succeeded.saturating_add(count);
     }
@@ -216,7 +222,7 @@ impl Health {
         server: usize,
         failure: Failure,
         in_a_row: u32,
-        now: UnixMillis,
+        now: UptimeMillis,
     ) -> Option<Change> {
         let health = &mut self.servers[server];
         let window = health.window(self.ejection.window, now);
@@ -240,10 +246,13 @@ impl Health {
             return None;
         };
         if !self.may_eject() {
-            return None;
+            // Checks can end what they begin: to them, failures in a row are one that failed.
+            let counts = self.is_checked && in_a_row.is_multiple_of(enough);
+            let failed = counts.then(|| self.checked(server, Err(reason.to_string()), now));
+            return failed.flatten();
         }
         let health = &mut self.servers[server];
-        let healthy = now.since(health.ejected_until).unwrap_or_default();
+        let healthy = now.since(health.ejected_until);
         if healthy > self.ejection.longest {
             health.ejections = 0;
         }
@@ -273,7 +282,7 @@ impl Health {
         &mut self,
         server: usize,
         outcome: Result<(), String>,
-        now: UnixMillis,
+        now: UptimeMillis,
     ) -> Option<Change> {
         let health = &mut self.servers[server];
         // The first check of all is as good as several: nothing is known of the server but that.
@@ -311,9 +320,8 @@ impl Health {
     }
 
     /// What has changed by the passing of time alone.
-    pub(super) fn passed(&mut self, server: usize, now: UnixMillis) -> Option<Change> {
-        // A clock that was set back makes nothing last longer.
-        let over = |since, lasts| now.since(since).is_none_or(|passed| passed >= lasts);
+    pub(super) fn passed(&mut self, server: usize, now: UptimeMillis) -> Option<Change> {
+        let over = |since, lasts| now.since(since) >= lasts;
         match self.servers[server].state {
             ServerState::Ejected { since, lasts } if over(since, lasts) => {
                 Some(self.recover(server, Reason::EjectionOver, now))
@@ -343,7 +351,7 @@ impl Health {
     }
 
     /// Sends it requests again, unless active checks fail.
-    pub(super) fn enable(&mut self, server: usize, now: UnixMillis) -> Option<Change> {
+    pub(super) fn enable(&mut self, server: usize, now: UptimeMillis) -> Option<Change> {
         match (self.servers[server].state, self.servers[server].checks) {
             (ServerState::Drained, Checks::Failed(count)) if count >= self.fall => {
                 let reason = Reason::CheckFailed("as before it was enabled".to_owned());
@@ -356,7 +364,7 @@ impl Health {
         }
     }
 
-    fn recover(&mut self, server: usize, reason: Reason, now: UnixMillis) -> Change {
+    fn recover(&mut self, server: usize, reason: Reason, now: UptimeMillis) -> Change {
         let state = match self.ejection.slow_start.is_zero() {
             true => ServerState::Up,
             false => ServerState::Recovering { since: now },
@@ -375,8 +383,8 @@ impl Health {
 
 impl ServerHealth {
     /// The present window, which is a new one if the last is over.
-    fn window(&mut self, length: Duration, now: UnixMillis) -> &mut Window {
-        let since = self.window.since.and_then(|since| now.since(since));
+    fn window(&mut self, length: Duration, now: UptimeMillis) -> &mut Window {
+        let since = self.window.since.map(|since| now.since(since));
         if since.is_none_or(|passed| passed >= length) {
             self.window = Window {
                 since: Some(now),

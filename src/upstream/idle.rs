@@ -106,3 +106,67 @@ impl IdleConnections {
         self.now.get().saturating_duration_since(idle.since)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::stream::{Address, Open, UpstreamStream};
+    use super::*;
+
+    const CONFIGURED: Duration = Duration::from_secs(90);
+
+    /// A connection, and its other end.
+    async fn connection(listener: &TcpListener) -> (Box<Connection>, TcpStream) {
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let open = Open::count(&Rc::default());
+        let stream = UpstreamStream::connect(address, None, open).await.unwrap();
+        let (peer, _) = listener.accept().await.unwrap();
+        (Box::new(Connection::new(stream, 0)), peer)
+    }
+
+    /// Waits until its end has arrived.
+    async fn ended(idle: &IdleConnections) {
+        while idle.connections.borrow_mut()[0].connection.is_silent_now() {
+            tokio::task::yield_now().await;
+        }
+        // The runtime is told when it next waits.
+        while idle.connections.borrow_mut()[0].connection.is_silent() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_closes_for_its_age_is_closed_sooner_the_next_time() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let idle = IdleConnections::new(4, CONFIGURED);
+        let begun = idle.begun;
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let (first, peer) = connection(&listener).await;
+        idle.keep(first);
+        drop(peer);
+        ended(&idle).await;
+        idle.reap(at(5));
+        assert!(idle.is_empty());
+        // One that has been idle for 3 s is used, one that has been for more than 4 is not.
+        for (seconds, is_used) in [(3, true), (5, false)] {
+            idle.now.set(at(5));
+            let (next, peer) = connection(&listener).await;
+            idle.keep(next);
+            idle.now.set(at(5 + seconds));
+            assert_eq!(idle.take().is_some(), is_used, "{seconds}");
+            drop(peer);
+        }
+        let (last, mut peer) = connection(&listener).await;
+        idle.now.set(at(20));
+        idle.keep(last);
+        idle.reap(at(23));
+        assert!(!idle.is_empty());
+        idle.reap(at(25));
+        assert!(idle.is_empty());
+        let read = tokio::io::AsyncReadExt::read(&mut peer, &mut [0]).await;
+        assert_eq!(read.unwrap(), 0, "closed by the gateway");
+    }
+}

@@ -8,11 +8,12 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::UpstreamError;
 use super::connect::connect;
 use super::connection::Connection;
+use super::error::UpstreamError;
 use super::health::Failure;
 use super::idle::IdleConnections;
+use super::in_flight::AdmittedAt;
 use super::server::{Place, Server};
 use super::shared::SharedUpstream;
 
@@ -23,6 +24,8 @@ pub(super) struct Pool {
     server: Arc<Server>,
     /// The server's place in its upstream.
     place: usize,
+    /// Where its requests are counted.
+    pub(super) admitted_at: Rc<AdmittedAt>,
     connect_timeout: Duration,
     max_open: usize,
     idle: IdleConnections,
@@ -40,6 +43,7 @@ impl Pool {
         Self {
             server: Arc::clone(&upstream.servers[place]),
             place,
+            admitted_at: AdmittedAt::new(&upstream.admission, place),
             connect_timeout: settings.connect_timeout,
             idle: IdleConnections::new(settings.max_idle, settings.idle_timeout),
             max_open: settings.max_connections.get(),
@@ -139,29 +143,5 @@ impl Pool {
         let connecting = connect(&self.server, first, self.connect_timeout, &self.open);
         let (stream, generation) = connecting.await?;
         Ok(Box::new(Connection::new(stream, generation)))
-    }
-}
-
-/// A request in flight to a server, counted while this exists.
-#[derive(Debug)]
-pub(super) struct InFlight(Rc<Pool>);
-
-impl InFlight {
-    /// Unless the server has as many as it may.
-    pub(super) fn begin(pool: &Rc<Pool>) -> Option<Self> {
-        pool.upstream
-            .begin(pool.place)
-            .then(|| Self(Rc::clone(pool)))
-    }
-
-    /// One that was counted already.
-    pub(super) fn begun(pool: &Rc<Pool>) -> Self {
-        Self(Rc::clone(pool))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.upstream.end(self.0.place);
     }
 }

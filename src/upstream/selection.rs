@@ -4,10 +4,19 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
+use super::Upstream;
 use super::balance::{self, ServerSet};
-use super::pool::{InFlight, Pool};
+use super::error::UpstreamError;
+use super::in_flight::InFlight;
+use super::pool::Pool;
 use super::settings::Sticky;
-use super::{Upstream, UpstreamError};
+
+/// A server that counts a request.
+#[derive(Debug)]
+pub(super) struct Assigned<'a> {
+    pub(super) pool: &'a Rc<Pool>,
+    pub(super) in_flight: InFlight,
+}
 
 /// Why a request cannot go to a server at once.
 #[derive(Debug)]
@@ -28,11 +37,11 @@ impl Upstream {
         user: &[u8],
         tried: ServerSet,
         now: Instant,
-    ) -> Result<(&Rc<Pool>, InFlight), NotAdmitted> {
+    ) -> Result<Assigned<'_>, NotAdmitted> {
         let mut passed_over = tried;
         while let Some(pool) = self.choose(user, passed_over, now) {
-            match InFlight::begin(pool) {
-                Some(in_flight) => return Ok((pool, in_flight)),
+            match InFlight::begin(&pool.admitted_at) {
+                Some(in_flight) => return Ok(Assigned { pool, in_flight }),
                 None => passed_over.insert(pool.place()),
             }
         }
@@ -45,10 +54,11 @@ impl Upstream {
     /// Waits until a server takes another request.
     ///
     /// # Errors
-    /// When too many wait, or it takes too long.
-    pub(super) async fn wait(&self, user: &[u8]) -> Result<(&Rc<Pool>, InFlight), UpstreamError> {
-        let pool = &self.pools[self.shared.wait_for_server(user).await?];
-        Ok((pool, InFlight::begun(pool)))
+    /// When too many wait, it takes too long, or no server is available any more.
+    pub(super) async fn wait(&self, user: &[u8]) -> Result<Assigned<'_>, UpstreamError> {
+        let pool = &self.pools[self.shared.admission.wait_for_server(user).await?];
+        let in_flight = InFlight::begun(&pool.admitted_at);
+        Ok(Assigned { pool, in_flight })
     }
 
     fn choose(&self, user: &[u8], passed_over: ServerSet, now: Instant) -> Option<&Rc<Pool>> {
@@ -60,7 +70,7 @@ impl Upstream {
         let backup = !self.pools.iter().any(is_primary);
         let weights = self.pools.iter().map(|pool| {
             let is_of_tier = pool.server().backup == backup && is_candidate(pool, passed_over);
-            match is_of_tier && !self.shared.is_full(pool.place()) {
+            match is_of_tier && !self.shared.admission.is_full(pool.place()) {
                 true => pool.server().present_weight(),
                 false => 0,
             }
@@ -90,5 +100,5 @@ impl Upstream {
 }
 
 fn is_candidate(pool: &Pool, passed_over: ServerSet) -> bool {
-    pool.server().present_weight() > 0 && !passed_over.contains(pool.place())
+    pool.server().is_available() && !passed_over.contains(pool.place())
 }

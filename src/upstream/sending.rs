@@ -1,18 +1,16 @@
 //! A request on its way to the upstream: its head, and its body as it comes from the client. One chunk
-//! of the body is held, and of what was written the beginning, as long as it may have to be written
-//! again.
+//! of the body is held.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::HeaderValue;
 use http_body::Body as _;
 
-use super::connection::UpstreamBreak;
+use super::error::UpstreamBreak;
 use super::stream::UpstreamStream;
 use crate::body::request::{BodyAborted, RequestBody};
 use crate::message::request_head::BodyFraming;
@@ -33,22 +31,10 @@ pub(super) struct Sending {
     /// with it the upstream has a whole request, whatever the client still sends.
     completing: Bytes,
     framing: BodyFraming,
-    /// How many bytes of the head were not written.
-    head_left: usize,
-    head_length: usize,
+    /// How long the head is, until the part that begins with it is written.
+    head: usize,
     /// How much had been written to the connection when the request began to be.
     begun_at: u64,
-    /// What was written before the present prefix, while all of it is here.
-    held: Option<Held>,
-    /// What of it is yet to be written anew.
-    again: VecDeque<Bytes>,
-}
-
-/// The beginning of a request as it was written.
-#[derive(Debug, Default)]
-struct Held {
-    pieces: Vec<Bytes>,
-    length: usize,
 }
 
 /// Why a request could not be sent to its end.
@@ -74,8 +60,7 @@ impl Sending {
         prefix.clear();
         write_head(&mut prefix);
         Self {
-            head_left: prefix.len(),
-            head_length: prefix.len(),
+            head: prefix.len(),
             prefix,
             chunk: Bytes::new(),
             suffix: b"",
@@ -84,32 +69,14 @@ impl Sending {
             completing: Bytes::new(),
             framing,
             begun_at: 0,
-            held: Some(Held::default()),
-            again: VecDeque::new(),
         }
     }
 
-    /// Addresses a request that is to be written from its beginning to another host: `Host` is its first
-    /// field.
+    /// Addresses a request of which nothing was written to another host: `Host` is its first field.
     pub(super) fn set_host(&mut self, host: &HeaderValue) {
-        let first = self.held.as_mut().and_then(|held| held.pieces.first_mut());
-        match first {
-            // The head was written before.
-            Some(first) => {
-                let mut head = Vec::from(std::mem::take(first));
-                let before = head.len();
-                replace_host(&mut head, host);
-                self.head_length = self.head_length + head.len() - before;
-                *first = Bytes::from(head);
-                self.rewind();
-            }
-            None => {
-                let before = self.prefix.len();
-                replace_host(&mut self.prefix, host);
-                self.head_length = self.head_length + self.prefix.len() - before;
-                self.head_left = self.head_length;
-            }
-        }
+        let before = self.prefix.len();
+        replace_host(&mut self.prefix, host);
+        self.head = self.head + self.prefix.len() - before;
     }
 
     /// What is written next is the first of it on this connection.
@@ -122,30 +89,16 @@ impl Sending {
         stream.written() > self.begun_at
     }
 
-    /// Whether it is certain that the upstream, which has ended the connection, received nothing of it.
-    pub(super) fn is_undelivered(&self, stream: &mut UpstreamStream) -> bool {
-        stream.has_delivered_nothing_since(self.begun_at)
-    }
-
     /// Whether all of its head was written: before that, nothing can be an answer to it.
     pub(super) fn has_sent_head(&self) -> bool {
-        self.head_left == 0
+        self.written >= self.head
     }
 
-    /// Makes it ready to be written from its beginning, if all that was written is still here.
+    /// Makes it ready to be written from its beginning, if all of that is still here. It always is where
+    /// nothing was written; over TLS some of it may have been encrypted all the same.
     pub(super) fn rewind(&mut self) -> bool {
-        let Some(held) = &self.held else {
-            return false;
-        };
-        self.again = held.pieces.iter().cloned().collect();
         self.written = 0;
-        self.head_left = self.head_length;
-        true
-    }
-
-    /// Holds nothing any longer of what was written: there is an answer to it.
-    pub(super) fn let_go(&mut self) {
-        self.held = None;
+        self.head > 0
     }
 
     /// The body, where there is some left of it.
@@ -252,19 +205,11 @@ impl Sending {
         cx: &mut Context<'_>,
         stream: &mut UpstreamStream,
     ) -> Poll<io::Result<()>> {
-        while let Some(piece) = self.again.front_mut() {
-            let written = at_least_one(ready!(stream.poll_write(cx, piece))?)?;
-            self.head_left = self.head_left.saturating_sub(written);
-            piece.advance(written);
-            if piece.is_empty() {
-                self.again.pop_front();
-            }
-        }
         loop {
             let [prefix, chunk, suffix] = self.left();
             let written = if chunk.is_empty() && suffix.is_empty() {
                 if prefix.is_empty() {
-                    self.finish_part(stream);
+                    self.finish_part();
                     return Poll::Ready(Ok(()));
                 }
                 ready!(stream.poll_write(cx, prefix))?
@@ -275,7 +220,6 @@ impl Sending {
                 ready!(stream.poll_write_vectored(cx, &slices))?
             };
             self.written += at_least_one(written)?;
-            self.head_left = self.head_left.saturating_sub(written);
         }
     }
 
@@ -289,26 +233,13 @@ impl Sending {
         })
     }
 
-    /// Makes room for the next part of the body, where there is one; all of this part was written.
-    fn finish_part(&mut self, stream: &mut UpstreamStream) {
-        let length = self.held.as_ref().map_or(0, |held| held.length) + self.written;
-        let is_held = self.held.is_some()
-            && (length <= HELD_WITHOUT_ASKING || length <= MAX_HELD && self.is_undelivered(stream));
-        if !is_held {
-            self.held = None;
-            self.prefix.clear();
-        } else if self.body.is_none() {
-            return;
-        }
-        let chunk = std::mem::take(&mut self.chunk);
-        let suffix = Bytes::from_static(std::mem::take(&mut self.suffix));
+    /// Makes room for the next part of the body: all of this one was written.
+    fn finish_part(&mut self) {
+        self.prefix.clear();
+        self.chunk = Bytes::new();
+        self.suffix = b"";
         self.written = 0;
-        if let Some(held) = &mut self.held {
-            let prefix = Bytes::from(std::mem::take(&mut self.prefix));
-            let parts = [prefix, chunk, suffix].into_iter();
-            held.pieces.extend(parts.filter(|part| !part.is_empty()));
-            held.length = length;
-        }
+        self.head = 0;
     }
 
     /// Leaves the prefix's buffer to the next request.
@@ -348,11 +279,6 @@ const HOST: &[u8] = b" HTTP/1.1\r\nhost: ";
 /// Up to how many bytes a head and a body are copied together, since one chunk costs the kernel less
 /// than two do by more than such a copy.
 const JOINED: usize = 4 * 1024;
-
-/// How much of what was written is held at most until it is known that some of it has arrived, in bytes,
-/// and how much without asking for that.
-const MAX_HELD: usize = 256 * 1024;
-const HELD_WITHOUT_ASKING: usize = 64 * 1024;
 
 /// The largest buffer that is kept for the next request.
 const MAX_SPARE: usize = 16 * 1024;

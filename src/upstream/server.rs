@@ -96,6 +96,11 @@ impl Server {
         self.weight * self.share.load(Ordering::Relaxed)
     }
 
+    /// Whether it gets requests.
+    pub(super) fn is_available(&self) -> bool {
+        self.share.load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn load(&self, now: u32) -> Load {
         let share = self.share.load(Ordering::Relaxed) as f32 / FULL_SHARE as f32;
         Load {

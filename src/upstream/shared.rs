@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::health::{Change, Failure, Health, Reason, ServerState};
-use super::pressure::Pressure;
 use super::resolve::Resolver;
 use super::server::Server;
 use super::settings::{ServerSection, UpstreamSection};
 use super::tls::{SecureServer, open_tls, secure};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, UptimeMillis};
 use crate::managed_file::ManagedFiles;
 use crate::tls::TlsError;
 use crate::tls::backend::BackendTls;
@@ -69,7 +69,7 @@ impl Upstreams {
         self.all().map(|upstream| UpstreamStatus {
             name: upstream.name.clone(),
             verified: upstream.is_verified(),
-            waiting: upstream.pressure.as_ref().map_or(0, Pressure::waiting),
+            waiting: upstream.admission.waiting(),
             servers: upstream.statuses(),
         })
     }
@@ -80,7 +80,7 @@ impl Upstreams {
             let servers = upstream.servers.iter();
             Availability {
                 name: upstream.name.clone(),
-                available: servers.filter(|it| it.present_weight() > 0).count(),
+                available: servers.filter(|it| it.is_available()).count(),
                 servers: upstream.servers.len(),
             }
         })
@@ -101,7 +101,7 @@ impl Upstreams {
         &self,
         upstream: &str,
         server: &str,
-        change: impl FnOnce(&mut Health, usize, UnixMillis) -> Option<Change>,
+        change: impl FnOnce(&mut Health, usize, UptimeMillis) -> Option<Change>,
     ) -> bool {
         let Some(upstream) = self.all().find(|it| it.name == upstream) else {
             return false;
@@ -162,6 +162,8 @@ pub struct ServerStatus {
     pub backup: bool,
     /// Requests in flight.
     pub in_flight: u32,
+    /// Requests that failed since the last that succeeded.
+    pub failing: u32,
     /// The average latency, where requests were answered lately.
     pub latency: Option<Duration>,
     /// Where its name leads, if it has one.
@@ -175,14 +177,14 @@ pub struct ServerStatus {
 pub(super) struct SharedUpstream {
     pub(super) name: String,
     pub(super) settings: UpstreamSection,
-    pub(super) servers: Vec<Arc<Server>>,
+    pub(super) servers: Arc<[Arc<Server>]>,
     /// Where one of them is spoken to over TLS.
     tls: Option<Arc<BackendTls>>,
     /// Not on the path of a request that succeeds.
     health: Mutex<Health>,
     clock: Clock,
     started: Instant,
-    pub(super) pressure: Option<Pressure>,
+    pub(super) admission: Arc<Admission>,
 }
 
 impl SharedUpstream {
@@ -201,17 +203,18 @@ impl SharedUpstream {
             let server = Server::new(section, settings, lowest.unwrap_or(1), secure);
             Ok(Arc::new(server))
         };
-        let servers = sections.iter().map(server).collect::<Result<Vec<_>, _>>()?;
+        let servers = sections.iter().map(server);
+        let servers = servers.collect::<Result<Arc<[_]>, _>>()?;
         let health = Health::new(&settings.check, &settings.ejection, servers.len());
         Ok(Self {
             name: name.to_owned(),
             settings: settings.clone(),
+            admission: Arc::new(Admission::new(Arc::clone(&servers), settings)),
             servers,
             tls,
             health: Mutex::new(health),
             clock: clock.clone(),
             started: Instant::now(),
-            pressure: Pressure::new(settings),
         })
     }
 
@@ -228,9 +231,6 @@ impl SharedUpstream {
 
     /// Notes that a request failed by the server's fault.
     pub(super) fn failed(&self, server: usize, failure: Failure) {
-        if self.servers.len() < 2 {
-            return;
-        }
         let failing = &self.servers[server].failing;
         let in_a_row = failing.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         self.change(|health, now| health.failed(server, failure, in_a_row, now));
@@ -242,7 +242,7 @@ impl SharedUpstream {
     }
 
     /// Lets time have its effects. Called several times a second.
-    pub(super) fn tick(self: &Arc<Self>) {
+    pub(super) fn tick(&self) {
         for (place, server) in self.servers.iter().enumerate() {
             let succeeded = server.succeeded.swap(0, Ordering::Relaxed);
             self.change(|health, now| {
@@ -252,14 +252,13 @@ impl SharedUpstream {
                 health.passed(place, now)
             });
         }
-        // A server may have become available.
-        self.admit_waiting();
     }
 
-    fn change(&self, change: impl FnOnce(&mut Health, UnixMillis) -> Option<Change>) {
+    fn change(&self, change: impl FnOnce(&mut Health, UptimeMillis) -> Option<Change>) {
         let mut health = self.health();
-        let now = self.clock.now();
-        if let Some(change) = change(&mut health, now) {
+        let now = self.clock.uptime_millis();
+        let changed = change(&mut health, now);
+        if let Some(change) = changed {
             self.servers[change.server]
                 .failing
                 .store(0, Ordering::Relaxed);
@@ -271,6 +270,10 @@ impl SharedUpstream {
             if server.share.load(Ordering::Relaxed) != share {
                 server.share.store(share, Ordering::Relaxed);
             }
+        }
+        drop(health);
+        if changed.is_some() {
+            self.admission.admit_waiting();
         }
     }
 
@@ -312,6 +315,7 @@ impl SharedUpstream {
                 weight: server.weight,
                 backup: server.backup,
                 in_flight: server.in_flight.load(Ordering::Relaxed),
+                failing: server.failing.load(Ordering::Relaxed),
                 latency: latency.map(|micros| Duration::from_micros(micros.into())),
                 addresses: server.addresses(),
                 certificate_ends: server

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,10 +13,16 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::UpstreamError;
-use super::connect::Address;
-use super::tcp::TcpSocket;
+use super::counting::Counting;
+use super::error::UpstreamError;
 use super::tls::{SecureServer, TlsSocket};
+
+/// What a socket is connected to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Address<'a> {
+    Tcp(SocketAddr),
+    Unix(&'a Path),
+}
 
 /// A stream to the upstream.
 #[derive(Debug)]
@@ -39,8 +46,9 @@ impl UpstreamStream {
         let unreachable = UpstreamError::Unreachable;
         let socket = match address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await;
-                let tcp = stream.and_then(TcpSocket::new).map_err(unreachable)?;
+                let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+                stream.set_nodelay(true).map_err(unreachable)?;
+                let tcp = Counting::new(stream);
                 match secure {
                     None => Socket::Tcp(tcp),
                     Some(secure) => {
@@ -49,10 +57,10 @@ impl UpstreamStream {
                     }
                 }
             }
-            Address::Unix(path) => Socket::Unix(UnixSocket {
-                stream: UnixStream::connect(path).await.map_err(unreachable)?,
-                written: 0,
-            }),
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+                Socket::Unix(Counting::new(stream))
+            }
         };
         let _open = open;
         Ok(Self::Whole(OpenSocket { socket, _open }))
@@ -65,19 +73,19 @@ impl UpstreamStream {
         self.with(|socket| match socket {
             Socket::Tcp(tcp) => is_silent(tcp.stream().try_read(&mut [0])),
             Socket::Tls(tls) => tls.is_silent(|tcp, bytes| tcp.stream().try_read(bytes)),
-            Socket::Unix(unix) => is_silent(unix.stream.try_read(&mut [0])),
+            Socket::Unix(unix) => is_silent(unix.stream().try_read(&mut [0])),
         })
     }
 
     /// The same, asked of the system itself: the runtime is told of an end only when it next waits.
     pub(super) fn is_silent_now(&mut self) -> bool {
         self.with(|socket| match socket {
-            Socket::Tcp(tcp) => is_silent(peek(tcp)),
+            Socket::Tcp(tcp) => is_silent(peek(tcp.stream())),
             Socket::Tls(tls) => tls.is_silent(|tcp, bytes| {
-                let (_, length) = recv(tcp, bytes, RecvFlags::DONTWAIT)?;
+                let (_, length) = recv(tcp.stream(), bytes, RecvFlags::DONTWAIT)?;
                 Ok(length)
             }),
-            Socket::Unix(unix) => is_silent(peek(&unix.stream)),
+            Socket::Unix(unix) => is_silent(peek(unix.stream())),
         })
     }
 
@@ -86,18 +94,7 @@ impl UpstreamStream {
         self.with(|socket| match socket {
             Socket::Tcp(tcp) => tcp.written(),
             Socket::Tls(tls) => tls.tcp().written(),
-            Socket::Unix(unix) => unix.written,
-        })
-    }
-
-    /// Whether it is certain that the server, which has ended the connection, received nothing of what
-    /// was written since `written` was this much.
-    pub(super) fn has_delivered_nothing_since(&mut self, written: u64) -> bool {
-        self.with(|socket| match socket {
-            Socket::Tcp(tcp) => tcp.has_delivered_nothing_since(written),
-            Socket::Tls(tls) => tls.tcp().has_delivered_nothing_since(written),
-            // What is written to it is there to be read at once.
-            Socket::Unix(unix) => unix.written == written,
+            Socket::Unix(unix) => unix.written(),
         })
     }
 
@@ -190,24 +187,9 @@ pub(super) struct OpenSocket {
 
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpSocket),
+    Tcp(Counting<TcpStream>),
     Tls(Box<TlsSocket>),
-    Unix(UnixSocket),
-}
-
-#[derive(Debug)]
-struct UnixSocket {
-    stream: UnixStream,
-    written: u64,
-}
-
-impl UnixSocket {
-    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(written)) = result {
-            self.written += written as u64;
-        }
-        result
-    }
+    Unix(Counting<UnixStream>),
 }
 
 /// What there is to read, without taking it and without waiting for it.
@@ -234,7 +216,7 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => tcp.stream().poll_read_ready(cx),
             Self::Tls(tls) => tls.poll_readable(cx),
-            Self::Unix(unix) => unix.stream.poll_read_ready(cx),
+            Self::Unix(unix) => unix.stream().poll_read_ready(cx),
         }
     }
 
@@ -242,7 +224,7 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => tls.poll_read(cx, buf),
-            Self::Unix(unix) => Pin::new(&mut unix.stream).poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         }
     }
 
@@ -250,10 +232,7 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll_write(cx, bytes),
-            Self::Unix(unix) => {
-                let result = Pin::new(&mut unix.stream).poll_write(cx, bytes);
-                unix.wrote(result)
-            }
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
         }
     }
 
@@ -265,10 +244,7 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Self::Tls(tls) => tls.poll_write_vectored(cx, slices),
-            Self::Unix(unix) => {
-                let result = Pin::new(&mut unix.stream).poll_write_vectored(cx, slices);
-                unix.wrote(result)
-            }
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, slices),
         }
     }
 }

@@ -9,11 +9,12 @@ use std::task::{Context, Poll, ready};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::counting::Counting;
 use super::settings::{ServerSection, UpstreamSection};
-use super::tcp::TcpSocket;
 use crate::clock::Clock;
 use crate::tls::TlsError;
 use crate::tls::backend::BackendTls;
@@ -106,11 +107,14 @@ impl From<io::Error> for TlsFailure {
 
 /// A connection over TLS.
 #[derive(Debug)]
-pub(super) struct TlsSocket(TlsStream<TcpSocket>);
+pub(super) struct TlsSocket(TlsStream<Counting<TcpStream>>);
 
 impl TlsSocket {
     /// The handshake.
-    pub(super) async fn connect(tcp: TcpSocket, server: &SecureServer) -> Result<Self, TlsFailure> {
+    pub(super) async fn connect(
+        tcp: Counting<TcpStream>,
+        server: &SecureServer,
+    ) -> Result<Self, TlsFailure> {
         let connector = TlsConnector::from(server.tls.config());
         let stream = connector.connect(server.name.clone(), tcp).await?;
         let (_, session) = stream.get_ref();
@@ -124,7 +128,7 @@ impl TlsSocket {
     }
 
     /// The connection below. What was written to it is encrypted.
-    pub(super) fn tcp(&self) -> &TcpSocket {
+    pub(super) fn tcp(&self) -> &Counting<TcpStream> {
         self.0.get_ref().0
     }
 
@@ -132,7 +136,7 @@ impl TlsSocket {
     /// from the connection below and does not wait.
     pub(super) fn is_silent(
         &mut self,
-        read: impl Fn(&TcpSocket, &mut [u8]) -> io::Result<usize>,
+        read: impl Fn(&Counting<TcpStream>, &mut [u8]) -> io::Result<usize>,
     ) -> bool {
         let (tcp, session) = self.0.get_mut();
         for _ in 0..MAX_READS {
@@ -186,6 +190,33 @@ impl TlsSocket {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.0).poll_flush(cx))?;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for TlsSocket {
+    /// Says that nothing follows, as the last that is said on any connection (RFC 8446 section 6.1), as far
+    /// as the system takes it at once.
+    fn drop(&mut self) {
+        let (tcp, session) = self.0.get_mut();
+        session.send_close_notify();
+        while session.wants_write() {
+            if !matches!(session.write_tls(&mut TryWrite(tcp.stream())), Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes without waiting.
+struct TryWrite<'a>(&'a TcpStream);
+
+impl io::Write for TryWrite<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

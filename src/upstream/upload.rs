@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::connection::{Deadline, UpstreamBreak};
+use super::connection::Deadline;
+use super::error::UpstreamBreak;
 use super::sending::{SendError, Sending};
 use super::stream::UpstreamStream;
 use crate::body::Transfer;

@@ -10,7 +10,7 @@ use crate::support::harness::write;
 use crate::support::tls::{Identity, server};
 use crate::support::upstream::Closed;
 use crate::support::wire::Broken;
-use crate::support::{Answer, Ask, Harness, Script, Stage, Upstream, run};
+use crate::support::{Answer, Ask, Child, Harness, Script, Stage, Upstream, run};
 
 /// What the backend of these tests has its certificate for.
 const ADDRESS: &str = "127.0.0.1";
@@ -240,6 +240,48 @@ fn after_an_idle_connection_was_closed_in_order_or_reset_the_next_request_succee
             assert_eq!(harness.upstream.closed(round).await, Closed::ByUpstream);
         }
         assert_eq!(harness.upstream.requests(), 20);
+    });
+}
+
+#[test]
+fn a_connection_that_the_gateway_closes_ends_with_close_notify() {
+    run(async {
+        for version in [&TLS12, &TLS13] {
+            let identity = Identity::new(&[ADDRESS]);
+            let upstream = Upstream::tls(server(&identity, &[version], None));
+            let harness = Harness::with(upstream, |files| {
+                identity.write(files.directory(), "backend");
+                files.set_table("upstream.tls", TRUSTED);
+                files.set("upstream.max_idle", 0);
+            });
+            assert_eq!(harness.signed_in().await.send(sync()).await.status, 200);
+            assert_eq!(harness.upstream.closed(1).await, Closed::ByGateway);
+            assert!(harness.upstream.was_ended(1), "cut off");
+        }
+    });
+}
+
+#[test]
+fn a_certificate_of_a_backend_that_is_near_its_end_is_reported_once() {
+    run(async {
+        let identity = Identity::ending_in(&[ADDRESS], 10);
+        let upstream = Upstream::tls(server(&identity, rustls::ALL_VERSIONS, None));
+        let child = Child::start(|files| {
+            files.set("upstream.url", upstream.url());
+            identity.write(files.directory(), "backend");
+            files.set_table("upstream.tls", TRUSTED);
+            files.set("upstream.max_idle", 0);
+        })
+        .await;
+        let client = child.signed_in().await;
+        for number in 1..=3 {
+            assert_eq!(client.send(sync()).await.status, 200);
+            child.access_record(number + 1).await;
+        }
+        assert_eq!(upstream.connections(), 3);
+        let lines = child.lines();
+        let told = lines.iter().filter(|line| line.contains("is near its end"));
+        assert_eq!(told.count(), 1);
     });
 }
 

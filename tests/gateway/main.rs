@@ -31,6 +31,7 @@ mod issue_token;
 mod limits;
 mod login_cache;
 mod logs;
+mod metrics;
 mod never_twice;
 mod overload;
 mod panics;

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
+use rustls::version::TLS12;
 use tokio::net::TcpStream;
 
 use crate::support::faulty::{FaultyBackend, Habits, How, ITEM};
 use crate::support::harness::Files;
+use crate::support::tls::{Identity, server};
 use crate::support::{Answer, Ask, Child, Client, Harness, Script, Stage, Upstream, run, within};
 
 /// How many requests are sent; `SYNCGATE_SOAK` says another number.
@@ -34,16 +36,31 @@ struct Tally {
     unreachable: usize,
 }
 
-/// A gateway before this backend, asked by clients that never pause.
-async fn soak(
-    backend: &mut FaultyBackend,
-    restarts: usize,
-    adjust: impl FnOnce(&mut Files),
-) -> Tally {
+impl Tally {
+    /// No request was seen twice, and what was told of as certain was certain.
+    fn assert_certain(&self) {
+        assert_eq!((self.twice, self.wrong, self.unsent), (0, 0, 0), "{self:?}");
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    Tcp,
+    Tls,
+}
+
+/// A gateway before a backend with these habits, asked by clients that never pause.
+async fn soak(over: Over, habits: Habits, restarts: usize) -> Tally {
+    let identity = Identity::new(&["127.0.0.1"]);
+    let tls = match over {
+        Over::Tcp => None,
+        Over::Tls => Some(server(&identity, rustls::ALL_VERSIONS, None)),
+    };
+    let mut backend = FaultyBackend::start(Habits { tls, ..habits });
     let harness = Harness::with(Upstream::tcp(), |files| {
         files.set("upstream.url", backend.url().as_str());
         files.set("log.access", false);
-        adjust(files);
+        trust(over, &identity, files);
     });
     let client = harness.signed_in().await;
     let each = requests() / CLIENTS;
@@ -82,12 +99,22 @@ async fn soak(
     }
     assert_eq!(answers.len(), each * CLIENTS);
     println!(
-        "{} requests over {} connections, {} restarts: {tally:?}",
+        "{over:?}: {} requests over {} connections, {} restarts: {tally:?}",
         answers.len(),
         backend.connections(),
         restarts
     );
     tally
+}
+
+fn trust(over: Over, identity: &Identity, files: &mut Files) {
+    match over {
+        Over::Tcp => {}
+        Over::Tls => {
+            identity.write(files.directory(), "backend");
+            files.set_table("upstream.tls", "ca_file = \"backend.pem\"");
+        }
+    }
 }
 
 async fn post(client: Client, items: std::ops::Range<usize>) -> Vec<(String, Answer)> {
@@ -107,37 +134,35 @@ async fn post(client: Client, items: std::ops::Range<usize>) -> Vec<(String, Ans
 #[test]
 fn a_backend_that_closes_connections_right_after_its_answer_loses_next_to_no_request() {
     run(async {
-        let mut backend = FaultyBackend::start(Habits {
-            closes: 15,
-            after: 0..1,
-            how: How::End,
-        });
-        let tally = soak(&mut backend, 0, |_| {}).await;
-        assert_eq!(
-            (tally.twice, tally.wrong, tally.unsent),
-            (0, 0, 0),
-            "{tally:?}"
-        );
-        assert!(tally.unseen * 200 <= requests(), "{tally:?}");
+        for over in [Over::Tcp, Over::Tls] {
+            let tally = soak(
+                over,
+                Habits {
+                    closes: 15,
+                    ..Habits::none()
+                },
+                0,
+            )
+            .await;
+            tally.assert_certain();
+            assert!(tally.unseen * 200 <= requests(), "{tally:?}");
+        }
     });
 }
 
 #[test]
 fn a_backend_that_closes_connections_at_any_moment_sees_no_request_twice() {
     run(async {
-        for how in [How::End, How::Reset] {
-            let mut backend = FaultyBackend::start(Habits {
-                closes: 15,
-                after: 0..30,
-                how,
-            });
-            let tally = soak(&mut backend, 0, |_| {}).await;
-            // What is told of as certain is certain.
-            assert_eq!(
-                (tally.twice, tally.wrong, tally.unsent),
-                (0, 0, 0),
-                "{tally:?}"
-            );
+        for over in [Over::Tcp, Over::Tls] {
+            for how in [How::End, How::Reset, How::Half] {
+                let habits = Habits {
+                    closes: 15,
+                    after: 0..30,
+                    how,
+                    ..Habits::none()
+                };
+                soak(over, habits, 0).await.assert_certain();
+            }
         }
     });
 }
@@ -145,13 +170,100 @@ fn a_backend_that_closes_connections_at_any_moment_sees_no_request_twice() {
 #[test]
 fn a_backend_that_restarts_sees_no_request_twice() {
     run(async {
-        let mut backend = FaultyBackend::start(Habits::none());
-        let tally = soak(&mut backend, 10, |_| {}).await;
-        assert_eq!(
-            (tally.twice, tally.wrong, tally.unsent),
-            (0, 0, 0),
-            "{tally:?}"
-        );
+        for over in [Over::Tcp, Over::Tls] {
+            soak(over, Habits::none(), 10).await.assert_certain();
+        }
+    });
+}
+
+// A backend that had ended its own direction, and read on, was sent each request again over a new
+// connection: none of the first had been acknowledged yet when the end was read.
+#[test]
+fn a_backend_that_ends_its_own_direction_and_reads_on_sees_no_request_twice() {
+    run(async {
+        let identity = Identity::new(&["127.0.0.1"]);
+        // Up to this version the backend has the last word of a handshake: the end comes with it.
+        let secure = server(&identity, &[&TLS12], None);
+        for (over, tls) in [(Over::Tcp, None), (Over::Tls, Some(secure))] {
+            let backend = FaultyBackend::start(Habits {
+                at_once: |_| Some(How::Half),
+                tls,
+                ..Habits::none()
+            });
+            let harness = Harness::with(Upstream::tcp(), |files| {
+                files.set("upstream.url", backend.url().as_str());
+                trust(over, &identity, files);
+            });
+            let client = harness.signed_in().await;
+            for (item, answer) in post(client, 0..100).await {
+                assert_eq!(answer.status, 502, "{answer:?}");
+                let status = answer.header("proxy-status").unwrap();
+                let received = status.contains("may have received the request");
+                let seen = backend.seen().get(&item).copied();
+                assert!(received || seen.is_none(), "{seen:?}: {status}");
+            }
+            let twice = backend.seen().values().filter(|seen| **seen > 1).count();
+            assert_eq!(twice, 0, "of 100");
+        }
+    });
+}
+
+// More of a body than any buffer holds: what was not written is still here.
+#[test]
+fn a_request_of_any_length_is_sent_again_where_the_connection_took_not_one_byte_of_it() {
+    run(async {
+        let identity = Identity::new(&["127.0.0.1"]);
+        // Every second connection is reset at the end of its handshake, mostly before the gateway writes.
+        let backend = FaultyBackend::start(Habits {
+            at_once: |number| number.is_multiple_of(2).then_some(How::Reset),
+            closes: 100,
+            tls: Some(server(&identity, &[&TLS12], None)),
+            ..Habits::none()
+        });
+        let child = Child::start(|files| {
+            files.set("upstream.url", backend.url().as_str());
+            trust(Over::Tls, &identity, files);
+        })
+        .await;
+        let client = child.signed_in().await;
+        let mut records = 1;
+        within("a request that is sent again", async {
+            loop {
+                let item = records.to_string();
+                let ask = Ask::post("/api/SyncData").field(ITEM, &item);
+                let answer = client.send(ask.generated(1_000_000, true)).await;
+                records += 1;
+                let record = child.access_record(records).await;
+                let seen = backend.seen().get(&item).copied();
+                match answer.status {
+                    200 => assert_eq!(seen, Some(1)),
+                    _ => assert_eq!((answer.status, seen), (502, None), "{answer:?}"),
+                }
+                if record["retries"] == "not_written" {
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    break;
+                }
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_record_of_a_request_that_went_to_another_server_says_why() {
+    run(async {
+        let nobody = Upstream::nobody();
+        let child = Child::start(|files| {
+            let usual = files.text("upstream.url");
+            let servers = format!(
+                "[{{ url = \"http://{nobody}\" }}, {{ url = \"{usual}\", backup = true }}]"
+            );
+            files.section("upstream", &format!("servers = {servers}"));
+        })
+        .await;
+        let client = child.signed_in().await;
+        assert_eq!(client.post("/api/SyncData", "{}").await.status, 200);
+        assert_eq!(child.access_record(2).await["retries"], "not_connected");
     });
 }
 

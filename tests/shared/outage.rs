@@ -80,6 +80,28 @@ fn while_the_server_is_gone_known_tokens_go_on_and_logins_do_not() {
 }
 
 #[test]
+fn a_gateway_without_its_server_is_ready_for_as_long_as_it_accepts_known_tokens() {
+    run(async {
+        for (time, status, state) in [("1h", 200, "warning"), ("0s", 503, "failed")] {
+            let mut redis = Redis::start();
+            let fleet = Fleet::start(&[server(&redis.address()), stale(time)]);
+            let is = async |status: u16, state: &str| {
+                let answer = fleet.gateways[0].ask_admin(&Ask::get("/readyz")).await;
+                let shown = answer.json();
+                let mut checks = shown["checks"].as_array().unwrap().iter();
+                let store = checks.find(|check| check["name"] == "store").unwrap();
+                answer.status == status && store["state"] == state
+            };
+            until("readiness", async || is(200, "ok").await).await;
+            redis.kill();
+            until(state, async || is(status, state).await).await;
+            redis.restart();
+            until("readiness again", async || is(200, "ok").await).await;
+        }
+    });
+}
+
+#[test]
 fn a_server_that_stands_still_is_noticed_and_no_token_outlives_the_stale_time() {
     run(async {
         let redis = Redis::start();

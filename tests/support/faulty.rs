@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// The request field that holds the id which requests are counted by.
@@ -22,6 +23,8 @@ pub enum How {
     End,
     /// Whatever is on its way is lost.
     Reset,
+    /// Only its own direction, in order: it reads on, and acts upon what it reads.
+    Half,
 }
 
 /// What a backend does beside answering.
@@ -32,6 +35,10 @@ pub struct Habits {
     /// How many milliseconds after the answer it does, at least and less than.
     pub after: Range<u64>,
     pub how: How,
+    /// How it ends a connection, by its number (from 0), before the first request.
+    pub at_once: fn(usize) -> Option<How>,
+    /// Over TLS, with this.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Habits {
@@ -41,6 +48,8 @@ impl Habits {
             closes: 0,
             after: 0..1,
             how: How::End,
+            at_once: |_| None,
+            tls: None,
         }
     }
 }
@@ -51,7 +60,7 @@ struct Shared {
     seen: Mutex<HashMap<String, u32>>,
     connections: AtomicUsize,
     /// Those that are open, to be ended by a restart.
-    open: Mutex<HashMap<u64, TcpStream>>,
+    open: Mutex<HashMap<usize, TcpStream>>,
     stopping: AtomicBool,
     /// The state of a generator of random numbers.
     random: AtomicU64,
@@ -93,7 +102,11 @@ impl FaultyBackend {
 
     /// The address as `upstream.url` takes it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = match self.habits.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        format!("{scheme}://{}", self.address)
     }
 
     /// How often each request was seen, by its id.
@@ -167,7 +180,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, habits: &Habits) {
             return;
         }
         stream.set_nodelay(true).expect("a socket that can be set");
-        let number = shared.connections.fetch_add(1, Ordering::Relaxed) as u64;
+        let number = shared.connections.fetch_add(1, Ordering::Relaxed);
         let registered = stream.try_clone().expect("a second handle");
         shared
             .open
@@ -177,7 +190,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, habits: &Habits) {
         let (shared, habits) = (Arc::clone(shared), habits.clone());
         std::thread::spawn(move || {
             // A gateway that leaves is nothing to tell of.
-            let _ = answer_requests(&stream, &shared, &habits);
+            let at_once = (habits.at_once)(number);
+            let _ = Wire::accept(stream, &habits, at_once)
+                .and_then(|wire| answer_requests(wire, &shared, &habits, at_once));
             // The other handle would keep it open.
             let other = shared
                 .open
@@ -189,15 +204,123 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, habits: &Habits) {
     }
 }
 
+/// A connection, in the clear or over TLS.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn accept(mut stream: TcpStream, habits: &Habits, at_once: Option<How>) -> io::Result<Self> {
+        let Some(config) = &habits.tls else {
+            // An acknowledgement of its own would tell the gateway that it reads on.
+            SockRef::from(&stream).set_tcp_quickack(at_once.is_none())?;
+            let mut wire = Self::Plain(stream);
+            wire.end_at_once(at_once)?;
+            return Ok(wire);
+        };
+        let mut session =
+            ServerConnection::new(Arc::clone(config)).expect("a configuration that can be used");
+        while session.is_handshaking() {
+            if session.wants_write() {
+                session.write_tls(&mut stream)?;
+            } else if session.read_tls(&mut stream)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            session.process_new_packets().map_err(io::Error::other)?;
+        }
+        // What is said now is sent together with what ends the handshake.
+        if at_once.is_some_and(|how| how != How::Reset) {
+            session.send_close_notify();
+        }
+        let mut last = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut last)?;
+        }
+        stream.write_all(&last)?;
+        let mut wire = Self::Tls(Box::new(StreamOwned::new(session, stream)));
+        wire.end_at_once(at_once)?;
+        Ok(wire)
+    }
+
+    fn end_at_once(&mut self, how: Option<How>) -> io::Result<()> {
+        match how {
+            Some(How::Reset) => {
+                self.reset_when_dropped()?;
+                Err(ErrorKind::ConnectionReset.into())
+            }
+            Some(How::End) => {
+                self.end()?;
+                Err(ErrorKind::UnexpectedEof.into())
+            }
+            Some(How::Half) => self.end(),
+            None => Ok(()),
+        }
+    }
+
+    fn reset_when_dropped(&self) -> io::Result<()> {
+        SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref(),
+        }
+    }
+
+    /// Ends its own direction, in order.
+    fn end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// Answers one request after the other, until one of the two closes.
-fn answer_requests(mut stream: &TcpStream, shared: &Shared, habits: &Habits) -> io::Result<()> {
+fn answer_requests(
+    mut wire: Wire,
+    shared: &Shared,
+    habits: &Habits,
+    at_once: Option<How>,
+) -> io::Result<()> {
     let (mut buffer, mut block) = (Vec::new(), [0; 16 * 1024]);
+    let mut mute = at_once == Some(How::Half);
     loop {
         let head = loop {
             if let Some(end) = end_of_head(&buffer) {
                 break end;
             }
-            let length = stream.read(&mut block)?;
+            let length = wire.read(&mut block)?;
             if length == 0 {
                 return Ok(());
             }
@@ -215,35 +338,43 @@ fn answer_requests(mut stream: &TcpStream, shared: &Shared, habits: &Habits) -> 
             length.parse().expect("the gateway's Content-Length")
         });
         while buffer.len() < head + length {
-            let length = stream.read(&mut block)?;
+            let length = wire.read(&mut block)?;
             if length == 0 {
                 return Ok(());
             }
             buffer.extend_from_slice(&block[..length]);
         }
         buffer.drain(..head + length);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
+        if mute {
+            continue;
+        }
+        wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
+        wire.flush()?;
         if shared.one_of(100) < habits.closes {
             let Range { start, end } = habits.after;
             let after = start + shared.one_of(end - start);
             // A request that comes meanwhile is answered.
-            if after > 0 && !wait(stream, Duration::from_millis(after), &mut buffer)? {
+            if after > 0 && !wait(&mut wire, Duration::from_millis(after), &mut buffer)? {
                 continue;
             }
-            if habits.how == How::Reset {
-                SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+            match habits.how {
+                How::End => return wire.end(),
+                How::Reset => return wire.reset_when_dropped(),
+                How::Half => {
+                    wire.end()?;
+                    mute = true;
+                }
             }
-            return Ok(());
         }
     }
 }
 
 /// Whether nothing comes for so long.
-fn wait(mut stream: &TcpStream, time: Duration, buffer: &mut Vec<u8>) -> io::Result<bool> {
+fn wait(wire: &mut Wire, time: Duration, buffer: &mut Vec<u8>) -> io::Result<bool> {
     let mut block = [0; 16 * 1024];
-    stream.set_read_timeout(Some(time))?;
-    let read = stream.read(&mut block);
-    stream.set_read_timeout(None)?;
+    wire.socket().set_read_timeout(Some(time))?;
+    let read = wire.read(&mut block);
+    wire.socket().set_read_timeout(None)?;
     match read {
         Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
         Ok(length) => {

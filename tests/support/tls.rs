@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use syncgate::clock::Clock;
 
 /// A self-signed P-256 certificate and its key.
 #[derive(Clone)]
@@ -37,6 +39,15 @@ impl Identity {
     pub fn from(names: &[&str], year: i32, month: u8, day: u8) -> Self {
         Self::make(names, |parameters| {
             parameters.not_before = rcgen::date_time_ymd(year, month, day);
+        })
+    }
+
+    /// One whose validity ends so many days from now.
+    pub fn ending_in(names: &[&str], days: u64) -> Self {
+        Self::make(names, |parameters| {
+            let now = Duration::from_millis(Clock::system().now().as_u64());
+            let left = Duration::from_secs(days * 24 * 60 * 60);
+            parameters.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + left;
         })
     }
 

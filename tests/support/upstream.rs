@@ -93,6 +93,8 @@ struct Link {
     bytes: Vec<u8>,
     total: u64,
     closed: Option<Closed>,
+    /// Whether the gateway ended it in order, over TLS with `close_notify`, after whole requests.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -341,6 +343,12 @@ impl Upstream {
         self.shared.lock().links[number - 1].resumed
     }
 
+    /// Whether the gateway ended a connection (from 1) in order, over TLS with `close_notify`, and not
+    /// within a request.
+    pub fn was_ended(&self, number: usize) -> bool {
+        self.shared.lock().links[number - 1].ended
+    }
+
     /// How often a request with this value of the field was seen.
     pub fn count(&self, field: &str, value: &str) -> usize {
         let state = self.shared.lock();
@@ -474,7 +482,9 @@ async fn serve<S: AsyncRead + AsyncWrite>(
         link,
         shared: Arc::clone(&shared),
     };
-    let closed = match exchange.serve().await {
+    let served = exchange.serve().await;
+    let ended = served.is_ok();
+    let closed = match served {
         Err(ClosedBy::Script { goodbye }) => {
             if goodbye && lingering.is_tls {
                 let _ = exchange.writer.shutdown().await;
@@ -488,7 +498,10 @@ async fn serve<S: AsyncRead + AsyncWrite>(
         Ok(()) | Err(ClosedBy::Peer) => Closed::ByGateway,
     };
     drop((exchange, lingering));
-    shared.change(|state| state.links[link].closed = Some(closed));
+    shared.change(|state| {
+        state.links[link].closed = Some(closed);
+        state.links[link].ended = ended;
+    });
 }
 
 enum ClosedBy {

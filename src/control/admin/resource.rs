@@ -14,6 +14,8 @@ pub(super) enum Resource {
     Readiness,
     /// Whether the gateway serves.
     Health,
+    /// Metrics.
+    Metrics,
     /// The keys that verify signed identities.
     KeySet,
     /// Token introspection (RFC 7662).
@@ -37,6 +39,7 @@ impl Resource {
             "/livez" => Some(Self::Liveness),
             "/readyz" => Some(Self::Readiness),
             "/health" => Some(Self::Health),
+            "/metrics" => Some(Self::Metrics),
             "/.well-known/jwks.json" => Some(Self::KeySet),
             "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
@@ -58,6 +61,7 @@ impl Resource {
             Self::Liveness => "/livez",
             Self::Readiness => "/readyz",
             Self::Health => "/health",
+            Self::Metrics => "/metrics",
             Self::KeySet => "/.well-known/jwks.json",
             Self::Introspection => "/introspect",
             Self::Tokens => "/tokens",
@@ -76,6 +80,7 @@ impl Resource {
             Self::Liveness
             | Self::Readiness
             | Self::Health
+            | Self::Metrics
             | Self::KeySet
             | Self::Introspection => true,
             Self::Tokens
@@ -91,6 +96,7 @@ impl Resource {
             Self::Liveness
             | Self::Readiness
             | Self::Health
+            | Self::Metrics
             | Self::KeySet
             | Self::Tokens
             | Self::Upstreams => &[Method::GET, Method::HEAD],
@@ -105,6 +111,7 @@ impl Resource {
             Self::Liveness
             | Self::Readiness
             | Self::Health
+            | Self::Metrics
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
@@ -126,6 +133,7 @@ mod tests {
             Resource::Liveness,
             Resource::Readiness,
             Resource::Health,
+            Resource::Metrics,
             Resource::KeySet,
             Resource::Introspection,
             Resource::Tokens,

@@ -1,6 +1,8 @@
-//! The secret that authenticates introspection requests. Read at the start and on reload; only a MAC of it
-//! is kept, under a key of this process.
+//! The secrets that authenticate requests to the admin interface over TCP: the backend's, for introspection, and
+//! the scraper's, for metrics. Read at the start and on reload; only a MAC of each is kept, under a key of this
+//! process.
 
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use http::HeaderMap;
@@ -9,6 +11,7 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use thiserror::Error;
 
+use super::settings::AdminSection;
 use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::private_file::PrivateFileError;
 
@@ -16,38 +19,103 @@ use crate::private_file::PrivateFileError;
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// The file is missing or not private.
-    #[error("the introspection secret cannot be read{}", .0.remedy_in_parentheses())]
+    #[error("a secret of the admin interface cannot be read{}", .0.remedy_in_parentheses())]
     File(#[from] PrivateFileError),
     /// The content is too short, or cannot be sent as a bearer token.
     #[error(
         "{path} must hold one line of at least {MIN_LENGTH} characters: letters, digits and -._~+/, as in a bearer \
-         token (admin.introspection_secret_file); run: (umask 077; openssl rand -hex 32 > '{path}')",
-        path = .0.display()
+         token ({setting}); run: (umask 077; openssl rand -hex 32 > '{path}')",
+        path = .path.display()
     )]
-    NotASecret(PathBuf),
+    NotASecret {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
+    },
     /// The random number generator failed.
     #[error("the operating system's random number generator failed")]
     NoRandom,
 }
 
-/// The secret in force, if there is one.
+/// All secrets of the admin interface.
 #[derive(Debug)]
-pub(crate) struct IntrospectionSecret(Option<Managed<SecretLoader>>);
-
-/// Reads the file and computes the MAC.
-#[derive(Debug)]
-struct SecretLoader {
-    file: PathBuf,
-    key: hmac::Key,
+pub(crate) struct AdminSecrets {
+    pub(super) introspection: Secret<Introspection>,
+    pub(super) metrics: Secret<Scraping>,
 }
 
-impl Loader for SecretLoader {
-    type Value = hmac::Tag;
-    type Error = SecretError;
+impl AdminSecrets {
+    /// Reads the files that are configured.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub(crate) fn open(section: &AdminSection, random: &SystemRandom) -> Result<Self, SecretError> {
+        Ok(Self {
+            introspection: Secret::open(section.introspection_secret_file.as_deref(), random)?,
+            metrics: Secret::open(section.metrics_secret_file.as_deref(), random)?,
+        })
+    }
+
+    /// The files that are configured.
+    pub(crate) fn managed(&self) -> impl Iterator<Item = &dyn ManagedFiles> {
+        let (introspection, metrics) = (&self.introspection.0, &self.metrics.0);
+        let introspection = introspection.as_ref().map(|it| it as &dyn ManagedFiles);
+        let metrics = metrics.as_ref().map(|it| it as &dyn ManagedFiles);
+        introspection.into_iter().chain(metrics)
+    }
+}
+
+/// What a secret is for.
+pub(super) trait Purpose: Send + Sync + 'static {
+    /// The setting that names its file.
+    const SETTING: &'static str;
+    /// See [`Loader::MESSAGES`].
+    const MESSAGES: Messages;
+}
+
+/// The backend asks about a token.
+#[derive(Debug)]
+pub(super) struct Introspection;
+
+impl Purpose for Introspection {
+    const SETTING: &'static str = "admin.introspection_secret_file";
     const MESSAGES: Messages = Messages {
+        files: "introspection_secret",
         reloaded: "the introspection secret was reloaded",
         refused: "the introspection secret cannot be used; the previous one stays in force",
     };
+}
+
+/// A scraper asks for metrics.
+#[derive(Debug)]
+pub(super) struct Scraping;
+
+impl Purpose for Scraping {
+    const SETTING: &'static str = "admin.metrics_secret_file";
+    const MESSAGES: Messages = Messages {
+        files: "metrics_secret",
+        reloaded: "the metrics secret was reloaded",
+        refused: "the metrics secret cannot be used; the previous one stays in force",
+    };
+}
+
+/// The secret in force for one purpose, if there is one.
+#[derive(Debug)]
+pub(super) struct Secret<P: Purpose>(Option<Managed<SecretLoader<P>>>);
+
+/// Reads the file and computes the MAC.
+#[derive(Debug)]
+struct SecretLoader<P> {
+    file: PathBuf,
+    key: hmac::Key,
+    purpose: PhantomData<P>,
+}
+
+impl<P: Purpose> Loader for SecretLoader<P> {
+    type Value = hmac::Tag;
+    type Error = SecretError;
+    const MESSAGES: Messages = P::MESSAGES;
 
     fn files(&self) -> Vec<PathBuf> {
         vec![self.file.clone()]
@@ -58,7 +126,10 @@ impl Loader for SecretLoader {
         let line = text.trim_end_matches(['\r', '\n']);
         match is_secret(line) {
             true => Ok(hmac::sign(&self.key, line.as_bytes())),
-            false => Err(SecretError::NotASecret(self.file.clone())),
+            false => Err(SecretError::NotASecret {
+                path: self.file.clone(),
+                setting: P::SETTING,
+            }),
         }
     }
 
@@ -67,12 +138,12 @@ impl Loader for SecretLoader {
     }
 }
 
-impl IntrospectionSecret {
+impl<P: Purpose> Secret<P> {
     /// Reads the file, if one is configured.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(crate) fn open(file: Option<&Path>, random: &SystemRandom) -> Result<Self, SecretError> {
+    fn open(file: Option<&Path>, random: &SystemRandom) -> Result<Self, SecretError> {
         let Some(file) = file else {
             return Ok(Self(None));
         };
@@ -80,16 +151,12 @@ impl IntrospectionSecret {
         let loader = SecretLoader {
             file: file.to_owned(),
             key: key.map_err(|_| SecretError::NoRandom)?,
+            purpose: PhantomData,
         };
         Managed::open(loader).map(|secret| Self(Some(secret)))
     }
 
-    /// The file that it comes from, if one is configured.
-    pub(crate) fn managed(&self) -> Option<&dyn ManagedFiles> {
-        self.0.as_ref().map(|secret| secret as &dyn ManagedFiles)
-    }
-
-    /// Whether introspection is enabled.
+    /// Whether there is one.
     pub(super) fn is_set(&self) -> bool {
         self.0.is_some()
     }
@@ -152,7 +219,7 @@ mod tests {
         let text = "0123456789abcdef0123456789abcdef";
         std::fs::write(&path, format!("{text}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let secret = IntrospectionSecret::open(Some(&path), &SystemRandom::new()).unwrap();
+        let secret = Secret::<Introspection>::open(Some(&path), &SystemRandom::new()).unwrap();
         assert!(!format!("{secret:?}").contains("0123456789abcdef"));
         let is_presented = |values: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -177,7 +244,7 @@ mod tests {
         ] {
             assert_eq!(is_presented(values), expected, "{values:?}");
         }
-        let none = IntrospectionSecret::open(None, &SystemRandom::new()).unwrap();
+        let none = Secret::<Introspection>::open(None, &SystemRandom::new()).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, right.parse().unwrap());
         assert!(!none.is_set() && !none.is_presented(&headers));

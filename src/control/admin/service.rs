@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,17 +20,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
-use zeroize::Zeroizing;
 
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
+use super::request_body::read;
 use super::resource::Resource;
-use super::secret::IntrospectionSecret;
-use super::{introspection, tokens, upstreams};
-use crate::body::request::BodyFault;
-use crate::control::health;
+use super::secret::AdminSecrets;
+use super::{introspection, probes, tokens, upstreams};
 use crate::control::reload::Reload;
 use crate::gateway::Shared;
 use crate::gateway::refusal::Refusal;
@@ -65,7 +63,7 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 pub(super) struct AdminService {
     shared: Arc<Shared>,
     reload: Arc<Reload>,
-    secret: Arc<IntrospectionSecret>,
+    secrets: Arc<AdminSecrets>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
     ids: RequestIds,
@@ -78,14 +76,14 @@ impl AdminService {
     pub(super) fn new(
         shared: Arc<Shared>,
         reload: Arc<Reload>,
-        secret: Arc<IntrospectionSecret>,
+        secrets: Arc<AdminSecrets>,
         hosts: Option<OwnHosts>,
     ) -> Self {
         let date = DateField::new(shared.clock.now().seconds());
         Self {
             shared,
             reload,
-            secret,
+            secrets,
             hosts,
             ids: RequestIds::new(),
             date,
@@ -276,8 +274,11 @@ impl AdminService {
         if listener == Listener::Tcp && !resource.is_public() {
             return Err(Refusal::NotFound);
         }
-        if resource == Resource::Introspection && !self.secret.is_set() {
+        if resource == Resource::Introspection && !self.secrets.introspection.is_set() {
             return Err(Refusal::NotFound);
+        }
+        if resource == Resource::Metrics && listener == Listener::Tcp {
+            probes::may_scrape(&self.secrets, &parts.headers)?;
         }
         let methods = resource.methods();
         if !methods.contains(&parts.method) {
@@ -295,15 +296,16 @@ impl AdminService {
                 json: shared.identities.key_set(),
             }),
             Resource::Liveness => Ok(Reply::Alive),
-            Resource::Readiness => Ok(self.readiness(listener)),
+            Resource::Readiness => Ok(probes::readiness(shared, &self.reload, listener)),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
             Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
-                Ok(self.readiness(listener))
+                Ok(probes::readiness(shared, &self.reload, listener))
             }
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
             }),
+            Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
             Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
             Resource::Server(action) => {
                 if !request::is_plain_json(&parts.headers) {
@@ -318,7 +320,7 @@ impl AdminService {
                 Err(Refusal::Starting)
             }
             Resource::Introspection => {
-                if !self.secret.is_presented(&parts.headers) {
+                if !self.secrets.introspection.is_presented(&parts.headers) {
                     return Err(Refusal::SecretRefused);
                 }
                 let token = parameters::token(&parts.headers, &read(body).await?);
@@ -357,18 +359,6 @@ impl AdminService {
     }
 }
 
-impl AdminService {
-    /// Every user of the machine learns the outcome of each check over TCP, but no more of the
-    /// configuration.
-    fn readiness(&self, listener: Listener) -> Reply {
-        let mut checks = health::checks(&self.shared, &self.reload);
-        if listener == Listener::Tcp {
-            checks.iter_mut().for_each(|check| check.reasons.clear());
-        }
-        Reply::readiness(health::is_ready(&checks), &checks)
-    }
-}
-
 impl Listener {
     /// The longest lifetime of a connection.
     fn deadline(self) -> Duration {
@@ -379,43 +369,14 @@ impl Listener {
     }
 }
 
-/// Reads the whole body, of bounded size, within a deadline.
-async fn read(body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    timeout(REQUEST_TIMEOUT, read_all(body))
-        .await
-        .unwrap_or(Err(Refusal::BodyTooSlow))
-}
-
-fn broken(error: hyper::Error) -> Refusal {
-    Refusal::MalformedBody(BodyFault::Broken(error))
-}
-
-async fn read_all(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    // At its largest size from the start, so that growing leaves no copy of a part behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(BODY));
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(broken)?.into_data() else {
-            continue;
-        };
-        if bytes.len() + data.len() > BODY {
-            let limit = BODY as u64;
-            return Err(Refusal::BodyTooLarge { limit });
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes)
-}
-
 /// Connections open at once, per listener. Many more than may be idle, so that idle ones cannot use them up.
 const CONNECTIONS: usize = 256;
 /// The largest request head in bytes.
 const HEADER_SIZE: usize = 16 * 1024;
-/// The largest body in bytes.
-const BODY: usize = 8 * 1024;
 /// How long a client may take to send the request head.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take to send its request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take that scans every token.
 const TOKEN_SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait after a failed accept.

@@ -22,6 +22,8 @@ pub struct AdminSection {
     pub hosts: Vec<AdminHost>,
     /// The file with the secret for token introspection; without one, introspection is disabled.
     pub introspection_secret_file: Option<PathBuf>,
+    /// The file with the secret for metrics over TCP; without one, they are on the unix socket alone.
+    pub metrics_secret_file: Option<PathBuf>,
 }
 
 impl AdminSection {
@@ -31,15 +33,23 @@ impl AdminSection {
             path,
             usage: FileUse::Bound,
         });
-        let secret = self.introspection_secret_file.as_mut().map(|path| {
+        let secrets = [
+            (
+                "introspection_secret_file",
+                &mut self.introspection_secret_file,
+            ),
+            ("metrics_secret_file", &mut self.metrics_secret_file),
+        ];
+        let secrets = secrets.into_iter().filter_map(|(name, path)| {
+            let path = path.as_mut()?;
             let missing = format!(
                 "run: (umask 077; openssl rand -hex 32 > '{}')",
                 path.display()
             );
-            let key = ["admin", "introspection_secret_file"].map(Step::Key);
-            FileSetting::read(key, path, missing)
+            let key = ["admin", name].map(Step::Key);
+            Some(FileSetting::read(key, path, missing))
         });
-        socket.into_iter().chain(secret).collect()
+        socket.into_iter().chain(secrets).collect()
     }
 }
 

@@ -72,6 +72,7 @@ struct ShownServer {
     weight: u32,
     backup: bool,
     in_flight: u32,
+    failing: u32,
     /// In microseconds.
     latency_us: Option<u64>,
     addresses: Vec<String>,
@@ -88,6 +89,7 @@ impl ShownServer {
             weight: status.weight,
             backup: status.backup,
             in_flight: status.in_flight,
+            failing: status.failing,
             latency_us: latency.and_then(|micros| u64::try_from(micros).ok()),
             addresses: status.addresses,
         }

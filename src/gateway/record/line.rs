@@ -1,6 +1,8 @@
 //! Pure: an access record as a line of text or JSON. Written by hand into the worker's buffer, since
 //! this is done for every request: a general serializer took an eighth of a request's instructions.
 
+use std::time::Duration;
+
 use super::AccessRecord;
 use crate::clock::UnixMillis;
 use crate::upstream::{Delivery, RetryReason};
@@ -114,11 +116,11 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     line.number(key!("bytes_out"), record.bytes_out);
     line.flag(key!("complete"), record.complete);
     line.number(key!("duration_us"), record.took_micros());
+    if let Some(own) = record.own {
+        line.number(key!("gateway_us"), micros(own));
+    }
     if let Some(upstream) = record.upstream {
-        line.number(
-            key!("upstream_us"),
-            u64::try_from(upstream.as_micros()).unwrap_or(u64::MAX),
-        );
+        line.number(key!("upstream_us"), micros(upstream));
     }
     line.end();
 }
@@ -150,9 +152,11 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(via) = ends.via {
         also("via", via);
     }
+    if let Some(own) = record.own {
+        also("gateway", &Micros(micros(own)).to_string());
+    }
     if let Some(upstream) = record.upstream {
-        let micros = u64::try_from(upstream.as_micros()).unwrap_or(u64::MAX);
-        also("upstream", &Micros(micros).to_string());
+        also("upstream", &Micros(micros(upstream)).to_string());
     }
     if let Some(reason) = record.reason {
         also("reason", reason);
@@ -189,10 +193,14 @@ fn received(delivery: Delivery) -> &'static str {
 /// The reasons of the retries, in their order.
 fn retries(record: &AccessRecord) -> String {
     let reasons = record.retries.iter().map(|reason| match reason {
+        RetryReason::NotConnected => "not_connected",
         RetryReason::NotWritten => "not_written",
-        RetryReason::NotReceived => "not_received",
     });
     reasons.collect::<Vec<_>>().join(",")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A duration as people like it.

@@ -21,7 +21,8 @@ use crate::replay::{Answer, Applied, ReplayKey, RequestDigest, Settlement};
 use crate::route::Route;
 use crate::traffic::InFlight;
 use crate::upstream::{
-    Delivery, RelayedBody, RetryReason, UpstreamBreak, UpstreamPools, UpstreamResponse,
+    Delivery, RelayedBody, RetryReason, UpstreamBreak, UpstreamPools, UpstreamRequest,
+    UpstreamResponse,
 };
 
 /// An authorized request and all that the backend is told with it.
@@ -125,8 +126,13 @@ impl Exchange {
         request.sends();
         let (mut retries, sent) = (Vec::new(), Instant::now());
         let upstream = upstreams.of_route(outgoing.route);
-        let forwarded = upstream.forward(outgoing.permit, &identity, body, sent, &mut retries);
-        let forwarded = forwarded.await;
+        let forward = UpstreamRequest {
+            permit: outgoing.permit,
+            identity: &identity,
+            body,
+            since: sent,
+        };
+        let forwarded = upstream.forward(forward, &mut retries).await;
         let took = sent.elapsed();
         let (answered, unsent) = match forwarded {
             Ok(response) => (request.finish(response, request_id).await, None),

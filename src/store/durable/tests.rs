@@ -9,6 +9,7 @@ use crate::session::{Absent, End};
 use crate::store::contract::{
     StoreUnderTest, at, digest, find, issued, nonzero, section, session, store_contract, wait,
 };
+use crate::store::counts::StoreMetrics;
 use crate::store::{Backing, Selection, TokenStore, TokensSection};
 use crate::token::TokenDigest;
 
@@ -71,6 +72,7 @@ impl TestDirectory {
             claims,
             live,
             backing: Backing::Durable(journal),
+            metrics: StoreMetrics::default(),
         })
     }
 

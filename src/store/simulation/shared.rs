@@ -19,6 +19,7 @@ use crate::origin::Source;
 use crate::session::{Absent, End, Login, Session};
 use crate::session::{AccountId, PasswordMark};
 use crate::store::contract::{at, nonzero, section};
+use crate::store::counts::StoreMetrics;
 use crate::store::live::LiveTokens;
 use crate::store::shared::SharedTokens;
 use crate::store::shared::simulated::{Call, Command, Server};
@@ -214,6 +215,7 @@ impl<'a> Simulation<'a> {
                 claims: Default::default(),
                 live,
                 backing: Backing::Shared(Box::new(shared)),
+                metrics: StoreMetrics::default(),
             }),
             local,
             born: self.born,

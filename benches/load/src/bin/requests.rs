@@ -3,7 +3,8 @@
 //! Open loop (`--rate R`): Poisson arrivals, and a latency counts from the instant at which
 //! the request was due, whether or not a connection was free: no coordinated omission. The
 //! timer is a timerfd, so it is not bound to epoll's milliseconds. Closed loop (no `--rate`):
-//! each connection sends as soon as it has its reply.
+//! each connection sends as soon as it has its reply. A line `begun` is printed when the load begins;
+//! `first_error` and `last_error` are seconds from then on.
 //!
 //! `requests --connect ADDRESS --token TOKEN [--rate R] [--connections 64] [--seconds 4]
 //! [--warmup 1] [--body 1024] [--path /api/SyncData] [--expect 200]`
@@ -43,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     arguments.finish()?;
 
     let mut run = Run::open(address, count, request(&path, &token, body), expected)?;
+    println!("begun");
     let begin = Instant::now();
     let measured = begin + Duration::from_secs_f64(warmup);
     let end = measured + Duration::from_secs_f64(seconds);
@@ -51,8 +53,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => run.closed_loop(begin, measured, end)?,
     }
     let rate = run.latencies.count() as f64 / seconds;
+    let [first, last] = run.error_times.map(|at| {
+        at.map_or("null".to_owned(), |at| {
+            format!("{:.3}", (at - begin).as_secs_f64())
+        })
+    });
     println!(
-        r#"{{"sent":{},"done":{},"errors":{},"unsent":{},"rate":{rate:.1},{}}}"#,
+        r#"{{"sent":{},"done":{},"errors":{},"first_error":{first},"last_error":{last},"unsent":{},"rate":{rate:.1},{}}}"#,
         run.sent,
         run.done,
         run.errors,
@@ -77,6 +84,8 @@ struct Run {
     sent: u64,
     done: u64,
     errors: u64,
+    /// Of the first error and the last.
+    error_times: [Option<Instant>; 2],
     latencies: Latencies,
 }
 
@@ -120,6 +129,7 @@ impl Run {
             sent: 0,
             done: 0,
             errors: 0,
+            error_times: [None; 2],
             latencies: Latencies::default(),
         };
         let start = Instant::now();
@@ -228,7 +238,7 @@ impl Run {
                 };
                 self.done += 1;
                 if status != self.expected {
-                    self.errors += 1;
+                    count_error(&mut self.errors, &mut self.error_times);
                 }
                 if due >= measured {
                     self.latencies.push(due.elapsed());
@@ -236,7 +246,7 @@ impl Run {
                 Ok(Some(()))
             }
             Err(_) => {
-                self.errors += 1;
+                count_error(&mut self.errors, &mut self.error_times);
                 let registry = self.poll.registry();
                 let token = Token(index);
                 slot.connection = Connection::open(registry, token, self.address, &self.config)?;
@@ -275,6 +285,12 @@ impl Run {
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;
         Ok(())
     }
+}
+
+fn count_error(errors: &mut u64, times: &mut [Option<Instant>; 2]) {
+    *errors += 1;
+    let now = Some(Instant::now());
+    *times = [times[0].or(now), now];
 }
 
 /// Poisson arrivals: exponential gaps from a fixed seed, the same for every peer.

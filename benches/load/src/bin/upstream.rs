@@ -2,7 +2,7 @@
 //! connections kept alive. Listens on TCP, on a Unix socket, and on TLS for the figure
 //! without any proxy.
 //!
-//! `upstream [--tcp ADDRESS] [--unix PATH] [--tls ADDRESS --certificate FILE --key FILE]`
+//! `upstream [--tcp ADDRESS]... [--unix PATH] [--tls ADDRESS --certificate FILE --key FILE]`
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use syncgate_load::tls;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = Arguments::from_env()?;
-    let tcp: Option<SocketAddr> = arguments.optional("tcp")?;
+    let tcp = arguments.all("tcp");
     let unix: Option<String> = arguments.optional("unix")?;
     let encrypted: Option<SocketAddr> = arguments.optional("tls")?;
     let certificate: Option<String> = arguments.optional("certificate")?;
@@ -33,8 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut poll = Poll::new()?;
     let mut listeners = Vec::new();
-    if let Some(address) = tcp {
-        listeners.push(Listener::Tcp(TcpListener::bind(address)?));
+    for address in tcp {
+        listeners.push(Listener::Tcp(TcpListener::bind(address.parse()?)?));
     }
     if let Some(path) = unix {
         match fs::remove_file(&path) {

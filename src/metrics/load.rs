@@ -5,36 +5,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The load of one worker. What it tells may be old by the time it is read.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub(crate) struct Load {
     connections: AtomicUsize,
     resting: AtomicUsize,
 }
 
 /// One connection in the load of its worker, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<Load>);
+pub(crate) struct Counted(Arc<Load>);
 
 /// A connection that rests, for as long as it does.
 #[derive(Debug)]
-pub(super) struct Resting<'a>(&'a Load);
+pub(crate) struct Resting<'a>(&'a Load);
 
 impl Load {
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn resting(&self) -> usize {
+    pub(crate) fn resting(&self) -> usize {
         self.resting.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count(self: &Arc<Self>) -> Counted {
+    pub(crate) fn count(self: &Arc<Self>) -> Counted {
         self.connections.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(self))
     }
 }
 
 impl Counted {
-    pub(super) fn rests(&self) -> Resting<'_> {
+    pub(crate) fn rests(&self) -> Resting<'_> {
         self.0.resting.fetch_add(1, Ordering::Relaxed);
         Resting(&self.0)
     }

@@ -3,67 +3,47 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 use super::fair_queue::FairQueue;
+use super::server::Server;
 use super::settings::UpstreamSection;
-use super::shared::SharedUpstream;
 
-/// What is waited in for a server of one upstream.
+/// Counts the requests in flight at the servers of one upstream.
 #[derive(Debug)]
-pub(super) struct Pressure {
+pub(super) struct Admission {
+    servers: Arc<[Arc<Server>]>,
+    /// None where servers have no limit.
+    limit: Option<Limit>,
+}
+
+/// What servers may have in flight, and who waits.
+#[derive(Debug)]
+struct Limit {
     /// Requests in flight at one server, at most.
     most: u32,
+    /// How long a request may wait.
+    wait: Duration,
     /// How many wait: looked at without the lock whenever a request ends.
     waiting: AtomicUsize,
     queue: Mutex<FairQueue<oneshot::Sender<Slot>>>,
 }
 
-impl Pressure {
-    /// None where servers have no limit.
-    pub(super) fn new(settings: &UpstreamSection) -> Option<Self> {
-        Some(Self {
-            most: settings.max_requests?.get(),
-            waiting: AtomicUsize::new(0),
-            queue: Mutex::new(FairQueue::new(settings.queue)),
-        })
-    }
-
-    fn queue(&self) -> MutexGuard<'_, FairQueue<oneshot::Sender<Slot>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn pop(&self) -> Option<oneshot::Sender<Slot>> {
-        let mut queue = self.queue();
-        let next = queue.pop();
-        self.note_length(&queue);
-        next
-    }
-
-    /// How many requests wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    fn note_length(&self, queue: &FairQueue<oneshot::Sender<Slot>>) {
-        self.waiting.store(queue.len(), Ordering::SeqCst);
-    }
-}
-
 /// A request that counts as in flight at a server, on its way to the worker that waits for it.
 #[derive(Debug)]
-pub(super) struct Slot {
-    upstream: Arc<SharedUpstream>,
+struct Slot {
+    admission: Arc<Admission>,
     place: usize,
     taken: bool,
 }
 
 impl Slot {
     /// The server's place; whoever takes it ends the request.
-    pub(super) fn take(mut self) -> usize {
+    fn take(mut self) -> usize {
         self.taken = true;
         self.place
     }
@@ -72,23 +52,36 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.taken {
-            self.upstream.end(self.place);
+            self.admission.end(self.place);
         }
     }
 }
 
-impl SharedUpstream {
+impl Admission {
+    pub(super) fn new(servers: Arc<[Arc<Server>]>, settings: &UpstreamSection) -> Self {
+        let limit = settings.max_requests.map(|most| Limit {
+            most: most.get(),
+            wait: settings.queue_wait,
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::new(FairQueue::new(settings.queue)),
+        });
+        Self { servers, limit }
+    }
+
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        (self.limit.as_ref()).map_or(0, |limit| limit.waiting.load(Ordering::Relaxed))
+    }
+
     /// Counts a request as in flight at a server, unless it has as many as it may, or others wait.
     pub(super) fn begin(&self, place: usize) -> bool {
         let server = &self.servers[place];
-        match &self.pressure {
+        match &self.limit {
             None => {
                 server.begin();
                 true
             }
-            Some(pressure) => {
-                pressure.waiting.load(Ordering::SeqCst) == 0 && server.begin_below(pressure.most)
-            }
+            Some(limit) => !limit.is_waited_for() && server.begin_below(limit.most),
         }
     }
 
@@ -100,58 +93,64 @@ impl SharedUpstream {
 
     /// Whether a server has as many requests in flight as it may, or others wait for one.
     pub(super) fn is_full(&self, place: usize) -> bool {
-        self.pressure.as_ref().is_some_and(|pressure| {
-            pressure.waiting.load(Ordering::SeqCst) > 0
-                || self.servers[place].has_in_flight(pressure.most)
+        (self.limit.as_ref()).is_some_and(|limit| {
+            limit.is_waited_for() || self.servers[place].has_in_flight(limit.most)
         })
     }
 
     /// Waits in the queue for a server, in the user's turn.
     ///
     /// # Errors
-    /// When the queue is full, or the turn does not come in time.
+    /// When the queue is full, the turn does not come in time, or no server is available any more.
     pub(super) async fn wait_for_server(
         self: &Arc<Self>,
         user: &[u8],
     ) -> Result<usize, UpstreamError> {
-        let Some(pressure) = &self.pressure else {
+        let Some(limit) = &self.limit else {
             return Err(UpstreamError::Busy);
         };
         let (sender, slot) = oneshot::channel();
         let id = {
-            let mut queue = pressure.queue();
+            let mut queue = limit.queue();
             let id = queue.push(user, sender);
-            pressure.note_length(&queue);
+            limit.note_length(&queue);
             id.ok_or(UpstreamError::Busy)?
         };
-        let _waiting = Waiting { pressure, user, id };
+        let _waiting = Waiting { limit, user, id };
         // A request may have ended after the servers were found full.
         self.admit_waiting();
-        match timeout(self.settings.queue_wait, slot).await {
+        match timeout(limit.wait, slot).await {
             Ok(Ok(slot)) => Ok(slot.take()),
-            Ok(Err(_)) | Err(_) => Err(UpstreamError::Busy),
+            Ok(Err(_)) => Err(UpstreamError::NoServer),
+            Err(_) => Err(UpstreamError::Busy),
         }
     }
 
-    /// Gives what is free to those who wait.
+    /// Gives what is free to those who wait, and sends them away if there is no server to wait for. To be
+    /// called whenever a server may have become free, available or unavailable.
     pub(super) fn admit_waiting(self: &Arc<Self>) {
-        let Some(pressure) = &self.pressure else {
+        let Some(limit) = &self.limit else {
             return;
         };
         // Whoever begins to wait looks for a server afterwards, and whoever ends a request looks afterwards for
         // somebody who waits: one of both sees the other.
         fence(Ordering::SeqCst);
-        while pressure.waiting.load(Ordering::SeqCst) > 0 {
-            let Some(place) = self.begin_anywhere(pressure.most) else {
+        while limit.is_waited_for() {
+            if !self.servers.iter().any(|it| it.is_available()) {
+                // Who waits is told by its sender's end.
+                drop(limit.pop());
+                continue;
+            }
+            let Some(place) = self.begin_anywhere(limit.most) else {
                 return;
             };
             let mut slot = Slot {
-                upstream: Arc::clone(self),
+                admission: Arc::clone(self),
                 place,
                 taken: false,
             };
             loop {
-                let Some(waiter) = pressure.pop() else {
+                let Some(waiter) = limit.pop() else {
                     self.servers[slot.take()].end();
                     return;
                 };
@@ -169,7 +168,7 @@ impl SharedUpstream {
         for backup in [false, true] {
             let servers = self.servers.iter().enumerate();
             let available: Vec<_> = servers
-                .filter(|(_, it)| it.backup == backup && it.present_weight() > 0)
+                .filter(|(_, it)| it.backup == backup && it.is_available())
                 .collect();
             let free = available.iter().filter(|(_, it)| !it.has_in_flight(most));
             let least = free.min_by(|(_, one), (_, other)| one.usage().total_cmp(&other.usage()));
@@ -186,17 +185,38 @@ impl SharedUpstream {
     }
 }
 
+impl Limit {
+    fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    fn queue(&self) -> MutexGuard<'_, FairQueue<oneshot::Sender<Slot>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self) -> Option<oneshot::Sender<Slot>> {
+        let mut queue = self.queue();
+        let next = queue.pop();
+        self.note_length(&queue);
+        next
+    }
+
+    fn note_length(&self, queue: &FairQueue<oneshot::Sender<Slot>>) {
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+    }
+}
+
 /// A place in the queue, given up when this is dropped.
 struct Waiting<'a> {
-    pressure: &'a Pressure,
+    limit: &'a Limit,
     user: &'a [u8],
     id: u64,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut queue = self.pressure.queue();
+        let mut queue = self.limit.queue();
         queue.remove(self.user, self.id);
-        self.pressure.note_length(&queue);
+        self.limit.note_length(&queue);
     }
 }
