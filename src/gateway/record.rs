@@ -104,7 +104,7 @@ impl AccessLog {
     /// Counts and logs a request of `client` that is over.
     pub fn record(&self, record: &mut AccessRecord, client: &ClientConnection) {
         record.duration = record.started.elapsed();
-        self.recorder.record(count::finished(record));
+        count::count(&self.recorder, record);
         let Some(sink) = &self.sink else {
             return;
         };
