@@ -45,7 +45,9 @@ use crate::metrics::WorkerMetrics;
 use crate::request_id::RequestIds;
 use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse};
+use crate::upstream::{
+    self, Attempts, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse,
+};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -314,8 +316,8 @@ impl Gateway {
             since: sent,
         };
         let upstream = self.upstreams.of_route(route.index());
-        let retries = &mut call.active.record.retries;
-        let answered = upstream.forward(request, retries).await;
+        let attempts = &mut call.active.record.attempts;
+        let answered = upstream.forward(request, attempts).await;
         call.active.record.upstream = Some(sent.elapsed());
         answered.map(GatewayResponse::Relayed).map_err(|failed| {
             call.body = failed.unsent;
@@ -426,7 +428,7 @@ impl Gateway {
             would_refuse: None,
             cause: None,
             relayed: false,
-            retries: Vec::new(),
+            attempts: Attempts::default(),
             delivery: None,
             replay_of: None,
             duration: Duration::ZERO,

@@ -47,7 +47,7 @@ impl Components {
         let is_shared = config.tokens.store == StoreKind::Shared;
         let shared = Arc::new(Shared {
             lifecycle: Lifecycle::default(),
-            metrics: Metrics::new(clock.now()),
+            metrics: Metrics::default(),
             routes: config.routes(),
             accounts: Arc::clone(&accounts),
             identities,

@@ -19,7 +19,7 @@ use crate::connection::ClientConnection;
 use crate::metrics::{Recorder, WorkerMetrics};
 use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
-use crate::upstream::{Delivery, RetryReason};
+use crate::upstream::{Attempts, Delivery};
 
 /// What is recorded of a request. Holds names from the configuration and numbers only, nothing that
 /// a client wrote but its method.
@@ -53,8 +53,8 @@ pub struct AccessRecord {
     pub cause: Option<String>,
     /// Whether the answer is the upstream's.
     pub relayed: bool,
-    /// Why the request was sent to the upstream anew, each time.
-    pub retries: Vec<RetryReason>,
+    /// The server that it was sent to, and why it was given to another connection, each time.
+    pub attempts: Attempts,
     /// What the upstream has received of a request that it did not answer.
     pub delivery: Option<Delivery>,
     /// The request whose stored answer was given, where it is a repeat.
@@ -106,7 +106,7 @@ impl AccessLog {
     /// Counts and logs a request of `client` that is over.
     pub fn record(&self, record: &mut AccessRecord, client: &ClientConnection) {
         record.duration = record.started.elapsed();
-        self.recorder.record(count::finished(record));
+        count::count(&self.recorder, record);
         let Some(sink) = &self.sink else {
             return;
         };

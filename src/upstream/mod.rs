@@ -41,7 +41,7 @@ use shared::SharedUpstream;
 
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use error::{Delivery, ForwardError, RetryReason, UpstreamBreak, UpstreamError};
-pub use forward::UpstreamResponse;
+pub use forward::{Attempts, UpstreamResponse};
 pub use health::{Reason, ServerState};
 pub use message::{UpstreamRequest, must_end_before};
 pub use relayed::RelayedBody;

@@ -58,6 +58,10 @@ pub(super) struct Server {
     pub(super) failing: AtomicU32,
     /// Requests that succeeded since the last look.
     pub(super) succeeded: AtomicU32,
+    /// Connections of all workers that are open, as last noted.
+    pub(super) open: AtomicU64,
+    /// Those that were begun to be opened.
+    pub(super) connects: AtomicU64,
 }
 
 impl Server {
@@ -88,6 +92,8 @@ impl Server {
             latency: AtomicU64::new(0),
             failing: AtomicU32::new(0),
             succeeded: AtomicU32::new(0),
+            open: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
         }
     }
 
@@ -159,6 +165,18 @@ impl Server {
     /// The request is not in flight any more.
     pub(super) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes how many connections a worker has open, and has begun to open, instead of how many before.
+    pub(super) fn note_connections(&self, before: (usize, usize), now: (usize, usize)) {
+        // Wraps, since it may be fewer: the sum over all workers does not.
+        let more = |before: usize, now: usize| now.wrapping_sub(before) as u64;
+        if before != now {
+            self.open
+                .fetch_add(more(before.0, now.0), Ordering::Relaxed);
+            self.connects
+                .fetch_add(more(before.1, now.1), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn addresses(&self) -> Vec<String> {

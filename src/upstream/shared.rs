@@ -168,6 +168,10 @@ pub struct ServerStatus {
     pub latency: Option<Duration>,
     /// Where its name leads, if it has one.
     pub addresses: Vec<String>,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections that were begun to be opened.
+    pub connects: u64,
     /// When the certificate ends that it showed last, in seconds since 1970.
     pub certificate_ends: Option<i64>,
 }
@@ -318,6 +322,8 @@ impl SharedUpstream {
                 failing: server.failing.load(Ordering::Relaxed),
                 latency: latency.map(|micros| Duration::from_micros(micros.into())),
                 addresses: server.addresses(),
+                connections: server.open.load(Ordering::Relaxed),
+                connects: server.connects.load(Ordering::Relaxed),
                 certificate_ends: server
                     .secure
                     .as_ref()

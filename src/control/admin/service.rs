@@ -79,7 +79,9 @@ impl AdminService {
         secrets: Arc<AdminSecrets>,
         hosts: Option<OwnHosts>,
     ) -> Self {
-        let date = DateField::new(shared.clock.now().seconds());
+        let now = shared.clock.now();
+        shared.metrics.note_start(now);
+        let date = DateField::new(now.seconds());
         Self {
             shared,
             reload,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::AccessRecord;
 use crate::clock::UnixMillis;
-use crate::upstream::{Delivery, RetryReason};
+use crate::upstream::Delivery;
 
 /// A key with what stands around it, put together when this is compiled.
 macro_rules! key {
@@ -94,6 +94,10 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
         line.number(key!("status"), status.as_u16().into());
     }
     line.plain(key!("answered_by"), record.answered_by().as_bytes());
+    if let Some(server) = &record.attempts.server {
+        line.text(key!("upstream"), &server.upstream);
+        line.text(key!("server"), &server.server);
+    }
     if let Some(reason) = record.reason {
         line.plain(key!("reason"), reason.as_bytes());
     }
@@ -106,7 +110,7 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(delivery) = record.delivery {
         line.plain(key!("backend_received"), received(delivery).as_bytes());
     }
-    if !record.retries.is_empty() {
+    if !record.attempts.retries.is_empty() {
         line.plain(key!("retries"), retries(record).as_bytes());
     }
     if let Some(first) = &record.replay_of {
@@ -158,6 +162,9 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(upstream) = record.upstream {
         also("upstream", &Micros(micros(upstream)).to_string());
     }
+    if let Some(server) = &record.attempts.server {
+        also("server", &format!("{}/{}", server.upstream, server.server));
+    }
     if let Some(reason) = record.reason {
         also("reason", reason);
     }
@@ -170,7 +177,7 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(delivery) = record.delivery {
         also("backend_received", received(delivery));
     }
-    if !record.retries.is_empty() {
+    if !record.attempts.retries.is_empty() {
         also("retries", &retries(record));
     }
     if let Some(first) = &record.replay_of {
@@ -192,10 +199,7 @@ fn received(delivery: Delivery) -> &'static str {
 
 /// The reasons of the retries, in their order.
 fn retries(record: &AccessRecord) -> String {
-    let reasons = record.retries.iter().map(|reason| match reason {
-        RetryReason::NotConnected => "not_connected",
-        RetryReason::NotWritten => "not_written",
-    });
+    let reasons = record.attempts.retries.iter().map(|reason| reason.name());
     reasons.collect::<Vec<_>>().join(",")
 }
 
