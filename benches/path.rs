@@ -265,6 +265,7 @@ fn write_access_record(c: &mut Criterion) {
         relayed: true,
         attempts: Attempts::default(),
         delivery: None,
+        replay_of: None,
         duration: Duration::ZERO,
         own: Some(Duration::from_micros(56)),
         upstream: Some(Duration::from_micros(1234)),

@@ -6,6 +6,7 @@ mod contain;
 mod current;
 pub mod record;
 pub mod refusal;
+mod replay;
 pub mod reply;
 pub mod response_body;
 mod shared;
@@ -52,6 +53,7 @@ use crate::upstream::{
 use call::Call;
 use contain::{Panicked, poll_contained};
 pub use current::{Current, WorkerGateway};
+use replay::{Guarded, Outgoing};
 use reply::Reply;
 pub use shared::Shared;
 pub(crate) use tokens::{not_kept, not_revoked};
@@ -62,7 +64,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     /// What may be in force by now, for what must not be decided by what was.
     current: Arc<Current>,
-    upstreams: UpstreamPools,
+    upstreams: Rc<UpstreamPools>,
     ids: Rc<RequestIds>,
     log: Rc<AccessLog>,
     date: Rc<DateField>,
@@ -81,7 +83,7 @@ impl Gateway {
         let shared = current.load();
         let now = shared.clock.now().seconds();
         Self {
-            upstreams: UpstreamPools::new(&shared.upstreams),
+            upstreams: Rc::new(UpstreamPools::new(&shared.upstreams)),
             shared,
             current: Arc::clone(current),
             ids: Rc::new(RequestIds::new()),
@@ -95,7 +97,7 @@ impl Gateway {
     #[must_use]
     pub fn succeeded_by(&self, shared: Arc<Shared>) -> Self {
         Self {
-            upstreams: self.upstreams.succeeded_by(&shared.upstreams),
+            upstreams: Rc::new(self.upstreams.succeeded_by(&shared.upstreams)),
             shared,
             current: Arc::clone(&self.current),
             ids: Rc::clone(&self.ids),
@@ -253,9 +255,7 @@ impl Gateway {
             }
             Destination::Forward(route) => {
                 call.active.record.route = Some(Arc::clone(route.name()));
-                self.forward(call, route, parts)
-                    .await
-                    .map(GatewayResponse::Relayed)
+                self.forward(call, route, parts).await
             }
         }
     }
@@ -266,7 +266,7 @@ impl Gateway {
         call: &mut Call<'_>,
         route: &Route,
         parts: Parts,
-    ) -> Result<UpstreamResponse, Refusal> {
+    ) -> Result<GatewayResponse, Refusal> {
         let digest = bearer::presented(&parts.headers)?.digest();
         let session = match self.shared.tokens.find(digest, call.now) {
             Found::Known(known) => known,
@@ -286,8 +286,10 @@ impl Gateway {
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let must_end = upstream::must_end_before(&parts.method, call.body());
+        let guarded = Guarded::of(route, &parts, user.account());
         let decision = permit::authorize(&user, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
+        let guarded = guarded?;
         call.body().limit_to(route.max_body())?;
         call.body().charge(quotas.body_of(usage))?;
         let mut form = None;
@@ -322,6 +324,10 @@ impl Gateway {
             signed,
             credential: credential.as_ref().map(BackendCredential::expose),
         };
+        if let Some(guarded) = guarded {
+            let outgoing = Outgoing::new(permit, route, identity, Rc::clone(&forwarded));
+            return Box::pin(self.forward_guarded(call, guarded, outgoing)).await;
+        }
         let sent = Instant::now();
         call.active.record.own = Some(sent.saturating_duration_since(call.active.record.started));
         let request = UpstreamRequest {
@@ -334,7 +340,7 @@ impl Gateway {
         let attempts = &mut call.active.record.attempts;
         let answered = upstream.forward(request, attempts).await;
         call.active.record.upstream = Some(sent.elapsed());
-        answered.map_err(|failed| {
+        answered.map(GatewayResponse::Relayed).map_err(|failed| {
             call.body = failed.unsent;
             failed.error.into()
         })
@@ -445,6 +451,7 @@ impl Gateway {
             relayed: false,
             attempts: Attempts::default(),
             delivery: None,
+            replay_of: None,
             duration: Duration::ZERO,
             own: None,
             upstream: None,

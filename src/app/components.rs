@@ -12,7 +12,6 @@ use crate::control::{AdminSecrets, memory};
 use crate::gateway::{Current, Shared};
 use crate::identity::Identities;
 use crate::login::Authenticator;
-use crate::metrics::Metrics;
 use crate::route::RouteSection;
 use crate::store::{Prepared, StoreKind, TokenStore};
 use crate::tls::{self, Certificates, TlsError};
@@ -48,7 +47,7 @@ impl Components {
         let limits = &config.limits;
         let shared = Shared {
             lifecycle: Arc::default(),
-            metrics: Arc::new(Metrics::new(clock.now())),
+            metrics: Arc::default(),
             routes: Arc::new(config.routes()),
             accounts,
             identities: Arc::new(Identities::open(&config.identity)?),
@@ -73,6 +72,7 @@ impl Components {
                 limits.unauthenticated_per_source,
             )),
             quotas: Arc::new(Quotas::new(&config.quotas, route_limits(config), is_shared)),
+            replay_guard: config.replay_guard.clone(),
             pressure: Arc::new(MemoryPressure::new(memory::high_water_mark(limits.memory))),
             limits: config.limits.clone(),
             hsts: config.tls.hsts.clone(),
@@ -134,6 +134,7 @@ pub(super) fn successor(
         lifetimes: config.tokens.lifetimes(),
         trusted_proxies: config.listen.trusted_proxies.clone(),
         quotas: Arc::new(shared.quotas.succeeded_by(&config.quotas, limits)),
+        replay_guard: config.replay_guard.clone(),
         limits: config.limits.clone(),
         hsts: config.tls.hsts.clone(),
         ..shared.clone()

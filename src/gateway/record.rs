@@ -57,6 +57,8 @@ pub struct AccessRecord {
     pub attempts: Attempts,
     /// What the upstream has received of a request that it did not answer.
     pub delivery: Option<Delivery>,
+    /// The request whose stored answer was given, where it is a repeat.
+    pub replay_of: Option<String>,
     /// How long it took, once it is over.
     pub duration: Duration,
     /// How long the gateway had it until it was handed to the upstream or answered.
@@ -104,7 +106,7 @@ impl AccessLog {
     /// Counts and logs a request of `client` that is over.
     pub fn record(&self, record: &mut AccessRecord, client: &ClientConnection) {
         record.duration = record.started.elapsed();
-        self.recorder.record(count::finished(record));
+        count::count(&self.recorder, record);
         let Some(sink) = self.sink.as_ref().filter(|sink| sink.is_enabled()) else {
             return;
         };

@@ -16,6 +16,7 @@ use crate::limits::Limits;
 use crate::login::Authenticator;
 use crate::metrics::Metrics;
 use crate::origin::TrustedProxies;
+use crate::replay::ReplayGuardSection;
 use crate::route::Routes;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub unauthenticated: Arc<UnauthenticatedMemory>,
     /// What one user, route or source may take.
     pub quotas: Arc<Quotas>,
+    /// How long requests of guarded routes are remembered, and how many; what is remembered is in `tokens`.
+    pub replay_guard: ReplayGuardSection,
     /// Whether there is memory for new requests.
     pub pressure: Arc<MemoryPressure>,
     /// Bounds and deadlines.

@@ -44,6 +44,7 @@ mod reconfigure;
 mod relay_rules;
 mod reload;
 mod renew_token;
+mod replay_guard;
 mod resting;
 mod revoke_token;
 mod rights;

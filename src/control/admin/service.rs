@@ -81,8 +81,10 @@ impl AdminService {
         secrets: Arc<AdminSecrets>,
         hosts: Option<OwnHosts>,
     ) -> Self {
-        let clock = current.load().clock.clone();
-        let date = DateField::new(clock.now().seconds());
+        let shared = current.load();
+        let (clock, now) = (shared.clock.clone(), shared.clock.now());
+        shared.metrics.note_start(now);
+        let date = DateField::new(now.seconds());
         Self {
             current,
             reload,

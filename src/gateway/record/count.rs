@@ -1,10 +1,18 @@
 //! Pure: what a finished record counts as, so that the log and the metrics cannot disagree.
 
 use super::AccessRecord;
-use crate::metrics::{Finished, MethodLabel, SentRequest, StatusClass};
+use crate::metrics::{Finished, MethodLabel, Recorder, SentRequest, StatusClass};
 
-/// What is counted of a request that is over.
-pub(super) fn finished(record: &AccessRecord) -> Finished<'_> {
+/// Counts a request that is over.
+pub(super) fn count(recorder: &Recorder, record: &AccessRecord) {
+    recorder.record(&finished(record));
+    if let Some(server) = &record.attempts.server {
+        let retries = record.attempts.retries.iter();
+        retries.for_each(|reason| recorder.retried(server, reason.name()));
+    }
+}
+
+fn finished(record: &AccessRecord) -> Finished<'_> {
     Finished {
         route: record.route.as_ref(),
         method: MethodLabel::of(record.method.as_ref()),
@@ -18,7 +26,6 @@ pub(super) fn finished(record: &AccessRecord) -> Finished<'_> {
         sent: record.attempts.server.as_ref().map(|server| SentRequest {
             server,
             duration: record.upstream.unwrap_or_default(),
-            retries: record.attempts.retries.iter().map(|it| it.name()).collect(),
             responded: record.relayed,
         }),
         is_login: record.is_login,

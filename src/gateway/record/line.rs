@@ -113,6 +113,9 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if !record.attempts.retries.is_empty() {
         line.plain(key!("retries"), retries(record).as_bytes());
     }
+    if let Some(first) = &record.replay_of {
+        line.text(key!("replay_of"), first);
+    }
     line.number(key!("bytes_in"), record.bytes_in);
     line.number(key!("bytes_out"), record.bytes_out);
     line.flag(key!("complete"), record.complete);
@@ -176,6 +179,9 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     }
     if !record.attempts.retries.is_empty() {
         also("retries", &retries(record));
+    }
+    if let Some(first) = &record.replay_of {
+        also("replay_of", first);
     }
     if !record.complete {
         also("complete", "no");
