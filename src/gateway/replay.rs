@@ -181,7 +181,7 @@ impl Gateway {
         let ended = told.await.map_err(|_| Refusal::Panicked)?;
         call.active.in_flight = ended.in_flight;
         let record = &mut call.active.record;
-        record.retries = ended.retries;
+        record.attempts = ended.attempts;
         record.upstream = Some(ended.took);
         let refusal = match ended.answered {
             Ok(UpstreamResponse { head, body }) => {

@@ -21,7 +21,7 @@ use crate::replay::{Answer, Applied, ReplayKey, RequestDigest, Settlement};
 use crate::route::Route;
 use crate::traffic::InFlight;
 use crate::upstream::{
-    Delivery, RelayedBody, RetryReason, UpstreamBreak, UpstreamPools, UpstreamRequest,
+    Attempts, Delivery, RelayedBody, UpstreamBreak, UpstreamPools, UpstreamRequest,
     UpstreamResponse,
 };
 
@@ -75,7 +75,7 @@ pub(super) struct Exchange {
 pub(super) struct Ended {
     pub(super) answered: Result<UpstreamResponse, Refusal>,
     pub(super) unsent: Option<RequestBody>,
-    pub(super) retries: Vec<RetryReason>,
+    pub(super) attempts: Attempts,
     pub(super) took: Duration,
     pub(super) in_flight: Option<InFlight>,
 }
@@ -124,7 +124,7 @@ impl Exchange {
             credential: outgoing.credential,
         };
         request.sends();
-        let (mut retries, sent) = (Vec::new(), Instant::now());
+        let (mut attempts, sent) = (Attempts::default(), Instant::now());
         let upstream = upstreams.of_route(outgoing.route);
         let forward = UpstreamRequest {
             permit: outgoing.permit,
@@ -132,7 +132,7 @@ impl Exchange {
             body,
             since: sent,
         };
-        let forwarded = upstream.forward(forward, &mut retries).await;
+        let forwarded = upstream.forward(forward, &mut attempts).await;
         let took = sent.elapsed();
         let (answered, unsent) = match forwarded {
             Ok(response) => (request.finish(response, request_id).await, None),
@@ -141,7 +141,7 @@ impl Exchange {
         Ended {
             answered,
             unsent,
-            retries,
+            attempts,
             took,
             in_flight,
         }
