@@ -132,9 +132,11 @@ impl Reconfigure {
         let next = successor(&shared, before, config)?;
         let services = services(config, &next.tls, self.listeners.https().first().copied());
         let listeners = self.listeners.bind(services);
-        let listeners = listeners.map_err(|(address, cause)| match cause.kind() {
-            ErrorKind::PermissionDenied => ReconfigureError::Listen(address),
-            _ => StartError::Listen { address, cause }.into(),
+        let listeners = listeners.map_err(|(address, cause)| {
+            match cause.kind() == ErrorKind::PermissionDenied {
+                true => ReconfigureError::Listen(address),
+                false => StartError::Listen { address, cause }.into(),
+            }
         })?;
         let accounts = Arc::clone(&next.accounts);
         accounts.put_in_force();
