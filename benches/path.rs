@@ -33,6 +33,7 @@ use syncgate::session::{AccountId, PasswordMark};
 use syncgate::session::{Login, Session};
 use syncgate::store::{TokenStore, TokensSection};
 use syncgate::token::{IssuedToken, TokenDigest};
+use syncgate::upstream::Attempts;
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tracing_appender::non_blocking::NonBlockingBuilder;
@@ -262,8 +263,9 @@ fn write_access_record(c: &mut Criterion) {
         would_refuse: None,
         cause: None,
         relayed: true,
-        retries: Vec::new(),
+        attempts: Attempts::default(),
         delivery: None,
+        replay_of: None,
         duration: Duration::ZERO,
         own: Some(Duration::from_micros(56)),
         upstream: Some(Duration::from_micros(1234)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use syncgate::app::Server;
+use syncgate::app::{Server, Startup};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::password::Password;
@@ -49,7 +49,7 @@ impl Gateway {
         );
         write_private(&config, &text);
         let config = Config::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
-        let server = Server::start(&config, Clock::system(), None).expect("a gateway");
+        let server = Server::start(Startup::of(config.clone())).expect("a gateway");
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(&written.certificate);
         roots

@@ -31,6 +31,11 @@ impl<K: Copy + Eq + Hash, V> AgingMap<K, V> {
         }
     }
 
+    /// Lets entries age with another period from now on.
+    pub(crate) fn set_period(&mut self, period: Duration) {
+        self.period = period;
+    }
+
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }

@@ -3,8 +3,10 @@
 
 mod call;
 mod contain;
+mod current;
 pub mod record;
 pub mod refusal;
+mod replay;
 pub mod reply;
 pub mod response_body;
 mod shared;
@@ -44,22 +46,28 @@ use crate::metrics::WorkerMetrics;
 use crate::request_id::RequestIds;
 use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse};
+use crate::upstream::{
+    self, Attempts, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse,
+};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
+pub use current::{Current, WorkerGateway};
+use replay::{Guarded, Outgoing};
 use reply::Reply;
 pub use shared::Shared;
 pub(crate) use tokens::{not_kept, not_revoked};
 
-/// One worker's gateway.
+/// One worker's gateway, as long as one snapshot is in force.
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    upstreams: UpstreamPools,
-    ids: RequestIds,
+    /// What may be in force by now, for what must not be decided by what was.
+    current: Arc<Current>,
+    upstreams: Rc<UpstreamPools>,
+    ids: Rc<RequestIds>,
     log: Rc<AccessLog>,
-    date: DateField,
+    date: Rc<DateField>,
 }
 
 /// What a request gets when nothing refused it.
@@ -71,14 +79,30 @@ enum GatewayResponse {
 impl Gateway {
     /// A worker's gateway.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, log: AccessLog) -> Self {
+    pub fn new(current: &Arc<Current>, log: AccessLog) -> Self {
+        let shared = current.load();
         let now = shared.clock.now().seconds();
         Self {
-            upstreams: UpstreamPools::new(&shared.upstreams),
+            upstreams: Rc::new(UpstreamPools::new(&shared.upstreams)),
             shared,
-            ids: RequestIds::new(),
+            current: Arc::clone(current),
+            ids: Rc::new(RequestIds::new()),
             log: Rc::new(log),
-            date: DateField::new(now),
+            date: Rc::new(DateField::new(now)),
+        }
+    }
+
+    /// The same worker's gateway with another snapshot. The connections to upstreams that are the same are
+    /// kept.
+    #[must_use]
+    pub fn succeeded_by(&self, shared: Arc<Shared>) -> Self {
+        Self {
+            upstreams: Rc::new(self.upstreams.succeeded_by(&shared.upstreams)),
+            shared,
+            current: Arc::clone(&self.current),
+            ids: Rc::clone(&self.ids),
+            log: Rc::clone(&self.log),
+            date: Rc::clone(&self.date),
         }
     }
 
@@ -114,10 +138,11 @@ impl Gateway {
         self.log.metrics()
     }
 
-    /// Small regular work: hands over log lines, closes connections that were idle for too long, and notes how
-    /// busy the worker is.
+    /// Small regular work: hands over log lines, closes connections that were idle for too long, and notes that
+    /// the worker makes progress and how busy it is.
     pub fn tidy(&self) {
         self.metrics().processor.set(clock::thread_time());
+        self.metrics().load.beat();
         self.log.flush();
         self.upstreams.reap();
     }
@@ -230,9 +255,7 @@ impl Gateway {
             }
             Destination::Forward(route) => {
                 call.active.record.route = Some(Arc::clone(route.name()));
-                self.forward(call, route, parts)
-                    .await
-                    .map(GatewayResponse::Relayed)
+                self.forward(call, route, parts).await
             }
         }
     }
@@ -243,7 +266,7 @@ impl Gateway {
         call: &mut Call<'_>,
         route: &Route,
         parts: Parts,
-    ) -> Result<UpstreamResponse, Refusal> {
+    ) -> Result<GatewayResponse, Refusal> {
         let digest = bearer::presented(&parts.headers)?.digest();
         let session = match self.shared.tokens.find(digest, call.now) {
             Found::Known(known) => known,
@@ -263,8 +286,10 @@ impl Gateway {
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         let forwarded = call.forwarded(request::host(&parts));
         let must_end = upstream::must_end_before(&parts.method, call.body());
+        let guarded = Guarded::of(route, &parts, user.account());
         let decision = permit::authorize(&user, route, parts)?;
         quotas.admit_route(route.index(), call.now)?;
+        let guarded = guarded?;
         call.body().limit_to(route.max_body())?;
         call.body().charge(quotas.body_of(usage))?;
         let mut form = None;
@@ -299,6 +324,10 @@ impl Gateway {
             signed,
             credential: credential.as_ref().map(BackendCredential::expose),
         };
+        if let Some(guarded) = guarded {
+            let outgoing = Outgoing::new(permit, route, identity, Rc::clone(&forwarded));
+            return Box::pin(self.forward_guarded(call, guarded, outgoing)).await;
+        }
         let sent = Instant::now();
         call.active.record.own = Some(sent.saturating_duration_since(call.active.record.started));
         let request = UpstreamRequest {
@@ -308,10 +337,10 @@ impl Gateway {
             since: sent,
         };
         let upstream = self.upstreams.of_route(route.index());
-        let retries = &mut call.active.record.retries;
-        let answered = upstream.forward(request, retries).await;
+        let attempts = &mut call.active.record.attempts;
+        let answered = upstream.forward(request, attempts).await;
         call.active.record.upstream = Some(sent.elapsed());
-        answered.map_err(|failed| {
+        answered.map(GatewayResponse::Relayed).map_err(|failed| {
             call.body = failed.unsent;
             failed.error.into()
         })
@@ -420,8 +449,9 @@ impl Gateway {
             would_refuse: None,
             cause: None,
             relayed: false,
-            retries: Vec::new(),
+            attempts: Attempts::default(),
             delivery: None,
+            replay_of: None,
             duration: Duration::ZERO,
             own: None,
             upstream: None,

@@ -27,6 +27,7 @@ pub mod body;
 pub mod cluster;
 pub mod identity;
 pub mod login;
+pub mod replay;
 pub mod route;
 pub mod store;
 pub mod tls;

@@ -79,6 +79,9 @@ pub struct Limits {
     /// How long a closing connection waits for its client to read the last response.
     #[serde(with = "duration")]
     pub linger: Duration,
+    /// How long a gateway that is to stop goes on serving while it says that it is not ready.
+    #[serde(with = "duration")]
+    pub drain_delay: Duration,
     /// How long requests in flight may take to finish on shutdown.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -112,6 +115,7 @@ impl Default for Limits {
             refused_body: ByteSize::kib(64),
             form_lookahead: ByteSize::kib(64),
             linger: Duration::from_secs(5),
+            drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
         }
     }

@@ -15,8 +15,7 @@ use std::thread;
 use ring::rand::SystemRandom;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use syncgate::app::Server;
-use syncgate::clock::Clock;
+use syncgate::app::{Server, Startup};
 use syncgate::config::Config;
 use syncgate::observe::{AccessSink, Style};
 use syncgate::token::IssuedToken;
@@ -44,7 +43,11 @@ fn a_request_costs_no_more_allocations_than_it_did() {
     let config = Config::load(&files.write()).unwrap();
     let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
     let sink = AccessSink::new(writer, Style::Json);
-    let server = Server::start(&config, Clock::system(), Some(sink)).unwrap();
+    let server = Server::start(Startup {
+        sink: Some(sink),
+        ..Startup::of(config)
+    })
+    .unwrap();
     let client = Client {
         address: server.https()[0],
         trusted: vec![identity.certificate],

@@ -34,6 +34,7 @@ const LAYERS: &[&str] = &[
     "tls",
     "identity",
     "traffic",
+    "replay",
     "route",
     "accounts",
     "body",

@@ -35,14 +35,35 @@ pub use settings::AccountsSection;
 
 /// The current accounts. Reading them never blocks, not even during a reload.
 #[derive(Debug)]
-pub struct Accounts(Managed<AccountFileLoader>);
+pub struct Accounts {
+    file: Managed<AccountFileLoader>,
+    registry: Arc<Registry>,
+}
+
+/// What outlives another account file, and other routes.
+#[derive(Debug, Default)]
+struct Registry {
+    names: Mutex<Names>,
+    /// Those in force: none before the first were put in force.
+    in_force: Mutex<Weak<Accounts>>,
+}
+
+impl Registry {
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, Weak<Accounts>> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Builds an [`AccountTable`] from the account file.
 #[derive(Debug)]
 struct AccountFileLoader {
     path: PathBuf,
     routes: Vec<RouteSection>,
-    names: Mutex<Names>,
+    registry: Arc<Registry>,
 }
 
 impl Loader for AccountFileLoader {
@@ -66,11 +87,12 @@ impl Loader for AccountFileLoader {
     ) -> Result<AccountTable, Problems> {
         let text = self.text(reader)?;
         let routes = Some(&*self.routes);
-        let content = match before {
-            None => validate::parse(&self.path, &text, routes)?,
-            Some(_) => validate::parse_filled(&self.path, &text, routes)?,
+        let is_first = before.is_none() && self.registry.in_force().upgrade().is_none();
+        let content = match is_first {
+            true => validate::parse(&self.path, &text, routes)?,
+            false => validate::parse_filled(&self.path, &text, routes)?,
         };
-        Ok(AccountTable::new(content, &mut self.names()))
+        Ok(AccountTable::new(content, &mut self.registry.names()))
     }
 
     fn count(&self, value: &AccountTable) -> usize {
@@ -79,21 +101,17 @@ impl Loader for AccountFileLoader {
 }
 
 impl AccountFileLoader {
-    fn new(path: &Path, routes: Vec<RouteSection>) -> Self {
+    fn new(path: &Path, routes: Vec<RouteSection>, registry: Arc<Registry>) -> Self {
         Self {
             path: path.to_owned(),
             routes,
-            names: Mutex::default(),
+            registry,
         }
     }
 
     fn text(&self, reader: &mut Reader) -> Result<Zeroizing<String>, Problems> {
         let text = reader.read_private(&self.path);
         text.map_err(|error| file::unreadable(&self.path, &error))
-    }
-
-    fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +121,38 @@ impl Accounts {
     /// # Errors
     /// Everything that is wrong with the file, at once.
     pub fn open(path: &Path, routes: Vec<RouteSection>) -> Result<Self, Problems> {
-        Managed::open(AccountFileLoader::new(path, routes)).map(Self)
+        Self::registered(path, routes, Arc::default())
+    }
+
+    fn registered(
+        path: &Path,
+        routes: Vec<RouteSection>,
+        registry: Arc<Registry>,
+    ) -> Result<Self, Problems> {
+        let loader = AccountFileLoader::new(path, routes, Arc::clone(&registry));
+        let file = Managed::open(loader)?;
+        Ok(Self { file, registry })
+    }
+
+    /// Reads the account file `path`, with rights compiled for other routes. Ids and usage of users stay. To be
+    /// [put in force](Self::put_in_force) once everything else is ready for it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub fn succeeded_by(&self, path: &Path, routes: Vec<RouteSection>) -> Result<Self, Problems> {
+        Self::registered(path, routes, Arc::clone(&self.registry))
+    }
+
+    /// Makes these the accounts that [`in_force`](Self::in_force) returns.
+    pub fn put_in_force(self: &Arc<Self>) {
+        *self.registry.in_force() = Arc::downgrade(self);
+    }
+
+    /// The accounts that decide now, for whoever keeps accounts for longer than a request.
+    #[must_use]
+    pub fn in_force(self: &Arc<Self>) -> Arc<Self> {
+        let in_force = self.registry.in_force().upgrade();
+        in_force.unwrap_or_else(|| Arc::clone(self))
     }
 
     /// As [`open`](Self::open); also returns where the account `name` gets its rights from.
@@ -115,13 +164,15 @@ impl Accounts {
         routes: Vec<RouteSection>,
         name: &str,
     ) -> Result<(Self, Vec<Provenance>), Problems> {
-        let loader = AccountFileLoader::new(path, routes);
+        let registry = Arc::default();
+        let loader = AccountFileLoader::new(path, routes, Arc::clone(&registry));
         let mut reader = Reader::for_command();
         let text = loader.text(&mut reader)?;
         let content = validate::parse(path, &text, Some(&loader.routes))?;
         let provenance = provenance::of_account(path, &text, &loader.routes, name);
-        let table = AccountTable::new(content, &mut loader.names());
-        Ok((Self(Managed::of(loader, reader, table)), provenance))
+        let table = AccountTable::new(content, &mut registry.names());
+        let file = Managed::of(loader, reader, table);
+        Ok((Self { file, registry }, provenance))
     }
 
     /// Reloads the account file and returns the number of accounts. Every lookup after it returns sees
@@ -131,12 +182,12 @@ impl Accounts {
     /// Everything that is wrong with the file, which includes having become empty; the previous state
     /// stays in force.
     pub fn reload(&self) -> Result<usize, Problems> {
-        self.0.reload().map(|table| table.len())
+        self.file.reload().map(|table| table.len())
     }
 
     /// The account file.
     pub(crate) fn managed(&self) -> &dyn ManagedFiles {
-        &self.0
+        &self.file
     }
 
     /// Why the account no longer honors a token obtained at `authenticated` with the password of this
@@ -148,19 +199,19 @@ impl Accounts {
         mark: PasswordMark,
         authenticated: UnixSeconds,
     ) -> Option<Disowned> {
-        self.0.value().disowned(id, mark, authenticated)
+        self.file.value().disowned(id, mark, authenticated)
     }
 
     /// The account with this name, compared byte for byte.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Account>> {
-        self.0.value().find(name).cloned()
+        self.file.value().find(name).cloned()
     }
 
     /// The account of a session, unless it has been removed since.
     #[must_use]
     pub fn by_id(&self, id: AccountId) -> Option<Arc<Account>> {
-        self.0.value().by_id(id).cloned()
+        self.file.value().by_id(id).cloned()
     }
 
     /// The id of a name, assigned if new, whether or not there is such an account: for stored records.
@@ -182,19 +233,19 @@ impl Accounts {
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
-        self.0.loader().names()
+        self.registry.names()
     }
 
     /// The current state, without counting references: the cheapest way to read it. Do not hold it
     /// across an await.
     #[must_use]
     pub fn table(&self) -> Guard<Arc<AccountTable>> {
-        self.0.value()
+        self.file.value()
     }
 
     /// Logs the warnings about the file, if any.
     pub fn log_warnings(&self) {
-        let table = self.0.value();
+        let table = self.file.value();
         if !table.warnings.is_empty() {
             tracing::warn!("the account file is used as it is:\n{}", table.warnings);
         }
@@ -203,7 +254,7 @@ impl Accounts {
     /// Logs for each user how many requests, since the last call, passed only because rights are
     /// reported rather than enforced.
     pub fn log_reported(&self) {
-        for account in self.0.value().accounts() {
+        for account in self.file.value().accounts() {
             let reported = account.usage().take_reported();
             if reported > 0 {
                 tracing::warn!(
@@ -219,7 +270,7 @@ impl Accounts {
     /// The path of the account file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0.loader().path
+        &self.file.loader().path
     }
 }
 

@@ -2,31 +2,37 @@
 //! is decided.
 
 mod components;
+mod configuration;
 mod descriptors;
 mod periodic_tasks;
 mod quotas;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 
+use rustls::ServerConfig;
+
 use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::control::{
-    Admin, AdminError, AdminListeners, Reload, SecretError, Watcher, end_kept_disowned,
+    self, Admin, AdminError, AdminListeners, Reload, SecretError, Watcher, end_kept_disowned,
 };
-use crate::gateway::Shared;
+use crate::gateway::Current;
 use crate::identity::IdentityError;
 use crate::login::AuthenticatorError;
-use crate::observe::AccessSink;
+use crate::observe::{AccessSink, LogControl};
 use crate::process::RunAs;
+use crate::process::service_manager::PassedListeners;
 use crate::server::{
-    self, Frontend, ListenAddress, LocalGateway, Protocol, Service, Serving, addresses,
+    self, Frontend, ListenAddress, Listener, LocalGateway, Protocol, Service, Serving,
 };
 use crate::settings::Problems;
 use crate::store::{Prepared, StoreOpenError, TokenStore};
@@ -35,26 +41,60 @@ use crate::traffic::SyncQueue;
 use crate::upstream::{CredentialError, Resolver};
 
 pub(crate) use components::Components;
+use configuration::{Configuration, Reconfigure};
 use periodic_tasks::periodic_tasks;
 
 /// A running gateway. Dropping it drains it.
 #[derive(Debug)]
 pub struct Server {
-    https: Vec<SocketAddr>,
-    http: Vec<SocketAddr>,
     reload: Arc<Reload>,
     watcher: Option<Watcher>,
     admin: Option<Admin>,
     frontend: Option<Frontend>,
-    shared: Arc<Shared>,
+    current: Arc<Current>,
+}
+
+/// What a gateway is started with.
+#[derive(Debug)]
+pub struct Startup {
+    /// What it is to be.
+    pub config: Config,
+    /// The file that the configuration is from, which is then reloaded too.
+    pub file: Option<ConfigFile>,
+    /// What time it is.
+    pub clock: Clock,
+    /// What resolves the names of servers.
+    pub resolver: Resolver,
+    /// Where access records go.
+    pub sink: Option<AccessSink>,
+    /// What changes the log with the configuration.
+    pub logs: Option<LogControl>,
+    /// The only ports that the process can connect to, if it is confined to some.
+    pub ports: Option<BTreeSet<u16>>,
+}
+
+impl Startup {
+    /// With the system's clock and resolver, no file and no access records.
+    #[must_use]
+    pub fn of(config: Config) -> Self {
+        Self {
+            config,
+            file: None,
+            clock: Clock::system(),
+            resolver: Resolver::system(),
+            sink: None,
+            logs: None,
+            ports: None,
+        }
+    }
 }
 
 /// The bound listeners of a gateway that does not serve yet, and its token store. Nothing after this needs
 /// more privileges than serving does.
 #[derive(Debug)]
 pub struct Listeners {
-    https: Vec<TcpListener>,
-    http: Vec<TcpListener>,
+    https: Vec<(SocketAddr, TcpListener)>,
+    http: Vec<(SocketAddr, TcpListener)>,
     admin: AdminListeners,
     tokens: Prepared,
 }
@@ -66,19 +106,37 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be bound, or the token file.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
+        Self::bind_unless_passed(config, owner, PassedListeners::default())
+    }
+
+    /// As [`bind`](Self::bind), but for the addresses that the service manager has bound.
+    ///
+    /// # Errors
+    /// The same, and a listener that was passed and is for no configured address.
+    pub(crate) fn bind_unless_passed(
+        config: &Config,
+        owner: Option<&RunAs>,
+        mut passed: PassedListeners,
+    ) -> Result<Self, StartError> {
         let owner = owner.map(RunAs::ids);
-        Ok(Self {
+        let (https, http) = (&config.listen.https, &config.listen.http);
+        let listeners = Self {
             tokens: Prepared::open(&config.tokens, owner)?,
             admin: AdminListeners::bind(&config.admin, owner)?,
-            https: bind_all(&config.listen.https)?,
-            http: bind_all(&config.listen.http)?,
-        })
+            https: bind_all(https, &mut passed)?,
+            http: bind_all(http, &mut passed)?,
+        };
+        match passed.left() {
+            None => Ok(listeners),
+            Some(address) => Err(StartError::Passed(address)),
+        }
     }
 
     /// The HTTPS addresses, with the actual port for port 0.
     #[must_use]
     pub fn https(&self) -> Vec<SocketAddr> {
-        addresses(&self.https)
+        let addresses = self.https.iter().map(|(_, it)| it.local_addr());
+        addresses.filter_map(Result::ok).collect()
     }
 }
 
@@ -118,6 +176,12 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// A listener that nobody asked for.
+    #[error(
+        "the service manager passes a listener on {0}, which is not configured; name it in listen.https or \
+         listen.http, or remove it from the socket unit"
+    )]
+    Passed(SocketAddr),
     /// A thread.
     #[error("the operating system cannot start a thread")]
     Threads(#[source] io::Error),
@@ -125,97 +189,79 @@ pub enum StartError {
 
 impl Server {
     /// Starts a gateway and returns once it serves requests. While stored tokens are still being loaded,
-    /// connections are accepted and requests answered with 503. Access records go to `sink`, if given.
+    /// connections are accepted and requests answered with 503.
     ///
     /// # Errors
     /// What could not be opened. Nothing keeps running then.
-    pub fn start(
-        config: &Config,
-        clock: Clock,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
-        Self::start_resolving(config, clock, Resolver::system(), sink)
-    }
-
-    /// As [`Server::start`], with names of servers resolved by `resolver`.
-    ///
-    /// # Errors
-    /// What could not be opened; nothing is left running then.
-    pub fn start_resolving(
-        config: &Config,
-        clock: Clock,
-        resolver: Resolver,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(config, None)?;
-        Self::open(listeners, config, clock, resolver, sink)
+    pub fn start(startup: Startup) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&startup.config, None)?;
+        Self::start_on(listeners, startup)
     }
 
     /// As [`Server::start`], on addresses that are bound already.
     ///
     /// # Errors
     /// What could not be opened. Nothing keeps running then.
-    pub fn start_on(
-        listeners: Listeners,
-        config: &Config,
-        clock: Clock,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
-        Self::open(listeners, config, clock, Resolver::system(), sink)
-    }
-
-    fn open(
-        listeners: Listeners,
-        config: &Config,
-        clock: Clock,
-        resolver: Resolver,
-        sink: Option<AccessSink>,
-    ) -> Result<Self, StartError> {
+    pub fn start_on(listeners: Listeners, startup: Startup) -> Result<Self, StartError> {
         let Listeners {
             https,
             http,
             admin,
             tokens,
         } = listeners;
-        let components = Components::open(config, clock, resolver, tokens)?;
-        let tls = Arc::new(tls::server_config(Arc::clone(&components.certificates))?);
-        let shared = components.shared;
-        let mut server = Self {
-            https: addresses(&https),
-            http: addresses(&http),
-            reload: Arc::new(Reload::new(
-                Arc::clone(&shared),
-                components.certificates,
-                Arc::clone(&components.secrets),
-            )),
-            watcher: None,
-            admin: None,
-            frontend: None,
-            shared: Arc::clone(&shared),
-        };
-        let reload = Arc::clone(&server.reload);
-        let admin = Admin::start(admin, Arc::clone(&shared), reload, components.secrets);
-        server.admin = admin.map_err(StartError::Threads)?;
-        let https_port = server.https.first().map_or(443, SocketAddr::port);
-        let several_names = config.tls.certificates.len() > 1;
-        let secure = Protocol::Https {
-            config: tls,
-            several_names,
-        };
-        let plain = Protocol::Http { https_port };
-        let https = serving(https, &config.listen.https, &secure);
-        let listeners = https.chain(serving(http, &config.listen.http, &plain));
+        let Startup {
+            config,
+            file,
+            clock,
+            resolver,
+            sink,
+            logs,
+            ports,
+        } = startup;
+        let components = Components::open(&config, clock, resolver, tokens)?;
+        let current = components.current;
+        let shared = current.load();
+        let bound = https.first().and_then(|(_, it)| it.local_addr().ok());
+        let services = services(&config, &shared.tls, bound);
+        let sockets = https.into_iter().chain(http);
+        let listeners = sockets
+            .zip(services)
+            .map(|((configured, socket), (_, service))| Listener::on(configured, socket, service));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>();
         let frontend = Frontend::start(Serving {
-            listeners: listeners.collect(),
-            workers: workers_of(config),
-            periodic_tasks: periodic_tasks(&shared),
-            shared,
+            listeners: listeners.map_err(StartError::Threads)?,
+            workers: workers_of(&config),
+            periodic_tasks: periodic_tasks(&current),
+            current: Arc::clone(&current),
             sink,
         });
-        server.frontend = Some(frontend.map_err(StartError::Threads)?);
-        let now = server.shared.clock.now();
-        server.shared.tokens.load(now)?;
-        end_kept_disowned(&server.shared);
+        let frontend = frontend.map_err(StartError::Threads)?;
+        let configuration = file.map(|file| {
+            let listeners = frontend.listeners().clone();
+            let reconfigure = Reconfigure {
+                path: file.path.clone(),
+                current: Arc::clone(&current),
+                listeners,
+                logs,
+                ports,
+            };
+            Box::new(Configuration::of(config, file, reconfigure))
+                as Box<dyn control::Configuration>
+        });
+        let secrets = components.secrets;
+        let reload = Reload::new(Arc::clone(&current), Arc::clone(&secrets), configuration);
+        let mut server = Self {
+            reload: Arc::new(reload),
+            watcher: None,
+            admin: None,
+            frontend: Some(frontend),
+            current,
+        };
+        let (current, reload) = (Arc::clone(&server.current), Arc::clone(&server.reload));
+        let admin = Admin::start(admin, current, reload, secrets);
+        server.admin = admin.map_err(StartError::Threads)?;
+        shared.tokens.load(shared.clock.now())?;
+        end_kept_disowned(&server.current);
         let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
         server.watcher = Some(watcher);
         Ok(server)
@@ -229,26 +275,28 @@ impl Server {
 
     /// The addresses that serve HTTPS, with the actual port for port 0.
     #[must_use]
-    pub fn https(&self) -> &[SocketAddr] {
-        &self.https
+    pub fn https(&self) -> Vec<SocketAddr> {
+        let frontend = self.frontend.as_ref();
+        frontend.map_or_else(Vec::new, |it| it.listeners().https())
     }
 
     /// The addresses that redirect or refuse plain HTTP.
     #[must_use]
-    pub fn http(&self) -> &[SocketAddr] {
-        &self.http
+    pub fn http(&self) -> Vec<SocketAddr> {
+        let frontend = self.frontend.as_ref();
+        frontend.map_or_else(Vec::new, |it| it.listeners().http())
     }
 
     /// The accounts.
     #[must_use]
-    pub fn accounts(&self) -> &Accounts {
-        &self.shared.accounts
+    pub fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.current.load().accounts)
     }
 
     /// The tokens.
     #[must_use]
-    pub fn tokens(&self) -> &TokenStore {
-        &self.shared.tokens
+    pub fn tokens(&self) -> Arc<TokenStore> {
+        Arc::clone(&self.current.load().tokens)
     }
 
     /// The TCP address of the admin interface, if it has one.
@@ -266,13 +314,14 @@ impl Server {
     /// How many times this gateway has synchronized quotas with its peers, or tried to.
     #[must_use]
     pub fn quota_rounds(&self) -> u64 {
-        self.shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
+        let shared = self.current.load();
+        shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
     }
 
     /// The memory reserved for requests without a live token, in bytes.
     #[must_use]
     pub fn held_unauthenticated(&self) -> u64 {
-        self.shared.unauthenticated.reserved()
+        self.current.load().unauthenticated.reserved()
     }
 
     /// The current number of connections of each worker.
@@ -294,18 +343,31 @@ impl Server {
     /// # Errors
     /// If the certificates of `config` can no longer be used.
     pub fn local(&self, config: &Config) -> Result<LocalGateway, TlsError> {
-        let shared = Arc::clone(&self.shared);
-        let certificates = Arc::new(Certificates::open(&config.tls, &shared.clock)?);
+        let clock = &self.current.load().clock;
+        let certificates = Arc::new(Certificates::open(&config.tls, clock)?);
         let protocol = Protocol::Https {
             config: Arc::new(tls::server_config(certificates)?),
             several_names: config.tls.certificates.len() > 1,
         };
-        Ok(LocalGateway::new(shared, protocol))
+        Ok(LocalGateway::new(Arc::clone(&self.current), protocol))
     }
 
     /// Turns readiness off, so that load balancers send no new requests; those that come are still served.
     pub fn begin_drain(&self) {
-        self.shared.lifecycle.drain();
+        self.current.load().lifecycle.drain();
+    }
+
+    /// How long to go on serving after that.
+    #[must_use]
+    pub fn drain_delay(&self) -> Duration {
+        self.current.load().limits.drain_delay
+    }
+
+    /// A number for each worker that grows several times a second while the worker makes progress.
+    #[must_use]
+    pub fn beats(&self) -> Vec<usize> {
+        let frontend = self.frontend.as_ref();
+        frontend.map_or_else(Vec::new, Frontend::beats)
     }
 
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
@@ -318,33 +380,64 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.begin_drain();
-        // First, so that load balancers that check its health stop sending.
-        drop(self.admin.take());
         drop(self.watcher.take());
         drop(self.frontend.take());
-        self.shared.tokens.close();
-        self.shared.accounts.log_reported();
+        // Not before, so that whoever checks its health is told of the end.
+        drop(self.admin.take());
+        let shared = self.current.load();
+        shared.tokens.close();
+        shared.accounts.log_reported();
     }
 }
 
-fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, StartError> {
+fn bind_all(
+    addresses: &[ListenAddress],
+    passed: &mut PassedListeners,
+) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     let bind = |&ListenAddress { address, .. }: &ListenAddress| {
-        server::bind(address).map_err(|cause| StartError::Listen { address, cause })
+        let listener = passed
+            .take(address)
+            .map_or_else(|| server::bind(address), Ok);
+        match listener {
+            Ok(listener) => Ok((address, listener)),
+            Err(cause) => Err(StartError::Listen { address, cause }),
+        }
     };
     addresses.iter().map(bind).collect()
 }
 
-/// Each listener with the service on it.
-fn serving(
-    listeners: Vec<TcpListener>,
-    addresses: &[ListenAddress],
-    protocol: &Protocol,
-) -> impl Iterator<Item = (TcpListener, Service)> {
-    let services = addresses.iter().map(|address| Service {
-        protocol: protocol.clone(),
-        proxy_protocol: address.proxy_protocol,
-    });
-    listeners.into_iter().zip(services)
+/// What is served where, by a configuration; `bound` is where HTTPS is served now.
+fn services(
+    config: &Config,
+    tls: &Arc<ServerConfig>,
+    bound: Option<SocketAddr>,
+) -> Vec<(SocketAddr, Service)> {
+    let secure = Protocol::Https {
+        config: Arc::clone(tls),
+        several_names: config.tls.certificates.len() > 1,
+    };
+    let configured = config.listen.https.first().map(|it| it.address);
+    // The system has chosen one for port 0.
+    let https = [configured, bound].into_iter().flatten();
+    let mut ports = https.map(|address| address.port());
+    let http = Protocol::Http {
+        https_port: ports.find(|&port| port != 0).unwrap_or(443),
+    };
+    let of = |addresses: &[ListenAddress], protocol: Protocol| {
+        let services = addresses.iter().map(|address| {
+            let service = Service {
+                protocol: protocol.clone(),
+                proxy_protocol: address.proxy_protocol,
+            };
+            (address.address, service)
+        });
+        services.collect::<Vec<_>>()
+    };
+    [
+        of(&config.listen.https, secure),
+        of(&config.listen.http, http),
+    ]
+    .concat()
 }
 
 fn workers_of(config: &Config) -> usize {

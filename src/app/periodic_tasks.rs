@@ -4,42 +4,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::quotas;
 use crate::control::memory;
-use crate::gateway::Shared;
+use crate::gateway::Current;
 use crate::process;
 use crate::server::PeriodicTask;
+use crate::upstream::Maintenance;
 
-/// The periodic tasks that this configuration needs.
-pub(super) fn periodic_tasks(shared: &Arc<Shared>) -> Vec<PeriodicTask> {
-    let mut periodic_tasks: Vec<PeriodicTask> = Vec::new();
-    if shared.pressure.is_enabled() {
-        let shared = Arc::clone(shared);
-        periodic_tasks.push(Box::new(|| spawn_local(watch_memory(shared))));
+/// The periodic tasks of a gateway.
+pub(super) fn periodic_tasks(current: &Arc<Current>) -> Vec<PeriodicTask> {
+    let [watched, shared, maintained, swept] = [(); 4].map(|()| Arc::clone(current));
+    vec![
+        Box::new(|| spawn_local(watch_memory(watched))),
+        Box::new(|| spawn_local(quotas::share(shared))),
+        Box::new(|| spawn_local(maintain_upstreams(maintained))),
+        Box::new(|| spawn_local(sweep(swept))),
+    ]
+}
+
+/// Resolves names of servers, checks servers, and lets time have its effects on them.
+async fn maintain_upstreams(current: Arc<Current>) {
+    let mut maintenance = Maintenance::default();
+    let mut tick = interval(Maintenance::TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        maintenance.tick(&current.load().upstreams);
     }
-    if shared.quotas.sync_queue().is_some() {
-        let shared = Arc::clone(shared);
-        periodic_tasks.push(Box::new(|| spawn_local(quotas::share(shared))));
-    }
-    let maintained = Arc::clone(shared);
-    periodic_tasks.push(Box::new(|| {
-        spawn_local(async move { maintained.upstreams.maintain().await })
-    }));
-    let shared = Arc::clone(shared);
-    periodic_tasks.push(Box::new(|| spawn_local(sweep(shared))));
-    periodic_tasks
 }
 
 /// Frees the memory of expired tokens and old logins, and logs requests that only report mode let through,
 /// on a thread that serves no requests.
-async fn sweep(shared: Arc<Shared>) {
+async fn sweep(current: Arc<Current>) {
     let mut tick = interval(SWEEP_INTERVAL);
     loop {
         tick.tick().await;
         let swept = {
-            let shared = Arc::clone(&shared);
+            let shared = current.load();
             tokio::task::spawn_blocking(move || {
                 // Threads of the blocking pool do nothing else.
                 process::lower_priority("sweeping");
@@ -57,12 +60,15 @@ async fn sweep(shared: Arc<Shared>) {
 }
 
 /// Monitors the memory of the process, on a thread that serves no requests.
-async fn watch_memory(shared: Arc<Shared>) {
+async fn watch_memory(current: Arc<Current>) {
     let mut tick = interval(MEMORY_POLL);
     loop {
         tick.tick().await;
+        let shared = current.load();
         // Read from a kernel file that never blocks.
-        if let Some(resident) = memory::resident() {
+        if shared.pressure.is_enabled()
+            && let Some(resident) = memory::resident()
+        {
             shared.pressure.update(resident);
         }
     }

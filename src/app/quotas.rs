@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ring::rand::SecureRandom as _;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::gateway::Shared;
+use crate::gateway::Current;
 use crate::traffic::{SYNC_INTERVAL, UsageSync};
 
 /// Publishes and applies usage until it is dropped.
-pub(super) async fn share(shared: Arc<Shared>) {
+pub(super) async fn share(current: Arc<Current>) {
+    let shared = current.load();
     let Some(queue) = shared.quotas.sync_queue() else {
         return;
     };

@@ -5,6 +5,8 @@ mod form_inspector;
 mod min_rate;
 pub mod request;
 mod transfer;
+mod withheld;
 
 pub use min_rate::MinRate;
 pub use transfer::{BodyState, Transfer};
+pub use withheld::{Gate, Passage};

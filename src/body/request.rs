@@ -14,10 +14,12 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::form_inspector::FormInspector;
+use super::withheld::{Gate, Passage, WithheldBody};
 use crate::body::{BodyState, MinRate, Transfer};
 use crate::limits::Limits;
 use crate::policy::form::{FormLimits, FormViolation};
 use crate::policy::rights::Mode;
+use crate::replay::{RequestDigest, RequestHasher};
 use crate::traffic::BodyInFlight;
 use crate::waker_suppression;
 
@@ -39,6 +41,8 @@ pub struct RequestBody {
     counted: Option<BodyInFlight>,
     /// Set if a right depends on the body.
     form: Option<Box<FormInspector>>,
+    /// Set if the route is guarded against repeated requests.
+    withheld: Option<Box<WithheldBody>>,
 }
 
 /// How the end of a body is told from an abort.
@@ -73,6 +77,7 @@ impl RequestBody {
             discarded: limits.refused_body.as_u64(),
             counted: None,
             form: None,
+            withheld: None,
         }
     }
 
@@ -176,6 +181,80 @@ impl RequestBody {
         }
         self.form = Some(inspector);
         found
+    }
+
+    /// Takes the digest of the request from here on, and holds the last chunk back until all of the body has
+    /// arrived. What is returned tells of it also when the body is gone.
+    pub fn take_digest(&mut self, hasher: RequestHasher) -> Rc<Passage> {
+        let withheld = self.withheld.insert(Box::new(WithheldBody::new(hasher)));
+        Rc::clone(withheld.passage())
+    }
+
+    /// Reads and holds the body up to `most` bytes, and returns its digest if that is all of it.
+    ///
+    /// # Errors
+    /// If the body is refused or incomplete.
+    pub async fn read_ahead(&mut self, most: u64) -> Result<Option<RequestDigest>, BodyError> {
+        while let Some(withheld) = &self.withheld
+            && withheld.is_arriving()
+            && withheld.held() <= most
+        {
+            self.read_withheld().await?;
+        }
+        let withheld = self.withheld.as_ref();
+        Ok(withheld.and_then(|withheld| withheld.passage().digest()))
+    }
+
+    /// Reads the rest of the body, which is not forwarded, and returns its digest.
+    ///
+    /// # Errors
+    /// If the body is refused or incomplete.
+    pub async fn read_digest(&mut self) -> Result<Option<RequestDigest>, BodyError> {
+        while let Some(withheld) = &mut self.withheld
+            && withheld.is_arriving()
+        {
+            withheld.clear();
+            self.read_withheld().await?;
+        }
+        let withheld = self.withheld.as_ref();
+        Ok(withheld.and_then(|withheld| withheld.passage().digest()))
+    }
+
+    /// Sets what decides, once all of the body has arrived, whether its last chunk may be forwarded.
+    pub fn set_gate(&mut self, gate: Gate) {
+        if let Some(withheld) = &mut self.withheld {
+            withheld.set_gate(gate);
+        }
+    }
+
+    async fn read_withheld(&mut self) -> Result<(), BodyError> {
+        let read = poll_fn(|cx| self.poll_into_withheld(cx)).await;
+        read.map_err(|BodyAborted| self.fault())
+    }
+
+    /// Ready when another chunk, or the end, was taken.
+    fn poll_into_withheld(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyAborted>> {
+        let data = match ready!(self.poll_inspected(cx)) {
+            Some(Ok(frame)) => frame.into_data().ok(),
+            Some(Err(aborted)) => return Poll::Ready(Err(aborted)),
+            None => None,
+        };
+        let ended = data.is_none() || self.has_ended();
+        if let Some(withheld) = &mut self.withheld {
+            withheld.take(data.unwrap_or_default());
+            if ended {
+                withheld.finish();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether nothing more comes, after inspection.
+    fn has_ended(&self) -> bool {
+        match &self.form {
+            None => self.incoming.is_end_stream(),
+            Some(inspector) => inspector.is_finished() && inspector.held() == 0,
+        }
     }
 
     async fn find_form(&mut self, inspector: &mut FormInspector) -> Result<String, BodyError> {
@@ -283,17 +362,12 @@ impl RequestBody {
         self.transfer.abort(fault);
         Poll::Ready(Some(Err(BodyAborted)))
     }
-}
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyAborted;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+    fn poll_inspected(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
-        let this = &mut *self;
+        let this = self;
         loop {
             if let Some(inspector) = &mut this.form {
                 if let Some(data) = inspector.release() {
@@ -326,21 +400,58 @@ impl Body for RequestBody {
         }
     }
 
+    fn poll_withheld(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        while let Some(withheld) = &mut self.withheld {
+            if let Some(data) = withheld.pop() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if withheld.is_finished() {
+                return Poll::Ready(None);
+            }
+            if withheld.is_arriving() {
+                if let Err(aborted) = ready!(self.poll_into_withheld(cx)) {
+                    return Poll::Ready(Some(Err(aborted)));
+                }
+            } else if !ready!(withheld.poll_decided(cx)) {
+                return self.abort(BodyError::Withheld);
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyAborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        match self.withheld {
+            None => self.poll_inspected(cx),
+            Some(_) => self.poll_withheld(cx),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
-        match &self.form {
-            None => self.incoming.is_end_stream(),
-            Some(inspector) => inspector.is_finished() && inspector.held() == 0,
+        match &self.withheld {
+            None => self.has_ended(),
+            Some(withheld) => withheld.is_finished(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.size_hint();
-        if let Some(inspector) = &self.form {
-            let held = inspector.held();
-            match hint.exact() {
-                Some(exact) => hint.set_exact(exact + held),
-                None => hint.set_lower(hint.lower() + held),
-            }
+        let inspected = self.form.as_ref().map_or(0, |inspector| inspector.held());
+        let withheld = self.withheld.as_ref().map_or(0, |withheld| withheld.held());
+        let held = inspected + withheld;
+        match hint.exact() {
+            Some(exact) => hint.set_exact(exact + held),
+            None => hint.set_lower(hint.lower() + held),
         }
         hint
     }
@@ -379,6 +490,9 @@ pub enum BodyError {
     /// A right depends on its form, and it is not valid.
     #[error("the body is refused: {0}")]
     Form(FormViolation),
+    /// The request is a repeat of another, and is not to be complete at the upstream.
+    #[error("the request is a repeat of another")]
+    Withheld,
 }
 
 /// Why a body is malformed.

@@ -49,7 +49,10 @@ impl CheckCommand {
             errors.extend(more.err().unwrap_or_default());
             return Err(Failure::Usage(errors));
         }
-        let protections = process::protect(&loaded.config.process, &needs(&loaded.config))?;
+        let protections = process::protect(
+            &loaded.config.process,
+            &needs(&self.config.path, &loaded.config),
+        )?;
         let facts = open_all(&loaded.config, &Clock::system(), kept).map_err(Failure::Usage)?;
         for missing in &protections.off {
             // Standard error being closed is not a failure of the command.

@@ -15,7 +15,7 @@ use super::demo_client::Client;
 use super::failure::Failure;
 use super::print;
 use super::signals::Signals;
-use crate::app::Server;
+use crate::app::{Server, Startup};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::Logs;
@@ -47,7 +47,10 @@ impl DemoCommand {
         let users = Users::write(&password).map_err(Failure::other)?;
         let config = self.config(&certificate, &backend, &users)?;
         let logs = Logs::start(&config.log);
-        let server = Server::start(&config, Clock::system(), logs.access_sink())?;
+        let server = Server::start(Startup {
+            sink: Some(logs.access_sink()),
+            ..Startup::of(config.clone())
+        })?;
         let address = server.https().first().copied().unwrap_or(self.listen);
         let introduction = format!(
             "syncgate demo\n\n\

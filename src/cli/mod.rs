@@ -14,6 +14,7 @@ mod identity_key;
 mod init;
 mod man;
 mod password;
+mod reload;
 mod run;
 mod selftest;
 mod signals;
@@ -66,6 +67,7 @@ enum Command {
     Check(check::CheckCommand),
     Explain(explain::ExplainCommand),
     Run(run::RunCommand),
+    Reload(reload::ReloadCommand),
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
     Tokens(tokens::TokensCommand),
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
+        Command::Reload(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Tokens(command) => command.run(),

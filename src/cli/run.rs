@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::signals::Signals;
 use super::{ConfigFile, warn};
-use crate::app::{Listeners, Server, StartError};
+use crate::app::{Listeners, Server, StartError, Startup};
 use crate::clock::Clock;
 use crate::cluster::SharedMode;
 use crate::config::{self, Config};
 use crate::observe::Logs;
+use crate::process::service_manager::PassedListeners;
 use crate::process::{self, ProcessError, RequiredAccess};
 use crate::store::{self, StoreKind, StoreOpenError};
 use crate::tls;
@@ -20,8 +22,8 @@ use crate::upstream::UpstreamUrl;
 
 /// Run the gateway until SIGTERM or Ctrl-C
 ///
-/// Logs to standard error. Changes to the account file, certificates and secret files are reloaded
-/// automatically; SIGHUP reloads all of them. SIGTERM and Ctrl-C stop accepting connections and drain
+/// Logs to standard error. Changes to the configuration, the account file, certificates and secret files are
+/// reloaded automatically; SIGHUP reloads all of them. SIGTERM and Ctrl-C stop accepting connections and drain
 /// requests in flight; a second one exits at once.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
@@ -35,7 +37,7 @@ pub(super) struct RunCommand {
 
 impl RunCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let loaded = config::load(&self.config.path)?;
+        let (loaded, file) = config::open(&self.config.path)?;
         warn(&loaded.warnings);
         let config = loaded.config;
         // In this order: bind with the initial privileges, then drop them, and only then start a second
@@ -45,8 +47,10 @@ impl RunCommand {
             true => Some(store::discard(&config.tokens, Clock::system().now())?),
             false => None,
         };
-        let listeners = Listeners::bind(&config, owner.as_ref())?;
-        let protections = process::protect(&config.process, &needs(&config))?;
+        let passed = PassedListeners::receive().map_err(Failure::other)?;
+        let listeners = Listeners::bind_unless_passed(&config, owner.as_ref(), passed)?;
+        let needs = needs(&self.config.path, &config);
+        let protections = process::protect(&config.process, &needs)?;
         let logs = Logs::start(&config.log);
         protections.log();
         match discarded {
@@ -58,10 +62,16 @@ impl RunCommand {
             None => {}
         }
         Server::prepare_process(&config);
-        let sink = logs.access_sink();
         // Before anything reports that it serves.
         let signals = Signals::receive().map_err(Failure::other)?;
-        let server = Server::start_on(listeners, &config, Clock::system(), sink)?;
+        let startup = Startup {
+            file: Some(file),
+            sink: Some(logs.access_sink()),
+            logs: Some(logs.control()),
+            ports: needs.connectable().filter(|_| config.process.confine),
+            ..Startup::of(config.clone())
+        };
+        let server = Server::start_on(listeners, startup)?;
         tracing::info!(
             https = ?server.https(),
             http = ?server.http(),
@@ -74,11 +84,12 @@ impl RunCommand {
 }
 
 /// What the process still needs once it listens.
-pub(super) fn needs(config: &Config) -> RequiredAccess {
+pub(super) fn needs(path: &Path, config: &Config) -> RequiredAccess {
     let is_name = |host: &str| host.parse::<IpAddr>().is_err();
     let upstreams = servers(config);
     let mut upstreams = upstreams.iter().filter_map(UpstreamUrl::host_and_port);
     let mut files = config.files();
+    files.push(path.to_owned());
     if config
         .upstreams()
         .any(|(_, upstream)| upstream.trusts_system())
@@ -91,6 +102,7 @@ pub(super) fn needs(config: &Config) -> RequiredAccess {
         names: config.tokens.servers().any(|server| is_name(&server.host))
             || upstreams.any(|(host, _)| is_name(host)),
         ports: ports(config),
+        reload_ports: config.process.reload_ports.clone(),
     }
 }
 
@@ -104,8 +116,6 @@ fn servers(config: &Config) -> Vec<UpstreamUrl> {
 
 /// The ports that are connected to; `None` if sentinels or cluster nodes announce them.
 fn ports(config: &Config) -> Option<BTreeSet<u16>> {
-    let upstreams = servers(config);
-    let upstreams = upstreams.iter().filter_map(UpstreamUrl::host_and_port);
     let store = config.tokens.servers().map(|server| server.port);
     let all_are_named = match (config.tokens.store, config.tokens.shared.mode) {
         (StoreKind::Memory | StoreKind::Durable, _) | (StoreKind::Shared, SharedMode::Single) => {
@@ -113,7 +123,7 @@ fn ports(config: &Config) -> Option<BTreeSet<u16>> {
         }
         (StoreKind::Shared, SharedMode::Sentinel | SharedMode::Cluster) => false,
     };
-    all_are_named.then(|| store.chain(upstreams.map(|(_, port)| port)).collect())
+    all_are_named.then(|| store.chain(config.upstream_ports()).collect())
 }
 
 impl From<ProcessError> for Failure {
@@ -141,6 +151,7 @@ impl From<StartError> for Failure {
             StartError::Tls(_)
             | StartError::Identity(_)
             | StartError::Credential(_)
+            | StartError::Passed(_)
             | StartError::Secret(_) => Self::usage(error),
             StartError::Listen { .. }
             | StartError::Admin(_)

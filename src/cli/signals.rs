@@ -6,8 +6,10 @@ use rustix::process::Signal as Process;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::{Interval, interval, sleep};
 
 use crate::app::Server;
+use crate::process::service_manager::{self, Notice};
 
 /// Lets a write beyond the limit of file sizes (`RLIMIT_FSIZE`) fail like one to a full disk. Without this the
 /// system ends the process with SIGXFSZ.
@@ -53,8 +55,8 @@ impl Signals {
         Ok(Self { runtime, received })
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads accounts, certificates and secrets
-    /// again.
+    /// Serves until SIGTERM or SIGINT, then drains: readiness is off at once, and no connections are accepted
+    /// after `limits.drain_delay`. SIGHUP reloads everything. The service manager is told of all of it.
     ///
     /// # Errors
     /// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end
@@ -65,7 +67,18 @@ impl Signals {
             received: mut signals,
         } = self;
         runtime.block_on(async {
+            service_manager::notify(Notice::Ready);
             signals.stop_requested(&server).await;
+            service_manager::notify(Notice::Stopping);
+            server.begin_drain();
+            let delay = server.drain_delay();
+            if !delay.is_zero() {
+                tracing::info!(?delay, "stopping: not ready any more, but still serving");
+                tokio::select! {
+                    () = sleep(delay) => {}
+                    () = signals.stop() => return Err(stopped_at_once()),
+                }
+            }
             tracing::info!("stopping: no new connections, what is under way is finished");
             let (drained, done) = oneshot::channel();
             let draining = std::thread::Builder::new().name("syncgate-drain".to_owned());
@@ -76,20 +89,30 @@ impl Signals {
             tokio::select! {
                 _ = done => tracing::info!("stopped"),
                 // The caller ends the process, and with it what was still under way.
-                () = signals.stop() => return Err(io::Error::other("stopped by a second signal")),
+                () = signals.stop() => return Err(stopped_at_once()),
             }
             Ok(())
         })
     }
 }
 
+fn stopped_at_once() -> io::Error {
+    io::Error::other("stopped by a second signal")
+}
+
 impl Received {
     async fn stop_requested(&mut self, server: &Server) {
+        let mut watchdog = Watchdog::new(server);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => server.reload().all(),
+                _ = self.hang_up.recv() => {
+                    service_manager::notify(Notice::Reloading);
+                    server.reload().all();
+                    service_manager::notify(Notice::Ready);
+                }
+                () = watchdog.due() => watchdog.look(server),
             }
         }
     }
@@ -98,6 +121,45 @@ impl Received {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells the service manager that the process is alive, as long as every worker makes progress.
+struct Watchdog {
+    interval: Option<Interval>,
+    seen: Vec<usize>,
+}
+
+impl Watchdog {
+    fn new(server: &Server) -> Self {
+        Self {
+            interval: service_manager::watchdog_interval().map(interval),
+            seen: vec![usize::MAX; server.beats().len()],
+        }
+    }
+
+    /// Never, if the service manager does not ask for it. Cancel safe.
+    async fn due(&mut self) {
+        match &mut self.interval {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn look(&mut self, server: &Server) {
+        let before = std::mem::replace(&mut self.seen, server.beats());
+        if self
+            .seen
+            .iter()
+            .zip(&before)
+            .all(|(now, before)| now != before)
+        {
+            service_manager::notify(Notice::Alive);
+        } else {
+            tracing::error!(
+                "a worker makes no progress: the service manager is not told that all is well"
+            );
         }
     }
 }

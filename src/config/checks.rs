@@ -39,7 +39,7 @@ pub(super) fn sections(config: &Config, document: &mut Document<'_>) {
 
 /// Reports a problem with the value at `path`, unless that value is invalid itself. A default value has no
 /// span; its problem is shown without a line.
-fn report(document: &mut Document<'_>, path: &[Step<'_>], problem: Problem) {
+pub(super) fn report(document: &mut Document<'_>, path: &[Step<'_>], problem: Problem) {
     if let [Step::Key(section), Step::Key(key), ..] = path
         && document.is_damaged(section, key)
     {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{Config, checks};
+use crate::managed_file::Reader;
 use crate::route::{DEFAULT_UPSTREAM, Routes};
 use crate::settings::document::{Document, Step, TomlText};
 use crate::settings::file::{FileSetting, FileUse};
@@ -25,7 +26,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    load_with(path, checks::files)
+    load_with(path, |config, document| checks::files(config, document))
 }
 
 /// As [`load`], but does not check that the files it names exist.
@@ -36,16 +37,67 @@ pub fn load_without_file_checks(path: &Path) -> Result<Loaded, Problems> {
     load_with(path, |_, _| {})
 }
 
-fn load_with(path: &Path, more: fn(&Config, &mut Document<'_>)) -> Result<Loaded, Problems> {
+fn load_with(
+    path: &Path,
+    more: impl FnOnce(&mut Config, &mut Document<'_>),
+) -> Result<Loaded, Problems> {
+    load_from(path, std::fs::read_to_string(path), more)
+}
+
+fn load_from(
+    path: &Path,
+    text: std::io::Result<String>,
+    more: impl FnOnce(&mut Config, &mut Document<'_>),
+) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(&file, &error))?;
+    let text = text.map_err(|error| unreadable(&file, &error))?;
     let source = TomlText::scan(&file, &text);
     let (mut config, mut document) = read(&source);
     config.resolve(path.parent().unwrap_or(Path::new("")));
     if source.is_toml() {
-        more(&config, &mut document);
+        more(&mut config, &mut document);
     }
     finish(config, document)
+}
+
+/// A configuration file, and what it was when it was read.
+#[derive(Debug)]
+pub struct ConfigFile {
+    pub(crate) path: PathBuf,
+    pub(crate) reader: Reader,
+}
+
+/// As [`load`], for a gateway that will notice when the file changes.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn open(path: &Path) -> Result<(Loaded, ConfigFile), Problems> {
+    let mut reader = Reader::default();
+    let text = text_of(&mut reader, path);
+    let loaded = load_from(path, text, |config, document| {
+        checks::files(config, document)
+    })?;
+    let path = path.to_owned();
+    Ok((loaded, ConfigFile { path, reader }))
+}
+
+/// The text of a configuration file.
+pub(crate) fn text_of(reader: &mut Reader, path: &Path) -> std::io::Result<String> {
+    let bytes = reader.read(path)?.bytes().to_vec();
+    String::from_utf8(bytes).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))
+}
+
+/// As [`load`], with the text that was read of `path`, for a gateway that runs with `before`: what cannot change
+/// while it runs stays, with a warning.
+pub(crate) fn load_in_place_of(
+    before: &Config,
+    path: &Path,
+    text: std::io::Result<String>,
+) -> Result<Loaded, Problems> {
+    load_from(path, text, |config, document| {
+        config.keep_fixed(before, document);
+        checks::files(config, document);
+    })
 }
 
 /// Parses the text of a file called `file`. Paths stay as written, and the files they name are not checked.
@@ -115,6 +167,14 @@ impl Config {
             .iter()
             .map(|(name, section)| (name.as_str(), section));
         default.into_iter().chain(named)
+    }
+
+    /// The ports of all servers of all upstreams.
+    pub(crate) fn upstream_ports(&self) -> impl Iterator<Item = u16> {
+        let servers = self
+            .upstreams()
+            .flat_map(|(_, upstream)| upstream.servers());
+        servers.filter_map(|server| server.url.host_and_port().map(|(_, port)| port))
     }
 
     /// All files that are read while the gateway runs.

@@ -2,8 +2,10 @@
 
 mod checks;
 mod load;
+mod replace;
 
-pub use load::{Loaded, load, load_without_file_checks, parse};
+pub use load::{ConfigFile, Loaded, load, load_without_file_checks, open, parse};
+pub(crate) use load::{load_in_place_of, text_of};
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,7 @@ use crate::limits::Limits;
 use crate::login::LoginSection;
 use crate::observe::LogSection;
 use crate::process::ProcessSection;
+use crate::replay::ReplayGuardSection;
 use crate::route::RouteSection;
 use crate::server::ListenSection;
 use crate::settings::document::Document;
@@ -48,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// Limits per user, route and source.
     pub quotas: QuotasSection,
+    /// What is remembered of requests, to recognize repeats.
+    pub replay_guard: ReplayGuardSection,
     /// Signed identities for the backend.
     pub identity: IdentitySection,
     /// The gateway's own responses.
@@ -73,6 +78,7 @@ impl Default for Config {
             tokens: TokensSection::default(),
             limits: Limits::default(),
             quotas: QuotasSection::default(),
+            replay_guard: ReplayGuardSection::default(),
             identity: IdentitySection::default(),
             answers: AnswersSection::default(),
             admin: AdminSection::default(),
@@ -84,7 +90,7 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 15] = [
+    pub const SECTIONS: [&'static str; 16] = [
         "listen",
         "tls",
         "upstream",
@@ -95,6 +101,7 @@ impl Config {
         "tokens",
         "limits",
         "quotas",
+        "replay_guard",
         "identity",
         "answers",
         "admin",
@@ -122,6 +129,7 @@ impl Config {
             tokens: document.section("tokens").unwrap_or_default(),
             limits: document.section("limits").unwrap_or_default(),
             quotas: document.section("quotas").unwrap_or_default(),
+            replay_guard: document.section("replay_guard").unwrap_or_default(),
             identity: document.section("identity").unwrap_or_default(),
             answers: document.section("answers").unwrap_or_default(),
             admin: document.section("admin").unwrap_or_default(),

@@ -11,6 +11,7 @@ mod introspection;
 mod parameters;
 mod probes;
 mod refusal_counter;
+mod reload;
 mod request_body;
 mod resource;
 mod secret;
@@ -32,8 +33,8 @@ use thiserror::Error;
 use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
 
-use super::reload::Reload;
-use crate::gateway::Shared;
+use super::Reload;
+use crate::gateway::Current;
 
 use host::OwnHosts;
 pub(crate) use secret::AdminSecrets;
@@ -121,7 +122,7 @@ impl Admin {
     /// When the thread cannot be started.
     pub(crate) fn start(
         listeners: AdminListeners,
-        shared: Arc<Shared>,
+        current: Arc<Current>,
         reload: Arc<Reload>,
         secret: Arc<AdminSecrets>,
     ) -> io::Result<Option<Self>> {
@@ -139,7 +140,7 @@ impl Admin {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 match runtime.enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        let service = Rc::new(AdminService::new(shared, reload, secret, hosts));
+                        let service = Rc::new(AdminService::new(current, reload, secret, hosts));
                         runtime.block_on(serve_until(stopped, unix, tcp, service));
                     }
                     Err(error) => {

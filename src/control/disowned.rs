@@ -9,41 +9,42 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::accounts::Disowned;
-use crate::gateway::Shared;
+use crate::gateway::{Current, Shared};
 use crate::session::AccountId;
 use crate::session::End;
 use crate::store::{Reconcile, Reconciled, Selection, StoreError};
 
 /// Ends the tokens of these accounts, and logs how many they were. Returns when that is kept, or has
 /// failed; what a server cannot be told of is tried again for as long as the gateway lives.
-pub(super) fn end_tokens(shared: &Arc<Shared>, accounts: Vec<(AccountId, Disowned)>) {
-    let left = end_all(shared, accounts);
-    end_later(shared, left);
+pub(crate) fn end_tokens(current: &Arc<Current>, accounts: Vec<(AccountId, Disowned)>) {
+    let left = end_all(&current.load(), accounts);
+    end_later(current, left);
 }
 
-fn end_later(shared: &Arc<Shared>, left: Vec<(AccountId, Disowned)>) {
+fn end_later(current: &Arc<Current>, left: Vec<(AccountId, Disowned)>) {
     if !left.is_empty() {
-        in_background(shared, move |shared| end_until_kept(shared, left));
+        in_background(current, move |current| end_until_kept(current, left));
     }
 }
 
-fn in_background(shared: &Arc<Shared>, work: impl FnOnce(&Weak<Shared>) + Send + 'static) {
-    let shared = Arc::downgrade(shared);
+fn in_background(current: &Arc<Current>, work: impl FnOnce(&Weak<Current>) + Send + 'static) {
+    let current = Arc::downgrade(current);
     let thread = thread::Builder::new().name("syncgate-disowned".to_owned());
-    if let Err(error) = thread.spawn(move || work(&shared)) {
+    if let Err(error) = thread.spawn(move || work(&current)) {
         tracing::error!(%error, "the tokens of changed accounts are not ended: no thread");
     }
 }
 
 /// Ends the tokens that were kept from before the start and that the accounts no longer stand behind.
-pub(crate) fn end_kept(shared: &Arc<Shared>) {
+pub(crate) fn end_kept(current: &Arc<Current>) {
+    let shared = current.load();
     match shared.tokens.disowned(&shared.accounts) {
-        Some(accounts) => end_tokens(shared, accounts),
+        Some(accounts) => end_tokens(current, accounts),
         // No start waits for a server.
         None => {
             let started = shared.clock.now().seconds();
             let first = Reconcile::new(Arc::clone(&shared.accounts.table()), started);
-            in_background(shared, move |shared| reconcile(shared, first));
+            in_background(current, move |current| reconcile(current, first));
         }
     }
 }
@@ -53,10 +54,10 @@ pub(crate) fn end_kept(shared: &Arc<Shared>) {
     clippy::disallowed_methods,
     reason = "a thread that does nothing else waits for a server"
 )]
-fn reconcile(shared: &Weak<Shared>, mut step: Reconcile) {
+fn reconcile(current: &Weak<Current>, mut step: Reconcile) {
     let (mut revoked, mut has_failed) = (0, false);
     loop {
-        let Some(shared) = shared.upgrade() else {
+        let Some(shared) = current.upgrade().map(|current| current.load()) else {
             return;
         };
         let done = runtime().and_then(|runtime| {
@@ -101,10 +102,10 @@ fn runtime() -> io::Result<Runtime> {
     clippy::disallowed_methods,
     reason = "a thread that does nothing else waits for a server"
 )]
-fn end_until_kept(shared: &Weak<Shared>, mut left: Vec<(AccountId, Disowned)>) {
+fn end_until_kept(current: &Weak<Current>, mut left: Vec<(AccountId, Disowned)>) {
     while !left.is_empty() {
         thread::sleep(PAUSE);
-        let Some(shared) = shared.upgrade() else {
+        let Some(shared) = current.upgrade().map(|current| current.load()) else {
             return;
         };
         left = end_all(&shared, left);

@@ -7,17 +7,16 @@ use std::path::{Component, Path, PathBuf};
 use bytesize::ByteSize;
 
 use crate::limits::MemoryLimit;
-use crate::traffic::MemoryPressure;
 
 /// Resident memory in bytes, as the kernel counts it; `None` where there is no `/proc`.
 pub(crate) fn resident() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// The mark above which new requests are sent away.
-pub(crate) fn pressure(limit: MemoryLimit) -> MemoryPressure {
+/// The mark above which new requests are sent away; zero where there is none.
+pub(crate) fn high_water_mark(limit: MemoryLimit) -> ByteSize {
     let share = match limit {
-        MemoryLimit::Size(size) => return MemoryPressure::new(size),
+        MemoryLimit::Size(size) => return size,
         MemoryLimit::Share(share) => share,
     };
     let Some(available) = available(Path::new("/")) else {
@@ -25,7 +24,7 @@ pub(crate) fn pressure(limit: MemoryLimit) -> MemoryPressure {
             "there is no telling how much memory there is: give a size (limits.memory), \
              so that new requests are sent away before it is used up"
         );
-        return MemoryPressure::new(ByteSize::b(0));
+        return ByteSize::b(0);
     };
     let mark = ByteSize::b(share.of(available));
     tracing::info!(
@@ -33,7 +32,7 @@ pub(crate) fn pressure(limit: MemoryLimit) -> MemoryPressure {
         available = %ByteSize::b(available),
         "new requests are sent away from so much resident memory on (limits.memory)"
     );
-    MemoryPressure::new(mark)
+    mark
 }
 
 /// What the machine has, or the process's cgroup and those around it allow, whichever is least.

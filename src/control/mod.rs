@@ -12,5 +12,7 @@ mod watch;
 pub(crate) use admin::{Admin, AdminListeners, AdminSecrets};
 pub use admin::{AdminError, AdminHost, AdminSection, LoopbackAddress, SecretError};
 pub(crate) use disowned::end_kept as end_kept_disowned;
-pub use reload::Reload;
+pub(crate) use disowned::end_tokens as end_disowned;
+pub(crate) use reload::{Configuration, Preview};
+pub use reload::{Reload, ReloadReport};
 pub(crate) use watch::Watcher;

@@ -1,21 +1,52 @@
-//! Reloads the files that the configuration names and swaps in the new state as a whole. Listeners, tokens,
+//! Reloads the configuration and the files that it names, and swaps in the new state as a whole. Tokens,
 //! counters and connections are kept. Files that cannot be used are logged, and the last good state stays.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::AdminSecrets;
-use crate::gateway::Shared;
-use crate::managed_file::{ManagedFiles, ReloadOutcome, Trigger};
+use crate::gateway::{Current, Shared};
+use crate::managed_file::{ManagedFiles, Messages, ReloadOutcome, Trigger};
 use crate::metrics::Counts;
-use crate::tls::Certificates;
+
+/// The configuration file, as far as this room knows it.
+pub(crate) trait Configuration: fmt::Debug + Send + Sync {
+    /// What puts it in force.
+    fn managed(&self) -> &dyn ManagedFiles;
+
+    /// What a reload would change.
+    ///
+    /// # Errors
+    /// The report on a file that cannot be used.
+    fn preview(&self) -> Result<Preview, String>;
+}
+
+/// What a reload of the configuration would do.
+#[derive(Debug, Default)]
+pub(crate) struct Preview {
+    /// Each setting that would change.
+    pub(crate) changes: Vec<String>,
+    /// What is probably not as intended, such as a change that needs a restart; empty if nothing is.
+    pub(crate) warnings: String,
+}
+
+/// The result of a reload.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// What was reloaded.
+    pub reloaded: Vec<&'static str>,
+    /// What cannot be used: what is in force instead, and why.
+    pub refused: Vec<(&'static str, String)>,
+}
 
 /// Everything that can be reloaded while the gateway runs.
 #[derive(Debug)]
 pub struct Reload {
-    shared: Arc<Shared>,
-    certificates: Arc<Certificates>,
+    current: Arc<Current>,
     secrets: Arc<AdminSecrets>,
+    /// None for a gateway whose configuration is not from a file.
+    configuration: Option<Box<dyn Configuration>>,
     /// How often which files were read again, with which outcome.
     counts: Counts<(&'static str, &'static str)>,
     /// Held until a reload is in force everywhere, so that the latest one wins.
@@ -24,23 +55,34 @@ pub struct Reload {
 
 impl Reload {
     pub(crate) fn new(
-        shared: Arc<Shared>,
-        certificates: Arc<Certificates>,
+        current: Arc<Current>,
         secrets: Arc<AdminSecrets>,
+        configuration: Option<Box<dyn Configuration>>,
     ) -> Self {
         Self {
-            shared,
-            certificates,
+            current,
             secrets,
+            configuration,
             counts: Counts::default(),
             turn: Mutex::new(()),
         }
     }
 
-    /// Reloads everything and logs the result. On return, every request sees the new accounts, those with
-    /// older tokens included, and every new connection the new certificates.
-    pub fn all(&self) {
-        self.refresh(Trigger::Requested);
+    /// Reloads everything and logs the result. On return, every new request sees the new configuration and
+    /// accounts, those with older tokens included, and every new connection the new certificates.
+    pub fn all(&self) -> ReloadReport {
+        self.refresh(Trigger::Requested)
+    }
+
+    /// What [`all`](Self::all) would change of the configuration.
+    ///
+    /// # Errors
+    /// The report on a configuration that cannot be used.
+    pub(super) fn preview(&self) -> Result<Preview, String> {
+        match &self.configuration {
+            Some(configuration) => configuration.preview(),
+            None => Ok(Preview::default()),
+        }
     }
 
     /// Reloads what has changed or failed to load. Logs no failure twice.
@@ -48,27 +90,67 @@ impl Reload {
         self.refresh(Trigger::IfDue);
     }
 
-    fn refresh(&self, trigger: Trigger) {
+    fn refresh(&self, trigger: Trigger) -> ReloadReport {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.shared.accounts.table();
-        if self.is_new(self.shared.accounts.managed(), trigger) {
-            let accounts = self.shared.accounts.table();
-            self.shared.logins.apply(&accounts);
-            super::disowned::end_tokens(&self.shared, accounts.disowned_since(&before));
-            self.shared.accounts.log_warnings();
+        let mut report = ReloadReport::default();
+        // First, since it says which the other files are.
+        if let Some(configuration) = &self.configuration {
+            self.refresh_one(configuration.managed(), trigger, &mut report);
         }
-        for files in self.others() {
-            self.is_new(files, trigger);
+        let shared = self.current.load();
+        let before = shared.accounts.table();
+        if self.refresh_one(shared.accounts.managed(), trigger, &mut report) {
+            let accounts = shared.accounts.table();
+            shared.logins.apply(&accounts);
+            super::end_disowned(&self.current, accounts.disowned_since(&before));
+            shared.accounts.log_warnings();
+        }
+        for files in self.others(&shared) {
+            self.refresh_one(files, trigger, &mut report);
+        }
+        report
+    }
+
+    /// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
+    fn refresh_one(
+        &self,
+        files: &dyn ManagedFiles,
+        trigger: Trigger,
+        report: &mut ReloadReport,
+    ) -> bool {
+        let Messages {
+            files: name,
+            reloaded,
+            refused,
+        } = files.messages();
+        match files.refresh(trigger) {
+            ReloadOutcome::Unchanged => false,
+            ReloadOutcome::Loaded { count, recovered } => {
+                self.counts.add_shared((name, "loaded"), 1);
+                tracing::info!(count, recovered, "{reloaded}");
+                report.reloaded.push(reloaded);
+                true
+            }
+            ReloadOutcome::Refused { reason } => {
+                self.counts.add_shared((name, "refused"), 1);
+                // A report that quotes lines of the file starts on its own line.
+                match reason.contains('\n') {
+                    true => tracing::error!("{refused}:\n{reason}"),
+                    false => tracing::error!("{refused}: {reason}"),
+                }
+                report.refused.push((refused, reason));
+                false
+            }
         }
     }
 
     /// What cannot be used at present, so that the state before stays in force: what the log says of it, and
     /// the error with its causes, which may quote the file.
-    pub(super) fn refusals(&self) -> Vec<(&'static str, Arc<String>)> {
-        let accounts = self.shared.accounts.managed();
-        let all = std::iter::once(accounts as &dyn ManagedFiles).chain(self.others());
-        let refused = all.filter_map(|files| Some((files.messages().refused, files.refusal()?)));
-        refused.collect()
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(&'static str, Arc<String>)> {
+        let shared = self.current.load();
+        let refusal = |files: &dyn ManagedFiles| Some((files.messages().refused, files.refusal()?));
+        self.managed(&shared).filter_map(refusal).collect()
     }
 
     /// How often which files were read again since the start, with which outcome.
@@ -78,43 +160,27 @@ impl Reload {
 
     /// The files that are watched.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let accounts = self.shared.accounts.managed().files();
-        let others = self.others().flat_map(ManagedFiles::files);
-        accounts.into_iter().chain(others).collect()
+        let shared = self.current.load();
+        self.managed(&shared)
+            .flat_map(ManagedFiles::files)
+            .collect()
     }
 
-    /// Everything but the accounts. This is the one place to add to.
-    fn others(&self) -> impl Iterator<Item = &dyn ManagedFiles> {
+    fn managed<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a dyn ManagedFiles> {
+        let configuration = self.configuration.as_ref().map(|it| it.managed());
+        let first = configuration.into_iter().chain([shared.accounts.managed()]);
+        first.chain(self.others(shared))
+    }
+
+    /// Everything but the configuration and the accounts. This is the one place to add to.
+    fn others<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a dyn ManagedFiles> {
         let optional = [
-            Some(self.certificates.managed()),
-            self.shared.identities.managed(),
-            Some(self.shared.credentials.managed()),
+            Some(shared.certificates.managed()),
+            shared.identities.managed(),
+            Some(shared.credentials.managed()),
         ];
-        let backends = self.shared.upstreams.managed();
+        let backends = shared.upstreams.managed();
         let optional = optional.into_iter().flatten();
         optional.chain(self.secrets.managed()).chain(backends)
-    }
-
-    /// Reloads the files if `trigger` asks for it and logs the result. Returns whether a new state is in force.
-    fn is_new(&self, files: &dyn ManagedFiles, trigger: Trigger) -> bool {
-        let messages = files.messages();
-        match files.refresh(trigger) {
-            ReloadOutcome::Unchanged => false,
-            ReloadOutcome::Loaded { count, recovered } => {
-                self.counts.add_shared((messages.files, "loaded"), 1);
-                tracing::info!(count, recovered, "{}", messages.reloaded);
-                true
-            }
-            ReloadOutcome::Refused { reason } => {
-                self.counts.add_shared((messages.files, "refused"), 1);
-                let refused = messages.refused;
-                // A report that quotes lines of the file starts on its own line.
-                match reason.contains('\n') {
-                    true => tracing::error!("{refused}:\n{reason}"),
-                    false => tracing::error!("{refused}: {reason}"),
-                }
-                false
-            }
-        }
     }
 }

@@ -37,17 +37,25 @@ impl Watcher {
     /// When the operating system gives no thread.
     pub(crate) fn start(reload: Arc<Reload>) -> std::io::Result<Self> {
         let (events, received) = channel();
-        let notifier = notifier(events.clone(), &reload.files());
+        let mut files = reload.files();
+        let mut watching = notifier(events.clone(), &files);
+        let sender = events.clone();
         let thread = thread::Builder::new()
             .name("syncgate-watch".to_owned())
             .spawn(move || {
-                // Lives as long as the thread.
-                let _notifier = notifier;
                 // First of all, for what happened before there was anybody to tell.
                 reload.due();
                 while wait(&received) {
                     reload.due();
+                    let now = reload.files();
+                    if now != files {
+                        // The new one first, so that nothing happens unseen.
+                        watching = notifier(sender.clone(), &now);
+                        files = now;
+                        reload.due();
+                    }
                 }
+                drop(watching);
             })?;
         Ok(Self {
             events: Some(events),

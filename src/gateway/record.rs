@@ -19,7 +19,7 @@ use crate::connection::ClientConnection;
 use crate::metrics::{Recorder, WorkerMetrics};
 use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
-use crate::upstream::{Delivery, RetryReason};
+use crate::upstream::{Attempts, Delivery};
 
 /// What is recorded of a request. Holds names from the configuration and numbers only, nothing that
 /// a client wrote but its method.
@@ -53,10 +53,12 @@ pub struct AccessRecord {
     pub cause: Option<String>,
     /// Whether the answer is the upstream's.
     pub relayed: bool,
-    /// Why the request was sent to the upstream anew, each time.
-    pub retries: Vec<RetryReason>,
+    /// The server that it was sent to, and why it was given to another connection, each time.
+    pub attempts: Attempts,
     /// What the upstream has received of a request that it did not answer.
     pub delivery: Option<Delivery>,
+    /// The request whose stored answer was given, where it is a repeat.
+    pub replay_of: Option<String>,
     /// How long it took, once it is over.
     pub duration: Duration,
     /// How long the gateway had it until it was handed to the upstream or answered.
@@ -97,15 +99,15 @@ impl AccessLog {
 
     /// What the worker counts.
     #[must_use]
-    pub fn metrics(&self) -> &WorkerMetrics {
+    pub fn metrics(&self) -> &Arc<WorkerMetrics> {
         self.recorder.counts()
     }
 
     /// Counts and logs a request of `client` that is over.
     pub fn record(&self, record: &mut AccessRecord, client: &ClientConnection) {
         record.duration = record.started.elapsed();
-        self.recorder.record(count::finished(record));
-        let Some(sink) = &self.sink else {
+        count::count(&self.recorder, record);
+        let Some(sink) = self.sink.as_ref().filter(|sink| sink.is_enabled()) else {
             return;
         };
         self.calendar_second(record.at);

@@ -22,6 +22,7 @@ use crate::login::body::CredentialsError;
 use crate::policy::admission::NotAdmitted;
 use crate::policy::form::FormViolation;
 use crate::policy::rights::MissingRight;
+use crate::replay::KeyFault;
 use crate::traffic::{Exceeded, RateScope};
 use crate::upstream::{Delivery, TlsFailure, UpstreamBreak};
 
@@ -140,6 +141,36 @@ pub enum Refusal {
     /// The header section is too long or has too many fields.
     #[error("the header section is too large (limits.header_size, 100 fields)")]
     HeadersTooLarge,
+    /// No usable `Idempotency-Key` on a route that is guarded by it.
+    #[error("{0}")]
+    IdempotencyKey(KeyFault),
+    /// A repeat of a request that is still in flight.
+    #[error("the same request is in flight (replay_guard.wait)")]
+    RepeatInFlight,
+    /// A repeat of a request that the backend may have processed or not.
+    #[error("the outcome of the same request is unknown (replay_guard.unknown)")]
+    OutcomeUnknown,
+    /// A repeat of a request whose answer cannot be given again.
+    #[error(
+        "the same request was answered with {status}, and the answer is not stored \
+             (replay_guard.max_response, replay_guard.memory)"
+    )]
+    AnswerNotStored {
+        /// The status of that answer.
+        status: StatusCode,
+    },
+    /// An `Idempotency-Key` that was used for another request.
+    #[error("the Idempotency-Key was used for another request")]
+    KeyReused,
+    /// As many requests of the user are remembered as may be.
+    #[error("{limit} requests of the user are remembered (replay_guard.per_user)")]
+    TooManyRemembered {
+        /// How many may be.
+        limit: usize,
+    },
+    /// As many requests are remembered as may be.
+    #[error("the replay guard is full (replay_guard.max_entries)")]
+    ReplayGuardFull,
     /// Plain HTTP, and not a request that can be redirected.
     #[error("plain HTTP is not served")]
     PlainHttp,
@@ -213,6 +244,7 @@ impl Refusal {
             Self::MalformedRequest(_)
             | Self::MalformedBody(_)
             | Self::MalformedCredentials(_)
+            | Self::IdempotencyKey(_)
             | Self::AdminMalformed(_) => StatusCode::BAD_REQUEST,
             Self::LoginFailed(_) | Self::TokenRefused(_) | Self::SecretRefused => {
                 StatusCode::UNAUTHORIZED
@@ -228,6 +260,10 @@ impl Refusal {
             Self::HeadersTooSlow | Self::BodyTooSlow | Self::RequestTooLong => {
                 StatusCode::REQUEST_TIMEOUT
             }
+            Self::RepeatInFlight | Self::OutcomeUnknown | Self::AnswerNotStored { .. } => {
+                StatusCode::CONFLICT
+            }
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -236,7 +272,8 @@ impl Refusal {
             | Self::TooManyAtOnce { .. }
             | Self::TooMuchAtOnce { .. }
             | Self::TooMuchUnauthenticated
-            | Self::TooManyTokens { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | Self::TooManyTokens { .. }
+            | Self::TooManyRemembered { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -250,6 +287,7 @@ impl Refusal {
             | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
+            | Self::ReplayGuardFull
             | Self::StoreUnavailable
             | Self::StoreRolledBack
             | Self::RevocationUnkept
@@ -301,6 +339,20 @@ impl Refusal {
             Self::ExpectationFailed => "The only expectation supported is 100-continue",
             Self::Misdirected => "This connection does not serve that host",
             Self::HeadersTooLarge => "The header section is too large",
+            Self::IdempotencyKey(_) => "Send one Idempotency-Key with the request",
+            Self::RepeatInFlight => "The same request is still being processed; try again later",
+            Self::OutcomeUnknown => {
+                "The same request was sent to the backend before, and its outcome is unknown: find it out \
+                 there before you send it again"
+            }
+            Self::AnswerNotStored { .. } => {
+                "The same request was answered before, and the answer is not stored"
+            }
+            Self::KeyReused => "This Idempotency-Key was used for another request",
+            Self::TooManyRemembered { .. } => {
+                "Too many requests of this user are remembered; try again later"
+            }
+            Self::ReplayGuardFull => "Too many requests are remembered; try again later",
             Self::PlainHttp => {
                 "HTTPS is required. What was sent over plain HTTP is exposed: \
                  change the password or token it held"
@@ -350,6 +402,8 @@ impl Refusal {
             | Self::ExpectationFailed
             | Self::Misdirected
             | Self::FormRefused(_)
+            | Self::IdempotencyKey(_)
+            | Self::KeyReused
             | Self::HeadersTooLarge => "http_request_error",
             Self::LoginFailed(_)
             | Self::TooManyAttempts { .. }
@@ -363,6 +417,10 @@ impl Refusal {
             | Self::NotAdmitted(_)
             | Self::SecretRefused
             | Self::ForeignRequest(_)
+            | Self::RepeatInFlight
+            | Self::OutcomeUnknown
+            | Self::AnswerNotStored { .. }
+            | Self::TooManyRemembered { .. }
             | Self::PlainHttp => "http_request_denied",
             Self::UpstreamUnreachable(error) => {
                 if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -383,6 +441,7 @@ impl Refusal {
             Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
+            | Self::ReplayGuardFull
             | Self::StoreUnavailable
             | Self::StoreRolledBack
             | Self::RevocationUnkept
@@ -445,6 +504,13 @@ impl Refusal {
             | Self::ExpectationFailed
             | Self::Misdirected
             | Self::HeadersTooLarge
+            | Self::IdempotencyKey(_)
+            | Self::RepeatInFlight
+            | Self::OutcomeUnknown
+            | Self::AnswerNotStored { .. }
+            | Self::KeyReused
+            | Self::TooManyRemembered { .. }
+            | Self::ReplayGuardFull
             | Self::PlainHttp
             | Self::Overloaded
             | Self::LoginsSaturated
@@ -480,6 +546,13 @@ impl Refusal {
                 format!("the limit for the user is {limit} bytes at once")
             }
             Self::TooManyTokens { limit } => format!("the limit for the user is {limit} tokens"),
+            Self::IdempotencyKey(fault) => fault.to_string(),
+            Self::AnswerNotStored { status } => {
+                format!("the same request was answered with {}", status.as_u16())
+            }
+            Self::TooManyRemembered { limit } => {
+                format!("the limit for the user is {limit} requests")
+            }
             Self::MalformedBody(_)
             | Self::TooManyAttempts { .. }
             | Self::TooMuchUnauthenticated
@@ -503,6 +576,10 @@ impl Refusal {
             | Self::UpstreamTimeout
             | Self::UpstreamUnavailable
             | Self::UpstreamBusy
+            | Self::RepeatInFlight
+            | Self::OutcomeUnknown
+            | Self::KeyReused
+            | Self::ReplayGuardFull
             | Self::Overloaded
             | Self::LoginsSaturated
             | Self::StoreFull
@@ -554,6 +631,13 @@ impl Refusal {
             Self::ExpectationFailed => "expectation_failed",
             Self::Misdirected => "misdirected",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::IdempotencyKey(_) => "idempotency_key",
+            Self::RepeatInFlight => "repeat_in_flight",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::AnswerNotStored { .. } => "answer_not_stored",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::TooManyRemembered { .. } => "user_remembered_requests",
+            Self::ReplayGuardFull => "replay_guard_full",
             Self::PlainHttp => "plain_http",
             Self::UpstreamUnreachable(_) => "upstream_unreachable",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
@@ -589,7 +673,11 @@ impl Refusal {
             | Self::TooMuchUnauthenticated => Some(Duration::from_secs(1)),
             Self::UpstreamUnavailable | Self::Overloaded => Some(Duration::from_secs(5)),
             Self::RevocationUnkept => Some(Duration::from_secs(5)),
-            Self::StoreFull | Self::StoreRolledBack | Self::TooManyTokens { .. } => Some(Duration::from_secs(60)),
+            Self::StoreFull
+            | Self::StoreRolledBack
+            | Self::TooManyTokens { .. }
+            | Self::TooManyRemembered { .. }
+            | Self::ReplayGuardFull => Some(Duration::from_secs(60)),
             // To the next whole second, since the header has no parts of one.
             Self::TooManyAttempts { wait } | Self::TooManyRequests(_, Exceeded { wait, .. }) => {
                 Some(Duration::from_secs(
@@ -619,6 +707,11 @@ impl Refusal {
             | Self::ExpectationFailed
             | Self::Misdirected
             | Self::HeadersTooLarge
+            | Self::IdempotencyKey(_)
+            | Self::RepeatInFlight
+            | Self::OutcomeUnknown
+            | Self::AnswerNotStored { .. }
+            | Self::KeyReused
             | Self::PlainHttp
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamConnectTimeout
@@ -687,6 +780,15 @@ mod tests {
             R::TooManyTokens { limit: 1 },
             R::TokenRefused(TokenFault::Missing),
             R::Forbidden(MissingRight::Route),
+            R::IdempotencyKey(KeyFault::Malformed),
+            R::RepeatInFlight,
+            R::OutcomeUnknown,
+            R::AnswerNotStored {
+                status: StatusCode::OK,
+            },
+            R::KeyReused,
+            R::TooManyRemembered { limit: 1 },
+            R::ReplayGuardFull,
             R::PlainHttp,
             R::NotFound,
             R::MethodNotAllowed {

@@ -5,6 +5,7 @@ mod date;
 mod refused;
 
 pub use date::DateField;
+use refused::PROXY_STATUS;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixSeconds;
 use crate::message::headers::X_REQUEST_ID;
 use crate::message::response_head::ResponseHead;
+use crate::replay::Answer;
 use crate::request_id::RequestId;
 use crate::store::StoreHealth;
 use crate::token::IssuedToken;
@@ -102,6 +104,8 @@ pub enum Reply {
         /// In JSON.
         json: Bytes,
     },
+    /// The backend's answer to an earlier request, of which this one is a repeat.
+    Replayed(Answer),
     /// Plain HTTP that can be repeated over HTTPS.
     RedirectToHttps {
         /// The absolute `https` address of what was asked for.
@@ -188,6 +192,21 @@ impl Reply {
                     upstreams,
                 };
                 own(StatusCode::OK, to_json(&body), id)
+            }
+            Self::Replayed(answer) => {
+                let mark = format!(
+                    "syncgate; received-status={}; details=\"stored answer to request {}\"",
+                    answer.status.as_u16(),
+                    answer.request_id
+                );
+                let mut response = own(answer.status, answer.body, id);
+                let headers = response.headers_mut();
+                headers.remove(CONTENT_TYPE);
+                headers.extend(answer.headers);
+                if let Ok(mark) = HeaderValue::try_from(mark) {
+                    headers.insert(PROXY_STATUS, mark);
+                }
+                response
             }
             Self::RedirectToHttps { location } => {
                 let status = StatusCode::PERMANENT_REDIRECT;

@@ -1,9 +1,11 @@
-//! What the workers of a gateway share.
+//! What the workers of a gateway share: what files have decided, as a whole, and beside it the state that
+//! outlives a reload.
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 use ring::rand::SystemRandom;
+use rustls::ServerConfig;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
@@ -14,6 +16,7 @@ use crate::limits::Limits;
 use crate::login::Authenticator;
 use crate::metrics::Metrics;
 use crate::origin::TrustedProxies;
+use crate::replay::ReplayGuardSection;
 use crate::route::Routes;
 use crate::session::Lifetimes;
 use crate::store::TokenStore;
@@ -22,32 +25,34 @@ use crate::traffic::{MemoryPressure, Quotas, SourceConnectionLimit, Unauthentica
 use crate::upstream::{BackendCredentials, Upstreams};
 
 /// What all workers share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shared {
     /// Whether the process is about to end.
-    pub lifecycle: Lifecycle,
+    pub lifecycle: Arc<Lifecycle>,
     /// What all workers count.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Paths and methods.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// Who may log in.
     pub accounts: Arc<Accounts>,
     /// What signs for the backend who makes a request.
-    pub identities: Identities,
+    pub identities: Arc<Identities>,
     /// What the backend is sent in place of the client's token.
-    pub credentials: BackendCredentials,
+    pub credentials: Arc<BackendCredentials>,
     /// Where requests are forwarded to.
-    pub upstreams: Upstreams,
+    pub upstreams: Arc<Upstreams>,
     /// What the gateway can prove to be.
     pub certificates: Arc<Certificates>,
+    /// How TLS is spoken with them.
+    pub tls: Arc<ServerConfig>,
     /// What answers tell.
     pub answers: AnswersSection,
     /// Live tokens.
-    pub tokens: TokenStore,
+    pub tokens: Arc<TokenStore>,
     /// How long tokens live.
     pub lifetimes: Lifetimes,
     /// Password checks.
-    pub logins: Authenticator,
+    pub logins: Arc<Authenticator>,
     /// The time of day.
     pub clock: Clock,
     /// Whose word on a client's address is taken.
@@ -57,9 +62,11 @@ pub struct Shared {
     /// What is held for requests without a live token.
     pub unauthenticated: Arc<UnauthenticatedMemory>,
     /// What one user, route or source may take.
-    pub quotas: Quotas,
+    pub quotas: Arc<Quotas>,
+    /// How long requests of guarded routes are remembered, and how many; what is remembered is in `tokens`.
+    pub replay_guard: ReplayGuardSection,
     /// Whether there is memory for new requests.
-    pub pressure: MemoryPressure,
+    pub pressure: Arc<MemoryPressure>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// `Strict-Transport-Security`, unless switched off.

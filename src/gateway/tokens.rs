@@ -96,7 +96,8 @@ impl Gateway {
     }
 
     /// Ends a token whose account was disabled, removed or given another password while it was being
-    /// issued: whoever ends the account's tokens may have looked before it was there.
+    /// issued: whoever ends the account's tokens may have looked before it was there. The accounts of this
+    /// moment decide, not those that the request began with.
     async fn check_owned(
         &self,
         id: TokenId,
@@ -105,7 +106,8 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         let (account, mark) = (session.account(), session.password_mark());
         let authenticated = session.authenticated();
-        let Some(why) = (self.shared.accounts).disowned(account, mark, authenticated) else {
+        let accounts = Arc::clone(&self.current.load().accounts);
+        let Some(why) = accounts.disowned(account, mark, authenticated) else {
             return Ok(());
         };
         let selection = Selection::One(id);

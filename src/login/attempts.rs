@@ -22,7 +22,6 @@ use crate::traffic::Recorded;
 pub(super) struct Attempts {
     state: Mutex<State>,
     shared: Option<SharedFailures>,
-    forget: Duration,
 }
 
 #[derive(Debug)]
@@ -60,9 +59,13 @@ impl Attempts {
                 throttle: LoginThrottle::new(section, CAPACITY),
                 waiting: Vec::new(),
             }),
-            shared: shared.filter(|_| !section.delay.is_zero()),
-            forget: section.forget_failures,
+            shared,
         }
+    }
+
+    /// Throttles by these settings from now on.
+    pub(super) fn configure(&self, section: &LoginSection) {
+        self.settle(|throttle| throttle.configure(section));
     }
 
     /// Waits until it is decided whether an attempt may proceed. Cancel safe.
@@ -75,7 +78,9 @@ impl Attempts {
         from: IpAddr,
         clock: &Clock,
     ) -> Result<Attempt<'_>, AttemptError> {
-        let shared = self.shared.as_ref().map(|shared| {
+        let shared = self.shared.as_ref();
+        let shared = shared.filter(|_| self.lock().throttle.is_enabled());
+        let shared = shared.map(|shared| {
             let origins = shared.origins(username, Source::of(from));
             (shared, origins)
         });
@@ -146,16 +151,17 @@ impl Attempt<'_> {
         let counted = match self.shared.take() {
             None => [Recorded::Cluster; 2],
             Some((shared, origins)) => {
-                let (waits, unpublished) = {
+                let (waits, unpublished, forget) = {
                     let throttle = &self.attempts.lock().throttle;
                     let waits = throttle.is_throttled(self.key);
-                    (waits, throttle.unpublished(self.key))
+                    let unpublished = throttle.unpublished(self.key);
+                    (waits, unpublished, throttle.forgets_after())
                 };
                 let [user, network] = origins;
                 let mut origins = vec![(user, unpublished[0].saturating_add(1))];
                 // A throttled user's failures no longer count for the network.
                 origins.extend((!waits).then(|| (network, unpublished[1].saturating_add(1))));
-                shared.failed(origins, self.attempts.forget).await
+                shared.failed(origins, forget).await
             }
         };
         self.settled = true;
@@ -169,7 +175,8 @@ impl Attempt<'_> {
         self.settled = true;
         let forgiven = self.attempts.settle(|it| it.succeeded(self.key, now));
         if forgiven && let Some((shared, [user, _])) = self.shared.take() {
-            shared.forgive(&user, self.attempts.forget).await;
+            let forget = self.attempts.lock().throttle.forgets_after();
+            shared.forgive(&user, forget).await;
         }
     }
 }

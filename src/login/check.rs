@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ring::rand::SecureRandom;
@@ -28,7 +29,8 @@ pub struct Authenticator {
     attempts: Attempts,
     password_cache: PasswordCache,
     hashing: HashingPool,
-    hash_wait: Duration,
+    /// In milliseconds.
+    hash_wait: AtomicU64,
 }
 
 /// A login whose credentials are valid.
@@ -75,8 +77,20 @@ impl Authenticator {
             password_cache: password_cache.map_err(|_| AuthenticatorError::NoRandom)?,
             hashing: HashingPool::start(threads, section.hash_queue)
                 .map_err(AuthenticatorError::Threads)?,
-            hash_wait: section.hash_wait,
+            hash_wait: AtomicU64::new(millis(section.hash_wait)),
         })
+    }
+
+    /// Goes by these settings from now on, but for the number of threads and of logins that wait for them.
+    pub fn configure(&self, section: &LoginSection) {
+        self.attempts.configure(section);
+        self.password_cache.set_ttl(section.cache);
+        let wait = millis(section.hash_wait);
+        self.hash_wait.store(wait, Ordering::Relaxed);
+    }
+
+    fn hash_wait(&self) -> Duration {
+        Duration::from_millis(self.hash_wait.load(Ordering::Relaxed))
     }
 
     /// Checks whether these are the credentials of `account`, which is the one of that name, and
@@ -128,7 +142,7 @@ impl Authenticator {
         };
         let hash = passed.account.password();
         let hashed = self.hashing.verify(password, hash, passed.caller);
-        let verified = timeout(self.hash_wait, hashed).await;
+        let verified = timeout(self.hash_wait(), hashed).await;
         // The password is already known to be right.
         match verified.unwrap_or(Err(Saturated)) {
             Ok(_) => Ok(()),
@@ -157,7 +171,10 @@ impl Authenticator {
             }));
         }
         let hash = account.and_then(|account| account.password());
-        let verified = timeout(self.hash_wait, self.hashing.verify(password, hash, caller));
+        let verified = timeout(
+            self.hash_wait(),
+            self.hashing.verify(password, hash, caller),
+        );
         let matches = verified.await.unwrap_or(Err(Saturated))?;
         let now = clock.now();
         Ok(match admit(account, now, from) {
@@ -191,6 +208,10 @@ impl Authenticator {
         self.attempts.sweep(now);
         self.password_cache.sweep(now);
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Why a login leads to no token.

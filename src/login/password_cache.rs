@@ -23,8 +23,12 @@ use crate::session::{AccountId, PasswordMark};
 #[derive(Debug)]
 pub struct PasswordCache {
     key: hmac::Key,
+    known: Mutex<Known>,
+}
+
+struct Known {
     ttl: Duration,
-    known: Mutex<AgingMap<AccountId, Verified>>,
+    passwords: AgingMap<AccountId, Verified>,
 }
 
 /// A password, sealed so that it can be compared and not read.
@@ -47,9 +51,18 @@ impl PasswordCache {
     pub fn new(ttl: Duration, random: &dyn SecureRandom) -> Result<Self, Unspecified> {
         Ok(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, random)?,
-            ttl,
-            known: Mutex::new(AgingMap::new(CAPACITY, ttl)),
+            known: Mutex::new(Known {
+                ttl,
+                passwords: AgingMap::new(CAPACITY, ttl),
+            }),
         })
+    }
+
+    /// Knows each password for as long as `ttl` says from now on.
+    pub(super) fn set_ttl(&self, ttl: Duration) {
+        let mut known = self.lock();
+        known.ttl = ttl;
+        known.passwords.set_period(ttl);
     }
 
     /// Seals a password for an account and the hash that the account has at present. For a user
@@ -75,24 +88,25 @@ impl PasswordCache {
     /// has made sure that the account may log in at all.
     #[must_use]
     pub fn contains(&self, mac: &PasswordMac, now: UnixMillis) -> bool {
-        let known = self.lock();
-        known.get(&mac.account).is_some_and(|known| {
+        let Known { ttl, passwords } = &*self.lock();
+        passwords.get(&mac.account).is_some_and(|known| {
             let age = now.since(known.at);
-            age.is_some_and(|age| age < self.ttl) && known.mac == *mac
+            age.is_some_and(|age| age < *ttl) && known.mac == *mac
         })
     }
 
     /// Remembers a password that a hash was just verified against.
     pub fn insert(&self, mac: PasswordMac, now: UnixMillis) {
-        if !self.ttl.is_zero() {
+        let Known { ttl, passwords } = &mut *self.lock();
+        if !ttl.is_zero() {
             let entry = Verified { mac, at: now };
-            self.lock().insert(entry.mac.account, entry, now);
+            passwords.insert(entry.mac.account, entry, now);
         }
     }
 
     /// Drops the passwords of accounts that are gone or disabled, or have a new one.
     pub fn apply(&self, accounts: &AccountTable) {
-        self.lock().retain(|&id, known| {
+        self.lock().passwords.retain(|&id, known| {
             accounts.by_id(id).is_some_and(|account| {
                 !account.is_disabled() && account.password_mark() == known.mac.mark
             })
@@ -101,11 +115,11 @@ impl PasswordCache {
 
     /// Frees the memory of what is too old.
     pub fn sweep(&self, now: UnixMillis) {
-        self.lock().age(now);
+        self.lock().passwords.age(now);
     }
 
     /// No code that can panic runs under the lock, so a poisoned one is still sound.
-    fn lock(&self) -> MutexGuard<'_, AgingMap<AccountId, Verified>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,6 +136,13 @@ impl PartialEq for PasswordMac {
 impl fmt::Debug for PasswordMac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PasswordMac").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Known");
+        shown.field("ttl", &self.ttl).finish_non_exhaustive()
     }
 }
 
@@ -203,11 +224,11 @@ mod tests {
         for account in 0..30_000 {
             cache.insert(mac(&cache, account, 1, "right"), at(0));
         }
-        assert!(cache.lock().len() <= CAPACITY);
+        assert!(cache.lock().passwords.len() <= CAPACITY);
         assert!(cache.contains(&mac(&cache, 29_999, 1, "right"), at(0)));
         cache.sweep(at(1000));
         cache.sweep(at(2000));
-        assert_eq!(cache.lock().len(), 0);
+        assert_eq!(cache.lock().passwords.len(), 0);
     }
 
     #[test]

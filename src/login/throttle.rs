@@ -76,18 +76,29 @@ struct Success {
 impl LoginThrottle {
     pub(super) fn new(section: &LoginSection, capacity: usize) -> Self {
         Self {
-            limits: ThrottleLimits {
-                user: section.failures.get(),
-                network: section.source_failures.get(),
-                delay: section.delay,
-                longest_delay: section.longest_delay,
-                forget: section.forget_failures,
-            },
+            limits: ThrottleLimits::new(section),
             users: AgingMap::new(capacity, section.forget_failures),
             networks: AgingMap::new(capacity, section.forget_failures),
             successes: AgingMap::new(capacity, RECENT_LOGIN),
             hasher: RandomState::new(),
         }
+    }
+
+    /// Throttles by these settings from now on, with the failures that there were.
+    pub(super) fn configure(&mut self, section: &LoginSection) {
+        self.limits = ThrottleLimits::new(section);
+        self.users.set_period(section.forget_failures);
+        self.networks.set_period(section.forget_failures);
+    }
+
+    /// Whether failures delay anything.
+    pub(super) fn is_enabled(&self) -> bool {
+        !self.limits.delay.is_zero()
+    }
+
+    /// How long after the last failure they are forgotten.
+    pub(super) fn forgets_after(&self) -> Duration {
+        self.limits.forget
     }
 
     /// The key of a login as `username`; `None` for a name too long to be anyone's.
@@ -125,7 +136,7 @@ impl LoginThrottle {
 
     /// Decides whether an attempt may proceed. The outcome of an allowed one must be reported.
     pub(super) fn begin(&mut self, key: AttemptKey, now: UnixMillis) -> ThrottleDecision {
-        if self.limits.delay.is_zero() {
+        if !self.is_enabled() {
             return ThrottleDecision::Allow;
         }
         let limits = &self.limits;
@@ -155,7 +166,7 @@ impl LoginThrottle {
     /// A granted login failed; who contains of it as one of the user's, and of the network's. Once all
     /// know of it, they know of the earlier ones too.
     pub(super) fn failed(&mut self, key: AttemptKey, counted: [Recorded; 2], now: UnixMillis) {
-        if self.limits.delay.is_zero() {
+        if !self.is_enabled() {
             return;
         }
         let user = self.users.touch(key.user, now);
@@ -177,7 +188,7 @@ impl LoginThrottle {
     /// beside a client that logs in all the time could guess on for ever. Says whether there were any
     /// to forgive.
     pub(super) fn succeeded(&mut self, key: AttemptKey, now: UnixMillis) -> bool {
-        if self.limits.delay.is_zero() {
+        if !self.is_enabled() {
             let forgave = UnixMillis::EPOCH;
             self.successes.insert(key.user, Success { forgave }, now);
             return false;
@@ -264,6 +275,16 @@ impl ThrottleDecision {
 }
 
 impl ThrottleLimits {
+    fn new(section: &LoginSection) -> Self {
+        Self {
+            user: section.failures.get(),
+            network: section.source_failures.get(),
+            delay: section.delay,
+            longest_delay: section.longest_delay,
+            forget: section.forget_failures,
+        }
+    }
+
     fn check(&self, count: &mut FailureCounter, limit: u32, now: UnixMillis) -> ThrottleDecision {
         self.forget(count, now);
         let over = count.failures().saturating_sub(limit);

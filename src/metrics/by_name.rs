@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What one worker counted for each name, for whoever reads it.
@@ -36,45 +36,73 @@ impl<N: Ord + Clone, C: Default> ByName<N, C> {
     }
 }
 
-/// The one writer's way to its counts, which takes the lock for a name that is new to it only.
+/// The one writer's way to its counts. It knows names by where they are in memory, which is quicker than to
+/// compare them, and takes the lock only for one that it has not met.
 #[derive(Debug)]
 pub(super) struct Writer<T: ?Sized, C> {
-    known: RefCell<HashMap<Arc<T>, Arc<C>>>,
-    /// The last one: requests often follow others of their kind.
-    last: RefCell<Option<(Arc<T>, Arc<C>)>>,
+    known: RefCell<HashMap<usize, Known<T, C>, BuildHasherDefault<AddressHasher>>>,
+}
+
+/// The name is kept, so that no other one takes its place in memory.
+#[derive(Debug)]
+struct Known<T: ?Sized, C> {
+    _name: Arc<T>,
+    counts: Arc<C>,
 }
 
 impl<T: ?Sized, C> Default for Writer<T, C> {
     fn default() -> Self {
         Self {
             known: RefCell::default(),
-            last: RefCell::default(),
         }
     }
 }
 
-impl<T: ?Sized + Ord + Hash, C: Default> Writer<T, C> {
+impl<T: ?Sized + Ord, C: Default> Writer<T, C> {
     /// Lets `count` count for a name.
     pub(super) fn count(&self, shared: &ByName<Arc<T>, C>, name: &Arc<T>, count: impl FnOnce(&C)) {
-        let mut last = self.last.borrow_mut();
-        match &*last {
-            Some((known, counts)) if Arc::ptr_eq(known, name) => count(counts),
-            Some(_) | None => {
-                let mut known = self.known.borrow_mut();
-                let counts = match known.get(name) {
-                    Some(counts) => Arc::clone(counts),
-                    None => {
-                        let counts = shared.get(name);
-                        known.insert(Arc::clone(name), Arc::clone(&counts));
-                        counts
-                    }
-                };
-                count(&counts);
-                *last = Some((Arc::clone(name), counts));
-            }
+        let mut known = self.known.borrow_mut();
+        let address = Arc::as_ptr(name).cast::<()>().addr();
+        if let Some(known) = known.get(&address) {
+            return count(&known.counts);
         }
+        // Each configuration brings its names anew.
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        let new = Known {
+            _name: Arc::clone(name),
+            counts: shared.get(name),
+        };
+        count(&known.entry(address).or_insert(new).counts);
     }
 }
+
+/// Spreads addresses, whose lowest bits are all alike, over the whole number.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(SPREAD);
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64).wrapping_mul(SPREAD);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+/// 2 to the power of 64, divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Names of past configurations that are kept.
+const MAX_KNOWN: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

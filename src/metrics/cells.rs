@@ -161,8 +161,30 @@ fn nanos(took: Duration) -> u64 {
 
 /// The bucket of a duration: the first whose bound it does not exceed.
 fn bucket(nanos: u64) -> usize {
-    BOUNDS.partition_point(|bound| *bound < nanos)
+    let length = u64::BITS - nanos.leading_zeros();
+    let mut bucket = usize::from(FIRST[length as usize]);
+    while BOUNDS.get(bucket).is_some_and(|bound| *bound < nanos) {
+        bucket += 1;
+    }
+    bucket
 }
+
+/// By its length in bits, the first bucket that a number of nanoseconds may be in: it is in that one or in one
+/// of the next two.
+const FIRST: [u8; 65] = {
+    let mut first = [0; 65];
+    let mut length = 1;
+    while length < first.len() {
+        let least = 1_u64 << (length - 1);
+        let mut bucket = first[length - 1];
+        while (bucket as usize) < BOUNDS.len() && BOUNDS[bucket as usize] < least {
+            bucket += 1;
+        }
+        first[length] = bucket;
+        length += 1;
+    }
+    first
+};
 
 /// The upper bounds of buckets in nanoseconds: 10 us to 60 s, three to a power of ten.
 const BOUNDS: [u64; 21] = [
@@ -219,6 +241,12 @@ mod tests {
             assert_eq!(found.count(), 1);
         }
         assert!(BOUNDS.is_sorted());
+        for power in 0..64 {
+            for nanos in [(1 << power) - 1, 1 << power, (1 << power) + 1] {
+                let expected = BOUNDS.partition_point(|bound| *bound < nanos);
+                assert_eq!(bucket(nanos), expected, "{nanos}");
+            }
+        }
     }
 
     #[test]

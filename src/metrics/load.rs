@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Load {
     connections: AtomicUsize,
     resting: AtomicUsize,
+    beats: AtomicUsize,
 }
 
 /// One connection in the load of its worker, for as long as it lives.
@@ -25,6 +26,15 @@ impl Load {
 
     pub(crate) fn resting(&self) -> usize {
         self.resting.load(Ordering::Relaxed)
+    }
+
+    /// Grows several times a second while the worker makes progress.
+    pub(crate) fn beats(&self) -> usize {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count(self: &Arc<Self>) -> Counted {

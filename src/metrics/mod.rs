@@ -12,7 +12,7 @@ mod labels;
 mod load;
 mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::clock::UnixMillis;
 
@@ -28,21 +28,22 @@ pub use worker::{
 };
 
 /// What all workers count.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Metrics {
-    /// When the process began to count.
-    pub started: UnixMillis,
+    started: OnceLock<UnixMillis>,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
 }
 
 impl Metrics {
-    /// Without a worker yet.
+    /// Notes when the process started, the first time that somebody knows.
+    pub fn note_start(&self, at: UnixMillis) {
+        let _ = self.started.set(at);
+    }
+
+    /// When the process started.
     #[must_use]
-    pub fn new(started: UnixMillis) -> Self {
-        Self {
-            started,
-            workers: Mutex::default(),
-        }
+    pub fn started(&self) -> Option<UnixMillis> {
+        self.started.get().copied()
     }
 
     /// The cells of one more worker.

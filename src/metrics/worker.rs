@@ -113,8 +113,6 @@ pub struct SentRequest<'a> {
     pub server: &'a Arc<ServerName>,
     /// Until its response began, or could not come any more.
     pub duration: Duration,
-    /// Why it was sent again, each time.
-    pub retries: Vec<&'static str>,
     /// Whether the server responded.
     pub responded: bool,
 }
@@ -143,12 +141,18 @@ impl Recorder {
 
     /// What it writes.
     #[must_use]
-    pub fn counts(&self) -> &WorkerMetrics {
+    pub fn counts(&self) -> &Arc<WorkerMetrics> {
         &self.counts
     }
 
+    /// Counts a request that was given to another connection.
+    pub fn retried(&self, server: &Arc<ServerName>, reason: &'static str) {
+        let servers = &self.counts.servers;
+        (self.servers).count(servers, server, |counts| counts.retries.count(reason));
+    }
+
     /// Counts a request that is over.
-    pub fn record(&self, request: Finished<'_>) {
+    pub fn record(&self, request: &Finished<'_>) {
         let route = request.route.unwrap_or(&self.no_route);
         self.routes.count(&self.counts.routes, route, |counts| {
             counts.requests.count((request.method, request.status));
@@ -173,13 +177,10 @@ impl Recorder {
             };
             self.counts.logins.count(outcome);
         }
-        if let Some(sent) = request.sent {
+        if let Some(sent) = &request.sent {
             self.servers
                 .count(&self.counts.servers, sent.server, |counts| {
                     counts.duration.observe(sent.duration);
-                    for reason in sent.retries {
-                        counts.retries.count(reason);
-                    }
                     match (sent.responded, request.refusal) {
                         (true, _) => counts.responses.count(request.status),
                         (false, Some(refusal)) => counts.failures.count(refusal),

@@ -2,13 +2,15 @@
 //! delays a request. Lines are dropped and counted while the queue is full.
 
 use std::env;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Registry, reload};
 
 use super::settings::{LogFormat, LogLevel, LogSection};
 
@@ -17,9 +19,33 @@ use super::settings::{LogFormat, LogLevel, LogSection};
 pub struct Logs {
     writer: NonBlocking,
     style: Style,
-    access: bool,
+    control: LogControl,
     dropped: ErrorCounter,
     _guard: WorkerGuard,
+}
+
+/// Changes what the running log writes.
+#[derive(Clone)]
+pub struct LogControl {
+    /// Whether access records are written.
+    access: Arc<AtomicBool>,
+    set_filter: Arc<dyn Fn(Targets) + Send + Sync>,
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogControl").finish_non_exhaustive()
+    }
+}
+
+impl LogControl {
+    /// Writes this level, and access records or none, from now on. The format stays, and the environment
+    /// variable has precedence as at the start.
+    pub(crate) fn configure(&self, section: &LogSection) {
+        let directives = env::var("SYNCGATE_LOG").unwrap_or_default();
+        (self.set_filter)(filter(&directives, section.level).0);
+        self.access.store(section.access, Ordering::Relaxed);
+    }
 }
 
 /// The style of lines.
@@ -68,41 +94,53 @@ impl Logs {
                 "ignoring `{directive}` in SYNCGATE_LOG: it is neither a level nor a target and its level"
             );
         }
-        // Also set on the subscriber, so that a disabled line costs one comparison.
-        let most = Layer::<Registry>::max_level_hint(&filter).unwrap_or(LevelFilter::TRACE);
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(most)
+        let (filter, handle) = reload::Layer::new(filter);
+        // Which lines are written is the filter's decision, which can change.
+        let lines = tracing_subscriber::fmt::layer()
             .with_ansi(terminal)
             .with_writer(writer.clone());
+        let subscriber = Registry::default().with(filter);
         let set = match style {
-            Style::Text => {
-                let subscriber = subscriber.finish().with(filter);
-                tracing::subscriber::set_global_default(subscriber)
-            }
+            Style::Text => tracing::subscriber::set_global_default(subscriber.with(lines)),
             Style::Json => {
-                let subscriber = subscriber.json().flatten_event(true);
-                tracing::subscriber::set_global_default(subscriber.finish().with(filter))
+                let lines = lines.json().flatten_event(true);
+                tracing::subscriber::set_global_default(subscriber.with(lines))
             }
         };
         if set.is_err() {
             tracing::debug!("the process has a log already");
         }
+        let control = LogControl {
+            access: Arc::new(AtomicBool::new(section.access)),
+            set_filter: Arc::new(move |filter| {
+                // It fails only when there is no log any more.
+                let _ = handle.reload(filter);
+            }),
+        };
         let dropped = writer.error_counter();
         let _ = DROPPED.set(dropped.clone());
         Self {
             writer,
             style,
-            access: section.access,
+            control,
             dropped,
             _guard: guard,
         }
     }
 
-    /// The sink for the workers' access records, unless they are disabled.
+    /// The sink for the workers' access records.
     #[must_use]
-    pub fn access_sink(&self) -> Option<AccessSink> {
-        self.access
-            .then(|| AccessSink::new(self.writer.clone(), self.style))
+    pub fn access_sink(&self) -> AccessSink {
+        AccessSink {
+            enabled: Arc::clone(&self.control.access),
+            ..AccessSink::new(self.writer.clone(), self.style)
+        }
+    }
+
+    /// What changes the log while it runs.
+    #[must_use]
+    pub fn control(&self) -> LogControl {
+        self.control.clone()
     }
 
     /// How many writes were dropped because the queue was full.
@@ -117,13 +155,22 @@ impl Logs {
 pub struct AccessSink {
     writer: NonBlocking,
     style: Style,
+    enabled: Arc<AtomicBool>,
 }
 
 impl AccessSink {
     /// Access records go to `writer` in this style; [`Logs::access_sink`] gives the process's own.
     #[must_use]
     pub fn new(writer: NonBlocking, style: Style) -> Self {
-        Self { writer, style }
+        Self {
+            writer,
+            style,
+            enabled: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn style(&self) -> Style {

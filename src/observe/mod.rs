@@ -4,5 +4,5 @@ mod logs;
 mod settings;
 
 pub(crate) use logs::lost;
-pub use logs::{AccessSink, Logs, Style};
+pub use logs::{AccessSink, LogControl, Logs, Style};
 pub use settings::{LogFormat, LogLevel, LogSection};

@@ -24,6 +24,8 @@ pub(crate) struct RequiredAccess {
     pub(crate) names: bool,
     /// The ports to connect to; `None` if only a server will announce them.
     pub(crate) ports: Option<BTreeSet<u16>>,
+    /// Ports that may be connected to or listened on later.
+    pub(crate) reload_ports: BTreeSet<u16>,
 }
 
 /// The state of the confinement. Must be kept as long as the process runs.
@@ -80,6 +82,9 @@ pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetErro
     for port in needs.connected() {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
+    for &port in &needs.reload_ports {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
+    }
     let summary = in_words(&rules.restrict_self()?, needs.ports.is_some());
     Ok(Confinement {
         summary,
@@ -88,9 +93,17 @@ pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetErro
 }
 
 impl RequiredAccess {
+    /// The ports that may be connected to, if there are others.
+    pub(crate) fn connectable(&self) -> Option<BTreeSet<u16>> {
+        let later = self.reload_ports.iter();
+        Some(self.ports.as_ref()?.iter().chain(later).copied().collect())
+    }
+
     fn connected(&self) -> impl Iterator<Item = u16> {
         let names = (self.names && self.ports.is_some()).then_some(DNS);
-        self.ports.iter().flatten().copied().chain(names)
+        let later = self.reload_ports.iter().filter(|_| self.ports.is_some());
+        let known = self.ports.iter().flatten().chain(later).copied();
+        known.chain(names)
     }
 }
 

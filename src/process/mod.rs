@@ -6,6 +6,7 @@ mod confine;
 pub mod panics;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod seccomp;
+pub(crate) mod service_manager;
 mod settings;
 mod user;
 
@@ -162,14 +163,14 @@ pub(crate) fn protect(
     }
     // Last, since the steps before need more system calls than serving does.
     if section.seccomp {
-        filter_calls(&mut done)?;
+        filter_calls(&mut done, !needs.reload_ports.is_empty())?;
     }
     Ok(done)
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn filter_calls(done: &mut Protections) -> Result<(), ProcessError> {
-    seccomp::filter_calls().map_err(|cause| ProcessError::Refused {
+fn filter_calls(done: &mut Protections, may_listen: bool) -> Result<(), ProcessError> {
+    seccomp::filter_calls(may_listen).map_err(|cause| ProcessError::Refused {
         what: "system calls (process.seccomp)",
         cause,
     })?;
@@ -179,7 +180,7 @@ fn filter_calls(done: &mut Protections) -> Result<(), ProcessError> {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn filter_calls(done: &mut Protections) -> Result<(), ProcessError> {
+fn filter_calls(done: &mut Protections, _may_listen: bool) -> Result<(), ProcessError> {
     done.off.push(
         "any system call: none are listed for this architecture (process.seccomp)".to_owned(),
     );

@@ -17,18 +17,21 @@ use seccompiler::{
 ///
 /// # Errors
 /// If the kernel has no seccomp.
-pub(super) fn filter_calls() -> io::Result<()> {
-    let program = program().map_err(io::Error::other)?;
+pub(super) fn filter_calls(may_listen: bool) -> io::Result<()> {
+    let program = program(may_listen).map_err(io::Error::other)?;
     apply_filter(&program).map_err(|error| match error {
         Error::Prctl(cause) | Error::Seccomp(cause) => cause,
         Error::Backend(_) | Error::EmptyFilter | Error::ThreadSync(_) => io::Error::other(error),
     })
 }
 
-fn program() -> Result<BpfProgram, BackendError> {
+fn program(may_listen: bool) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in CALLS.iter().chain(CALLS_OF_THE_ARCHITECTURE) {
         rules.insert(*call, Vec::new());
+    }
+    if may_listen {
+        rules.insert(libc::SYS_listen, Vec::new());
     }
     let family = |family: i32| {
         let family = u64::from(family.unsigned_abs());
@@ -204,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_not_used_is_refused() {
         let filtered = std::thread::spawn(|| {
-            filter_calls().unwrap();
+            filter_calls(false).unwrap();
             let denied = |result: io::Result<()>, what: &str| {
                 let kind = result.unwrap_err().kind();
                 assert_eq!(kind, ErrorKind::PermissionDenied, "{what}");

@@ -1,5 +1,7 @@
 //! Pure: the section `[process]`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// `[process]`: the privileges of the process once it listens.
@@ -14,6 +16,8 @@ pub struct ProcessSection {
     pub allow_root: bool,
     /// Whether to restrict the process to the files it needs, if the kernel supports it.
     pub confine: bool,
+    /// Ports that a later configuration may connect to or listen on without a restart.
+    pub reload_ports: BTreeSet<u16>,
     /// Whether to restrict the process to the system calls it uses, if the kernel supports it.
     pub seccomp: bool,
     /// Whether a crash may write a core dump, which contains secrets.
@@ -27,6 +31,7 @@ impl Default for ProcessSection {
             group: None,
             allow_root: false,
             confine: true,
+            reload_ports: BTreeSet::new(),
             seccomp: false,
             core_dumps: false,
         }

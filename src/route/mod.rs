@@ -11,6 +11,7 @@ use http::{Method, Uri};
 use thiserror::Error;
 
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
+use crate::replay::GuardMode;
 
 pub(crate) use settings::DEFAULT_UPSTREAM;
 pub use settings::{RoutePath, RoutePathError, RouteSection};
@@ -81,6 +82,7 @@ pub struct Route {
     authorization: AuthorizationHeader,
     signs_identity: bool,
     kept_headers: KeptHeaders,
+    replay_guard: GuardMode,
 }
 
 /// All routes, in an order that finds one quickly.
@@ -107,6 +109,7 @@ impl Routes {
                 authorization: section.authorization,
                 signs_identity: section.identity,
                 kept_headers: section.keep_headers.clone(),
+                replay_guard: section.replay_guard,
             })
             .collect();
         routes.sort_by(|a, b| compare_ignoring_case(&a.path, &b.path));
@@ -208,6 +211,12 @@ impl Route {
     #[must_use]
     pub fn kept_headers(&self) -> &KeptHeaders {
         &self.kept_headers
+    }
+
+    /// How it is guarded against repeated requests.
+    #[must_use]
+    pub fn replay_guard(&self) -> GuardMode {
+        self.replay_guard
     }
 
     /// The request target for the upstream: the path as configured, the query byte for byte.

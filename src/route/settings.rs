@@ -11,6 +11,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
+use crate::replay::GuardMode;
 use crate::settings::document::Step;
 use crate::settings::file::FileSetting;
 use crate::settings::units::{refuse, size};
@@ -43,6 +44,9 @@ pub struct RouteSection {
     /// Whether identities are signed on this route, once there is a key.
     #[serde(default = "signed")]
     pub identity: bool,
+    /// How it is guarded against repeated requests.
+    #[serde(default)]
+    pub replay_guard: GuardMode,
     /// Requests in a time, of all users together.
     #[serde(default)]
     pub rate: Option<Rate>,
@@ -86,6 +90,7 @@ impl RouteSection {
             authorization_file: None,
             keep_headers: KeptHeaders::default(),
             identity: signed(),
+            replay_guard: GuardMode::default(),
             rate: None,
             burst: None,
         }

@@ -16,7 +16,7 @@ use super::socket::Socket;
 use super::stream::{ClientStream, Wire};
 use super::{http1, http2, proxied};
 use crate::connection::{ClientConnection, Ends, Http1, Http2, SlotKind, State, Transport};
-use crate::gateway::Gateway;
+use crate::gateway::WorkerGateway;
 use crate::origin::PeerRole;
 use crate::tls;
 
@@ -57,7 +57,7 @@ pub(super) struct Arrived {
 /// Serves one connection until it ends. One of the reserve ends soon, whatever its client does.
 pub(super) async fn serve(
     arrived: Arrived,
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     watch: Watch,
     scheduler: Rc<StreamScheduler>,
 ) {
@@ -74,7 +74,7 @@ pub(super) async fn serve(
 
 async fn serve_for_long(
     arrived: Arrived,
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     watch: Watch,
     scheduler: Rc<StreamScheduler>,
 ) {
@@ -119,7 +119,7 @@ async fn serve_for_long(
             Some(slot)
         }
     };
-    let shared = Arc::clone(gateway.shared());
+    let shared = gateway.shared();
     let limits = &shared.limits;
     match service.protocol {
         Protocol::Http { https_port } => {
@@ -169,7 +169,7 @@ async fn serve_for_long(
     drop(counted);
 }
 
-fn role_of(peer: SocketAddr, gateway: &Gateway) -> PeerRole {
+fn role_of(peer: SocketAddr, gateway: &WorkerGateway) -> PeerRole {
     match gateway.shared().trusted_proxies.contains(peer.ip()) {
         true => PeerRole::TrustedProxy,
         false => PeerRole::Client,
@@ -181,10 +181,11 @@ fn role_of(peer: SocketAddr, gateway: &Gateway) -> PeerRole {
 async fn proxied_ends(
     socket: &mut TcpStream,
     proxy: SocketAddr,
-    gateway: &Gateway,
+    gateway: &WorkerGateway,
     deadline: Instant,
 ) -> Option<Ends> {
-    let trusted = &gateway.shared().trusted_proxies;
+    let shared = gateway.shared();
+    let trusted = &shared.trusted_proxies;
     if !trusted.is_empty() && !trusted.contains(proxy.ip()) {
         tracing::debug!(peer = %proxy, "not a proxy of listen.trusted_proxies");
         return None;
@@ -218,7 +219,7 @@ async fn handshake(
     ends: Ends,
     config: Arc<ServerConfig>,
     deadline: Instant,
-    gateway: &Gateway,
+    gateway: &WorkerGateway,
 ) -> Option<Box<TlsStream<Socket>>> {
     let peer = ends.peer;
     let counts = &gateway.metrics().connections;

@@ -20,7 +20,7 @@ use super::drain::Watch;
 use super::http2::scheduler::StreamScheduler;
 use super::stream::ClientStream;
 use crate::connection::{ClientConnection, Http1, Phase, are_empty_lines};
-use crate::gateway::Gateway;
+use crate::gateway::WorkerGateway;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply;
 use crate::limits::Limits;
@@ -30,7 +30,7 @@ use timer::{Expired, REST_AFTER, Timer};
 /// Serves a connection until it ends.
 pub(super) async fn serve(
     mut stream: ClientStream,
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
     scheduler: Rc<StreamScheduler>,
@@ -38,7 +38,7 @@ pub(super) async fn serve(
     let Some(http1) = client.http1() else {
         return;
     };
-    let shared = gateway.shared().clone();
+    let shared = gateway.shared();
     let limits = &shared.limits;
     loop {
         let served = run(stream, &gateway, (&client, http1), &watch, &scheduler).await;
@@ -104,7 +104,7 @@ struct Served {
 
 async fn run(
     stream: ClientStream,
-    gateway: &Rc<Gateway>,
+    gateway: &Rc<WorkerGateway>,
     (client, http1): (&Rc<ClientConnection>, &Http1),
     watch: &Watch,
     scheduler: &StreamScheduler,
@@ -124,7 +124,8 @@ async fn run(
             })
         }
     });
-    let limits = &gateway.shared().limits;
+    let shared = gateway.shared();
+    let limits = &shared.limits;
     // Dropped after hyper in any case: the request holds a reference to the client.
     let _request = LastRequest(http1);
     let mut builder = Builder::new();
@@ -224,13 +225,14 @@ async fn rest(
 /// Answers a request that never reached the service, and closes the connection.
 async fn answer_last(
     mut stream: ClientStream,
-    gateway: &Gateway,
+    gateway: &WorkerGateway,
     client: &ClientConnection,
     http1: &Http1,
     refusal: &Refusal,
 ) {
-    let limits = &gateway.shared().limits;
-    let answer = gateway.refuse_unread(client, refusal);
+    let shared = gateway.shared();
+    let limits = &shared.limits;
+    let answer = gateway.present().refuse_unread(client, refusal);
     stream.stop_guarding();
     http1.will_linger();
     if let Ok(Ok(())) = timeout(limits.write_stall, stream.write_all(&answer)).await {

@@ -3,6 +3,7 @@
 //! One acceptor for all listeners: clients are few and stay long, so how evenly they are spread
 //! matters more than how fast they are accepted.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -40,7 +41,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// has slots for, further ones wait in the kernel's queue.
 pub(super) async fn accept(
     listener: tokio::net::TcpListener,
-    service: Service,
+    service: Rc<RefCell<Service>>,
     slots: Rc<ConnectionSlots>,
     workers: Rc<Vec<Worker>>,
 ) {
@@ -54,7 +55,7 @@ pub(super) async fn accept(
             Ok(Some(Accepted {
                 socket: socket.into_std()?,
                 peer,
-                service: service.clone(),
+                service: service.borrow().clone(),
                 slot,
             }))
         });

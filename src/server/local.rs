@@ -13,12 +13,12 @@ use super::drain::Drain;
 use super::http2::scheduler::StreamScheduler;
 use crate::connection::SlotKind;
 use crate::gateway::record::AccessLog;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Current, WorkerGateway};
 use crate::metrics::Load;
 
 /// One more worker of a server, as it were, on the present thread.
 pub struct LocalGateway {
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     drain: Rc<Drain>,
     scheduler: Rc<StreamScheduler>,
     load: Arc<Load>,
@@ -28,11 +28,11 @@ pub struct LocalGateway {
 impl LocalGateway {
     /// One more worker with what all workers share, serving this protocol.
     #[must_use]
-    pub(crate) fn new(shared: Arc<Shared>, protocol: Protocol) -> Self {
-        let metrics = shared.metrics.add_worker();
+    pub(crate) fn new(current: Arc<Current>, protocol: Protocol) -> Self {
+        let metrics = current.load().metrics.add_worker();
         Self {
             load: Arc::clone(&metrics.load),
-            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None, metrics))),
+            gateway: Rc::new(WorkerGateway::new(current, AccessLog::new(None, metrics))),
             drain: Rc::default(),
             scheduler: Rc::default(),
             service: Service {
@@ -64,7 +64,7 @@ impl LocalGateway {
 
     /// The small regular work of a worker.
     pub fn tidy(&self) {
-        self.gateway.tidy();
+        self.gateway.present().tidy();
     }
 }
 

@@ -40,7 +40,7 @@ use crate::app::Components;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{ClientConnection, Http1, Http2, SlotKind, State, Transport};
-use crate::gateway::Gateway;
+use crate::gateway::WorkerGateway;
 use crate::gateway::record::AccessLog;
 use crate::metrics::Load;
 use crate::password::Password;
@@ -307,7 +307,7 @@ impl Client {
 }
 
 struct World {
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     token: String,
     backend: SharedBackend,
     upstream: TcpListener,
@@ -344,7 +344,8 @@ impl World {
         let config = Config::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
         let tokens = Prepared::open(&config.tokens, None).expect("a store");
         let components = Components::open(&config, clock.clone(), Resolver::system(), tokens);
-        let shared = components.unwrap_or_else(|error| panic!("{error}")).shared;
+        let current = components.unwrap_or_else(|error| panic!("{error}")).current;
+        let shared = current.load();
         shared.tokens.load(clock.now()).expect("nothing to load");
         let account = shared.accounts.find("model").expect("an account");
         let token = IssuedToken::generate(&shared.random).expect("random bytes");
@@ -360,7 +361,7 @@ impl World {
         let metrics = shared.metrics.add_worker();
         Self {
             token: token.expose().to_owned(),
-            gateway: Rc::new(Gateway::new(shared, AccessLog::new(None, metrics))),
+            gateway: Rc::new(WorkerGateway::new(current, AccessLog::new(None, metrics))),
             backend: Rc::default(),
             upstream,
         }
@@ -374,7 +375,8 @@ impl World {
         ours.set_nodelay(true).expect("a socket that can be set");
         let (theirs, peer) = listener.accept().await.expect("a connection");
         theirs.set_nodelay(true).expect("a socket that can be set");
-        let limits = &self.gateway.shared().limits;
+        let shared = self.gateway.shared();
+        let limits = &shared.limits;
         let transport = Transport::Tls { server_name: None };
         let state = match h2 {
             true => State::Http2(Http2::default()),

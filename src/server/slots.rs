@@ -21,6 +21,10 @@ use crate::connection::SlotKind;
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     served: Arc<Semaphore>,
+    /// How many there are to be.
+    limit: Cell<usize>,
+    /// How many more there are for now: those that were in use when the limit was lowered.
+    surplus: Cell<usize>,
     overflow: Arc<Semaphore>,
     /// Of a kind that needs no file system, which may be closed to the process by now.
     spares: RefCell<Vec<UnixDatagram>>,
@@ -41,6 +45,8 @@ impl ConnectionSlots {
     pub(super) fn new(served: NonZeroUsize) -> Self {
         let slots = Self {
             served: Arc::new(Semaphore::new(served.get())),
+            limit: Cell::new(served.get()),
+            surplus: Cell::new(0),
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
             spares: RefCell::default(),
             pressed: Cell::new(false),
@@ -50,12 +56,33 @@ impl ConnectionSlots {
         slots
     }
 
+    /// Serves so many from now on. Connections beyond that stay.
+    pub(super) fn set_limit(&self, limit: NonZeroUsize) {
+        let before = self.limit.replace(limit.get());
+        let added = limit.get().saturating_sub(before);
+        // What is still to go need not be made anew.
+        let spared = added.min(self.surplus.get());
+        self.served.add_permits(added - spared);
+        let gone = before.saturating_sub(limit.get());
+        self.surplus.set(self.surplus.get() - spared + gone);
+        self.remove_surplus();
+    }
+
+    fn remove_surplus(&self) {
+        let surplus = self.surplus.get();
+        if surplus > 0 {
+            self.surplus
+                .set(surplus - self.served.forget_permits(surplus));
+        }
+    }
+
     /// Accepts a connection once there is a slot for it, of whichever kind. None when the slot was
     /// taken meanwhile, by another listener's connection.
     pub(super) async fn accept(
         &self,
         listener: &TcpListener,
     ) -> io::Result<Option<(TcpStream, SocketAddr, ConnectionSlot)>> {
+        self.remove_surplus();
         // Not kept: a listener that waits for connections must not hold a slot.
         tokio::select! {
             biased;
@@ -74,6 +101,7 @@ impl ConnectionSlots {
 
     /// A regular slot, or an overflow slot if there is none or no descriptor is left.
     fn take(&self) -> Option<ConnectionSlot> {
+        self.remove_surplus();
         let pressed = self.pressed.get();
         let served = || Arc::clone(&self.served).try_acquire_owned().ok();
         if let Some(permit) = (!pressed).then(served).flatten() {

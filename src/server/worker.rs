@@ -17,7 +17,7 @@ use super::drain::Drain;
 use super::http2::scheduler::StreamScheduler;
 use super::slots::ConnectionSlot;
 use crate::gateway::record::AccessLog;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Current, WorkerGateway};
 use crate::metrics::{Counted, Load};
 use crate::observe::AccessSink;
 
@@ -46,11 +46,11 @@ impl Worker {
     /// When the operating system gives no thread or no event queue.
     pub(super) fn start(
         number: usize,
-        shared: Arc<Shared>,
+        current: Arc<Current>,
         sink: Option<AccessSink>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (inbox, received) = unbounded_channel();
-        let metrics = shared.metrics.add_worker();
+        let metrics = current.load().metrics.add_worker();
         let load = Arc::clone(&metrics.load);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().event_interval(EVENT_INTERVAL);
@@ -59,7 +59,7 @@ impl Worker {
                 .name(format!("syncgate-{number}"))
                 .spawn(move || match runtime.build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        runtime.block_on(work(shared, AccessLog::new(sink, metrics), received));
+                        runtime.block_on(work(current, AccessLog::new(sink, metrics), received));
                     }
                     Err(error) => tracing::error!(%error, "a worker cannot start"),
                 })?;
@@ -81,13 +81,12 @@ impl Worker {
 }
 
 async fn work(
-    shared: Arc<Shared>,
+    current: Arc<Current>,
     log: AccessLog,
     mut inbox: UnboundedReceiver<(Accepted, Counted)>,
 ) {
     let drain = Rc::new(Drain::default());
-    let grace = shared.limits.drain;
-    let gateway = Rc::new(Gateway::new(shared, log));
+    let gateway = Rc::new(WorkerGateway::new(current, log));
     let tidier = tokio::task::spawn_local(tidy(Rc::clone(&gateway)));
     let scheduler = Rc::new(StreamScheduler::default());
     let scheduling = tokio::task::spawn_local(Rc::clone(&scheduler).run());
@@ -100,6 +99,7 @@ async fn work(
         tokio::task::spawn_local(serve(accepted, counted, gateway, drain, scheduler));
     }
     drain.begin();
+    let grace = gateway.shared().limits.drain;
     if timeout(grace, drain.emptied()).await.is_err() {
         tracing::warn!(
             "requests were still in flight when the drain timeout expired (limits.drain)"
@@ -107,13 +107,13 @@ async fn work(
     }
     scheduling.abort();
     tidier.abort();
-    gateway.tidy();
+    gateway.present().tidy();
 }
 
 async fn serve(
     accepted: Accepted,
     counted: Counted,
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     drain: Rc<Drain>,
     scheduler: Rc<StreamScheduler>,
 ) {
@@ -142,11 +142,11 @@ async fn serve(
     drop(slot);
 }
 
-async fn tidy(gateway: Rc<Gateway>) {
+async fn tidy(gateway: Rc<WorkerGateway>) {
     let mut tick = interval(TIDY);
     loop {
         tick.tick().await;
-        gateway.tidy();
+        gateway.present().tidy();
     }
 }
 

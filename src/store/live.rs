@@ -14,7 +14,7 @@ pub(super) use kept::Kept;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,15 +56,32 @@ pub(super) struct LiveTokens {
     forgotten: Mutex<Vec<Use>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Bounds {
-    capacity: usize,
-    per_user: usize,
-    on_limit: OnLimit,
+    capacity: AtomicUsize,
+    per_user: AtomicUsize,
+    evicts: AtomicBool,
     idle: Option<Duration>,
     /// After how long without a use a look finds nothing: shorter than `idle` where somebody else is
     /// asked then.
     trusted: Option<Duration>,
+}
+
+impl Bounds {
+    fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    fn per_user(&self) -> usize {
+        self.per_user.load(Ordering::Relaxed)
+    }
+
+    fn on_limit(&self) -> OnLimit {
+        match self.evicts.load(Ordering::Relaxed) {
+            true => OnLimit::EvictOldest,
+            false => OnLimit::Refuse,
+        }
+    }
 }
 
 /// What is known of a token beside its id. The fields of its session stand here one by one, since a
@@ -135,13 +152,23 @@ impl LiveTokens {
             forgotten: Mutex::default(),
             clock: Clock::system(),
             bounds: Bounds {
-                capacity: section.capacity.get(),
-                per_user: section.per_user.get(),
-                on_limit: section.on_limit,
+                capacity: AtomicUsize::new(section.capacity.get()),
+                per_user: AtomicUsize::new(section.per_user.get()),
+                evicts: AtomicBool::new(section.on_limit == OnLimit::EvictOldest),
                 idle: section.idle(),
                 trusted: section.idle(),
             },
         }
+    }
+
+    /// Keeps to these bounds from now on; what is beyond them stays. How long a token may stay unused does not
+    /// change.
+    pub(super) fn configure(&self, section: &TokensSection) {
+        let (bounds, order) = (&self.bounds, Ordering::Relaxed);
+        bounds.capacity.store(section.capacity.get(), order);
+        bounds.per_user.store(section.per_user.get(), order);
+        let evicts = section.on_limit == OnLimit::EvictOldest;
+        bounds.evicts.store(evicts, order);
     }
 
     /// The same, whose tokens live by the uptime of `clock` instead of the system's.
@@ -175,16 +202,16 @@ impl LiveTokens {
         }
         let mut user = self.users.entry(session.account()).or_default();
         let mut gone = Vec::new();
-        if user.live >= self.bounds.per_user {
+        if user.live >= self.bounds.per_user() {
             gone = self.remove_ended(&mut user, now);
         }
         let mut displaced = 0;
-        while user.live >= self.bounds.per_user {
-            let oldest = match self.bounds.on_limit {
+        while user.live >= self.bounds.per_user() {
+            let oldest = match self.bounds.on_limit() {
                 OnLimit::Refuse => None,
                 OnLimit::EvictOldest => self.take_out_oldest(&mut user, now),
             };
-            let limit = self.bounds.per_user;
+            let limit = self.bounds.per_user();
             gone.push(oldest.ok_or(StoreError::UserFull { limit })?);
             displaced += 1;
         }
@@ -236,7 +263,7 @@ impl LiveTokens {
             return Err(StoreError::Gone);
         }
         self.may_go_on(&user, old)?;
-        let both = user.live < self.bounds.per_user && self.reserve().is_ok();
+        let both = user.live < self.bounds.per_user() && self.reserve().is_ok();
         let over = (!both).then_some((old, now.seconds()));
         let queued = queue(Change {
             issued: Some(Issued {
@@ -450,7 +477,7 @@ impl LiveTokens {
 
     /// Whether there is room for a token of a user who has none.
     pub(super) fn can_take(&self) -> Result<(), StoreError> {
-        match self.len() < self.bounds.capacity {
+        match self.len() < self.bounds.capacity() {
             true => Ok(()),
             false => Err(StoreError::Full),
         }
@@ -458,7 +485,7 @@ impl LiveTokens {
 
     /// Takes the place of a token that is to be put in, so that the bound is exact.
     fn reserve(&self) -> Result<(), StoreError> {
-        let more = |len| (len < self.bounds.capacity).then_some(len + 1);
+        let more = |len| (len < self.bounds.capacity()).then_some(len + 1);
         let taken = self
             .len
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);

@@ -26,6 +26,7 @@
 //! guarantees it.
 
 mod change;
+mod claims;
 #[cfg(test)]
 mod contract;
 mod counts;
@@ -55,6 +56,7 @@ use crate::session::{AccountId, PasswordMark};
 use crate::token::{TokenDigest, TokenId};
 use crate::traffic::{PeerUsage, UsageReport};
 
+pub use claims::{Claim, ClaimError, Waiting};
 pub use counts::StoreCounts;
 use counts::{Operation, StoreMetrics};
 pub use durable::{FileFault, TokenFile};
@@ -72,6 +74,8 @@ pub struct TokenStore {
     /// What the request path looks at first, whatever stands behind it.
     live: Arc<LiveTokens>,
     backing: Backing,
+    /// What is remembered of requests, unless the server of a shared store does.
+    claims: claims::Claims,
     metrics: StoreMetrics,
 }
 
@@ -121,6 +125,7 @@ impl TokenStore {
         Self {
             live: Arc::new(LiveTokens::new(section)),
             backing: Backing::Memory,
+            claims: claims::Claims::default(),
             metrics: StoreMetrics::default(),
         }
     }
@@ -157,8 +162,17 @@ impl TokenStore {
         Ok(Self {
             live,
             backing,
+            claims: claims::Claims::default(),
             metrics: StoreMetrics::default(),
         })
+    }
+
+    /// Keeps to these bounds of tokens from now on. Those of a shared store are all gateways', and stay.
+    pub fn configure(&self, section: &TokensSection) {
+        match &self.backing {
+            Backing::Memory | Backing::Durable(_) => self.live.configure(section),
+            Backing::Shared(_) => {}
+        }
     }
 
     /// Where failed logins are counted for all gateways, if they are.
@@ -203,7 +217,10 @@ impl TokenStore {
     pub fn load(&self, now: UnixMillis) -> Result<(), StoreOpenError> {
         match &self.backing {
             Backing::Memory => Ok(()),
-            Backing::Durable(journal) => journal.load(&self.live, now).map_err(Into::into),
+            Backing::Durable(journal) => {
+                let loaded = journal.load(&self.live, &self.claims, now);
+                loaded.map_err(Into::into)
+            }
             Backing::Shared(shared) => {
                 shared.note(now);
                 Ok(())
@@ -410,6 +427,7 @@ impl TokenStore {
             self.queue_ended(&gone.ended);
         });
         self.forget_faded();
+        self.forget_requests(now);
         swept
     }
 

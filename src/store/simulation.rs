@@ -252,6 +252,7 @@ impl Simulation {
         let mut simulation = Self {
             world: Shared::default(),
             store: Rc::new(TokenStore {
+                claims: Default::default(),
                 live: Arc::new(LiveTokens::with_shards(&section, SHARDS)),
                 backing: Backing::Memory,
                 metrics: StoreMetrics::default(),
@@ -279,6 +280,7 @@ impl Simulation {
         let (file, journal) = Stepped::start(file, &live, &self.accounts, self.now());
         self.file = Some(file);
         self.store = Rc::new(TokenStore {
+            claims: Default::default(),
             live,
             backing: Backing::Durable(journal),
             metrics: StoreMetrics::default(),

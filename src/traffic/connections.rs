@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -16,7 +16,7 @@ use crate::origin::Source;
 #[derive(Debug)]
 pub struct SourceConnectionLimit {
     open: DashMap<Source, usize>,
-    limit: NonZeroUsize,
+    limit: AtomicUsize,
     /// When the last warning was logged, in milliseconds.
     warned: AtomicU64,
 }
@@ -34,9 +34,14 @@ impl SourceConnectionLimit {
     pub fn new(limit: NonZeroUsize) -> Self {
         Self {
             open: DashMap::new(),
-            limit,
+            limit: AtomicUsize::new(limit.get()),
             warned: AtomicU64::new(0),
         }
+    }
+
+    /// Allows each source `limit` from now on; those that have more keep them.
+    pub fn set_limit(&self, limit: NonZeroUsize) {
+        self.limit.store(limit.get(), Ordering::Relaxed);
     }
 
     /// Counts a connection from an address; `None` if its source has reached the limit.
@@ -49,7 +54,7 @@ impl SourceConnectionLimit {
         let source = Source::of(address);
         {
             let mut open = self.open.entry(source).or_insert(0);
-            if *open < self.limit.get() {
+            if *open < self.limit.load(Ordering::Relaxed) {
                 *open += 1;
                 return Some(SourceConnection {
                     count: Arc::clone(self),

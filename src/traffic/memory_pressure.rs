@@ -1,13 +1,13 @@
 //! Whether memory is so short that new requests are shed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytesize::ByteSize;
 
 /// A high-water mark for resident memory, and whether it has been reached.
 #[derive(Debug)]
 pub struct MemoryPressure {
-    high_water_mark: u64,
+    high_water_mark: AtomicU64,
     high: AtomicBool,
 }
 
@@ -16,15 +16,20 @@ impl MemoryPressure {
     #[must_use]
     pub fn new(high_water_mark: ByteSize) -> Self {
         Self {
-            high_water_mark: high_water_mark.as_u64(),
+            high_water_mark: AtomicU64::new(high_water_mark.as_u64()),
             high: AtomicBool::new(false),
         }
+    }
+
+    /// With another high-water mark from now on.
+    pub fn set_high_water_mark(&self, mark: ByteSize) {
+        self.high_water_mark.store(mark.as_u64(), Ordering::Relaxed);
     }
 
     /// Whether there is a mark, so that memory must be monitored.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.high_water_mark > 0
+        self.limit() > 0
     }
 
     /// Whether to shed new requests.
@@ -36,17 +41,18 @@ impl MemoryPressure {
     /// The high-water mark in bytes; zero means none.
     #[must_use]
     pub fn limit(&self) -> u64 {
-        self.high_water_mark
+        self.high_water_mark.load(Ordering::Relaxed)
     }
 
     /// Records how much memory is resident. Requests are shed from the mark on, until memory drops by
     /// a sixteenth of it: the hysteresis keeps the gateway from flapping.
     pub fn update(&self, resident: u64) {
-        let low_water_mark = self.high_water_mark - self.high_water_mark / 16;
+        let high_water_mark = self.limit();
+        let low_water_mark = high_water_mark - high_water_mark / 16;
         let high = if self.is_high() {
             resident > low_water_mark
         } else {
-            resident >= self.high_water_mark
+            resident >= high_water_mark
         };
         if self.high.swap(high, Ordering::Relaxed) != high {
             let resident = ByteSize::b(resident);

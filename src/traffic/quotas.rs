@@ -23,9 +23,9 @@ pub struct Quotas {
     user: Option<RateLimit>,
     /// Indexed by route.
     routes: Vec<Option<RouteQuota>>,
-    sources: Option<Sources>,
+    sources: Option<Arc<Sources>>,
     /// Usage to publish to other gateways, if the quotas are shared with any.
-    sync_queue: Option<SyncQueue>,
+    sync_queue: Option<Arc<SyncQueue>>,
 }
 
 /// The configured rate limit of a route, for all users together.
@@ -55,33 +55,62 @@ impl Quotas {
         routes: impl IntoIterator<Item = RouteLimit>,
         distributed: bool,
     ) -> Self {
+        let none = Self {
+            user_requests: 0,
+            user_bodies: 0,
+            user: None,
+            routes: Vec::new(),
+            sources: None,
+            sync_queue: distributed.then(Arc::default),
+        };
+        none.succeeded_by(section, routes)
+    }
+
+    /// These quotas in place of the present ones, with what was used of those.
+    #[must_use]
+    pub fn succeeded_by(
+        &self,
+        section: &QuotasSection,
+        routes: impl IntoIterator<Item = RouteLimit>,
+    ) -> Self {
+        let distributed = self.sync_queue.is_some();
         let rate_limit = |rate, burst| match RateLimit::new(rate, burst) {
             rate_limit if distributed => rate_limit.synced_every(SYNC_INTERVAL),
             rate_limit => rate_limit,
         };
+        let usage_of = |path: &str| {
+            let mut before = self.routes.iter().flatten();
+            let before = before.find(|it| it.path == path);
+            before.map_or_else(Arc::default, |it| Arc::clone(&it.usage))
+        };
         let routes = routes.into_iter().map(|route| {
             Some(RouteQuota {
                 rate_limit: rate_limit(route.rate?, route.burst),
+                usage: usage_of(&route.path),
                 path: route.path,
-                usage: Arc::default(),
             })
         });
         let user = section.user_rate;
         let source = section.source_rate;
+        let source = source.map(|rate| RateLimit::new(rate, section.source_burst));
+        let sources = source.map(|limit| match &self.sources {
+            Some(before) if before.rate_limit == limit => Arc::clone(before),
+            Some(_) | None => Arc::new(Sources::new(limit)),
+        });
         Self {
             user_requests: section.user_requests.get(),
             user_bodies: section.user_bodies.as_u64(),
             user: user.map(|rate| rate_limit(rate, section.user_burst)),
             routes: routes.collect(),
-            sources: source.map(|rate| Sources::new(RateLimit::new(rate, section.source_burst))),
-            sync_queue: distributed.then(SyncQueue::default),
+            sources,
+            sync_queue: self.sync_queue.clone(),
         }
     }
 
     /// The usage to publish to other gateways, if the quotas are shared with any.
     #[must_use]
     pub fn sync_queue(&self) -> Option<&SyncQueue> {
-        self.sync_queue.as_ref()
+        self.sync_queue.as_deref()
     }
 
     /// Counts a request from an address, with or without a token.

@@ -22,7 +22,7 @@ pub struct Rate {
 }
 
 /// A sustained rate and the burst allowed on top of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
     rate: Rate,
     /// GCRA's emission interval: nanoseconds between two requests at the sustained rate.

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytesize::ByteSize;
 use dashmap::DashMap;
@@ -16,8 +17,8 @@ use crate::origin::Source;
 #[derive(Debug)]
 pub struct UnauthenticatedMemory {
     by_source: DashMap<Source, u64>,
-    per_connection: u64,
-    per_source: u64,
+    per_connection: AtomicU64,
+    per_source: AtomicU64,
 }
 
 /// The bytes reserved by the requests of one connection.
@@ -42,9 +43,16 @@ impl UnauthenticatedMemory {
     pub fn new(per_connection: ByteSize, per_source: ByteSize) -> Self {
         Self {
             by_source: DashMap::new(),
-            per_connection: per_connection.as_u64(),
-            per_source: per_source.as_u64(),
+            per_connection: AtomicU64::new(per_connection.as_u64()),
+            per_source: AtomicU64::new(per_source.as_u64()),
         }
+    }
+
+    /// Limits what is reserved from now on.
+    pub fn set_limits(&self, per_connection: ByteSize, per_source: ByteSize) {
+        let (connection, source) = (per_connection.as_u64(), per_source.as_u64());
+        self.per_connection.store(connection, Ordering::Relaxed);
+        self.per_source.store(source, Ordering::Relaxed);
     }
 
     /// Reserves memory for a request: `bytes` on top of what every request takes. The connection of a
@@ -59,20 +67,21 @@ impl UnauthenticatedMemory {
         bytes: u64,
     ) -> Result<MemoryReservation, MemoryLimitReached> {
         let bytes = bytes.saturating_add(BASE_REQUEST_MEMORY);
+        let per_source = self.per_source.load(Ordering::Relaxed);
         if let Some(held) = connection
-            && held.get().saturating_add(bytes) > self.per_connection
+            && held.get().saturating_add(bytes) > self.per_connection.load(Ordering::Relaxed)
         {
             return Err(MemoryLimitReached);
         }
         match self.by_source.entry(source) {
             Entry::Occupied(mut held) => {
                 let after = held.get().saturating_add(bytes);
-                if after > self.per_source {
+                if after > per_source {
                     return Err(MemoryLimitReached);
                 }
                 *held.get_mut() = after;
             }
-            Entry::Vacant(_) if bytes > self.per_source => return Err(MemoryLimitReached),
+            Entry::Vacant(_) if bytes > per_source => return Err(MemoryLimitReached),
             Entry::Vacant(none) => drop(none.insert(bytes)),
         }
         if let Some(held) = connection {

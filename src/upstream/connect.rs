@@ -21,7 +21,7 @@ pub(super) async fn connect(
     within: Duration,
     open: &Rc<Cell<usize>>,
 ) -> Result<(UpstreamStream, u32), UpstreamError> {
-    let name = match &server.place {
+    let name = match &server.state.place {
         Place::Name(name) => name,
         Place::Address(address) => {
             let stream = attempt(server, Address::Tcp(*address), within, open).await?;

@@ -88,3 +88,14 @@ pub enum RetryReason {
     /// The connection, which the server had closed, took none of it.
     NotWritten,
 }
+
+impl RetryReason {
+    /// A word for it, in the log and as the value of a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotConnected => "not_connected",
+            Self::NotWritten => "not_written",
+        }
+    }
+}

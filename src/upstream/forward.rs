@@ -6,6 +6,8 @@
 //! does not tell: the server may have closed only its own side, and read on. Neither does an
 //! acknowledgement that is missing, since it may be on its way, nor a reset.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::Upstream;
@@ -19,6 +21,7 @@ use super::selection::{Assigned, NotAdmitted};
 use super::upload::Upload;
 use crate::message::headers;
 use crate::message::response_head::ResponseHead;
+use crate::metrics::ServerName;
 
 /// Where a request is on its way.
 enum State<'a> {
@@ -45,14 +48,22 @@ struct Forwarding<'a> {
     user: &'a [u8],
     /// The servers that could not be connected to.
     tried: ServerSet,
+    attempts: &'a mut Attempts,
+}
+
+/// What became of a request on its way.
+#[derive(Debug, Default)]
+pub struct Attempts {
     /// Why it was given to another connection, each time.
-    retries: &'a mut Vec<RetryReason>,
+    pub retries: Vec<RetryReason>,
+    /// The server that was chosen last: the one that answered, if any did.
+    pub server: Option<Arc<ServerName>>,
 }
 
 impl Upstream {
     /// Sends an authorized request, at most once, and returns the head of the answer as soon as it is
-    /// there. Each time it is given to another connection, the reason is added to `retries`. Dropping
-    /// the future ends the exchange and its connection.
+    /// there. What becomes of it meanwhile is noted in `attempts`. Dropping the future ends the exchange and
+    /// its connection.
     ///
     /// # Errors
     /// When the upstream did not answer, or the client's body failed; and the body, where no part of
@@ -60,13 +71,13 @@ impl Upstream {
     pub async fn forward(
         &self,
         request: UpstreamRequest<'_>,
-        retries: &mut Vec<RetryReason>,
+        attempts: &mut Attempts,
     ) -> Result<UpstreamResponse, ForwardError> {
         let mut forwarding = Forwarding {
             upstream: self,
             user: request.identity.user.as_bytes(),
             tried: ServerSet::default(),
-            retries,
+            attempts,
         };
         let mut state = State::Choosing(request);
         loop {
@@ -91,28 +102,34 @@ impl Upstream {
 }
 
 impl<'a> Forwarding<'a> {
-    fn choose(&self, request: UpstreamRequest<'a>) -> State<'a> {
+    fn choose(&mut self, request: UpstreamRequest<'a>) -> State<'a> {
         match self.upstream.admit(self.user, self.tried, request.since) {
-            Ok(server) => address(server, request),
+            Ok(server) => self.address(server, request),
             Err(NotAdmitted::Full) => State::Queued(request),
             Err(NotAdmitted::NoServer) => State::Failed(request.refuse(UpstreamError::NoServer)),
         }
     }
 
-    async fn wait(&self, mut request: UpstreamRequest<'a>) -> State<'a> {
+    async fn wait(&mut self, mut request: UpstreamRequest<'a>) -> State<'a> {
         match self.upstream.wait(self.user).await {
             Ok(server) => {
                 request.since = Instant::now();
-                address(server, request)
+                self.address(server, request)
             }
             Err(error) => State::Failed(request.refuse(error)),
         }
     }
 
+    fn address(&mut self, server: Assigned<'a>, request: UpstreamRequest<'a>) -> State<'a> {
+        self.attempts.server = Some(Arc::clone(server.pool.name()));
+        let message = request.address(&server.pool.server().host);
+        State::Connecting(server, message)
+    }
+
     /// A connection that was idle may have been closed a moment ago; after that one was, only a new one
     /// is tried.
     fn reuse(&self, server: &Assigned<'_>) -> Option<Box<Connection>> {
-        match self.retries.last() {
+        match self.attempts.retries.last() {
             Some(RetryReason::NotWritten) => None,
             Some(RetryReason::NotConnected) | None => server.pool.reuse(),
         }
@@ -132,7 +149,8 @@ impl<'a> Forwarding<'a> {
         }
         match self.upstream.admit(self.user, self.tried, Instant::now()) {
             Ok(other) => {
-                self.retries.push(RetryReason::NotConnected);
+                self.attempts.retries.push(RetryReason::NotConnected);
+                self.attempts.server = Some(Arc::clone(other.pool.name()));
                 message.sending.set_host(&other.pool.server().host);
                 State::Connecting(other, message)
             }
@@ -165,8 +183,8 @@ impl<'a> Forwarding<'a> {
                 }
             }
             Err(Failure::NotWritten(cause)) => {
-                if self.retries.len() < MAX_RETRIES && message.sending.rewind() {
-                    self.retries.push(RetryReason::NotWritten);
+                if self.attempts.retries.len() < MAX_RETRIES && message.sending.rewind() {
+                    self.attempts.retries.push(RetryReason::NotWritten);
                     return State::Connecting(server, message);
                 }
                 let error = UpstreamError::Broke(cause, Delivery::Nothing);
@@ -179,11 +197,6 @@ impl<'a> Forwarding<'a> {
             }
         }
     }
-}
-
-fn address<'a>(server: Assigned<'a>, request: UpstreamRequest<'a>) -> State<'a> {
-    let message = request.address(&server.pool.server().host);
-    State::Connecting(server, message)
 }
 
 impl Upstream {

@@ -144,7 +144,7 @@ pub(super) struct Health {
 }
 
 /// What is known of one server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ServerHealth {
     state: ServerState,
     reason: Reason,
@@ -155,7 +155,7 @@ struct ServerHealth {
     checks: Checks,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Window {
     since: Option<UptimeMillis>,
     failed: u32,
@@ -186,6 +186,24 @@ impl Health {
             fall: check.fall.get(),
             rise: check.rise.get(),
             servers: (0..servers).map(server).collect(),
+        }
+    }
+
+    /// Goes on from what was known `before` of each server: `known` has their places then. Who is no longer
+    /// checked cannot be down.
+    pub(super) fn take_over(
+        &mut self,
+        before: &Self,
+        known: impl Iterator<Item = Option<usize>>,
+        is_checked: bool,
+    ) {
+        for (server, known) in self.servers.iter_mut().zip(known) {
+            let Some(known) = known.map(|place| &before.servers[place]) else {
+                continue;
+            };
+            if known.state != ServerState::Down || is_checked {
+                *server = known.clone();
+            }
         }
     }
 

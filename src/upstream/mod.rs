@@ -41,8 +41,9 @@ use shared::SharedUpstream;
 
 pub use credential::{BackendCredential, BackendCredentials, CredentialError};
 pub use error::{Delivery, ForwardError, RetryReason, UpstreamBreak, UpstreamError};
-pub use forward::UpstreamResponse;
+pub use forward::{Attempts, UpstreamResponse};
 pub use health::{Reason, ServerState};
+pub use maintenance::Maintenance;
 pub use message::{UpstreamRequest, must_end_before};
 pub use relayed::RelayedBody;
 pub use resolve::Resolver;
@@ -56,7 +57,7 @@ pub use tls::{TlsFailure, check_tls};
 /// One worker's connections to all upstreams.
 #[derive(Debug)]
 pub struct UpstreamPools {
-    all: Vec<Upstream>,
+    all: Vec<Rc<Upstream>>,
     /// For each route, by its index, the place of its upstream.
     of_routes: Vec<usize>,
 }
@@ -66,7 +67,23 @@ impl UpstreamPools {
     #[must_use]
     pub fn new(upstreams: &Upstreams) -> Self {
         Self {
-            all: upstreams.all().map(Upstream::new).collect(),
+            all: upstreams.all().map(Upstream::new).map(Rc::new).collect(),
+            of_routes: upstreams.of_routes().to_vec(),
+        }
+    }
+
+    /// The way to these upstreams, over the connections that there are to those which are the same.
+    #[must_use]
+    pub fn succeeded_by(&self, upstreams: &Upstreams) -> Self {
+        let pool = |next: &Arc<SharedUpstream>| {
+            let mut mine = self.all.iter();
+            match mine.find(|mine| Arc::ptr_eq(&mine.shared, next)) {
+                Some(same) => Rc::clone(same),
+                None => Rc::new(Upstream::new(next)),
+            }
+        };
+        Self {
+            all: upstreams.all().map(pool).collect(),
             of_routes: upstreams.of_routes().to_vec(),
         }
     }

@@ -16,12 +16,15 @@ use super::idle::IdleConnections;
 use super::in_flight::AdmittedAt;
 use super::server::{Place, Server};
 use super::shared::SharedUpstream;
+use crate::metrics::ServerName;
 
 /// Connections to one server.
 #[derive(Debug)]
 pub(super) struct Pool {
     upstream: Arc<SharedUpstream>,
     server: Arc<Server>,
+    /// Of this worker alone, so that clones of it cost the workers no cache line that they share.
+    name: Arc<ServerName>,
     /// The server's place in its upstream.
     place: usize,
     /// Where its requests are counted.
@@ -34,6 +37,8 @@ pub(super) struct Pool {
     opened: Cell<usize>,
     /// Requests that succeeded and were not told to the others yet.
     succeeded: Cell<u32>,
+    /// How many connections were open and opened when the others were last told.
+    told: Cell<(usize, usize)>,
 }
 
 impl Pool {
@@ -42,6 +47,10 @@ impl Pool {
         let settings = &upstream.settings;
         Self {
             server: Arc::clone(&upstream.servers[place]),
+            name: Arc::new(ServerName {
+                upstream: upstream.name.clone(),
+                server: upstream.servers[place].name.clone(),
+            }),
             place,
             admitted_at: AdmittedAt::new(&upstream.admission, place),
             connect_timeout: settings.connect_timeout,
@@ -51,12 +60,18 @@ impl Pool {
             open: Rc::default(),
             opened: Cell::default(),
             succeeded: Cell::default(),
+            told: Cell::default(),
         }
     }
 
     /// The server's place in its upstream.
     pub(super) fn place(&self) -> usize {
         self.place
+    }
+
+    /// What the connections lead to, by name.
+    pub(super) fn name(&self) -> &Arc<ServerName> {
+        &self.name
     }
 
     /// What the connections lead to.
@@ -114,7 +129,10 @@ impl Pool {
         if succeeded > 0 {
             self.server.note_succeeded(succeeded);
         }
-        if let Place::Name(name) = &self.server.place
+        let connections = (self.open.get(), self.opened.get());
+        let before = self.told.replace(connections);
+        self.server.note_connections(before, connections);
+        if let Place::Name(name) = &self.server.state.place
             && !self.idle.is_empty()
         {
             let (addresses, generation) = name.addresses();

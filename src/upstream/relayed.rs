@@ -62,6 +62,26 @@ impl RelayedBody {
         Ok(Self(Content::Streaming(Box::new(streaming))))
     }
 
+    /// A body that was read to its end.
+    #[must_use]
+    pub fn whole(data: Bytes) -> Self {
+        Self(match data.is_empty() {
+            true => Content::Ended,
+            false => Content::Whole(data),
+        })
+    }
+
+    /// The same body with what was read of it before its rest.
+    #[must_use]
+    pub fn preceded_by(mut self, data: Bytes) -> Self {
+        match &mut self.0 {
+            Content::Streaming(streaming) => streaming.first = Some(data),
+            Content::Ended => self.0 = Content::Whole(data),
+            Content::Whole(_) | Content::Broken => {}
+        }
+        self
+    }
+
     /// Whether the upstream has sent all of it.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -28,17 +28,35 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// These upstreams, and of each route the name of the one that it leads to.
+    /// None yet; their names are resolved by this.
+    #[must_use]
+    pub fn none(resolver: Resolver) -> Self {
+        Self {
+            all: Vec::new(),
+            of_routes: Vec::new(),
+            resolver,
+        }
+    }
+
+    /// These upstreams in place of the present ones, and of each route the name of the one that it leads to.
+    /// An upstream whose settings are the same stays, and so does what is known of a server that is still there.
     ///
     /// # Errors
     /// When what TLS to a server needs cannot be used.
-    pub fn open<'a>(
+    pub fn succeeded_by<'a>(
+        &self,
         sections: impl Iterator<Item = (&'a str, &'a UpstreamSection)>,
         of_routes: impl Iterator<Item = &'a str>,
         clock: &Clock,
-        resolver: Resolver,
     ) -> Result<Self, TlsError> {
-        let shared = |(name, section)| SharedUpstream::open(name, section, clock).map(Arc::new);
+        let resolver = self.resolver.clone();
+        let shared = |(name, section): (&str, &UpstreamSection)| {
+            let before = self.all.iter().find(|it| it.name == name);
+            match before.filter(|it| it.settings == *section) {
+                Some(same) => Ok(Arc::clone(same)),
+                None => SharedUpstream::open(name, section, clock, before).map(Arc::new),
+            }
+        };
         let all = sections.map(shared).collect::<Result<Vec<_>, _>>()?;
         let place = |name| all.iter().position(|upstream| upstream.name == name);
         Ok(Self {
@@ -168,6 +186,10 @@ pub struct ServerStatus {
     pub latency: Option<Duration>,
     /// Where its name leads, if it has one.
     pub addresses: Vec<String>,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections that were begun to be opened.
+    pub connects: u64,
     /// When the certificate ends that it showed last, in seconds since 1970.
     pub certificate_ends: Option<i64>,
 }
@@ -188,7 +210,12 @@ pub(super) struct SharedUpstream {
 }
 
 impl SharedUpstream {
-    fn open(name: &str, settings: &UpstreamSection, clock: &Clock) -> Result<Self, TlsError> {
+    fn open(
+        name: &str,
+        settings: &UpstreamSection,
+        clock: &Clock,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Self, TlsError> {
         let tls = open_tls(settings, clock)?;
         if tls.is_some() && !settings.tls.is_verified() {
             tracing::warn!(
@@ -198,15 +225,26 @@ impl SharedUpstream {
         }
         let sections: Vec<ServerSection> = settings.servers().collect();
         let lowest = sections.iter().map(|it| it.weight.get()).min();
+        let known = |section: &ServerSection| {
+            let mut servers = before?.servers.iter();
+            let is_same = |it: &Arc<Server>| it.name == section.name() && it.url == section.url;
+            servers.position(is_same)
+        };
         let server = |section: &ServerSection| -> Result<_, TlsError> {
             let secure = secure(section, tls.as_ref())?;
-            let server = Server::new(section, settings, lowest.unwrap_or(1), secure);
+            let known = known(section).and_then(|place| Some(&before?.servers[place]));
+            let state = known.map(|it| Arc::clone(&it.state));
+            let server = Server::new(section, settings, lowest.unwrap_or(1), secure, state);
             Ok(Arc::new(server))
         };
         let servers = sections.iter().map(server);
         let servers = servers.collect::<Result<Arc<[_]>, _>>()?;
-        let health = Health::new(&settings.check, &settings.ejection, servers.len());
-        Ok(Self {
+        let mut health = Health::new(&settings.check, &settings.ejection, servers.len());
+        if let Some(before) = before {
+            let known = sections.iter().map(known);
+            health.take_over(&before.health(), known, settings.check.path.is_some());
+        }
+        let upstream = Self {
             name: name.to_owned(),
             settings: settings.clone(),
             admission: Arc::new(Admission::new(Arc::clone(&servers), settings)),
@@ -214,8 +252,12 @@ impl SharedUpstream {
             tls,
             health: Mutex::new(health),
             clock: clock.clone(),
-            started: Instant::now(),
-        })
+            started: before.map_or_else(Instant::now, |before| before.started),
+        };
+        if before.is_some() {
+            upstream.publish(&upstream.health(), clock.uptime_millis());
+        }
+        Ok(upstream)
     }
 
     fn is_verified(&self) -> bool {
@@ -252,6 +294,8 @@ impl SharedUpstream {
                 health.passed(place, now)
             });
         }
+        // A request may have ended that was sent by other settings of the same server, before a reload or after.
+        self.admission.admit_waiting();
     }
 
     fn change(&self, change: impl FnOnce(&mut Health, UptimeMillis) -> Option<Change>) {
@@ -264,16 +308,21 @@ impl SharedUpstream {
                 .store(0, Ordering::Relaxed);
             self.log(&health, change);
         }
+        self.publish(&health, now);
+        drop(health);
+        if changed.is_some() {
+            self.admission.admit_waiting();
+        }
+    }
+
+    /// Lets the workers know of each server's share.
+    fn publish(&self, health: &Health, now: UptimeMillis) {
         for (place, server) in self.servers.iter().enumerate() {
             let share = health.share(place, now);
             // Most of the time it is the same, and workers keep it in their caches.
             if server.share.load(Ordering::Relaxed) != share {
                 server.share.store(share, Ordering::Relaxed);
             }
-        }
-        drop(health);
-        if changed.is_some() {
-            self.admission.admit_waiting();
         }
     }
 
@@ -314,10 +363,12 @@ impl SharedUpstream {
                 reason: reason.clone(),
                 weight: server.weight,
                 backup: server.backup,
-                in_flight: server.in_flight.load(Ordering::Relaxed),
+                in_flight: server.state.in_flight.load(Ordering::Relaxed),
                 failing: server.failing.load(Ordering::Relaxed),
                 latency: latency.map(|micros| Duration::from_micros(micros.into())),
                 addresses: server.addresses(),
+                connections: server.open.load(Ordering::Relaxed),
+                connects: server.connects.load(Ordering::Relaxed),
                 certificate_ends: server
                     .secure
                     .as_ref()

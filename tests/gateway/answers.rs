@@ -456,6 +456,37 @@ async fn unauthenticated(gallery: &mut Gallery) {
     gallery.show("TooMuchUnauthenticated", &answer);
 }
 
+/// Repeats of requests that are remembered, and what cannot be.
+async fn repeats(gallery: &mut Gallery) {
+    let harness = Harness::start(|files| {
+        files.routes(&["path = \"/api/SyncData\"\nreplay_guard = \"required-key\""]);
+        files.set("replay_guard.wait", "0s");
+        files.set("replay_guard.max_response", "0B");
+        files.set("replay_guard.per_user", 3);
+        files.set("replay_guard.max_entries", 3);
+    });
+    let client = harness.signed_in().await;
+    let ask = |key: &str| sync().field("Idempotency-Key", key);
+    gallery.show("IdempotencyKey", &client.send(sync()).await);
+    assert_eq!(client.send(ask("answered")).await.status, 200);
+    gallery.show("AnswerNotStored", &client.send(ask("answered")).await);
+    let other = Ask::post("/api/SyncData").field("Idempotency-Key", "answered");
+    gallery.show("KeyReused", &client.send(other.json("[]")).await);
+    harness.upstream.next(Script::Close(Stage::BeforeResponse));
+    assert_eq!(client.send(ask("lost")).await.status, 502);
+    gallery.show("OutcomeUnknown", &client.send(ask("lost")).await);
+    harness.upstream.next(Script::Stall(Stage::BeforeResponse));
+    let mut slow = client.connect().await;
+    slow.write(&client.with_token(ask("slow")).bytes(HOST))
+        .await;
+    harness.upstream.stalled(1).await;
+    gallery.show("RepeatInFlight", &client.send(ask("slow")).await);
+    gallery.show("TooManyRemembered", &client.send(ask("more")).await);
+    let other = harness.signed_in_as("shop-02").await;
+    gallery.show("ReplayGuardFull", &other.send(ask("more")).await);
+    harness.upstream.release();
+}
+
 /// One hashing thread, a queue of one, and a hash that takes its time.
 fn busy_with_hashing(files: &mut Files) {
     files.set("login.hash_queue", 1);
@@ -519,6 +550,7 @@ fn every_refusal_is_provoked_and_its_answer_is_as_recorded() {
         upstreams_faults(&mut gallery).await;
         unavailable(&mut gallery).await;
         unauthenticated(&mut gallery).await;
+        repeats(&mut gallery).await;
         capacities(&mut gallery).await;
     });
     gallery.0.sort();

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use syncgate::app::{Listeners, Server};
+use syncgate::app::{Listeners, Server, Startup};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
 use syncgate::store::TokenFile;
@@ -245,14 +245,20 @@ async fn before_and_after_the_start<T>(ask: impl AsyncFn(Client, &Files) -> T) -
     let starting = std::thread::Builder::new().name("starting".to_owned());
     let clock = Clock::from_fn(move || {
         let here = std::thread::current().name() == Some("starting");
-        // The first time it is the certificates.
-        if here && asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+        // Before, it is the certificates and the start of the counters.
+        if here && asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 2 {
             let _ = gate.lock().unwrap().recv();
         }
         standing.now()
     });
     let server = starting
-        .spawn(move || Server::start_on(listeners, &config, clock, None))
+        .spawn(move || {
+            let startup = Startup {
+                clock,
+                ..Startup::of(config)
+            };
+            Server::start_on(listeners, startup)
+        })
         .unwrap();
     let again = || Client {
         trusted: client.trusted.clone(),

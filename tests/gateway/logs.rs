@@ -43,7 +43,11 @@ fn a_forwarded_request_leaves_one_record_with_all_its_fields() {
         assert_eq!(record["bytes_out"], answer.body.len());
         assert!(record["duration_us"].is_number(), "{record}");
         assert!(record["upstream_us"].is_number(), "{record}");
+        assert!(record["gateway_us"].is_number(), "{record}");
         assert_eq!(text(&record, "answered_by"), "upstream");
+        assert_eq!(text(&record, "upstream"), "default");
+        let server = child.upstream.address().to_string();
+        assert_eq!(text(&record, "server"), server);
         assert_eq!(text(&record, "method"), "POST");
         assert_eq!(text(&record, "protocol"), "HTTP/1.1");
         assert_eq!(record["complete"], true);

@@ -189,8 +189,29 @@ async fn after_a_day() -> (Harness, String) {
 #[test]
 fn each_request_counts_once_where_it_belongs() {
     run(async {
-        let (_harness, text) = after_a_day().await;
+        let (harness, text) = after_a_day().await;
+        let server = harness.upstream.address();
+        let labels = format!("upstream=\"default\",server=\"{server}\"");
+        let of_server =
+            |metric: &str, more: &str| format!("syncgate_upstream_{metric}{{{labels}{more}}}");
         let found = series(&text);
+        for (name, expected) in [
+            (of_server("responses_total", ",status=\"2xx\""), 2.0),
+            (
+                of_server("failures_total", ",reason=\"upstream_broke\""),
+                1.0,
+            ),
+            (of_server("duration_seconds_count", ""), 3.0),
+            (of_server("server_state", ",state=\"up\""), 1.0),
+            (of_server("server_state", ",state=\"down\""), 0.0),
+            (of_server("requests_in_flight", ""), 0.0),
+        ] {
+            assert_eq!(found.get(&name), Some(&expected), "{name}\n{text}");
+        }
+        // Told by each worker several times a second.
+        let connects = of_server("connects_total", "");
+        let found = until(&harness, &connects, 2.0).await;
+        assert_eq!(found.get(&of_server("connections", "")), Some(&1.0));
         for (name, expected) in [
             (
                 r#"syncgate_requests_total{route="/api/SyncData",method="POST",status="2xx"}"#,

@@ -231,11 +231,9 @@ fn after_many_revocations_a_broken_connection_costs_few_round_trips() {
             )
             .await;
         let now = fleet.clock.now().seconds();
-        let left = fleet.gateways[0]
-            .server()
-            .tokens()
-            .list(None, None, 10, now);
-        assert_eq!(left.await.unwrap().tokens, []);
+        let tokens = fleet.gateways[0].server().tokens();
+        let left = tokens.list(None, None, 10, now).await;
+        assert_eq!(left.unwrap().tokens, []);
     });
 }
 

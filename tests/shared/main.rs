@@ -20,6 +20,7 @@ mod outage;
 mod quotas;
 mod redis;
 mod relay;
+mod replays;
 mod restarts;
 mod revocations;
 mod rollbacks;

@@ -1,7 +1,9 @@
 //! The real binary as a child process: for its logs, its memory, its signals and its exit.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -35,17 +37,17 @@ struct Output {
 impl Child {
     /// Runs `syncgate run` with JSON logs and waits until it listens.
     pub async fn start(adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(program()), &[], adjust).await
+        Self::launch(command(program()), &[], adjust).await
     }
 
     /// The same with more arguments.
     pub async fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Files)) -> Self {
-        Self::launch(Command::new(program()), arguments, adjust).await
+        Self::launch(command(program()), arguments, adjust).await
     }
 
     /// The same with files that can grow to so many blocks at the most, as if the disk were full.
     pub async fn start_with_file_size(blocks: u32, adjust: impl FnOnce(&mut Files)) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = command("sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -f {blocks} && exec \"$0\" \"$@\""))
@@ -55,7 +57,7 @@ impl Child {
 
     /// The same with so many file descriptors at the most.
     pub async fn start_with_descriptors(most: u32, adjust: impl FnOnce(&mut Files)) -> Self {
-        let mut shell = Command::new("sh");
+        let mut shell = command("sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
@@ -78,13 +80,17 @@ impl Child {
     }
 
     /// The same with these environment variables.
-    pub async fn start_in(
-        environment: &[(&str, &std::ffi::OsStr)],
-        adjust: impl FnOnce(&mut Files),
-    ) -> Self {
-        let mut command = Command::new(program());
+    pub async fn start_in(environment: &[(&str, &OsStr)], adjust: impl FnOnce(&mut Files)) -> Self {
+        let mut command = command(program());
         command.envs(environment.iter().copied());
         Self::launch(command, &[], adjust).await
+    }
+
+    /// The same with a listener that somebody else has bound, handed over as systemd does it.
+    pub async fn start_on(socket: &TcpListener, adjust: impl FnOnce(&mut Files)) -> Self {
+        let mut shell = passing(socket);
+        shell.arg(program());
+        Self::launch(shell, &[], adjust).await
     }
 
     /// Kills the process as a power failure would, and starts another one on its files.
@@ -94,7 +100,7 @@ impl Child {
         for pipe in self.pipes.drain(..) {
             pipe.join().expect("a pipe that was read to its end");
         }
-        let started = spawn(Command::new(program()), &[], &self.files);
+        let started = spawn(command(program()), &[], &self.files);
         (self.process, self.output, self.pipes) = started;
         self.https = self.until("the address it listens on", listening).await;
     }
@@ -264,6 +270,11 @@ impl Child {
     }
 
     /// The files that it reads.
+    /// The files to change.
+    pub fn files_mut(&mut self) -> &mut Files {
+        &mut self.files
+    }
+
     pub fn files(&self) -> &Files {
         &self.files
     }
@@ -337,7 +348,6 @@ fn spawn(mut command: Command, arguments: &[&str], files: &Files) -> Started {
         .arg("--config")
         .arg(files.write())
         .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -348,6 +358,23 @@ fn spawn(mut command: Command, arguments: &[&str], files: &Files) -> Started {
         gather(process.stderr.take().expect("its errors"), &output),
     ];
     (process, output, pipes)
+}
+
+/// A shell that runs its arguments with the listener as sd_listen_fds(3) has it.
+pub fn passing(socket: &TcpListener) -> Command {
+    let mut shell = Command::new("sh");
+    let socket = socket.try_clone().expect("another descriptor");
+    shell.stdin(Stdio::from(OwnedFd::from(socket)));
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    shell.args(["-c", script]);
+    shell
+}
+
+/// A command that reads nothing.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
 }
 
 /// A process that is already over, to stand in where the real one was taken out.

@@ -10,9 +10,10 @@ use std::time::Duration;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use syncgate::app::{Server, StartError};
+use syncgate::app::{Server, StartError, Startup};
 use syncgate::clock::Clock;
-use syncgate::config::Config;
+use syncgate::config;
+use syncgate::control::ReloadReport;
 use syncgate::upstream::Resolver;
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
@@ -83,6 +84,14 @@ impl Files {
             panic!("{section} is no section");
         };
         section.insert(key.to_owned(), value.into().0);
+    }
+
+    /// Removes `section.key`.
+    pub fn remove(&mut self, key: &str) {
+        let (section, key) = key.split_once('.').expect("section.key");
+        if let Some(Value::Table(section)) = self.table.get_mut(section) {
+            section.remove(key);
+        }
     }
 
     /// Adds the lines of a section, in which further tables may stand.
@@ -271,8 +280,8 @@ impl Harness {
             Err(error) => panic!("the gateway does not start: {error}"),
         };
         Self {
-            https: server.https().to_vec(),
-            http: server.http().to_vec(),
+            https: server.https(),
+            http: server.http(),
             upstream,
             clock,
             identity,
@@ -299,8 +308,28 @@ impl Harness {
         &self.files
     }
 
-    pub fn reload(&self) {
-        self.server().reload().all();
+    /// The files to change.
+    pub fn files_mut(&mut self) -> &mut Files {
+        &mut self.files
+    }
+
+    pub fn reload(&self) -> ReloadReport {
+        self.server().reload().all()
+    }
+
+    /// Writes another configuration, and makes the gateway look at it.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Files)) -> ReloadReport {
+        change(&mut self.files);
+        self.files.write();
+        let report = self.reload();
+        self.https = self.server().https();
+        self.http = self.server().http();
+        report
+    }
+
+    /// Where it listens for HTTPS.
+    pub fn secure_addresses(&self) -> &[SocketAddr] {
+        &self.https
     }
 
     pub fn server(&self) -> &Server {
@@ -393,8 +422,8 @@ impl Harness {
     /// Starts the gateway again, on what its files are now. Clients have to be made anew.
     pub fn start_again(&mut self) -> Result<(), String> {
         let server = open(&self.files, self.clock.clone())?;
-        self.https = server.https().to_vec();
-        self.http = server.http().to_vec();
+        self.https = server.https();
+        self.http = server.http();
         self.server = Some(server);
         Ok(())
     }
@@ -457,8 +486,15 @@ fn open(files: &Files, clock: Clock) -> Result<Server, String> {
 }
 
 fn open_resolving(files: &Files, clock: Clock, resolver: Resolver) -> Result<Server, String> {
-    let config = Config::load(&files.write()).map_err(|problems| problems.to_string())?;
-    Server::start_resolving(&config, clock, resolver, None).map_err(|error: StartError| {
+    let opened = config::open(&files.write()).map_err(|problems| problems.to_string())?;
+    let (loaded, file) = opened;
+    Server::start(Startup {
+        file: Some(file),
+        clock,
+        resolver,
+        ..Startup::of(loaded.config)
+    })
+    .map_err(|error: StartError| {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {

@@ -15,6 +15,7 @@ pub mod harness;
 pub mod http2;
 pub mod latency;
 pub mod peer;
+pub mod slow;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

@@ -1,7 +1,11 @@
 //! Checks that the files and the user in the configuration exist.
 
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::report;
 use crate::config::Config;
@@ -47,17 +51,22 @@ fn without_directory(socket: &Path) -> Option<Problem> {
 /// The problem with `path`, unless it can be opened as a file.
 fn unreadable(path: &Path, missing: &str) -> Option<Problem> {
     let shown = path.display();
-    Some(
-        match std::fs::File::open(path).and_then(|file| file.metadata()) {
-            Ok(metadata) if metadata.is_dir() => {
-                Problem::error(format!("{shown} is a directory")).remedy("name a file inside it")
-            }
-            Ok(_) => return None,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Problem::error(format!("there is no file {shown}")).remedy(missing)
-            }
-            Err(error) => Problem::error(format!("the file {shown} cannot be read: {error}"))
-                .remedy("let the user that syncgate runs as read it, and nobody else"),
-        },
-    )
+    Some(match opened(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => {
+            Problem::error(format!("{shown} is a directory")).remedy("name a file inside it")
+        }
+        Ok(_) => return None,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Problem::error(format!("there is no file {shown}")).remedy(missing)
+        }
+        Err(error) => Problem::error(format!("the file {shown} cannot be read: {error}"))
+            .remedy("let the user that syncgate runs as read it, and nobody else"),
+    })
+}
+
+/// Opens the file without waiting, should it be a pipe.
+fn opened(path: &Path) -> std::io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(nonblocking).open(path)
 }

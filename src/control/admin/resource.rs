@@ -30,6 +30,8 @@ pub(super) enum Resource {
     Upstreams,
     /// A change of one of them.
     Server(Action),
+    /// A reload of the configuration and its files.
+    Reload,
 }
 
 impl Resource {
@@ -47,6 +49,7 @@ impl Resource {
             "/upstreams" => Some(Self::Upstreams),
             "/upstreams/drain" => Some(Self::Server(Action::Drain)),
             "/upstreams/enable" => Some(Self::Server(Action::Enable)),
+            "/reload" => Some(Self::Reload),
             _ => {
                 let id = path.strip_prefix("/tokens/")?;
                 id.parse().ok().map(Self::Token)
@@ -70,6 +73,7 @@ impl Resource {
             Self::Upstreams => "/upstreams",
             Self::Server(Action::Drain) => "/upstreams/drain",
             Self::Server(Action::Enable) => "/upstreams/enable",
+            Self::Reload => "/reload",
         }
     }
 
@@ -87,7 +91,8 @@ impl Resource {
             | Self::Token(_)
             | Self::Revocation
             | Self::Upstreams
-            | Self::Server(_) => false,
+            | Self::Server(_)
+            | Self::Reload => false,
         }
     }
 
@@ -101,13 +106,15 @@ impl Resource {
             | Self::Tokens
             | Self::Upstreams => &[Method::GET, Method::HEAD],
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
-            Self::Introspection | Self::Revocation | Self::Server(_) => &[Method::POST],
+            Self::Introspection | Self::Revocation | Self::Server(_) | Self::Reload => {
+                &[Method::POST]
+            }
         }
     }
 
     pub(super) fn takes_body(self) -> bool {
         match self {
-            Self::Introspection | Self::Revocation | Self::Server(_) => true,
+            Self::Introspection | Self::Revocation | Self::Server(_) | Self::Reload => true,
             Self::Liveness
             | Self::Readiness
             | Self::Health
@@ -142,6 +149,7 @@ mod tests {
             Resource::Upstreams,
             Resource::Server(Action::Drain),
             Resource::Server(Action::Enable),
+            Resource::Reload,
         ]
     }
 

@@ -28,9 +28,10 @@ use super::refusal_counter::{self, RefusalCounter};
 use super::request_body::read;
 use super::resource::Resource;
 use super::secret::AdminSecrets;
-use super::{introspection, probes, tokens, upstreams};
-use crate::control::reload::Reload;
-use crate::gateway::Shared;
+use super::{introspection, probes, reload, tokens, upstreams};
+use crate::clock::Clock;
+use crate::control::Reload;
+use crate::gateway::Current;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
 use crate::lifecycle::Stage;
@@ -61,8 +62,9 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 
 /// Answers admin requests.
 pub(super) struct AdminService {
-    shared: Arc<Shared>,
+    current: Arc<Current>,
     reload: Arc<Reload>,
+    clock: Clock,
     secrets: Arc<AdminSecrets>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
@@ -74,15 +76,19 @@ pub(super) struct AdminService {
 
 impl AdminService {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        current: Arc<Current>,
         reload: Arc<Reload>,
         secrets: Arc<AdminSecrets>,
         hosts: Option<OwnHosts>,
     ) -> Self {
-        let date = DateField::new(shared.clock.now().seconds());
+        let shared = current.load();
+        let (clock, now) = (shared.clock.clone(), shared.clock.now());
+        shared.metrics.note_start(now);
+        let date = DateField::new(now.seconds());
         Self {
-            shared,
+            current,
             reload,
+            clock,
             secrets,
             hosts,
             ids: RequestIds::new(),
@@ -218,14 +224,14 @@ impl AdminService {
         listener: Listener,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let id = self.ids.next(self.shared.clock.now());
+        let id = self.ids.next(self.clock.now());
         let (parts, body) = request.into_parts();
         let mut response = match self.answer(listener, &id, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };
         self.date
-            .add(response.headers_mut(), self.shared.clock.now().seconds());
+            .add(response.headers_mut(), self.clock.now().seconds());
         self.log(listener, &id, &parts, response.status());
         response.map(Full::new)
     }
@@ -290,7 +296,7 @@ impl AdminService {
         if !resource.takes_body() && !body.is_end_stream() {
             return Err(Refusal::BodyTooLarge { limit: 0 });
         }
-        let shared = &self.shared;
+        let shared = &self.current.load();
         match resource {
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
@@ -312,6 +318,12 @@ impl AdminService {
                     return Err(Refusal::UnsupportedMediaType);
                 }
                 upstreams::apply(&shared.upstreams, action, &read(body).await?)
+            }
+            Resource::Reload => {
+                if !request::is_plain_json(&parts.headers) {
+                    return Err(Refusal::UnsupportedMediaType);
+                }
+                reload::apply(&self.reload, &read(body).await?).await
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation

@@ -63,7 +63,10 @@ pub(super) fn process(to: &mut Exposition<'_, '_>, shared: &Shared) -> fmt::Resu
     to.gauge(
         "process_start_time_seconds",
         "When the process started, in seconds since 1970.",
-        single(shared.metrics.started.as_u64() as f64 / 1e3),
+        shared
+            .metrics
+            .started()
+            .map(|at| (Vec::new(), at.as_u64() as f64 / 1e3)),
     )?;
     to.seconds(
         "process_cpu",

@@ -61,18 +61,26 @@ fn labels<'a>(server: &'a ServerName, key: &'static str, value: &'a str) -> Labe
     ]
 }
 
-/// The state of servers.
+/// The servers as they are now.
 pub(super) fn servers(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus]) -> fmt::Result {
-    let servers = || {
-        let pairs = upstreams.iter();
-        pairs.flat_map(|upstream| {
-            upstream
-                .servers
-                .iter()
-                .map(move |server| (upstream, server))
-        })
-    };
-    let states = servers().flat_map(|(upstream, server)| {
+    states(to, upstreams)?;
+    load(to, upstreams)?;
+    trust(to, upstreams)
+}
+
+/// Every server with its upstream.
+fn each(upstreams: &[UpstreamStatus]) -> impl Iterator<Item = (&UpstreamStatus, &ServerStatus)> {
+    let upstreams = upstreams.iter();
+    upstreams.flat_map(|upstream| {
+        upstream
+            .servers
+            .iter()
+            .map(move |server| (upstream, server))
+    })
+}
+
+fn states(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus]) -> fmt::Result {
+    let states = each(upstreams).flat_map(|(upstream, server)| {
         let present = server.state.name();
         ServerState::NAMES.map(|state| {
             let mut labels = of(upstream, server);
@@ -84,11 +92,24 @@ pub(super) fn servers(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus])
         "syncgate_upstream_server_state",
         "Whether an upstream server is in a state: 1 for the present one.",
         states,
-    )?;
+    )
+}
+
+fn load(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus]) -> fmt::Result {
     to.gauge(
         "syncgate_upstream_requests_in_flight",
         "Requests in flight at an upstream server.",
-        servers().map(|(upstream, server)| (of(upstream, server), f64::from(server.in_flight))),
+        each(upstreams).map(|(upstream, server)| (of(upstream, server), server.in_flight.into())),
+    )?;
+    to.gauge(
+        "syncgate_upstream_connections",
+        "Open connections to an upstream server.",
+        each(upstreams).map(|(upstream, server)| (of(upstream, server), server.connections as f64)),
+    )?;
+    to.counter(
+        "syncgate_upstream_connects",
+        "Connections to an upstream server that were begun.",
+        each(upstreams).map(|(upstream, server)| (of(upstream, server), server.connects)),
     )?;
     to.gauge(
         "syncgate_upstream_waiting_requests",
@@ -96,8 +117,11 @@ pub(super) fn servers(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus])
         upstreams
             .iter()
             .map(|upstream| (vec![("upstream", &*upstream.name)], upstream.waiting as f64)),
-    )?;
-    let ends = servers().filter_map(|(upstream, server)| {
+    )
+}
+
+fn trust(to: &mut Exposition<'_, '_>, upstreams: &[UpstreamStatus]) -> fmt::Result {
+    let ends = each(upstreams).filter_map(|(upstream, server)| {
         Some((of(upstream, server), server.certificate_ends? as f64))
     });
     to.gauge(

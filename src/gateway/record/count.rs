@@ -1,10 +1,18 @@
 //! Pure: what a finished record counts as, so that the log and the metrics cannot disagree.
 
 use super::AccessRecord;
-use crate::metrics::{Finished, MethodLabel, StatusClass};
+use crate::metrics::{Finished, MethodLabel, Recorder, SentRequest, StatusClass};
 
-/// What is counted of a request that is over.
-pub(super) fn finished(record: &AccessRecord) -> Finished<'_> {
+/// Counts a request that is over.
+pub(super) fn count(recorder: &Recorder, record: &AccessRecord) {
+    recorder.record(&finished(record));
+    if let Some(server) = &record.attempts.server {
+        let retries = record.attempts.retries.iter();
+        retries.for_each(|reason| recorder.retried(server, reason.name()));
+    }
+}
+
+fn finished(record: &AccessRecord) -> Finished<'_> {
     Finished {
         route: record.route.as_ref(),
         method: MethodLabel::of(record.method.as_ref()),
@@ -15,7 +23,11 @@ pub(super) fn finished(record: &AccessRecord) -> Finished<'_> {
         own: record.own,
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
-        sent: None,
+        sent: record.attempts.server.as_ref().map(|server| SentRequest {
+            server,
+            duration: record.upstream.unwrap_or_default(),
+            responded: record.relayed,
+        }),
         is_login: record.is_login,
     }
 }

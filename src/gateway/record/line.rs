@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::AccessRecord;
 use crate::clock::UnixMillis;
-use crate::upstream::{Delivery, RetryReason};
+use crate::upstream::Delivery;
 
 /// A key with what stands around it, put together when this is compiled.
 macro_rules! key {
@@ -94,6 +94,10 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
         line.number(key!("status"), status.as_u16().into());
     }
     line.plain(key!("answered_by"), record.answered_by().as_bytes());
+    if let Some(server) = &record.attempts.server {
+        line.text(key!("upstream"), &server.upstream);
+        line.text(key!("server"), &server.server);
+    }
     if let Some(reason) = record.reason {
         line.plain(key!("reason"), reason.as_bytes());
     }
@@ -106,8 +110,11 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(delivery) = record.delivery {
         line.plain(key!("backend_received"), received(delivery).as_bytes());
     }
-    if !record.retries.is_empty() {
+    if !record.attempts.retries.is_empty() {
         line.plain(key!("retries"), retries(record).as_bytes());
+    }
+    if let Some(first) = &record.replay_of {
+        line.text(key!("replay_of"), first);
     }
     line.number(key!("bytes_in"), record.bytes_in);
     line.number(key!("bytes_out"), record.bytes_out);
@@ -155,6 +162,9 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(upstream) = record.upstream {
         also("upstream", &Micros(micros(upstream)).to_string());
     }
+    if let Some(server) = &record.attempts.server {
+        also("server", &format!("{}/{}", server.upstream, server.server));
+    }
     if let Some(reason) = record.reason {
         also("reason", reason);
     }
@@ -167,8 +177,11 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(delivery) = record.delivery {
         also("backend_received", received(delivery));
     }
-    if !record.retries.is_empty() {
+    if !record.attempts.retries.is_empty() {
         also("retries", &retries(record));
+    }
+    if let Some(first) = &record.replay_of {
+        also("replay_of", first);
     }
     if !record.complete {
         also("complete", "no");
@@ -186,10 +199,7 @@ fn received(delivery: Delivery) -> &'static str {
 
 /// The reasons of the retries, in their order.
 fn retries(record: &AccessRecord) -> String {
-    let reasons = record.retries.iter().map(|reason| match reason {
-        RetryReason::NotConnected => "not_connected",
-        RetryReason::NotWritten => "not_written",
-    });
+    let reasons = record.attempts.retries.iter().map(|reason| reason.name());
     reasons.collect::<Vec<_>>().join(",")
 }
 

@@ -7,8 +7,9 @@ use crate::body::request::BodyError;
 use crate::login::LoginError;
 use crate::message::request::RequestError;
 use crate::policy::admission::NotAdmitted;
+use crate::replay::{Full, KeyFault};
 use crate::route::RouteError;
-use crate::store::StoreError;
+use crate::store::{ClaimError, StoreError};
 use crate::traffic::QuotaExceeded;
 use crate::upstream::UpstreamError;
 
@@ -65,6 +66,7 @@ impl From<BodyError> for Refusal {
             BodyError::RequestTooLong => Self::RequestTooLong,
             BodyError::OverQuota { limit } => Self::TooMuchAtOnce { limit },
             BodyError::Form(violation) => Self::FormRefused(violation),
+            BodyError::Withheld => Self::RepeatInFlight,
         }
     }
 }
@@ -86,6 +88,28 @@ impl From<LoginError> for Refusal {
             LoginError::Saturated => Self::LoginsSaturated,
             LoginError::Uncounted(StoreError::RolledBack) => Self::StoreRolledBack,
             LoginError::Uncounted(_) => Self::StoreUnavailable,
+        }
+    }
+}
+
+impl From<KeyFault> for Refusal {
+    fn from(fault: KeyFault) -> Self {
+        Self::IdempotencyKey(fault)
+    }
+}
+
+impl From<ClaimError> for Refusal {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Full(Full::User { limit }) => Self::TooManyRemembered { limit },
+            ClaimError::Full(Full::All)
+            | ClaimError::Store(StoreError::Full | StoreError::UserFull { .. }) => {
+                Self::ReplayGuardFull
+            }
+            ClaimError::Store(StoreError::RolledBack) => Self::StoreRolledBack,
+            ClaimError::Store(StoreError::Unavailable | StoreError::Taken | StoreError::Gone) => {
+                Self::StoreUnavailable
+            }
         }
     }
 }

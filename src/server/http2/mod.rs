@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::drain::Watch;
 use super::stream::ClientStream;
 use crate::connection::{ClientConnection, GoAway};
-use crate::gateway::Gateway;
+use crate::gateway::WorkerGateway;
 
 use scheduler::StreamExecutor;
 
@@ -26,7 +26,7 @@ use scheduler::StreamExecutor;
 /// answers that the client does not take, or because the gateway stops.
 pub(super) async fn serve(
     stream: ClientStream,
-    gateway: Rc<Gateway>,
+    gateway: Rc<WorkerGateway>,
     client: Rc<ClientConnection>,
     watch: Watch,
     executor: StreamExecutor,
@@ -34,7 +34,8 @@ pub(super) async fn serve(
     let Some(http2) = client.http2() else {
         return;
     };
-    let limits = &gateway.shared().limits;
+    let shared = gateway.shared();
+    let limits = &shared.limits;
     let service = service_fn(|request| {
         let (gateway, client) = (Rc::clone(&gateway), Rc::clone(&client));
         // On the heap: hyper and the runtime move what they are given several times.

@@ -18,9 +18,11 @@ use tokio::time::timeout;
 
 use super::StoreError;
 use super::change::Change;
+use super::claims::Claims;
 use super::live::{Kept, LiveTokens};
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
+use crate::replay::{Entry as Remembered, ReplayKey};
 use crate::session::AccountId;
 use crate::session::{Login, Session};
 use crate::token::TokenId;
@@ -94,11 +96,16 @@ impl Journal {
         }
     }
 
-    /// Puts the file's tokens into the map and begins to write. Only the first call does anything.
+    /// Puts the file's tokens and remembered requests into memory and begins to write. Only the first call does anything.
     ///
     /// # Errors
     /// When the file cannot be read, or is not what it should be.
-    pub(super) fn load(&self, live: &LiveTokens, now: UnixMillis) -> Result<(), FileFault> {
+    pub(super) fn load(
+        &self,
+        live: &LiveTokens,
+        claims: &Claims,
+        now: UnixMillis,
+    ) -> Result<(), FileFault> {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let opener = match std::mem::replace(&mut *stage, Stage::Over) {
             Stage::Prepared(opener) => opener,
@@ -112,9 +119,22 @@ impl Journal {
         let database = opener().map_err(|error| fault(table::what(error)))?;
         let mut found = Found::default();
         let mut ids = HashMap::new();
-        let read = table::read(&database, |record| {
-            self.find(&record, now, &mut ids, &mut found)
-        });
+        let mut forgotten = Vec::new();
+        let read = table::read(
+            &database,
+            |record| self.find(&record, now, &mut ids, &mut found),
+            |key, value| {
+                let read =
+                    Remembered::from_bytes(value).ok_or("a remembered request is malformed")?;
+                match read {
+                    (entry, until) if now < until => {
+                        claims.restore(ReplayKey::from_bytes(*key), entry, until);
+                    }
+                    _ => forgotten.push(ReplayKey::from_bytes(*key)),
+                }
+                Ok(())
+            },
+        );
         read.map_err(fault)?;
         let Found {
             tokens,
@@ -170,6 +190,9 @@ impl Journal {
             .spawn(move || writer.run());
         *stage = Stage::Running(thread.map_err(FileFault::io("write", &self.path))?);
         self.queue.open(expired.into_iter().chain(left_out));
+        for key in forgotten {
+            self.note(key, None);
+        }
         Ok(())
     }
 
@@ -288,9 +311,29 @@ impl Journal {
             restored,
             shortened,
             ended: ended.into_iter().map(|(id, _)| id).collect(),
+            request: None,
             told: Some(told),
         })?;
         Ok(Some(heard))
+    }
+
+    /// Queues what is remembered of a request that is to be forwarded once that is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it is known that it cannot be kept.
+    pub(super) fn remember(&self, key: ReplayKey, value: Vec<u8>) -> Result<Told, StoreError> {
+        let (told, heard) = oneshot::channel();
+        self.queue.push(Entry {
+            told: Some(told),
+            ..Entry::of_request(key, Some(value))
+        })?;
+        Ok(heard)
+    }
+
+    /// Queues what has become of a request; `None` if nothing is remembered of it any more.
+    pub(super) fn note(&self, key: ReplayKey, value: Option<Vec<u8>>) {
+        // A file that is closed says that its outcome is unknown.
+        let _ = self.queue.push(Entry::of_request(key, value));
     }
 }
 

@@ -16,6 +16,7 @@ use rustix::fs::{Advice, fadvise};
 use super::fault::{KNOWN, What};
 use super::record::{BadRecord, Key, Record};
 use crate::clock::UnixSeconds;
+use crate::replay::ReplayKey;
 use crate::token::TokenId;
 
 /// Opens the file, again after it failed.
@@ -31,7 +32,13 @@ pub(super) enum Step<'a> {
     Restore(TokenId, UnixSeconds),
     Shorten(TokenId, UnixSeconds),
     Remove(TokenId),
+    /// What is remembered of a request.
+    Remember(&'a ReplayBytes, &'a [u8]),
+    Forget(ReplayBytes),
 }
+
+/// A remembered request's key in the file.
+pub(super) type ReplayBytes = [u8; ReplayKey::LENGTH];
 
 /// Opens the file that is open already, as often as asked: through its descriptor, since its path
 /// may be out of reach by then.
@@ -67,13 +74,41 @@ pub(super) fn create(backend: impl StorageBackend) -> Result<(), Error> {
     Ok(database.close()?)
 }
 
-/// Calls `each` with every token of a token file, in no order that matters.
+/// Calls `each` with every token of a token file, and then `remembered` with every request that it
+/// remembers, in no order that matters.
 ///
 /// # Errors
 /// When it is none, or is damaged.
-pub(super) fn read(database: &Database, each: impl FnMut(Record<'_>)) -> Result<(), What> {
-    let read = catch_unwind(AssertUnwindSafe(|| read_all(database, each)));
+pub(super) fn read(
+    database: &Database,
+    each: impl FnMut(Record<'_>),
+    remembered: impl FnMut(&ReplayBytes, &[u8]) -> Result<(), &'static str>,
+) -> Result<(), What> {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        read_all(database, each)?;
+        read_remembered(database, remembered)
+    }));
     read.unwrap_or_else(|_| Err(what(panicked())))
+}
+
+fn read_remembered(
+    database: &Database,
+    mut each: impl FnMut(&ReplayBytes, &[u8]) -> Result<(), &'static str>,
+) -> Result<(), What> {
+    let transaction = database.begin_read().map_err(|error| what(error.into()))?;
+    let requests = match transaction.open_table(REQUESTS) {
+        Ok(requests) => requests,
+        // No request was ever guarded.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(missing(error)),
+    };
+    for entry in requests.iter().map_err(|error| what(error.into()))? {
+        let (key, value) = entry.map_err(|error| what(error.into()))?;
+        each(key.value(), value.value()).map_err(|how| What::Damaged {
+            how: how.to_owned(),
+        })?;
+    }
+    Ok(())
 }
 
 fn read_all(database: &Database, mut each: impl FnMut(Record<'_>)) -> Result<(), What> {
@@ -110,8 +145,25 @@ pub(super) fn apply<'a>(
         let transaction = database.begin_write()?;
         {
             let mut tokens = transaction.open_table(TOKENS)?;
+            let mut requests = None;
             for step in steps {
-                take(&mut tokens, step)?;
+                if !step.is_of_request() {
+                    take(&mut tokens, step)?;
+                    continue;
+                }
+                let requests = match &mut requests {
+                    Some(requests) => requests,
+                    none @ None => none.insert(transaction.open_table(REQUESTS)?),
+                };
+                match step {
+                    Step::Remember(key, value) => drop(requests.insert(key, value)?),
+                    Step::Forget(key) => drop(requests.remove(&key)?),
+                    Step::Put(..)
+                    | Step::Replace(..)
+                    | Step::Restore(..)
+                    | Step::Shorten(..)
+                    | Step::Remove(_) => {}
+                }
             }
         }
         Ok(transaction.commit()?)
@@ -131,11 +183,23 @@ fn take(tokens: &mut Table<'_, &'static Key, &'static [u8]>, step: Step<'_>) -> 
             let changed = changed.map_err(|bad| Error::Corrupted(bad.to_string()))?;
             tokens.insert(&key, changed.as_slice())?;
         }
+        Step::Remember(..) | Step::Forget(_) => {}
     }
     Ok(())
 }
 
 impl Step<'_> {
+    fn is_of_request(&self) -> bool {
+        match self {
+            Self::Remember(..) | Self::Forget(_) => true,
+            Self::Put(..)
+            | Self::Replace(..)
+            | Self::Restore(..)
+            | Self::Shorten(..)
+            | Self::Remove(_) => false,
+        }
+    }
+
     /// What becomes of a token's value.
     pub(super) fn changed(&self, key: Key, value: &[u8]) -> Result<Vec<u8>, BadRecord> {
         let mut record = Record::read(key, value)?;
@@ -149,7 +213,7 @@ impl Step<'_> {
                 record.replaced = None;
             }
             Self::Shorten(_, until) => record.expires = record.expires.min(until),
-            Self::Put(..) | Self::Remove(_) => {}
+            Self::Put(..) | Self::Remove(_) | Self::Remember(..) | Self::Forget(_) => {}
         }
         Ok(record.value())
     }
@@ -233,5 +297,7 @@ fn builder() -> Builder {
 const MARK: TableDefinition<'_, &str, u32> = TableDefinition::new("syncgate");
 const FORMAT: &str = "format";
 const TOKENS: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("tokens");
+/// Those that the replay guard remembers. A file of an older version has none.
+const REQUESTS: TableDefinition<'_, &ReplayBytes, &[u8]> = TableDefinition::new("requests");
 /// Bytes of the file that redb keeps in memory: enough for the upper levels of its tree.
 const CACHE: usize = 16 * 1024 * 1024;

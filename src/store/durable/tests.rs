@@ -66,8 +66,10 @@ impl TestDirectory {
     ) -> Result<TokenStore, FileFault> {
         let live = Arc::new(LiveTokens::new(section));
         assert!(!journal.is_open());
-        journal.load(&live, now)?;
+        let claims = Claims::default();
+        journal.load(&live, &claims, now)?;
         Ok(TokenStore {
+            claims,
             live,
             backing: Backing::Durable(journal),
             metrics: StoreMetrics::default(),
@@ -157,7 +159,7 @@ fn what_is_over_is_not_read_and_is_deleted() {
         let file = TokenFile::open(&place.path(), None).unwrap();
         let database = table::opener(file.file)().unwrap();
         let mut count = 0;
-        table::read(&database, |_| count += 1).unwrap();
+        table::read(&database, |_| count += 1, |_, _| Ok(())).unwrap();
         count
     };
     let store = place.start(&bounds, at(0)).unwrap();

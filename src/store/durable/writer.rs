@@ -15,8 +15,9 @@ use redb::{Database, Error};
 use tokio::sync::oneshot;
 
 use super::record::Key;
-use super::table::{self, Opener, Step};
+use super::table::{self, Opener, ReplayBytes, Step};
 use crate::clock::UnixSeconds;
+use crate::replay::ReplayKey;
 use crate::store::StoreError;
 use crate::token::TokenId;
 
@@ -47,6 +48,8 @@ pub(super) struct Entry {
     pub(super) restored: Option<(TokenId, UnixSeconds)>,
     pub(super) shortened: Vec<(TokenId, UnixSeconds)>,
     pub(super) ended: Vec<TokenId>,
+    /// A request, and what is remembered of it.
+    pub(super) request: Option<(ReplayBytes, Option<Vec<u8>>)>,
     /// None when somebody waits for what comes after it.
     pub(super) told: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
@@ -85,6 +88,10 @@ impl Queue {
             self.awake.notify_one();
             return Err(StoreError::Unavailable);
         }
+        let claims = entry.request.is_some() && entry.told.is_some();
+        if claims && (!self.can_keep() || waiting.entries.len() >= LONGEST) {
+            return Err(StoreError::Unavailable);
+        }
         waiting.entries.push_back(entry);
         self.awake.notify_one();
         Ok(())
@@ -94,7 +101,10 @@ impl Queue {
     pub(super) fn push_ended(&self, ids: &[TokenId]) {
         let mut waiting = self.waiting();
         let last = waiting.entries.back_mut();
-        match last.filter(|last| last.told.is_none() && last.ended.len() < MOST_ENDED) {
+        let joins = |last: &&mut Entry| {
+            last.told.is_none() && last.request.is_none() && last.ended.len() < MOST_ENDED
+        };
+        match last.filter(joins) {
             Some(last) => last.ended.extend(ids),
             None => waiting.entries.push_back(Entry {
                 issued: None,
@@ -102,6 +112,7 @@ impl Queue {
                 restored: None,
                 shortened: Vec::new(),
                 ended: ids.to_vec(),
+                request: None,
                 told: None,
             }),
         }
@@ -287,6 +298,13 @@ impl Writer {
             left.extend(shortened.map(|(id, until)| Step::Shorten(id, until)));
             let ended = entry.ended.into_iter().chain(issued);
             left.extend(ended.map(Step::Remove));
+            // Who claims a request is told no, and does not forward it. Of one that was forwarded the file says
+            // less than is known, which the next start takes for an unknown outcome.
+            if let Some((key, value)) = entry.request
+                && (value.is_none() || entry.told.is_some())
+            {
+                left.push(Step::Forget(key));
+            }
             // Who does not wait any more need not be told.
             if let Some(told) = entry.told {
                 let _ = told.send(Err(StoreError::Unavailable));
@@ -315,6 +333,19 @@ fn steps<'a>(left: &'a Left, group: &'a Group) -> impl Iterator<Item = Step<'a>>
 }
 
 impl Entry {
+    /// What is remembered of a request, for which nobody waits.
+    pub(super) fn of_request(key: ReplayKey, value: Option<Vec<u8>>) -> Self {
+        Self {
+            issued: None,
+            replaced: None,
+            restored: None,
+            shortened: Vec::new(),
+            ended: Vec::new(),
+            request: Some((key.to_bytes(), value)),
+            told: None,
+        }
+    }
+
     fn steps(&self) -> impl Iterator<Item = Step<'_>> {
         let put = self.issued.as_ref();
         let put = put.map(|(key, value)| Step::Put(key, value));
@@ -326,6 +357,10 @@ impl Entry {
             .chain(restored)
             .chain(shortened.map(|&(id, until)| Step::Shorten(id, until)))
             .chain(self.ended.iter().copied().map(Step::Remove))
+            .chain(self.request.iter().map(|(key, value)| match value {
+                Some(value) => Step::Remember(key, value),
+                None => Step::Forget(*key),
+            }))
     }
 }
 

@@ -94,7 +94,7 @@ impl LiveTokens {
     ) -> Option<Session> {
         let present = self.present(now);
         let fresh = Token::new(digest, session, present);
-        while self.len() >= self.bounds.capacity {
+        while self.len() >= self.bounds.capacity() {
             let Some(other) = self.ids(|_| true, 1).pop() else {
                 break;
             };

@@ -47,7 +47,7 @@ impl LiveTokens {
         for kept in tokens {
             let id = kept.digest.id();
             let mut user = self.users.entry(kept.session.account()).or_default();
-            let fits = user.live < self.bounds.per_user && self.reserve().is_ok();
+            let fits = user.live < self.bounds.per_user() && self.reserve().is_ok();
             if !fits {
                 left_out.push(id);
                 continue;

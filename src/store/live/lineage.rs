@@ -72,9 +72,9 @@ impl LiveTokens {
             return Err(StoreError::Gone);
         }
         // Nobody keeps others from renewing: a user's share is as many as it may have tokens.
-        let most = self.bounds.capacity;
+        let most = self.bounds.capacity();
         let is_full = self.replaced.load(Ordering::Relaxed) >= most;
-        match is_full && user.replaced >= self.bounds.per_user {
+        match is_full && user.replaced >= self.bounds.per_user() {
             true => Err(StoreError::Full),
             false => Ok(()),
         }

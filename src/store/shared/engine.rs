@@ -298,6 +298,18 @@ impl Engine {
             } => {
                 let _ = reply.send(self.exchange(gateway, reports, now).await);
             }
+            Request::Claim {
+                key,
+                claim,
+                terms,
+                reply,
+            } => self.claim(key, claim, terms, reply).await,
+            Request::Settle {
+                key,
+                owner,
+                told,
+                terms,
+            } => self.settle_claim(key, owner, told, terms).await,
         }
     }
 

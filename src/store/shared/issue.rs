@@ -67,7 +67,7 @@ impl Engine {
         // Whoever ends what was obtained before a moment goes by the server's time.
         let session = match self.server_time() {
             Some(time) => {
-                let account = self.accounts.by_id(session.account());
+                let account = self.accounts.in_force().by_id(session.account());
                 let since = account.map_or(UnixSeconds::new(0), |account| account.tokens_before());
                 session.obtained_by(time.seconds(), since)
             }

@@ -1,7 +1,10 @@
 //! Pure: the names of keys, and which part of a cluster a key lies in.
 
+use std::fmt::Write as _;
+
 use super::record::VERSION;
 use crate::cluster::{HashTag, Layout, slot};
+use crate::replay::ReplayKey;
 use crate::token::TokenId;
 
 /// The names of all keys under one prefix.
@@ -83,6 +86,15 @@ impl Keys {
         format!("{}:version", self.prefix)
     }
 
+    /// A request that is remembered, and all those of its user.
+    pub(super) fn replay(&self, key: &ReplayKey) -> [String; 2] {
+        let (user, request) = (hex(&key.user()), hex(&key.request()));
+        [
+            format!("{}:replay:{{{user}}}:{request}", self.prefix),
+            format!("{}:replays:{{{user}}}", self.prefix),
+        ]
+    }
+
     /// Failed logins of one origin, and whether they were forgiven lately.
     pub(super) fn failures(&self, origin: &str) -> [String; 2] {
         ["failures", "forgiven"].map(|what| format!("{}:{what}:{{{origin}}}", self.prefix))
@@ -97,6 +109,14 @@ impl Keys {
     pub(super) fn part_of(&self, name: &str) -> u16 {
         slot(name) % PARTS
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// How many parts of quotas there are, each of which lies on one node.
@@ -114,6 +134,9 @@ mod tests {
         assert_eq!([slot(&issued); 2], [slot(&expires), slot(&used)]);
         let [ends, counts] = keys.capacity();
         assert_eq!(slot(&ends), slot(&counts));
+        let key = ReplayKey::from_bytes([7; ReplayKey::LENGTH]);
+        let [request, requests] = keys.replay(&key);
+        assert_eq!(slot(&request), slot(&requests));
         let id: TokenId = "00112233445566778899".parse().unwrap();
         assert_eq!(keys.token(id), "syncgate:token:00112233445566778899");
         assert_eq!(keys.id_of(keys.token(id).as_bytes()), Some(id));

@@ -29,6 +29,7 @@ mod phase;
 mod quotas;
 mod reconcile;
 mod record;
+mod replays;
 mod requests;
 mod revocations;
 mod scripts;

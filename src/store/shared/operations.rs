@@ -235,7 +235,8 @@ impl Engine {
         match self.names_after(link, name).await {
             Err(error) if is_foreign(&error) => {
                 self.skip(&self.keys.users());
-                let table = self.accounts.table();
+                let accounts = self.accounts.in_force();
+                let table = accounts.table();
                 let names = table.accounts().map(|account| Arc::clone(account.name()));
                 let mut names: Vec<_> = names.filter(|it| **it > *name).collect();
                 names.sort_unstable();

@@ -53,7 +53,8 @@ impl Engine {
     ) -> Result<Vec<(Arc<str>, Disowned, usize)>, LinkError> {
         let (engine, step, user) = (Rc::clone(self), Rc::clone(step), Arc::clone(&name));
         let why = move |live: &Live| {
-            let present = engine.accounts.table();
+            let accounts = engine.accounts.in_force();
+            let present = accounts.table();
             step.disowned(&present, &user, live.mark, live.authenticated)
         };
         let ended = self.end_of_user_if(link, &name, why, now).await?;

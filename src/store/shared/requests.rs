@@ -11,13 +11,16 @@ use tokio::time::timeout;
 use super::engine;
 use super::engine::Engine;
 use super::failures::SharedFailures;
+use super::replays::{Claimed, Terms, Told};
 use super::status::Status;
 use crate::accounts::Accounts;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::cluster::Connector;
+use crate::replay::{Owner, ReplayKey};
 use crate::session::AccountId;
 use crate::session::{Absent, End, Session};
 use crate::store::change::Change;
+use crate::store::claims::Claim;
 use crate::store::live::LiveTokens;
 use crate::store::settings::TokensSection;
 use crate::store::{
@@ -159,6 +162,18 @@ pub(super) enum Request {
         now: UnixMillis,
         reply: Reply<Vec<Vec<PeerUsage>>>,
     },
+    Claim {
+        key: ReplayKey,
+        claim: Claim,
+        terms: Terms,
+        reply: Reply<Claimed>,
+    },
+    Settle {
+        key: ReplayKey,
+        owner: Owner,
+        told: Told,
+        terms: Terms,
+    },
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -175,11 +190,13 @@ impl Request {
             | Self::Reconcile { now, .. }
             | Self::Sweep { now }
             | Self::Exchange { now, .. } => Some(*now),
+            Self::Claim { claim, .. } => Some(claim.now),
             Self::Info { .. }
             | Self::List { .. }
             | Self::Failures { .. }
             | Self::Failed { .. }
-            | Self::Forgive { .. } => None,
+            | Self::Forgive { .. }
+            | Self::Settle { .. } => None,
         }
     }
 }
@@ -290,6 +307,15 @@ impl SharedTokens {
     /// Notes the gateway's time.
     pub(in crate::store) fn note(&self, now: UnixMillis) {
         self.status.note(now);
+    }
+
+    pub(super) fn requests(&self) -> &mpsc::Sender<Request> {
+        &self.requests
+    }
+
+    /// How long an answer of the server may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     pub(in crate::store) fn failures(&self) -> &SharedFailures {

@@ -212,6 +212,7 @@ impl<'a> Simulation<'a> {
         local.spawn_local(engine);
         Gateway {
             store: Rc::new(TokenStore {
+                claims: Default::default(),
                 live,
                 backing: Backing::Shared(Box::new(shared)),
                 metrics: StoreMetrics::default(),
