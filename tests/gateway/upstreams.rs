@@ -342,24 +342,29 @@ fn when_checks_find_every_server_down_requests_are_503_at_once() {
 #[test]
 fn a_check_that_hangs_or_breaks_takes_a_server_down() {
     run(async {
-        for (script, expected) in [
+        for (script, timeout, expected) in [
             (
                 Script::Stall(Stage::BeforeResponse),
+                "50ms",
                 "no response within 50ms",
             ),
             (
                 Script::Close(Stage::BeforeResponse),
+                "1m",
                 "it closed the connection",
             ),
             (
                 Script::Answer(b"HTP/1.1 200\r\n\r\n".to_vec()),
+                "1m",
                 "its response is malformed",
             ),
         ] {
             let server = Upstream::tcp();
             server.always(script);
-            let more = "check.path = \"/\"\ncheck.interval = \"10ms\"\ncheck.timeout = \"50ms\"";
-            let harness = before(&[(server.url(), "")], more);
+            let more = format!(
+                "check.path = \"/\"\ncheck.interval = \"10ms\"\ncheck.timeout = \"{timeout}\""
+            );
+            let harness = before(&[(server.url(), "")], &more);
             let reason = until_state(&harness, &server.address().to_string(), "down").await;
             assert!(reason.contains(expected), "{reason}");
         }

@@ -109,6 +109,10 @@ impl FaultyBackend {
         format!("{scheme}://{}", self.address)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// How often each request was seen, by its id.
     pub fn seen(&self) -> MutexGuard<'_, HashMap<String, u32>> {
         self.shared.seen.lock().expect("no thread panicked")

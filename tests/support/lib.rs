@@ -14,6 +14,7 @@ pub mod frames;
 pub mod harness;
 pub mod http2;
 pub mod latency;
+pub mod peer;
 pub mod slow;
 pub mod tls;
 pub mod upstream;
