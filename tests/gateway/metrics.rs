@@ -450,3 +450,21 @@ fn a_scanner_adds_no_series_and_nothing_that_it_sends_is_shown() {
         assert!(!text.to_lowercase().contains("scanned"), "{text}");
     });
 }
+
+#[test]
+fn what_was_counted_stays_when_the_configuration_changes() {
+    run(async {
+        let mut harness = Harness::start(with_admin);
+        let client = harness.signed_in().await;
+        let name = r#"syncgate_requests_total{route="/api/SyncData",method="POST",status="2xx"}"#;
+        for round in 1..=3_u8 {
+            let other = format!("path = \"/api/Round{round}\"");
+            harness.reconfigure(|files| files.routes(&[&*other, "path = \"/api/SyncData\""]));
+            assert_eq!(client.send(sync()).await.status, 200);
+            until(&harness, name, f64::from(round)).await;
+        }
+        let series = series(&scrape(&harness).await);
+        let reloads = r#"syncgate_reloads_total{files="configuration",outcome="loaded"}"#;
+        assert!(series[reloads] >= 3.0, "{:?}", series.get(reloads));
+    });
+}
