@@ -1,4 +1,4 @@
-//! Pure: one configuration in place of another: what changes, and what cannot while the gateway runs.
+//! One configuration in place of another: what changes, and what cannot while the gateway runs.
 
 use serde::Serialize;
 use serde_json::Value;

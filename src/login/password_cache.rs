@@ -26,6 +26,7 @@ pub struct PasswordCache {
     known: Mutex<Known>,
 }
 
+#[derive(Debug)]
 struct Known {
     ttl: Duration,
     passwords: AgingMap<AccountId, Verified>,
@@ -136,13 +137,6 @@ impl PartialEq for PasswordMac {
 impl fmt::Debug for PasswordMac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PasswordMac").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Known");
-        shown.field("ttl", &self.ttl).finish_non_exhaustive()
     }
 }
 
