@@ -1,5 +1,6 @@
 //! A client's request body: counted, bounded, held to a minimum rate, without trailers.
 
+mod form;
 mod guarded;
 
 use std::future::{Future as _, poll_fn};
@@ -17,8 +18,6 @@ use super::form_inspector::FormInspector;
 use super::withheld::WithheldBody;
 use crate::body::{BodyAborted, BodyError, BodyFault, BodyState, MinRate, Transfer};
 use crate::limits::Limits;
-use crate::policy::form::FormLimits;
-use crate::policy::rights::Mode;
 use crate::traffic::BodyInFlight;
 use crate::waker_suppression;
 
@@ -163,48 +162,6 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Reads up to the root object's `form` and holds what was read. The rest of the body is inspected as it
-    /// passes, and its last part held until the whole body is valid. A violation found later aborts the body,
-    /// or is recorded if `mode` is to report.
-    ///
-    /// # Errors
-    /// If the body is refused, incomplete, or has no form early enough. It can still be forwarded then,
-    /// uninspected, starting with what was held.
-    pub async fn read_form(&mut self, limits: FormLimits, mode: Mode) -> Result<String, BodyError> {
-        let form = self.form.insert(Box::new(FormInspector::new(limits, mode)));
-        // Taken out of `self`, which is borrowed for reading.
-        let mut inspector = std::mem::replace(form, Box::new(FormInspector::pass_through()));
-        let found = self.find_form(&mut inspector).await;
-        if found.is_err() {
-            inspector.stop_inspecting();
-        }
-        self.form = Some(inspector);
-        found
-    }
-
-    /// Whether nothing more comes, after inspection.
-    fn has_ended(&self) -> bool {
-        match &self.form {
-            None => self.incoming.is_end_stream(),
-            Some(inspector) => inspector.is_finished() && inspector.held() == 0,
-        }
-    }
-
-    async fn find_form(&mut self, inspector: &mut FormInspector) -> Result<String, BodyError> {
-        loop {
-            match self.next_chunk().await? {
-                Some(data) => inspector.take(data).map_err(BodyError::Form)?,
-                None => inspector.finish().map_err(BodyError::Form)?,
-            }
-            if self.incoming.is_end_stream() {
-                inspector.finish().map_err(BodyError::Form)?;
-            }
-            if let Some(form) = inspector.form() {
-                return Ok(form.to_owned());
-            }
-        }
-    }
-
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         match poll_fn(|cx| self.poll_data(cx)).await {
             None => Ok(None),
@@ -294,43 +251,6 @@ impl RequestBody {
     fn abort<T>(&self, fault: BodyError) -> Poll<Option<Result<T, BodyAborted>>> {
         self.transfer.abort(fault);
         Poll::Ready(Some(Err(BodyAborted)))
-    }
-
-    fn poll_inspected(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
-        let this = self;
-        loop {
-            if let Some(inspector) = &mut this.form {
-                if let Some(data) = inspector.release() {
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                if inspector.is_finished() {
-                    return Poll::Ready(None);
-                }
-            }
-            let data = match ready!(this.poll_data(cx)) {
-                Some(Ok(data)) => Some(data),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => None,
-            };
-            let Some(inspector) = &mut this.form else {
-                return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
-            };
-            let ended = data.is_none() || this.incoming.is_end_stream();
-            let mut held = data.map_or(Ok(()), |data| inspector.take(data));
-            if ended {
-                held = held.and_then(|()| inspector.finish());
-            }
-            if let Err(violation) = held {
-                match inspector.mode() {
-                    Mode::Enforce => return this.abort(BodyError::Form(violation)),
-                    Mode::Report => this.transfer.report(violation),
-                }
-                inspector.stop_inspecting();
-            }
-        }
     }
 }
 
