@@ -1,27 +1,25 @@
 //! A client's request body: counted, bounded, held to a minimum rate, without trailers.
 
-use std::fmt;
-use std::future::{Future as _, poll_fn};
+mod form;
+mod guarded;
+mod receiving;
+
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use thiserror::Error;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 use super::form_inspector::FormInspector;
-use super::withheld::{Gate, Passage, WithheldBody};
-use crate::body::{BodyState, MinRate, Transfer};
+use super::withheld::WithheldBody;
+use crate::body::{BodyAborted, BodyError, BodyFault, BodyState, MinRate, Transfer};
 use crate::limits::Limits;
-use crate::policy::form::{FormLimits, FormViolation};
-use crate::policy::rights::Mode;
-use crate::replay::{RequestDigest, RequestHasher};
 use crate::traffic::BodyInFlight;
-use crate::waker_suppression;
 
 /// A request body, as the gateway reads it.
 #[derive(Debug)]
@@ -163,264 +161,6 @@ impl RequestBody {
         }
         Ok(())
     }
-
-    /// Reads up to the root object's `form` and holds what was read. The rest of the body is inspected as it
-    /// passes, and its last part held until the whole body is valid. A violation found later aborts the body,
-    /// or is recorded if `mode` is to report.
-    ///
-    /// # Errors
-    /// If the body is refused, incomplete, or has no form early enough. It can still be forwarded then,
-    /// uninspected, starting with what was held.
-    pub async fn read_form(&mut self, limits: FormLimits, mode: Mode) -> Result<String, BodyError> {
-        let form = self.form.insert(Box::new(FormInspector::new(limits, mode)));
-        // Taken out of `self`, which is borrowed for reading.
-        let mut inspector = std::mem::replace(form, Box::new(FormInspector::pass_through()));
-        let found = self.find_form(&mut inspector).await;
-        if found.is_err() {
-            inspector.stop_inspecting();
-        }
-        self.form = Some(inspector);
-        found
-    }
-
-    /// Takes the digest of the request from here on, and holds the last chunk back until all of the body has
-    /// arrived. What is returned tells of it also when the body is gone.
-    pub fn take_digest(&mut self, hasher: RequestHasher) -> Rc<Passage> {
-        let withheld = self.withheld.insert(Box::new(WithheldBody::new(hasher)));
-        Rc::clone(withheld.passage())
-    }
-
-    /// Reads and holds the body up to `most` bytes, and returns its digest if that is all of it.
-    ///
-    /// # Errors
-    /// If the body is refused or incomplete.
-    pub async fn read_ahead(&mut self, most: u64) -> Result<Option<RequestDigest>, BodyError> {
-        while let Some(withheld) = &self.withheld
-            && withheld.is_arriving()
-            && withheld.held() <= most
-        {
-            self.read_withheld().await?;
-        }
-        let withheld = self.withheld.as_ref();
-        Ok(withheld.and_then(|withheld| withheld.passage().digest()))
-    }
-
-    /// Reads the rest of the body, which is not forwarded, and returns its digest.
-    ///
-    /// # Errors
-    /// If the body is refused or incomplete.
-    pub async fn read_digest(&mut self) -> Result<Option<RequestDigest>, BodyError> {
-        while let Some(withheld) = &mut self.withheld
-            && withheld.is_arriving()
-        {
-            withheld.clear();
-            self.read_withheld().await?;
-        }
-        let withheld = self.withheld.as_ref();
-        Ok(withheld.and_then(|withheld| withheld.passage().digest()))
-    }
-
-    /// Sets what decides, once all of the body has arrived, whether its last chunk may be forwarded.
-    pub fn set_gate(&mut self, gate: Gate) {
-        if let Some(withheld) = &mut self.withheld {
-            withheld.set_gate(gate);
-        }
-    }
-
-    async fn read_withheld(&mut self) -> Result<(), BodyError> {
-        let read = poll_fn(|cx| self.poll_into_withheld(cx)).await;
-        read.map_err(|BodyAborted| self.fault())
-    }
-
-    /// Ready when another chunk, or the end, was taken.
-    fn poll_into_withheld(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyAborted>> {
-        let data = match ready!(self.poll_inspected(cx)) {
-            Some(Ok(frame)) => frame.into_data().ok(),
-            Some(Err(aborted)) => return Poll::Ready(Err(aborted)),
-            None => None,
-        };
-        let ended = data.is_none() || self.has_ended();
-        if let Some(withheld) = &mut self.withheld {
-            withheld.take(data.unwrap_or_default());
-            if ended {
-                withheld.finish();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Whether nothing more comes, after inspection.
-    fn has_ended(&self) -> bool {
-        match &self.form {
-            None => self.incoming.is_end_stream(),
-            Some(inspector) => inspector.is_finished() && inspector.held() == 0,
-        }
-    }
-
-    async fn find_form(&mut self, inspector: &mut FormInspector) -> Result<String, BodyError> {
-        loop {
-            match self.next_chunk().await? {
-                Some(data) => inspector.take(data).map_err(BodyError::Form)?,
-                None => inspector.finish().map_err(BodyError::Form)?,
-            }
-            if self.incoming.is_end_stream() {
-                inspector.finish().map_err(BodyError::Form)?;
-            }
-            if let Some(form) = inspector.form() {
-                return Ok(form.to_owned());
-            }
-        }
-    }
-
-    async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
-        match poll_fn(|cx| self.poll_data(cx)).await {
-            None => Ok(None),
-            Some(Ok(data)) => Ok(Some(data)),
-            Some(Err(BodyAborted)) => Err(self.fault()),
-        }
-    }
-
-    /// Why the body was aborted.
-    fn fault(&self) -> BodyError {
-        self.transfer.take_fault().unwrap_or(BodyError::TooSlow)
-    }
-
-    /// Polls for the next bytes from the client, within all limits.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyAborted>>> {
-        loop {
-            let frame = match waker_suppression::poll_frame(&mut self.incoming, cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    self.transfer.awaits_client();
-                    let fault = ready!(self.poll_too_late(cx));
-                    return self.abort(fault);
-                }
-            };
-            let now = Instant::now();
-            let Some(frame) = frame else {
-                self.transfer.arrived(0, now);
-                if self.end == EndDetection::EndStream && !self.incoming.is_end_stream() {
-                    return self.abort(BodyError::Malformed(BodyFault::Abandoned));
-                }
-                self.transfer.end();
-                return Poll::Ready(None);
-            };
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => {
-                    return self.abort(BodyError::Malformed(BodyFault::Broken(error)));
-                }
-            };
-            // Trailers are dropped: a backend may merge them into the header fields, which were checked.
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            let received = self.transfer.arrived(data.len() as u64, now);
-            self.waiting = None;
-            self.rate.progress(data.len() as u64, now);
-            if self.deadline.is_some_and(|deadline| deadline <= now) {
-                return self.abort(BodyError::RequestTooLong);
-            }
-            if received > self.limit {
-                let limit = self.limit;
-                return self.abort(BodyError::TooLarge { limit });
-            }
-            if let Some(counted) = &mut self.counted
-                && counted.grow_to(received).is_err()
-            {
-                let limit = counted.limit();
-                return self.abort(BodyError::OverQuota { limit });
-            }
-            if self.incoming.is_end_stream() {
-                self.transfer.end();
-            }
-            return Poll::Ready(Some(Ok(data)));
-        }
-    }
-
-    /// Ready once the client is too late.
-    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let begins = self.rate.deadline().is_none();
-        let too_slow = self.rate.wait(0, Instant::now());
-        if begins && self.end == EndDetection::Framing {
-            // hyper passes on what has arrived of an HTTP/1 body only after the first poll. The timer starts
-            // if nothing is there at the second one, which follows immediately.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let until = self.deadline.map_or(too_slow, |end| end.min(too_slow));
-        let sleep = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        sleep.as_mut().poll(cx).map(|()| match until < too_slow {
-            true => BodyError::RequestTooLong,
-            false => BodyError::TooSlow,
-        })
-    }
-
-    fn abort<T>(&self, fault: BodyError) -> Poll<Option<Result<T, BodyAborted>>> {
-        self.transfer.abort(fault);
-        Poll::Ready(Some(Err(BodyAborted)))
-    }
-
-    fn poll_inspected(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
-        let this = self;
-        loop {
-            if let Some(inspector) = &mut this.form {
-                if let Some(data) = inspector.release() {
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                if inspector.is_finished() {
-                    return Poll::Ready(None);
-                }
-            }
-            let data = match ready!(this.poll_data(cx)) {
-                Some(Ok(data)) => Some(data),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => None,
-            };
-            let Some(inspector) = &mut this.form else {
-                return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
-            };
-            let ended = data.is_none() || this.incoming.is_end_stream();
-            let mut held = data.map_or(Ok(()), |data| inspector.take(data));
-            if ended {
-                held = held.and_then(|()| inspector.finish());
-            }
-            if let Err(violation) = held {
-                match inspector.mode() {
-                    Mode::Enforce => return this.abort(BodyError::Form(violation)),
-                    Mode::Report => this.transfer.report(violation),
-                }
-                inspector.stop_inspecting();
-            }
-        }
-    }
-
-    fn poll_withheld(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
-        while let Some(withheld) = &mut self.withheld {
-            if let Some(data) = withheld.pop() {
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            if withheld.is_finished() {
-                return Poll::Ready(None);
-            }
-            if withheld.is_arriving() {
-                if let Err(aborted) = ready!(self.poll_into_withheld(cx)) {
-                    return Poll::Ready(Some(Err(aborted)));
-                }
-            } else if !ready!(withheld.poll_decided(cx)) {
-                return self.abort(BodyError::Withheld);
-            }
-        }
-        Poll::Ready(None)
-    }
 }
 
 impl Body for RequestBody {
@@ -462,61 +202,3 @@ impl Drop for RequestBody {
         self.transfer.release();
     }
 }
-
-/// Why a body was aborted.
-#[derive(Debug, Error)]
-pub enum BodyError {
-    /// It is incomplete or its framing is wrong.
-    #[error("the client's body is malformed or was cut off")]
-    Malformed(#[source] BodyFault),
-    /// It is longer than allowed.
-    #[error("the body is longer than {limit} bytes")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// It is below the minimum rate.
-    #[error("the client was too slow to send its body")]
-    TooSlow,
-    /// The request as a whole took too long.
-    #[error("the request took longer than it may")]
-    RequestTooLong,
-    /// All bodies of its user together reached their limit.
-    #[error("{limit} bytes of the user's bodies may be in flight")]
-    OverQuota {
-        /// The limit in bytes, for all bodies of the user.
-        limit: u64,
-    },
-    /// A right depends on its form, and it is not valid.
-    #[error("the body is refused: {0}")]
-    Form(FormViolation),
-    /// The request is a repeat of another, and is not to be complete at the upstream.
-    #[error("the request is a repeat of another")]
-    Withheld,
-}
-
-/// Why a body is malformed.
-#[derive(Debug, Error)]
-pub enum BodyFault {
-    /// Its framing is wrong, or it is incomplete.
-    #[error(transparent)]
-    Broken(hyper::Error),
-    /// The client reset the stream.
-    #[error("the client aborted it")]
-    Abandoned,
-    /// Its length differs from what was announced.
-    #[error("its length differs from Content-Length")]
-    Length,
-}
-
-/// The body was aborted; its [`Transfer`] has the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyAborted;
-
-impl fmt::Display for BodyAborted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request body was aborted")
-    }
-}
-
-impl std::error::Error for BodyAborted {}

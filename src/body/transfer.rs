@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio::time::Instant;
 
-use super::request::BodyError;
+use super::error::BodyError;
 use crate::policy::form::FormViolation;
 
 /// The state of a request body. Over HTTP/1 it is one half of the connection's

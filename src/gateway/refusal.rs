@@ -16,7 +16,7 @@ use http::StatusCode;
 use thiserror::Error;
 
 use crate::access::token_fault::TokenFault;
-use crate::body::request::BodyFault;
+use crate::body::BodyFault;
 use crate::login::LoginFault;
 use crate::login::body::CredentialsError;
 use crate::policy::admission::NotAdmitted;

@@ -3,6 +3,7 @@
 
 mod claim;
 mod exchange;
+mod guarded;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::request::Parts;
 use tokio::sync::oneshot;
 
 use super::call::Call;
@@ -19,24 +19,13 @@ use super::reply::Reply;
 use super::{Gateway, GatewayResponse, Shared};
 use crate::accounts::Account;
 use crate::body::{Gate, Passage};
-use crate::replay::{
-    Answer, Fingerprint, GuardMode, IdempotencyKey, KeyFault, Owner, ReplayKey, RequestDigest,
-    RequestHasher,
-};
-use crate::route::Route;
+use crate::replay::{Answer, Fingerprint, IdempotencyKey, Owner, ReplayKey, RequestDigest};
 use crate::upstream::UpstreamResponse;
 
 use claim::{Attempt, Claimed};
 use exchange::Exchange;
 pub(super) use exchange::Outgoing;
-
-/// A request that is guarded, by its head.
-pub(super) struct Guarded {
-    user: Arc<Account>,
-    route: Arc<str>,
-    client_key: Option<IdempotencyKey>,
-    hasher: RequestHasher,
-}
+pub(super) use guarded::Guarded;
 
 /// A guarded request that is being handled.
 struct GuardedRequest {
@@ -48,39 +37,6 @@ struct GuardedRequest {
     passage: Rc<Passage>,
     /// What came of the claim, if that was made while the body was being forwarded.
     outcome: RefCell<Option<Result<Attempt, Refusal>>>,
-}
-
-impl Guarded {
-    /// A request on a route, if it is guarded there. One with a safe method has no effect that could be had twice
-    /// (RFC 9110 section 9.2.1).
-    ///
-    /// # Errors
-    /// When its key is malformed, or missing where the route requires one.
-    pub(super) fn of(
-        route: &Route,
-        parts: &Parts,
-        user: &Arc<Account>,
-    ) -> Result<Option<Self>, KeyFault> {
-        let mode = route.replay_guard();
-        if mode == GuardMode::Off || parts.method.is_safe() {
-            return Ok(None);
-        }
-        let key = || IdempotencyKey::of(&parts.headers);
-        let client_key = match mode {
-            GuardMode::Off | GuardMode::Digest => None,
-            GuardMode::RequiredKey => Some(key()?.ok_or(KeyFault::Missing)?),
-            GuardMode::Key => match key()? {
-                Some(key) => Some(key),
-                None => return Ok(None),
-            },
-        };
-        Ok(Some(Self {
-            user: Arc::clone(user),
-            route: Arc::clone(route.name()),
-            client_key,
-            hasher: RequestHasher::new(&parts.method, parts.uri.query()),
-        }))
-    }
 }
 
 impl GuardedRequest {

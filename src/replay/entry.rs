@@ -10,32 +10,13 @@
 //! A request is forwarded only by whoever has claimed its entry. The entry is free again only if the backend
 //! certainly never had the whole request, or said that it did not process it.
 
+mod record;
+
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::OnUnknown;
+use super::{Fingerprint, OnUnknown, Owner};
 use crate::clock::UnixMillis;
-
-/// What a request is remembered by: its user, and a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReplayKey {
-    user: [u8; 16],
-    request: [u8; 32],
-}
-
-/// A number that one claim has and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner(pub u64);
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// Tells a request from others with the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
 
 /// What is remembered of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,130 +181,7 @@ impl Entry {
             State::Answered { sealed: None, .. } | State::InFlight { .. } | State::Unknown => 0,
         }
     }
-
-    /// The entry for a file, with the moment at which it is forgotten.
-    #[must_use]
-    pub fn to_bytes(&self, until: UnixMillis) -> Vec<u8> {
-        let mut bytes = vec![LAYOUT];
-        bytes.extend_from_slice(&until.as_u64().to_be_bytes());
-        bytes.extend_from_slice(&self.owner.0.to_be_bytes());
-        match &self.fingerprint {
-            Some(fingerprint) => {
-                bytes.push(1);
-                bytes.extend_from_slice(&fingerprint.0);
-            }
-            None => bytes.push(0),
-        }
-        match &self.state {
-            State::InFlight { .. } => bytes.push(IN_FLIGHT),
-            State::Unknown => bytes.push(UNKNOWN),
-            State::Answered { status, sealed } => {
-                bytes.push(match sealed {
-                    Some(_) => STORED,
-                    None => ANSWERED,
-                });
-                bytes.extend_from_slice(&status.as_u16().to_be_bytes());
-                bytes.extend_from_slice(sealed.as_deref().unwrap_or_default());
-            }
-        }
-        bytes
-    }
-
-    /// What [`Entry::to_bytes`] wrote.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<(Self, UnixMillis)> {
-        let (&[LAYOUT], bytes) = bytes.split_first_chunk::<1>()? else {
-            return None;
-        };
-        let (until, bytes) = bytes.split_first_chunk::<8>()?;
-        let (owner, bytes) = bytes.split_first_chunk::<8>()?;
-        let (fingerprint, bytes) = match bytes.split_first()? {
-            (0, bytes) => (None, bytes),
-            (1, bytes) => {
-                let (fingerprint, bytes) = bytes.split_first_chunk::<32>()?;
-                (Some(Fingerprint(*fingerprint)), bytes)
-            }
-            _ => return None,
-        };
-        let state = match bytes.split_first()? {
-            (&IN_FLIGHT, []) => State::InFlight { lease: None },
-            (&UNKNOWN, []) => State::Unknown,
-            (&kind @ (ANSWERED | STORED), bytes) => {
-                let (status, sealed) = bytes.split_first_chunk::<2>()?;
-                let sealed = (kind == STORED).then(|| Bytes::copy_from_slice(sealed));
-                State::Answered {
-                    status: StatusCode::from_u16(u16::from_be_bytes(*status)).ok()?,
-                    sealed,
-                }
-            }
-            _ => return None,
-        };
-        let owner = Owner(u64::from_be_bytes(*owner));
-        let until =
-            UnixMillis::EPOCH.plus(std::time::Duration::from_millis(u64::from_be_bytes(*until)));
-        let entry = Self {
-            owner,
-            fingerprint,
-            state,
-        };
-        Some((entry, until))
-    }
 }
-
-impl ReplayKey {
-    /// How long it is in bytes.
-    pub const LENGTH: usize = 48;
-
-    pub(super) fn new(user: [u8; 16], request: [u8; 32]) -> Self {
-        Self { user, request }
-    }
-
-    /// What stands for its user.
-    #[must_use]
-    pub fn user(&self) -> [u8; 16] {
-        self.user
-    }
-
-    /// What stands for the request.
-    #[must_use]
-    pub fn request(&self) -> [u8; 32] {
-        self.request
-    }
-
-    /// Both.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::LENGTH] {
-        let mut bytes = [0; Self::LENGTH];
-        bytes[..16].copy_from_slice(&self.user);
-        bytes[16..].copy_from_slice(&self.request);
-        bytes
-    }
-
-    /// What [`ReplayKey::to_bytes`] wrote.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
-        let (mut user, mut request) = ([0; 16], [0; 32]);
-        user.copy_from_slice(&bytes[..16]);
-        request.copy_from_slice(&bytes[16..]);
-        Self { user, request }
-    }
-}
-
-impl Fingerprint {
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-const LAYOUT: u8 = 1;
-const IN_FLIGHT: u8 = 0;
-const UNKNOWN: u8 = 1;
-const ANSWERED: u8 = 2;
-const STORED: u8 = 3;
 
 #[cfg(test)]
 mod exploration;

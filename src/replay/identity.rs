@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
-use super::entry::{Fingerprint, ReplayKey};
+use super::key::{Fingerprint, ReplayKey};
 
 /// A client's key, as in the draft "The Idempotency-Key HTTP Header Field": a string of RFC 9651, or the same
 /// without its quotes, as most clients send it.

@@ -4,11 +4,13 @@
 mod answer;
 mod entry;
 mod identity;
+mod key;
 mod settings;
 mod table;
 
 pub use answer::{Answer, Applied};
-pub use entry::{Entry, Fingerprint, Owner, ReplayKey, Settlement, State, Verdict};
+pub use entry::{Entry, Settlement, State, Verdict};
 pub use identity::{IdempotencyKey, KeyFault, RequestDigest, RequestHasher};
+pub use key::{Fingerprint, Owner, ReplayKey};
 pub use settings::{GuardMode, OnUnknown, ReplayGuardSection};
 pub use table::{Full, Table};

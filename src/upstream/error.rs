@@ -5,7 +5,8 @@ use std::io;
 use thiserror::Error;
 
 use super::tls::TlsFailure;
-use crate::body::request::{BodyError, RequestBody};
+use crate::body::BodyError;
+use crate::body::request::RequestBody;
 
 /// Why a request was not answered by the upstream.
 #[derive(Debug)]

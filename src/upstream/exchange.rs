@@ -11,8 +11,7 @@ use tokio::time::Instant;
 use super::connection::{Connection, HeadError, HeadProgress};
 use super::error::{Delivery, UpstreamBreak, UpstreamError};
 use super::sending::{SendError, Sending};
-use crate::body::Transfer;
-use crate::body::request::{BodyError, BodyFault};
+use crate::body::{BodyError, BodyFault, Transfer};
 use crate::message::response_head::ResponseHead;
 
 /// What an exchange knows of its request.

@@ -12,7 +12,8 @@ use http_body::Body as _;
 
 use super::error::UpstreamBreak;
 use super::stream::UpstreamStream;
-use crate::body::request::{BodyAborted, RequestBody};
+use crate::body::BodyAborted;
+use crate::body::request::RequestBody;
 use crate::message::request_head::BodyFraming;
 
 /// A request of which not all was written.

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::service::REQUEST_TIMEOUT;
-use crate::body::request::BodyFault;
+use crate::body::BodyFault;
 use crate::gateway::refusal::Refusal;
 
 /// Reads the whole body, of bounded size, within a deadline.

@@ -3,7 +3,7 @@
 use super::Refusal;
 use crate::access::permit::Denied;
 use crate::access::token_fault::TokenFault;
-use crate::body::request::BodyError;
+use crate::body::BodyError;
 use crate::login::LoginError;
 use crate::message::request::RequestError;
 use crate::policy::admission::NotAdmitted;

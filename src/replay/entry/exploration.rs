@@ -35,7 +35,7 @@ fn at(now: u64) -> UnixMillis {
 }
 
 fn print() -> Fingerprint {
-    Fingerprint([1; 32])
+    Fingerprint::from_bytes([1; 32])
 }
 
 impl World {
@@ -170,7 +170,7 @@ fn a_repeat_is_forwarded_again_only_where_the_operator_said_so() {
 
 #[test]
 fn another_request_with_the_same_key_is_told_apart_in_every_state() {
-    let other = Some(Fingerprint([2; 32]));
+    let other = Some(Fingerprint::from_bytes([2; 32]));
     let claimed = Entry::claimed(Owner(1), Some(print()), None);
     let unknown = claimed
         .clone()
