@@ -83,8 +83,11 @@ pub fn open(path: &Path) -> Result<(Loaded, ConfigFile), Problems> {
 
 /// The text of a configuration file.
 pub(crate) fn text_of(reader: &mut Reader, path: &Path) -> std::io::Result<String> {
-    let bytes = reader.read(path)?.bytes().to_vec();
-    String::from_utf8(bytes).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))
+    let file = reader.read(path)?;
+    // Of one that is too long only the beginning was read.
+    file.check_whole(path).map_err(std::io::Error::other)?;
+    String::from_utf8(file.bytes().to_vec())
+        .map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))
 }
 
 /// As [`load`], with the text that was read of `path`, for a gateway that runs with `before`: what cannot change

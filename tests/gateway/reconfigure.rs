@@ -720,3 +720,23 @@ fn a_confined_process_says_which_ports_it_cannot_use_and_uses_those_that_were_na
         assert_eq!((named.requests(), other.requests()), (1, 0));
     });
 }
+
+#[test]
+fn a_pipe_in_the_place_of_the_configuration_is_refused_and_blocks_nobody() {
+    run(async {
+        let mut harness = Harness::usual();
+        let client = harness.signed_in().await;
+        let path = harness.files().write();
+        let pipe = path.with_extension("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        std::fs::rename(&pipe, &path).unwrap();
+        let report = harness.reload();
+        let (_, reason) = report.refused.first().expect("refused");
+        assert!(reason.contains("not a regular file"), "{reason}");
+        assert_eq!(status(&client, "/api/SyncData").await, 200);
+        std::fs::remove_file(&path).unwrap();
+        let report = harness.reconfigure(|files| files.set("limits.uri_size", "2KiB"));
+        assert_eq!(report.refused, []);
+    });
+}
