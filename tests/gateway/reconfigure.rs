@@ -733,7 +733,7 @@ fn a_pipe_in_the_place_of_the_configuration_is_refused_and_blocks_nobody() {
         std::fs::rename(&pipe, &path).unwrap();
         let report = harness.reload();
         let (_, reason) = report.refused.first().expect("refused");
-        assert!(reason.contains("not a regular file"), "{reason}");
+        assert!(reason.contains("is not a file"), "{reason}");
         assert_eq!(status(&client, "/api/SyncData").await, 200);
         std::fs::remove_file(&path).unwrap();
         let report = harness.reconfigure(|files| files.set("limits.uri_size", "2KiB"));
