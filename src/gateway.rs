@@ -8,18 +8,17 @@ pub mod record;
 pub mod refusal;
 mod replay;
 pub mod reply;
+mod respond;
 pub mod response_body;
 mod shared;
 mod tokens;
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -30,9 +29,8 @@ use crate::access::{bearer, permit};
 use crate::accounts::Account;
 use crate::body::request::RequestBody;
 use crate::body::{BodyError, BodyState};
-use crate::clock::{self, UnixMillis};
+use crate::clock;
 use crate::connection::{ClientConnection, SlotKind, Transport};
-use crate::error_chain::chain;
 use crate::gateway::record::{AccessLog, AccessRecord};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::DateField;
@@ -46,9 +44,7 @@ use crate::metrics::WorkerMetrics;
 use crate::request_id::RequestIds;
 use crate::route::{Destination, OwnPath, Route, Routes};
 use crate::store::Found;
-use crate::upstream::{
-    self, Attempts, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse,
-};
+use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamRequest, UpstreamResponse};
 
 use call::Call;
 use contain::{Panicked, poll_contained};
@@ -117,7 +113,7 @@ impl Gateway {
     #[must_use]
     pub fn refuse_unread(&self, client: &ClientConnection, refusal: &Refusal) -> Vec<u8> {
         let now = self.shared.clock.now();
-        let mut record = self.record(now, Instant::now());
+        let mut record = AccessRecord::begin(self.ids.next(now), now, Instant::now());
         record.reason = Some(refusal.code());
         let (shown, hsts) = match client.transport {
             Transport::Tls { .. } => (refusal, self.shared.hsts.as_ref()),
@@ -174,7 +170,7 @@ impl Gateway {
                 AccessRecord {
                     version,
                     method: Some(parts.method.clone()),
-                    ..self.record(now, started)
+                    ..AccessRecord::begin(self.ids.next(now), now, started)
                 },
             ),
         };
@@ -379,87 +375,6 @@ impl Gateway {
         let location = location.ok_or(Refusal::PlainHttp)?;
         Ok(GatewayResponse::Own(Reply::RedirectToHttps { location }))
     }
-
-    /// Turns a refusal into its answer. On HTTP/1 the connection can go on only when the request's
-    /// body is out of the way: a short one is read and forgotten, a longer one ends the connection.
-    /// On HTTP/2 only the stream ends, but clients take even that for an error while they send.
-    async fn refuse(
-        &self,
-        mut call: Call<'_>,
-        refusal: &Refusal,
-        version: Version,
-        waits: bool,
-    ) -> Response<ResponseBody> {
-        let record = &mut call.active.record;
-        record.reason = Some(refusal.code());
-        if refusal.status().is_server_error() {
-            record.cause = Some(chain(refusal));
-            record.delivery = refusal.delivery();
-        }
-        let response = refusal.to_response(&record.id, self.shared.answers.detail);
-        let transfer = Rc::clone(call.active.transfer());
-        if !refusal.closes()
-            // Reading on would make the client send a body that nobody wants.
-            && !waits
-            && let Some(body) = call.body.take()
-        {
-            let mut discarding = pin!(body.discard());
-            // What is there already is read without ado; only waiting for more holds anything.
-            if !is_here(discarding.as_mut(), version).await
-                && let Ok(_held) = call.hold(&self.shared.unauthenticated, 0)
-            {
-                discarding.await;
-            }
-        }
-        let client = Rc::clone(call.client);
-        let response = self.own(response, call.active);
-        if let Some(http1) = client.http1()
-            && (refusal.closes() || !transfer.is_ended())
-        {
-            http1.will_linger();
-            return reply::closing(response);
-        }
-        response
-    }
-
-    fn own(
-        &self,
-        response: Response<Bytes>,
-        mut request: Box<ActiveRequest>,
-    ) -> Response<ResponseBody> {
-        let (parts, bytes) = response.into_parts();
-        request.answered(parts.status, false);
-        let body = ResponseBody::own(bytes, &self.shared.limits, request);
-        reply::relay(parts, body)
-    }
-
-    fn record(&self, at: UnixMillis, started: Instant) -> AccessRecord {
-        AccessRecord {
-            id: self.ids.next(at),
-            at,
-            started,
-            client: None,
-            version: Version::HTTP_11,
-            method: None,
-            is_login: false,
-            route: None,
-            account: None,
-            status: None,
-            reason: None,
-            would_refuse: None,
-            cause: None,
-            relayed: false,
-            attempts: Attempts::default(),
-            delivery: None,
-            replay_of: None,
-            duration: Duration::ZERO,
-            own: None,
-            upstream: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            complete: false,
-        }
-    }
 }
 
 /// What a request over TLS asks for, by its head alone; `server_name` is the one that it must be for.
@@ -478,23 +393,4 @@ pub fn destination<'a>(
     // Only a method that the path takes is told that its length is missing.
     body_end.required()?;
     Ok(destination)
-}
-
-/// Polls a future that reads a request's body as far as that goes without waiting for the client, and
-/// says whether it is done.
-///
-/// Cancel safe: the future is the caller's.
-async fn is_here(mut reading: Pin<&mut impl Future<Output = ()>>, version: Version) -> bool {
-    // hyper hands on what has arrived of an HTTP/1 body only once it was asked for any, so the first look
-    // never finds it; the second follows at once, whatever the client does.
-    let mut last = version >= Version::HTTP_2;
-    poll_fn(|cx| match reading.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending if std::mem::replace(&mut last, true) => Poll::Ready(false),
-        Poll::Pending => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::StartError;
 use super::components::successor;
-use super::{StartError, services};
+use super::listeners::services;
 use crate::config::{self, Config, ConfigFile};
 use crate::control::{self, end_disowned, memory};
 use crate::gateway::{Current, Shared};

@@ -4,12 +4,13 @@
 mod components;
 mod configuration;
 mod descriptors;
+mod listeners;
 mod periodic_tasks;
 mod quotas;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
@@ -17,31 +18,25 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use rustls::ServerConfig;
-
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigFile};
-use crate::control::{
-    self, Admin, AdminError, AdminListeners, Reload, SecretError, Watcher, end_kept_disowned,
-};
+use crate::control::{self, Admin, AdminError, Reload, SecretError, Watcher, end_kept_disowned};
 use crate::gateway::Current;
 use crate::identity::IdentityError;
 use crate::login::AuthenticatorError;
 use crate::observe::{AccessSink, LogControl};
-use crate::process::RunAs;
-use crate::process::service_manager::PassedListeners;
-use crate::server::{
-    self, Frontend, ListenAddress, Listener, LocalGateway, Protocol, Service, Serving,
-};
+use crate::server::{Frontend, Listener, LocalGateway, Protocol, Serving};
 use crate::settings::Problems;
-use crate::store::{Prepared, StoreOpenError, TokenStore};
+use crate::store::{StoreOpenError, TokenStore};
 use crate::tls::{self, Certificates, TlsError};
 use crate::traffic::SyncQueue;
 use crate::upstream::{CredentialError, Resolver};
 
 pub(crate) use components::Components;
 use configuration::{Configuration, Reconfigure};
+pub use listeners::Listeners;
+use listeners::services;
 use periodic_tasks::periodic_tasks;
 
 /// A running gateway. Dropping it drains it.
@@ -86,57 +81,6 @@ impl Startup {
             logs: None,
             ports: None,
         }
-    }
-}
-
-/// The bound listeners of a gateway that does not serve yet, and its token store. Nothing after this needs
-/// more privileges than serving does.
-#[derive(Debug)]
-pub struct Listeners {
-    https: Vec<(SocketAddr, TcpListener)>,
-    http: Vec<(SocketAddr, TcpListener)>,
-    admin: AdminListeners,
-    tokens: Prepared,
-}
-
-impl Listeners {
-    /// Binds the configured addresses and opens the token file. The files among them will belong to `owner`,
-    /// if the process is to become another user.
-    ///
-    /// # Errors
-    /// The first address that cannot be bound, or the token file.
-    pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
-        Self::bind_unless_passed(config, owner, PassedListeners::default())
-    }
-
-    /// As [`bind`](Self::bind), but for the addresses that the service manager has bound.
-    ///
-    /// # Errors
-    /// The same, and a listener that was passed and is for no configured address.
-    pub(crate) fn bind_unless_passed(
-        config: &Config,
-        owner: Option<&RunAs>,
-        mut passed: PassedListeners,
-    ) -> Result<Self, StartError> {
-        let owner = owner.map(RunAs::ids);
-        let (https, http) = (&config.listen.https, &config.listen.http);
-        let listeners = Self {
-            tokens: Prepared::open(&config.tokens, owner)?,
-            admin: AdminListeners::bind(&config.admin, owner)?,
-            https: bind_all(https, &mut passed)?,
-            http: bind_all(http, &mut passed)?,
-        };
-        match passed.left() {
-            None => Ok(listeners),
-            Some(address) => Err(StartError::Passed(address)),
-        }
-    }
-
-    /// The HTTPS addresses, with the actual port for port 0.
-    #[must_use]
-    pub fn https(&self) -> Vec<SocketAddr> {
-        let addresses = self.https.iter().map(|(_, it)| it.local_addr());
-        addresses.filter_map(Result::ok).collect()
     }
 }
 
@@ -388,56 +332,6 @@ impl Drop for Server {
         shared.tokens.close();
         shared.accounts.log_reported();
     }
-}
-
-fn bind_all(
-    addresses: &[ListenAddress],
-    passed: &mut PassedListeners,
-) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
-    let bind = |&ListenAddress { address, .. }: &ListenAddress| {
-        let listener = passed
-            .take(address)
-            .map_or_else(|| server::bind(address), Ok);
-        match listener {
-            Ok(listener) => Ok((address, listener)),
-            Err(cause) => Err(StartError::Listen { address, cause }),
-        }
-    };
-    addresses.iter().map(bind).collect()
-}
-
-/// What is served where, by a configuration; `bound` is where HTTPS is served now.
-fn services(
-    config: &Config,
-    tls: &Arc<ServerConfig>,
-    bound: Option<SocketAddr>,
-) -> Vec<(SocketAddr, Service)> {
-    let secure = Protocol::Https {
-        config: Arc::clone(tls),
-        several_names: config.tls.certificates.len() > 1,
-    };
-    let configured = config.listen.https.first().map(|it| it.address);
-    // The system has chosen one for port 0.
-    let https = [configured, bound].into_iter().flatten();
-    let mut ports = https.map(|address| address.port());
-    let http = Protocol::Http {
-        https_port: ports.find(|&port| port != 0).unwrap_or(443),
-    };
-    let of = |addresses: &[ListenAddress], protocol: Protocol| {
-        let services = addresses.iter().map(|address| {
-            let service = Service {
-                protocol: protocol.clone(),
-                proxy_protocol: address.proxy_protocol,
-            };
-            (address.address, service)
-        });
-        services.collect::<Vec<_>>()
-    };
-    [
-        of(&config.listen.https, secure),
-        of(&config.listen.http, http),
-    ]
-    .concat()
 }
 
 fn workers_of(config: &Config) -> usize {

@@ -160,6 +160,36 @@ impl AccessLog {
 }
 
 impl AccessRecord {
+    /// The record of a request that begins.
+    #[must_use]
+    pub fn begin(id: RequestId, at: UnixMillis, started: Instant) -> Self {
+        Self {
+            id,
+            at,
+            started,
+            client: None,
+            version: Version::HTTP_11,
+            method: None,
+            is_login: false,
+            route: None,
+            account: None,
+            status: None,
+            reason: None,
+            would_refuse: None,
+            cause: None,
+            relayed: false,
+            attempts: Attempts::default(),
+            delivery: None,
+            replay_of: None,
+            duration: Duration::ZERO,
+            own: None,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            complete: false,
+        }
+    }
+
     /// How long the request took, in microseconds.
     pub(super) fn took_micros(&self) -> u64 {
         u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX)
