@@ -8,6 +8,7 @@
 mod host;
 mod idle_connections;
 mod introspection;
+mod listener;
 mod parameters;
 mod probes;
 mod refusal_counter;
@@ -37,9 +38,10 @@ use super::Reload;
 use crate::gateway::Current;
 
 use host::OwnHosts;
+use listener::Listener;
 pub(crate) use secret::AdminSecrets;
 pub use secret::SecretError;
-use service::{AdminService, Listener, Peer};
+use service::{AdminService, Peer};
 pub use settings::{AdminHost, AdminSection, LoopbackAddress};
 use socket::SocketFile;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::listener::Listener;
 use super::secret::AdminSecrets;
-use super::service::Listener;
 use crate::control::reload::Reload;
 use crate::control::{health, metrics};
 use crate::gateway::Shared;

@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::service::REQUEST_TIMEOUT;
+use super::listener::REQUEST_TIMEOUT;
 use crate::body::BodyFault;
 use crate::gateway::refusal::Refusal;
 

@@ -23,6 +23,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
+use super::listener::Listener;
 use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
 use super::request_body::read;
@@ -38,15 +39,6 @@ use crate::lifecycle::Stage;
 use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
 use crate::store::{Ended, Selection};
-
-/// The listener a request came in on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Listener {
-    /// The unix socket, which only its owner can open.
-    Socket,
-    /// The TCP address, which every local user can reach.
-    Tcp,
-}
 
 /// Who connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,25 +363,11 @@ impl AdminService {
     }
 }
 
-impl Listener {
-    /// The longest lifetime of a connection.
-    fn deadline(self) -> Duration {
-        match self {
-            Self::Socket => TOKEN_SCAN_TIMEOUT,
-            Self::Tcp => REQUEST_TIMEOUT,
-        }
-    }
-}
-
 /// Connections open at once, per listener. Many more than may be idle, so that idle ones cannot use them up.
 const CONNECTIONS: usize = 256;
 /// The largest request head in bytes.
 const HEADER_SIZE: usize = 16 * 1024;
 /// How long a client may take to send the request head.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client may take to send its request.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request may take that scans every token.
-const TOKEN_SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
