@@ -13,6 +13,7 @@ use super::components::successor;
 use super::listeners::services;
 use crate::config::{self, Config, ConfigFile};
 use crate::control::{self, end_disowned, memory};
+use crate::error_chain::chain;
 use crate::gateway::{Current, Shared};
 use crate::managed_file::{Loader, Managed, ManagedFiles, Messages, Reader};
 use crate::observe::LogControl;
@@ -66,9 +67,11 @@ impl control::Configuration for Configuration {
     }
 
     fn preview(&self) -> Result<control::Preview, String> {
-        let before = self.0.value();
-        let loaded = self.0.loader().read(&mut Reader::default(), &before);
+        let (before, reconfigure) = (self.0.value(), self.0.loader());
+        let loaded = reconfigure.read(&mut Reader::default(), &before);
         let loaded = loaded.map_err(|problems| problems.to_string())?;
+        let opened = reconfigure.open(&before, &loaded.config);
+        opened.map_err(|error| chain(&error))?;
         Ok(control::Preview {
             changes: before.changes(&loaded.config),
             warnings: match loaded.warnings.is_empty() {
@@ -122,15 +125,20 @@ impl Reconfigure {
         config::load_in_place_of(before, &self.path, text)
     }
 
-    /// Everything that can fail comes first.
-    fn put_in_force(&self, before: &Config, config: &Config) -> Result<(), ReconfigureError> {
+    /// Opens what the configuration needs, but for its listeners. Nothing changes.
+    fn open(&self, before: &Config, config: &Config) -> Result<Shared, ReconfigureError> {
         let mut ports = config.upstream_ports();
         let is_closed = |port: &u16| self.ports.as_ref().is_some_and(|it| !it.contains(port));
         if let Some(port) = ports.find(is_closed) {
             return Err(ReconfigureError::Port(port));
         }
+        Ok(successor(&self.current.load(), before, config)?)
+    }
+
+    /// Everything that can fail comes first.
+    fn put_in_force(&self, before: &Config, config: &Config) -> Result<(), ReconfigureError> {
         let shared = self.current.load();
-        let next = successor(&shared, before, config)?;
+        let next = self.open(before, config)?;
         let services = services(config, &next.tls, self.listeners.https().first().copied());
         let listeners = self.listeners.bind(services);
         let listeners = listeners.map_err(|(address, cause)| {
