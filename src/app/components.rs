@@ -74,7 +74,7 @@ impl Components {
             quotas: Arc::new(Quotas::new(&config.quotas, route_limits(config), is_shared)),
             replay_guard: config.replay_guard.clone(),
             pressure: Arc::new(MemoryPressure::new(memory::high_water_mark(limits.memory))),
-            limits: config.limits.clone(),
+            limits: Arc::new(config.limits.clone()),
             hsts: config.tls.hsts.clone(),
             random,
         };
@@ -135,7 +135,7 @@ pub(super) fn successor(
         trusted_proxies: config.listen.trusted_proxies.clone(),
         quotas: Arc::new(shared.quotas.succeeded_by(&config.quotas, limits)),
         replay_guard: config.replay_guard.clone(),
-        limits: config.limits.clone(),
+        limits: Arc::new(config.limits.clone()),
         hsts: config.tls.hsts.clone(),
         ..shared.clone()
     })

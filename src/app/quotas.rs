@@ -6,17 +6,24 @@ use std::sync::Arc;
 use ring::rand::SecureRandom as _;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::gateway::Current;
+use crate::gateway::{Current, Shared};
 use crate::traffic::{SYNC_INTERVAL, UsageSync};
 
 /// Publishes and applies usage until it is dropped.
 pub(super) async fn share(current: Arc<Current>) {
-    let shared = current.load();
-    let Some(queue) = shared.quotas.sync_queue() else {
+    // Of the first configuration only what outlives it.
+    let Shared {
+        quotas,
+        tokens,
+        clock,
+        random,
+        ..
+    } = (*current.load()).clone();
+    let Some(queue) = quotas.sync_queue() else {
         return;
     };
     let mut number = [0; 8];
-    if shared.random.fill(&mut number).is_err() {
+    if random.fill(&mut number).is_err() {
         tracing::error!("no random numbers: quotas apply to this gateway alone");
         return;
     }
@@ -26,15 +33,15 @@ pub(super) async fn share(current: Arc<Current>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let now = shared.clock.now();
+        let now = clock.now();
         let reports = sync.reports(queue, now);
         if reports.is_empty() {
             // Nothing is in use, so there is nothing to publish.
             sync.apply_peers(queue, &[], now);
             continue;
         }
-        let published = shared.tokens.exchange(gateway, reports, now).await;
-        let now = shared.clock.now();
+        let published = tokens.exchange(gateway, reports, now).await;
+        let now = clock.now();
         match &published {
             Ok(peers) => sync.apply_peers(queue, peers, now),
             Err(_) => sync.apply_failure(queue, now),

@@ -14,6 +14,7 @@ use super::record::AccessLog;
 use super::response_body::ResponseBody;
 use super::{Gateway, Shared};
 use crate::connection::ClientConnection;
+use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
 
 /// What all workers share at present: replaced as a whole by a reload.
@@ -94,10 +95,17 @@ impl WorkerGateway {
         Rc::clone(&self.gateway.borrow())
     }
 
-    /// What is in force now.
+    /// What is in force now. Not to be kept for as long as a connection lives: it would keep all of a
+    /// configuration that was replaced, and the health checks of its servers.
     #[must_use]
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(self.present().shared())
+    }
+
+    /// The bounds and deadlines in force now.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.present().shared().limits)
     }
 
     /// What this worker counts.

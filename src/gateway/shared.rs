@@ -68,7 +68,7 @@ pub struct Shared {
     /// Whether there is memory for new requests.
     pub pressure: Arc<MemoryPressure>,
     /// Bounds and deadlines.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// `Strict-Transport-Security`, unless switched off.
     pub hsts: Option<HeaderValue>,
     /// Source of tokens.

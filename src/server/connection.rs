@@ -64,7 +64,7 @@ pub(super) async fn serve(
     match arrived.slot_kind {
         SlotKind::Served => serve_for_long(arrived, gateway, watch, scheduler).await,
         SlotKind::Overflow => {
-            let limit = gateway.shared().limits.handshake;
+            let limit = gateway.limits().handshake;
             let serving = Box::pin(serve_for_long(arrived, gateway, watch, scheduler));
             // Whoever was not told by then is not worth a slot.
             let _ = timeout(limit, serving).await;
@@ -84,7 +84,7 @@ async fn serve_for_long(
         service,
         slot_kind,
     } = arrived;
-    let deadline = Instant::now() + gateway.shared().limits.handshake;
+    let deadline = Instant::now() + gateway.limits().handshake;
     let ends = if service.proxy_protocol {
         match Box::pin(proxied_ends(&mut socket, peer, &gateway, deadline)).await {
             Some(ends) => ends,
@@ -119,8 +119,7 @@ async fn serve_for_long(
             Some(slot)
         }
     };
-    let shared = gateway.shared();
-    let limits = &shared.limits;
+    let limits = &*gateway.limits();
     match service.protocol {
         Protocol::Http { https_port } => {
             let client = Rc::new(ClientConnection::new(

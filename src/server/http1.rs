@@ -38,9 +38,8 @@ pub(super) async fn serve(
     let Some(http1) = client.http1() else {
         return;
     };
-    let shared = gateway.shared();
-    let limits = &shared.limits;
     loop {
+        let limits = &*gateway.limits();
         let served = run(stream, &gateway, (&client, http1), &watch, &scheduler).await;
         stream = served.stream;
         match served.outcome {
@@ -124,8 +123,7 @@ async fn run(
             })
         }
     });
-    let shared = gateway.shared();
-    let limits = &shared.limits;
+    let limits = &*gateway.limits();
     // Dropped after hyper in any case: the request holds a reference to the client.
     let _request = LastRequest(http1);
     let mut builder = Builder::new();
@@ -230,8 +228,7 @@ async fn answer_last(
     http1: &Http1,
     refusal: &Refusal,
 ) {
-    let shared = gateway.shared();
-    let limits = &shared.limits;
+    let limits = &*gateway.limits();
     let answer = gateway.present().refuse_unread(client, refusal);
     stream.stop_guarding();
     http1.will_linger();

@@ -375,8 +375,7 @@ impl World {
         ours.set_nodelay(true).expect("a socket that can be set");
         let (theirs, peer) = listener.accept().await.expect("a connection");
         theirs.set_nodelay(true).expect("a socket that can be set");
-        let shared = self.gateway.shared();
-        let limits = &shared.limits;
+        let limits = &*self.gateway.limits();
         let transport = Transport::Tls { server_name: None };
         let state = match h2 {
             true => State::Http2(Http2::default()),

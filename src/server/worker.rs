@@ -99,7 +99,7 @@ async fn work(
         tokio::task::spawn_local(serve(accepted, counted, gateway, drain, scheduler));
     }
     drain.begin();
-    let grace = gateway.shared().limits.drain;
+    let grace = gateway.limits().drain;
     if timeout(grace, drain.emptied()).await.is_err() {
         tracing::warn!(
             "requests were still in flight when the drain timeout expired (limits.drain)"

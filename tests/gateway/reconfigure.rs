@@ -1,12 +1,12 @@
 //! Another configuration while the gateway runs: it is in force as a whole from the next request on, or not at
 //! all, and tokens, connections, counters and health stay.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::tls::Identity;
 use crate::support::upstream::{Script, Stage, json};
-use crate::support::{Ask, Child, Client, Harness, Upstream, run, usually};
+use crate::support::{Ask, Child, Client, Harness, Upstream, refused, run, usually, within};
 
 const RELOADED: &str = "the configuration was reloaded";
 
@@ -127,6 +127,36 @@ fn connections_to_a_backend_that_is_not_concerned_are_kept() {
         }
         assert_eq!(harness.upstream.requests(), 3);
         assert_eq!(harness.upstream.connections(), 1);
+    });
+}
+
+/// A connection of a client outlives many configurations, and must not keep what they named.
+#[test]
+fn a_server_that_is_not_named_any_more_is_checked_no_more_while_clients_stay() {
+    run(async {
+        let check = "path = \"/check\"\ninterval = \"20ms\"\njitter = \"0s\"";
+        let mut harness = Harness::start(|files| files.set_table("upstream.check", check));
+        let client = harness.signed_in().await;
+        let mut http1 = client.connect().await;
+        let mut http2 = client.connect_h2().await;
+        let ask = client.with_token(sync());
+        assert_eq!(http1.exchange(&ask).await.status, 200);
+        assert_eq!(http2.exchange(&ask).await.status, 200);
+        let other = Upstream::tcp();
+        let url = other.url().to_owned();
+        harness.reconfigure(|files| files.set("upstream.url", &*url));
+        within("the end of the checks", async {
+            loop {
+                let before = harness.upstream.requests();
+                other.seen(other.requests() + 10).await;
+                if harness.upstream.requests() == before {
+                    break;
+                }
+            }
+        })
+        .await;
+        assert_eq!(http1.exchange(&ask).await.status, 200);
+        assert_eq!(http2.exchange(&ask).await.status, 200);
     });
 }
 
@@ -313,13 +343,6 @@ fn listeners_come_and_go_and_connections_outlive_theirs() {
     });
 }
 
-/// Waits until nobody listens there.
-async fn refused(address: SocketAddr) {
-    while tokio::net::TcpStream::connect(address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[test]
 fn a_listener_begins_to_demand_proxy_headers() {
     run(async {
@@ -357,7 +380,10 @@ fn more_connections_are_served_and_fewer() {
             assert_eq!(status(&client, "/api/SyncData").await, 503, "{limit}");
             drop(open);
             // The gateway hears of it in its own time.
-            while status(&client, "/api/SyncData").await == 503 {}
+            within("the end of a connection", async {
+                while status(&client, "/api/SyncData").await == 503 {}
+            })
+            .await;
         }
     });
 }
@@ -526,6 +552,15 @@ fn a_dry_run_shows_what_would_change_and_changes_nothing() {
         harness
             .files_mut()
             .routes(&["path = \"/api/New\"\nmax_body = \"1KiB\""]);
+        // Also what only another file has to say of it.
+        harness
+            .files()
+            .users(&[("till-01", "allow = [{ route = \"/api/SyncData\" }]")]);
+        harness.reload();
+        harness.files().write();
+        let answer = harness.ask_admin(&preview).await.json();
+        let reason = answer["refused"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("users.toml:"), "{reason}");
         harness.files_mut().set("limits.uri_size", "oops");
         harness.files().write();
         let answer = harness.ask_admin(&preview).await.json();
@@ -738,5 +773,36 @@ fn a_pipe_in_the_place_of_the_configuration_is_refused_and_blocks_nobody() {
         std::fs::remove_file(&path).unwrap();
         let report = harness.reconfigure(|files| files.set("limits.uri_size", "2KiB"));
         assert_eq!(report.refused, []);
+    });
+}
+
+#[test]
+fn the_level_of_the_log_changes_and_access_records_begin_and_end() {
+    run(async {
+        let mut child = Child::start(|files| files.set("log.access", false)).await;
+        let client = child.signed_in().await;
+        assert_eq!(client.send(Ask::get("/before")).await.status, 404);
+        let reload = |child: &mut Child, level: &str, access: bool| {
+            child.files_mut().set("log.level", level);
+            child.files_mut().set("log.access", access);
+            child.files().write();
+            child.signal(rustix::process::Signal::HUP);
+        };
+        reload(&mut child, "debug", true);
+        child
+            .until("another level", |line| {
+                line.contains("log.level").then_some(())
+            })
+            .await;
+        // Before this there was no record of any request.
+        assert_eq!(client.send(Ask::new("PUT", "/after")).await.status, 404);
+        assert_eq!(child.access_record(1).await["method"], "PUT");
+        let broken = tokio::net::TcpStream::connect(child.https).await.unwrap();
+        drop(broken);
+        child
+            .until("a line of the new level", |line| {
+                line.contains("TLS handshake failed").then_some(())
+            })
+            .await;
     });
 }

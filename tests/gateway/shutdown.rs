@@ -2,20 +2,10 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Ask, Child, Ending, Harness, Script, Stage, run, within};
+use crate::support::{Ask, Child, Ending, Harness, Script, Stage, refused, run, within};
 
 fn sync() -> Ask {
     Ask::post("/api/SyncData").json("{}")
-}
-
-/// Waits until the address takes no more connections.
-async fn refused(address: std::net::SocketAddr) {
-    within("the listener to close", async {
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[test]

@@ -52,6 +52,16 @@ pub fn run<F: Future>(test: F) -> F::Output {
         .block_on(test)
 }
 
+/// Waits until nobody listens at an address any more.
+pub async fn refused(address: std::net::SocketAddr) {
+    within("the listener to close", async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// Awaits an event, and fails the test when it does not come.
 pub async fn within<F: Future>(what: &str, event: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, event).await {

@@ -34,8 +34,7 @@ pub(super) async fn serve(
     let Some(http2) = client.http2() else {
         return;
     };
-    let shared = gateway.shared();
-    let limits = &shared.limits;
+    let limits = &*gateway.limits();
     let service = service_fn(|request| {
         let (gateway, client) = (Rc::clone(&gateway), Rc::clone(&client));
         // On the heap: hyper and the runtime move what they are given several times.
