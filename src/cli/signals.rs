@@ -1,12 +1,16 @@
 //! Serving until the operating system says stop.
 
+use std::future::pending;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 
 use rustix::process::Signal as Process;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::{Interval, interval, sleep};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, Interval, interval_at, sleep};
 
 use crate::app::Server;
 use crate::process::service_manager::{self, Notice};
@@ -66,18 +70,19 @@ impl Signals {
             runtime,
             received: mut signals,
         } = self;
-        runtime.block_on(async {
+        let outcome = runtime.block_on(async {
             service_manager::notify(Notice::Ready);
-            signals.stop_requested(&server).await;
+            let mut watchdog = Watchdog::new(&server);
+            signals.stop_requested(&server, &mut watchdog).await;
             service_manager::notify(Notice::Stopping);
             server.begin_drain();
             let delay = server.drain_delay();
             if !delay.is_zero() {
                 tracing::info!(?delay, "stopping: not ready any more, but still serving");
-                tokio::select! {
-                    () = sleep(delay) => {}
-                    () = signals.stop() => return Err(stopped_at_once()),
-                }
+                let over = sleep(delay);
+                signals
+                    .unless_stopped(over, || watchdog.look(&server))
+                    .await?;
             }
             tracing::info!("stopping: no new connections, what is under way is finished");
             let (drained, done) = oneshot::channel();
@@ -86,13 +91,15 @@ impl Signals {
                 server.drain();
                 let _ = drained.send(());
             })?;
-            tokio::select! {
-                _ = done => tracing::info!("stopped"),
-                // The caller ends the process, and with it what was still under way.
-                () = signals.stop() => return Err(stopped_at_once()),
-            }
+            // How long that takes is bounded by itself (`limits.drain`).
+            let alive = || service_manager::notify(Notice::Alive);
+            signals.unless_stopped(done, alive).await?;
+            tracing::info!("stopped");
             Ok(())
-        })
+        });
+        // A reload that is still under way has nothing left to change.
+        runtime.shutdown_background();
+        outcome
     }
 }
 
@@ -101,15 +108,21 @@ fn stopped_at_once() -> io::Error {
 }
 
 impl Received {
-    async fn stop_requested(&mut self, server: &Server) {
-        let mut watchdog = Watchdog::new(server);
+    async fn stop_requested(&mut self, server: &Server, watchdog: &mut Watchdog) {
+        let mut reload: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
+                // One after the other; further signals wait.
+                _ = self.hang_up.recv(), if reload.is_none() => {
                     service_manager::notify(Notice::Reloading);
-                    server.reload().all();
+                    let all = Arc::clone(server.reload());
+                    // Files are read, and a server may have to be told of tokens that end.
+                    reload = Some(spawn_blocking(move || drop(all.all())));
+                }
+                () = ended(&mut reload) => {
+                    reload = None;
                     service_manager::notify(Notice::Ready);
                 }
                 () = watchdog.due() => watchdog.look(server),
@@ -117,34 +130,71 @@ impl Received {
         }
     }
 
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for an event, and has the service manager told meanwhile that the process is alive.
+    ///
+    /// # Errors
+    /// At SIGTERM or SIGINT.
+    async fn unless_stopped(
+        &mut self,
+        event: impl Future,
+        mut tell: impl FnMut(),
+    ) -> io::Result<()> {
+        let mut event = pin!(event);
+        let mut pulse = Pulse::new();
+        loop {
+            tokio::select! {
+                _ = &mut event => return Ok(()),
+                _ = self.terminate.recv() => return Err(stopped_at_once()),
+                _ = self.interrupt.recv() => return Err(stopped_at_once()),
+                () = pulse.due() => tell(),
+            }
+        }
+    }
+}
+
+/// Waits for the end of a reload; forever if none is under way. Cancel safe.
+async fn ended(reload: &mut Option<JoinHandle<()>>) {
+    match reload {
+        // That it panicked is in the log.
+        Some(reload) => drop(reload.await),
+        None => pending().await,
+    }
+}
+
+/// When the service manager is to be told that the process is alive.
+struct Pulse(Option<Interval>);
+
+impl Pulse {
+    fn new() -> Self {
+        let first = |period| interval_at(Instant::now() + period, period);
+        Self(service_manager::watchdog_interval().map(first))
+    }
+
+    /// Never, if the service manager does not ask for it. Cancel safe.
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => pending().await,
         }
     }
 }
 
 /// Tells the service manager that the process is alive, as long as every worker makes progress.
 struct Watchdog {
-    interval: Option<Interval>,
+    pulse: Pulse,
     seen: Vec<usize>,
 }
 
 impl Watchdog {
     fn new(server: &Server) -> Self {
         Self {
-            interval: service_manager::watchdog_interval().map(interval),
+            pulse: Pulse::new(),
             seen: vec![usize::MAX; server.beats().len()],
         }
     }
 
-    /// Never, if the service manager does not ask for it. Cancel safe.
     async fn due(&mut self) {
-        match &mut self.interval {
-            Some(interval) => drop(interval.tick().await),
-            None => std::future::pending().await,
-        }
+        self.pulse.due().await;
     }
 
     fn look(&mut self, server: &Server) {
