@@ -47,7 +47,7 @@ redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'print', ARGV[2],
   'lease', string.format('%.0f', now + ARGV[3]))
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', left))
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + left), KEYS[1])
-redis.call('PEXPIRE', KEYS[2], string.format('%.0f', left))
+redis.call('PEXPIRE', KEYS[2], string.format('%.0f', math.max(left, redis.call('PTTL', KEYS[2]))))
 return {'claimed'}";
 
 /// Notes what became of a request, or that its owner is still there. What the server has lost is entered
