@@ -18,6 +18,8 @@ use landlock::{
 pub(crate) struct RequiredAccess {
     /// Files that may be reloaded.
     pub(crate) files: Vec<PathBuf>,
+    /// Files that are written, and created again in their directories.
+    pub(crate) written: Vec<PathBuf>,
     /// A socket file that is removed on shutdown.
     pub(crate) socket: Option<PathBuf>,
     /// Whether host names have to be resolved.
@@ -75,6 +77,9 @@ pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetErro
     }
     for path in NAMES.iter().filter(|_| needs.names) {
         allow(Path::new(path), read)?;
+    }
+    for file in &needs.written {
+        allow(folder(file), AccessFs::WriteFile | AccessFs::MakeReg)?;
     }
     if let Some(folder) = needs.socket.as_deref().map(folder) {
         allow(folder, AccessFs::RemoveFile.into())?;

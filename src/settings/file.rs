@@ -28,6 +28,8 @@ pub(crate) enum FileUse {
     },
     /// It is opened, and created if missing, before the process drops its privileges.
     Opened,
+    /// It is written by the running process, and created in an existing directory, also again and again.
+    Written,
     /// A unix socket that the gateway creates, in an existing directory.
     Bound,
     /// A unix socket of the backend.
