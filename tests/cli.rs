@@ -163,7 +163,7 @@ fn check_refuses_a_file_of_access_records_that_exposes_others_or_itself() {
     private(&here.join("logs/everybodys.log"), "");
     readable(&here.join("logs/everybodys.log"));
     for (file, status, expected) in [
-        ("access.log", 64, "the process may write everything in "),
+        ("access.log", 64, "which syncgate could write to then"),
         ("nowhere/access.log", 64, "mkdir -m 700"),
         ("logs/everybodys.log", 64, "chmod o-rwx"),
         ("logs/new.log", 0, "access records to logs/new.log"),

@@ -100,8 +100,9 @@ pub(super) fn needs(path: &Path, config: &Config) -> RequiredAccess {
     }
     RequiredAccess {
         files,
-        written: config.written_files(),
+        records: config.log.access_file.clone(),
         socket: config.admin.socket.clone(),
+        trail: config.audit.path.clone(),
         names: config.tokens.servers().any(|server| is_name(&server.host))
             || upstreams.any(|(host, _)| is_name(host)),
         ports: ports(config),
@@ -164,6 +165,7 @@ impl From<StartError> for Failure {
             | StartError::Secret(_) => Self::usage(error),
             StartError::Listen { .. }
             | StartError::Admin(_)
+            | StartError::Audit(_)
             | StartError::Tokens(_)
             | StartError::Logins(_)
             | StartError::Threads(_) => Self::other(error),

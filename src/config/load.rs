@@ -190,14 +190,6 @@ impl Config {
         read.map(|file| file.path.clone()).collect()
     }
 
-    /// All files that are written in their directories while the gateway runs.
-    pub(crate) fn written_files(&self) -> Vec<PathBuf> {
-        let mut config = self.clone();
-        let settings = config.file_settings().into_iter();
-        let written = settings.filter(|file| file.usage == FileUse::Written);
-        written.map(|file| file.path.clone()).collect()
-    }
-
     /// All settings that name a file.
     pub(super) fn file_settings(&mut self) -> Vec<FileSetting<'_>> {
         let routes = self.routes.iter_mut().enumerate();
@@ -208,6 +200,7 @@ impl Config {
         files.extend(self.identity.files());
         files.extend(self.admin.files());
         files.extend(self.log.files());
+        files.extend(self.audit.files());
         files.extend(self.tokens.files());
         files.extend(self.upstream.files(&[Step::Key("upstream")]));
         for (name, upstream) in &mut self.upstreams {

@@ -51,7 +51,7 @@ impl LogSection {
         Some(FileSetting {
             key: ["log", "access_file"].map(Step::Key).into(),
             path: self.access_file.as_mut()?,
-            usage: FileUse::Written,
+            usage: FileUse::Appended,
         })
     }
 }

@@ -18,10 +18,12 @@ use landlock::{
 pub(crate) struct RequiredAccess {
     /// Files that may be reloaded.
     pub(crate) files: Vec<PathBuf>,
-    /// Files that are written, and created again in their directories.
-    pub(crate) written: Vec<PathBuf>,
+    /// A file that is written, and created again in its directory.
+    pub(crate) records: Option<PathBuf>,
     /// A socket file that is removed on shutdown.
     pub(crate) socket: Option<PathBuf>,
+    /// A file that is written, and whose directory gets others when it is rotated.
+    pub(crate) trail: Option<PathBuf>,
     /// Whether host names have to be resolved.
     pub(crate) names: bool,
     /// The ports to connect to; `None` if only a server will announce them.
@@ -78,11 +80,15 @@ pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetErro
     for path in NAMES.iter().filter(|_| needs.names) {
         allow(Path::new(path), read)?;
     }
-    for file in &needs.written {
-        allow(folder(file), AccessFs::WriteFile | AccessFs::MakeReg)?;
+    if let Some(folder) = needs.records.as_deref().map(folder) {
+        allow(folder, AccessFs::WriteFile | AccessFs::MakeReg)?;
     }
     if let Some(folder) = needs.socket.as_deref().map(folder) {
         allow(folder, AccessFs::RemoveFile.into())?;
+    }
+    if let Some(folder) = needs.trail.as_deref().map(folder) {
+        let write = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+        allow(folder, read | write | AccessFs::Truncate)?;
     }
     for port in needs.connected() {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;

@@ -1,6 +1,5 @@
 //! Checks that the files and the user in the configuration exist.
 
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,13 +20,17 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>, pat
         let problem = Problem::error(error.to_string()).remedy(error.remedy());
         report(document, &["process", error.key()].map(Step::Key), problem);
     }
+    let others = match config.process.confine {
+        true => others(config, path),
+        // It can write to what its user can, anyway.
+        false => Vec::new(),
+    };
     let mut config = config.clone();
-    let trusted = trusted_directories(&mut config, path);
     for FileSetting { key, path, usage } in config.file_settings() {
         let problem = match usage {
             FileUse::Read { missing } => unreadable(path, &missing),
             FileUse::Opened => None,
-            FileUse::Written => without_directory(path).or_else(|| exposing(path, &trusted)),
+            FileUse::Appended => without_directory(path).or_else(|| beside(path, &others)),
             FileUse::Bound => without_directory(path),
             FileUse::Connected => path.is_dir().then(|| {
                 Problem::error(format!("{} is a directory", path.display()))
@@ -40,44 +43,37 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>, pat
     }
 }
 
-/// Where the configuration and the files are that decide what the gateway does.
-fn trusted_directories(config: &mut Config, path: &Path) -> BTreeSet<PathBuf> {
-    let settings = config.file_settings().into_iter();
-    let trusted = settings.filter(|file| match file.usage {
-        FileUse::Read { .. } | FileUse::Opened | FileUse::Bound => true,
-        FileUse::Written | FileUse::Connected => false,
+/// The files that a confined process must not be able to write to, with the configuration at `path`.
+fn others(config: &Config, path: &Path) -> Vec<PathBuf> {
+    let mut config = config.clone();
+    let files = config.file_settings().into_iter();
+    let others = files.filter(|file| match file.usage {
+        FileUse::Read { .. } | FileUse::Opened => true,
+        FileUse::Appended | FileUse::Bound | FileUse::Connected => false,
     });
-    let paths = trusted.map(|file| file.path.clone());
-    let paths = paths.chain([path.to_owned()]);
-    paths.filter_map(|path| directory_of(&path)).collect()
+    let others = others.map(|file| file.path.clone());
+    others.chain([path.to_owned()]).collect()
 }
 
-/// The problem with a file in whose directory the process could write others, too.
-fn exposing(path: &Path, trusted: &BTreeSet<PathBuf>) -> Option<Problem> {
-    let directory = directory_of(path)?;
-    let inside = trusted.iter().find(|it| it.starts_with(&directory))?;
-    let message = format!(
-        "the process may write everything in {}, and so the files in {}",
-        directory.display(),
-        inside.display()
-    );
-    Some(
-        Problem::error(message).remedy(
-            "name a file in a directory of its own, such as \"/var/log/syncgate/access.log\"",
-        ),
-    )
+/// The problem with a file whose directory the process may write to, if that holds any of `others`.
+fn beside(file: &Path, others: &[PathBuf]) -> Option<Problem> {
+    let folder = |file: &Path| match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        Some(parent) => parent.canonicalize().ok(),
+        None => None,
+    };
+    let own = folder(file)?;
+    let holds = |other: &&PathBuf| folder(other).is_some_and(|it| it.starts_with(&own));
+    let other = others.iter().find(holds)?.display();
+    let problem = Problem::error(format!(
+        "the directory that this is in holds {other}, which syncgate could write to then"
+    ));
+    let (stem, name) = (file.file_stem()?.display(), file.file_name()?.display());
+    let own = format!("name a file in a directory of its own, such as \"{stem}/{name}\"");
+    Some(problem.remedy(own))
 }
 
-/// The directory that a file is in, without links.
-fn directory_of(file: &Path) -> Option<PathBuf> {
-    let parent = file.parent()?;
-    match parent.as_os_str().is_empty() {
-        true => Path::new(".").canonicalize().ok(),
-        false => parent.canonicalize().ok(),
-    }
-}
-
-/// The problem with a file to be created whose directory does not exist.
+/// The problem with a file that is to be created in a directory that does not exist.
 fn without_directory(file: &Path) -> Option<Problem> {
     let directory = file.parent()?;
     if directory.as_os_str().is_empty() || directory.is_dir() {

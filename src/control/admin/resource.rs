@@ -32,6 +32,8 @@ pub(super) enum Resource {
     Server(Action),
     /// A reload of the configuration and its files.
     Reload,
+    /// How the audit trail does.
+    Audit,
 }
 
 impl Resource {
@@ -50,6 +52,7 @@ impl Resource {
             "/upstreams/drain" => Some(Self::Server(Action::Drain)),
             "/upstreams/enable" => Some(Self::Server(Action::Enable)),
             "/reload" => Some(Self::Reload),
+            "/audit" => Some(Self::Audit),
             _ => {
                 let id = path.strip_prefix("/tokens/")?;
                 id.parse().ok().map(Self::Token)
@@ -74,6 +77,7 @@ impl Resource {
             Self::Server(Action::Drain) => "/upstreams/drain",
             Self::Server(Action::Enable) => "/upstreams/enable",
             Self::Reload => "/reload",
+            Self::Audit => "/audit",
         }
     }
 
@@ -92,7 +96,8 @@ impl Resource {
             | Self::Revocation
             | Self::Upstreams
             | Self::Server(_)
-            | Self::Reload => false,
+            | Self::Reload
+            | Self::Audit => false,
         }
     }
 
@@ -104,6 +109,7 @@ impl Resource {
             | Self::Metrics
             | Self::KeySet
             | Self::Tokens
+            | Self::Audit
             | Self::Upstreams => &[Method::GET, Method::HEAD],
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Introspection | Self::Revocation | Self::Server(_) | Self::Reload => {
@@ -122,6 +128,7 @@ impl Resource {
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
+            | Self::Audit
             | Self::Upstreams => false,
         }
     }
@@ -150,6 +157,7 @@ mod tests {
             Resource::Server(Action::Drain),
             Resource::Server(Action::Enable),
             Resource::Reload,
+            Resource::Audit,
         ]
     }
 

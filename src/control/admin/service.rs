@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
 
+use super::caller::Caller;
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::listener::Listener;
@@ -29,7 +30,9 @@ use super::refusal_counter::{self, RefusalCounter};
 use super::request_body::read;
 use super::resource::Resource;
 use super::secret::AdminSecrets;
-use super::{introspection, probes, reload, tokens, upstreams};
+use super::upstreams::Action;
+use super::{audit, introspection, probes, reload, tokens, upstreams};
+use crate::audit::Which;
 use crate::clock::Clock;
 use crate::control::Reload;
 use crate::gateway::Current;
@@ -114,7 +117,8 @@ impl AdminService {
                     tokio::task::spawn_local(async move {
                         // Until the event loop has polled for data that has already arrived.
                         yield_now().await;
-                        service.serve(listener, stream, &idle, id, closed).await;
+                        let from = (listener, peer);
+                        service.serve(from, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
                         drop(slot);
                     });
@@ -132,7 +136,7 @@ impl AdminService {
     /// One connection: one request, within one deadline.
     async fn serve<S>(
         self: Rc<Self>,
-        listener: Listener,
+        (listener, peer): (Listener, Peer),
         stream: S,
         idle: &Rc<Idle>,
         id: u64,
@@ -148,7 +152,7 @@ impl AdminService {
                 // This drops the handle too, so that the connection cannot be evicted any more.
                 idle.borrow_mut().remove(id);
                 answering.set(true);
-                Ok::<_, Infallible>(service.respond(listener, request).await)
+                Ok::<_, Infallible>(service.respond(listener, peer, request).await)
             }
         });
         let serving = http1::Builder::new()
@@ -214,11 +218,13 @@ impl AdminService {
     async fn respond(
         &self,
         listener: Listener,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let id = self.ids.next(self.clock.now());
+        let caller = Caller::new(id.clone(), peer);
         let (parts, body) = request.into_parts();
-        let mut response = match self.answer(listener, &id, &parts, body).await {
+        let mut response = match self.answer(listener, &caller, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };
@@ -259,7 +265,7 @@ impl AdminService {
     async fn answer(
         &self,
         listener: Listener,
-        id: &RequestId,
+        caller: &Caller,
         parts: &Parts,
         body: Incoming,
     ) -> Result<Reply, Refusal> {
@@ -290,6 +296,7 @@ impl AdminService {
         }
         let shared = &self.current.load();
         match resource {
+            Resource::Audit => Ok(audit::show(&shared.audit)),
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
             }),
@@ -309,13 +316,23 @@ impl AdminService {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                upstreams::apply(&shared.upstreams, action, &read(body).await?)
+                let body = read(body).await?;
+                let (reply, server) = upstreams::apply(&shared.upstreams, action, &body)?;
+                let done = match action {
+                    Action::Drain => "upstream.drain",
+                    Action::Enable => "upstream.enable",
+                };
+                caller.did(&shared.audit, done, Some(server)).await;
+                Ok(reply)
             }
             Resource::Reload => {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                reload::apply(&self.reload, &read(body).await?).await
+                let (reply, done) =
+                    reload::apply(&self.reload, &read(body).await?, caller.by).await?;
+                caller.did(&shared.audit, done, None).await;
+                Ok(reply)
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
@@ -336,16 +353,20 @@ impl AdminService {
             }
             Resource::Tokens => {
                 let page = Page::parse(parts.uri.query().unwrap_or_default());
-                tokens::list(shared, &page.map_err(Refusal::AdminMalformed)?).await
+                let page = page.map_err(Refusal::AdminMalformed)?;
+                caller.saw(&shared.audit, "tokens.list", None);
+                tokens::list(shared, &page).await
             }
             Resource::Token(token) if parts.method == Method::DELETE => {
-                let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
+                let which = Which::Token { token };
+                let revoked = tokens::revoke(shared, caller, Selection::One(token), which);
                 match revoked.await? {
                     Ended { count: 0, .. } => Err(Refusal::NotFound),
                     ended => Ok(tokens::revoked(ended)),
                 }
             }
             Resource::Token(token) => {
+                caller.saw(&shared.audit, "tokens.show", Some(token.to_string()));
                 let shown = tokens::show(shared, token).await?;
                 shown.ok_or(Refusal::NotFound)
             }
@@ -355,7 +376,7 @@ impl AdminService {
                 }
                 let selector = Selector::parse(&read(body).await?);
                 let selector = selector.map_err(Refusal::AdminMalformed)?;
-                tokens::revoke_selected(shared, id, &selector)
+                tokens::revoke_selected(shared, caller, &selector)
                     .await
                     .map(tokens::revoked)
             }
