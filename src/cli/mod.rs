@@ -14,6 +14,7 @@ mod hash;
 mod healthcheck;
 mod identity_key;
 mod init;
+mod launcher;
 mod man;
 mod password;
 mod reload;
@@ -22,6 +23,7 @@ mod selftest;
 mod signals;
 mod token_list;
 mod tokens;
+mod upgrade;
 mod upstreams;
 mod user;
 mod user_list;
@@ -71,6 +73,7 @@ enum Command {
     Explain(explain::ExplainCommand),
     Run(run::RunCommand),
     Reload(reload::ReloadCommand),
+    Upgrade(upgrade::UpgradeCommand),
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
     Tokens(tokens::TokensCommand),
@@ -81,6 +84,8 @@ enum Command {
     IdentityKey(identity_key::IdentityKeyCommand),
     Completions(CompletionsCommand),
     Man(man::ManCommand),
+    #[command(hide = true)]
+    Launcher(launcher::LauncherCommand),
 }
 
 /// The configuration a command uses.
@@ -150,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Upgrade(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Tokens(command) => command.run(),
@@ -160,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::IdentityKey(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
+        Command::Launcher(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, interval, sleep, timeout};
 
@@ -29,12 +29,10 @@ use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
 use super::request_body::read;
 use super::resource::Resource;
-use super::secret::AdminSecrets;
 use super::upstreams::Action;
-use super::{audit, introspection, probes, reload, tokens, upstreams};
+use super::{Controls, audit, introspection, probes, reload, tokens, upgrade, upstreams};
 use crate::audit::Which;
 use crate::clock::Clock;
-use crate::control::Reload;
 use crate::gateway::Current;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
@@ -58,34 +56,33 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 /// Answers admin requests.
 pub(super) struct AdminService {
     current: Arc<Current>,
-    reload: Arc<Reload>,
+    controls: Controls,
     clock: Clock,
-    secrets: Arc<AdminSecrets>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
     ids: RequestIds,
     date: DateField,
     counter: RefCell<RefusalCounter>,
     started: Instant,
+    /// How many connections there are.
+    open: Cell<usize>,
+    /// That there is one less.
+    closed: Notify,
 }
 
 impl AdminService {
-    pub(super) fn new(
-        current: Arc<Current>,
-        reload: Arc<Reload>,
-        secrets: Arc<AdminSecrets>,
-        hosts: Option<OwnHosts>,
-    ) -> Self {
+    pub(super) fn new(current: Arc<Current>, controls: Controls, hosts: Option<OwnHosts>) -> Self {
         let shared = current.load();
         let (clock, now) = (shared.clock.clone(), shared.clock.now());
         shared.metrics.note_start(now);
         let date = DateField::new(now.seconds());
         Self {
             current,
-            reload,
+            controls,
             clock,
-            secrets,
             hosts,
+            open: Cell::new(0),
+            closed: Notify::new(),
             ids: RequestIds::new(),
             date,
             counter: RefCell::default(),
@@ -114,13 +111,17 @@ impl AdminService {
                     if evicted {
                         self.note(RefusalCounter::close);
                     }
+                    self.open.set(self.open.get() + 1);
                     tokio::task::spawn_local(async move {
+                        let closing = Rc::clone(&service);
                         // Until the event loop has polled for data that has already arrived.
                         yield_now().await;
                         let from = (listener, peer);
                         service.serve(from, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
                         drop(slot);
+                        closing.open.set(closing.open.get() - 1);
+                        closing.closed.notify_one();
                     });
                     // However long the accept queue, accepted connections are polled in between.
                     yield_now().await;
@@ -130,6 +131,13 @@ impl AdminService {
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
+        }
+    }
+
+    /// Returns once there are no connections.
+    pub(super) async fn idle(&self) {
+        while self.open.get() > 0 {
+            self.closed.notified().await;
         }
     }
 
@@ -278,11 +286,11 @@ impl AdminService {
         if listener == Listener::Tcp && !resource.is_public() {
             return Err(Refusal::NotFound);
         }
-        if resource == Resource::Introspection && !self.secrets.introspection.is_set() {
+        if resource == Resource::Introspection && !self.controls.secrets.introspection.is_set() {
             return Err(Refusal::NotFound);
         }
         if resource == Resource::Metrics && listener == Listener::Tcp {
-            probes::may_scrape(&self.secrets, &parts.headers)?;
+            probes::may_scrape(&self.controls.secrets, &parts.headers)?;
         }
         let methods = resource.methods();
         if !methods.contains(&parts.method) {
@@ -301,16 +309,20 @@ impl AdminService {
                 json: shared.identities.key_set(),
             }),
             Resource::Liveness => Ok(Reply::Alive),
-            Resource::Readiness => Ok(probes::readiness(shared, &self.reload, listener)),
+            Resource::Readiness => Ok(probes::readiness(shared, &self.controls.reload, listener)),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
-            Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
-                Ok(probes::readiness(shared, &self.reload, listener))
+            Resource::Health if shared.lifecycle.stage() != Stage::Serving => {
+                Ok(probes::readiness(shared, &self.controls.reload, listener))
             }
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
             }),
-            Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
+            Resource::Metrics => Ok(probes::metrics(
+                shared,
+                &self.controls.reload,
+                &parts.headers,
+            )),
             Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
             Resource::Server(action) => {
                 if !request::is_plain_json(&parts.headers) {
@@ -330,9 +342,17 @@ impl AdminService {
                     return Err(Refusal::UnsupportedMediaType);
                 }
                 let (reply, done) =
-                    reload::apply(&self.reload, &read(body).await?, caller.by).await?;
+                    reload::apply(&self.controls.reload, &read(body).await?, caller.by).await?;
                 caller.did(&shared.audit, done, None).await;
                 Ok(reply)
+            }
+            Resource::Upgrade => {
+                if !request::is_plain_json(&parts.headers) {
+                    return Err(Refusal::UnsupportedMediaType);
+                }
+                // There is nothing to say in it yet.
+                drop(read(body).await?);
+                upgrade::apply(&self.controls.upgrade).await
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
@@ -341,7 +361,12 @@ impl AdminService {
                 Err(Refusal::Starting)
             }
             Resource::Introspection => {
-                if !self.secrets.introspection.is_presented(&parts.headers) {
+                if !self
+                    .controls
+                    .secrets
+                    .introspection
+                    .is_presented(&parts.headers)
+                {
                     return Err(Refusal::SecretRefused);
                 }
                 let token = parameters::token(&parts.headers, &read(body).await?);
