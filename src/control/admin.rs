@@ -5,6 +5,7 @@
 //! secret. Everything else is served on the unix socket alone, and the TCP listener answers 404 for it
 //! ([`resource`] says which is which).
 
+mod history;
 mod host;
 mod idle_connections;
 mod introspection;
@@ -220,5 +221,6 @@ async fn serve_until(
         () = unix => {}
         () = tcp => {}
         () = service.report_regularly() => {}
+        () = service.keep_history() => {}
     }
 }

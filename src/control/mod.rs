@@ -4,6 +4,7 @@
 mod admin;
 mod disowned;
 mod health;
+mod history;
 pub(crate) mod memory;
 mod metrics;
 mod reload;

@@ -16,6 +16,8 @@ pub(super) enum Resource {
     Health,
     /// Metrics.
     Metrics,
+    /// What the gateway did in the last hour or day.
+    History,
     /// The keys that verify signed identities.
     KeySet,
     /// Token introspection (RFC 7662).
@@ -42,6 +44,7 @@ impl Resource {
             "/readyz" => Some(Self::Readiness),
             "/health" => Some(Self::Health),
             "/metrics" => Some(Self::Metrics),
+            "/history" => Some(Self::History),
             "/.well-known/jwks.json" => Some(Self::KeySet),
             "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
@@ -65,6 +68,7 @@ impl Resource {
             Self::Readiness => "/readyz",
             Self::Health => "/health",
             Self::Metrics => "/metrics",
+            Self::History => "/history",
             Self::KeySet => "/.well-known/jwks.json",
             Self::Introspection => "/introspect",
             Self::Tokens => "/tokens",
@@ -87,7 +91,8 @@ impl Resource {
             | Self::Metrics
             | Self::KeySet
             | Self::Introspection => true,
-            Self::Tokens
+            Self::History
+            | Self::Tokens
             | Self::Token(_)
             | Self::Revocation
             | Self::Upstreams
@@ -102,6 +107,7 @@ impl Resource {
             | Self::Readiness
             | Self::Health
             | Self::Metrics
+            | Self::History
             | Self::KeySet
             | Self::Tokens
             | Self::Upstreams => &[Method::GET, Method::HEAD],
@@ -119,6 +125,7 @@ impl Resource {
             | Self::Readiness
             | Self::Health
             | Self::Metrics
+            | Self::History
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
@@ -141,6 +148,7 @@ mod tests {
             Resource::Readiness,
             Resource::Health,
             Resource::Metrics,
+            Resource::History,
             Resource::KeySet,
             Resource::Introspection,
             Resource::Tokens,

@@ -19,22 +19,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use super::history::HistoryQuery;
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::listener::Listener;
 use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
-use super::request_body::read;
+use super::request_body;
 use super::resource::Resource;
 use super::secret::AdminSecrets;
 use super::{introspection, probes, reload, tokens, upstreams};
 use crate::clock::Clock;
 use crate::control::Reload;
-use crate::gateway::Current;
+use crate::control::history::{History, Reading};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail, Reply};
+use crate::gateway::{Current, Shared};
 use crate::lifecycle::Stage;
 use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
@@ -63,6 +65,7 @@ pub(super) struct AdminService {
     ids: RequestIds,
     date: DateField,
     counter: RefCell<RefusalCounter>,
+    history: RefCell<History>,
     started: Instant,
 }
 
@@ -77,6 +80,7 @@ impl AdminService {
         let (clock, now) = (shared.clock.clone(), shared.clock.now());
         shared.metrics.note_start(now);
         let date = DateField::new(now.seconds());
+        let history = History::begin(now.seconds(), read(&shared));
         Self {
             current,
             reload,
@@ -86,6 +90,7 @@ impl AdminService {
             ids: RequestIds::new(),
             date,
             counter: RefCell::default(),
+            history: RefCell::new(history),
             started: Instant::now(),
         }
     }
@@ -210,6 +215,24 @@ impl AdminService {
         }
     }
 
+    /// Adds to the history what has become due.
+    pub(super) async fn keep_history(&self) {
+        let mut tick = interval(HISTORY_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.update_history();
+        }
+    }
+
+    fn update_history(&self) {
+        let now = self.clock.now().seconds();
+        let mut history = self.history.borrow_mut();
+        if history.is_due(now) {
+            history.add(now, read(&self.current.load()));
+        }
+    }
+
     /// Never fails: whatever goes wrong is a refusal.
     async fn respond(
         &self,
@@ -304,18 +327,23 @@ impl AdminService {
                 upstreams: shared.upstreams.availability().collect(),
             }),
             Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
+            Resource::History => {
+                let query = HistoryQuery::parse(parts.uri.query().unwrap_or_default());
+                self.update_history();
+                Ok((query.map_err(Refusal::AdminMalformed)?).answer(&self.history.borrow()))
+            }
             Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
             Resource::Server(action) => {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                upstreams::apply(&shared.upstreams, action, &read(body).await?)
+                upstreams::apply(&shared.upstreams, action, &request_body::read(body).await?)
             }
             Resource::Reload => {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                reload::apply(&self.reload, &read(body).await?).await
+                reload::apply(&self.reload, &request_body::read(body).await?).await
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
@@ -327,7 +355,7 @@ impl AdminService {
                 if !self.secrets.introspection.is_presented(&parts.headers) {
                     return Err(Refusal::SecretRefused);
                 }
-                let token = parameters::token(&parts.headers, &read(body).await?);
+                let token = parameters::token(&parts.headers, &request_body::read(body).await?);
                 let token = token.map_err(Refusal::AdminMalformed)?;
                 if !shared.tokens.is_ready() {
                     return Err(Refusal::Starting);
@@ -353,7 +381,7 @@ impl AdminService {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                let selector = Selector::parse(&read(body).await?);
+                let selector = Selector::parse(&request_body::read(body).await?);
                 let selector = selector.map_err(Refusal::AdminMalformed)?;
                 tokens::revoke_selected(shared, id, &selector)
                     .await
@@ -363,11 +391,17 @@ impl AdminService {
     }
 }
 
+fn read(shared: &Shared) -> Reading {
+    Reading::of(&shared.metrics, shared.tokens.len())
+}
+
 /// Connections open at once, per listener. Many more than may be idle, so that idle ones cannot use them up.
 const CONNECTIONS: usize = 256;
 /// The largest request head in bytes.
 const HEADER_SIZE: usize = 16 * 1024;
 /// How long a client may take to send the request head.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is looked whether something is due for the history: short beside its points.
+const HISTORY_TICK: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
