@@ -9,3 +9,4 @@ use syncgate_test_support as support;
 #[path = "../gateway/described.rs"]
 mod described;
 mod history;
+mod users;

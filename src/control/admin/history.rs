@@ -1,4 +1,4 @@
-//! Pure: what the gateway did in the last hour or day, as a whole or by one name.
+//! What the gateway did in the last hour or day, as a whole or by one name.
 
 use jiff::Timestamp;
 

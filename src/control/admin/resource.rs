@@ -18,6 +18,14 @@ pub(super) enum Resource {
     Metrics,
     /// What the gateway did in the last hour or day.
     History,
+    /// How the gateway is at present.
+    Overview,
+    /// Users, and how much each did.
+    Users,
+    /// One user, with rights.
+    User,
+    /// The latest requests that were refused.
+    Refusals,
     /// The keys that verify signed identities.
     KeySet,
     /// Token introspection (RFC 7662).
@@ -45,6 +53,10 @@ impl Resource {
             "/health" => Some(Self::Health),
             "/metrics" => Some(Self::Metrics),
             "/history" => Some(Self::History),
+            "/overview" => Some(Self::Overview),
+            "/users" => Some(Self::Users),
+            "/user" => Some(Self::User),
+            "/refusals" => Some(Self::Refusals),
             "/.well-known/jwks.json" => Some(Self::KeySet),
             "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
@@ -69,6 +81,10 @@ impl Resource {
             Self::Health => "/health",
             Self::Metrics => "/metrics",
             Self::History => "/history",
+            Self::Overview => "/overview",
+            Self::Users => "/users",
+            Self::User => "/user",
+            Self::Refusals => "/refusals",
             Self::KeySet => "/.well-known/jwks.json",
             Self::Introspection => "/introspect",
             Self::Tokens => "/tokens",
@@ -92,6 +108,10 @@ impl Resource {
             | Self::KeySet
             | Self::Introspection => true,
             Self::History
+            | Self::Overview
+            | Self::Users
+            | Self::User
+            | Self::Refusals
             | Self::Tokens
             | Self::Token(_)
             | Self::Revocation
@@ -108,6 +128,10 @@ impl Resource {
             | Self::Health
             | Self::Metrics
             | Self::History
+            | Self::Overview
+            | Self::Users
+            | Self::User
+            | Self::Refusals
             | Self::KeySet
             | Self::Tokens
             | Self::Upstreams => &[Method::GET, Method::HEAD],
@@ -126,6 +150,10 @@ impl Resource {
             | Self::Health
             | Self::Metrics
             | Self::History
+            | Self::Overview
+            | Self::Users
+            | Self::User
+            | Self::Refusals
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
@@ -149,6 +177,10 @@ mod tests {
             Resource::Health,
             Resource::Metrics,
             Resource::History,
+            Resource::Overview,
+            Resource::Users,
+            Resource::User,
+            Resource::Refusals,
             Resource::KeySet,
             Resource::Introspection,
             Resource::Tokens,

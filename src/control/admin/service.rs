@@ -1,4 +1,6 @@
-//! The admin service: accepts connections, routes requests and answers them.
+//! The admin service: accepts connections, answers requests and keeps the history.
+
+mod answer;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,26 +23,18 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::history::HistoryQuery;
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::listener::Listener;
-use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
-use super::request_body;
 use super::resource::Resource;
 use super::secret::AdminSecrets;
-use super::{introspection, probes, reload, tokens, upstreams};
 use crate::clock::Clock;
 use crate::control::Reload;
 use crate::control::history::{History, Reading};
-use crate::gateway::refusal::Refusal;
-use crate::gateway::reply::{DateField, Detail, Reply};
+use crate::gateway::reply::{DateField, Detail};
 use crate::gateway::{Current, Shared};
-use crate::lifecycle::Stage;
-use crate::message::request;
 use crate::request_id::{RequestId, RequestIds};
-use crate::store::{Ended, Selection};
 
 /// Who connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,9 +254,12 @@ impl AdminService {
             _ => "other",
         };
         let often = match (listener, resource) {
-            // As often as any local user likes, or as the backend gets requests.
+            // As often as any local user likes, as the backend gets requests, or every two seconds.
             (Listener::Tcp, _) => true,
-            (Listener::Socket, Some(Resource::Introspection)) => status.is_success(),
+            (
+                Listener::Socket,
+                Some(Resource::Introspection | Resource::Overview | Resource::History),
+            ) => status.is_success(),
             (Listener::Socket, _) => false,
         };
         let status_code = status.as_u16();
@@ -276,117 +273,6 @@ impl AdminService {
         }
         if listener == Listener::Tcp && !status.is_success() {
             self.note(RefusalCounter::refuse);
-        }
-    }
-
-    async fn answer(
-        &self,
-        listener: Listener,
-        id: &RequestId,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<Reply, Refusal> {
-        if listener == Listener::Tcp {
-            let hosts = self.hosts.as_ref();
-            let checked = hosts.map_or(Ok(()), |hosts| hosts.check(parts));
-            checked.map_err(Refusal::ForeignRequest)?;
-        }
-        let resource = Resource::find(parts.uri.path()).ok_or(Refusal::NotFound)?;
-        if listener == Listener::Tcp && !resource.is_public() {
-            return Err(Refusal::NotFound);
-        }
-        if resource == Resource::Introspection && !self.secrets.introspection.is_set() {
-            return Err(Refusal::NotFound);
-        }
-        if resource == Resource::Metrics && listener == Listener::Tcp {
-            probes::may_scrape(&self.secrets, &parts.headers)?;
-        }
-        let methods = resource.methods();
-        if !methods.contains(&parts.method) {
-            let allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
-            return Err(Refusal::MethodNotAllowed {
-                allow: allow.join(", "),
-            });
-        }
-        if !resource.takes_body() && !body.is_end_stream() {
-            return Err(Refusal::BodyTooLarge { limit: 0 });
-        }
-        let shared = &self.current.load();
-        match resource {
-            Resource::KeySet => Ok(Reply::KeySet {
-                json: shared.identities.key_set(),
-            }),
-            Resource::Liveness => Ok(Reply::Alive),
-            Resource::Readiness => Ok(probes::readiness(shared, &self.reload, listener)),
-            Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
-            Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
-                Ok(probes::readiness(shared, &self.reload, listener))
-            }
-            Resource::Health => Ok(Reply::Healthy {
-                store: shared.tokens.health(),
-                upstreams: shared.upstreams.availability().collect(),
-            }),
-            Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
-            Resource::History => {
-                let query = HistoryQuery::parse(parts.uri.query().unwrap_or_default());
-                self.update_history();
-                Ok((query.map_err(Refusal::AdminMalformed)?).answer(&self.history.borrow()))
-            }
-            Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
-            Resource::Server(action) => {
-                if !request::is_plain_json(&parts.headers) {
-                    return Err(Refusal::UnsupportedMediaType);
-                }
-                upstreams::apply(&shared.upstreams, action, &request_body::read(body).await?)
-            }
-            Resource::Reload => {
-                if !request::is_plain_json(&parts.headers) {
-                    return Err(Refusal::UnsupportedMediaType);
-                }
-                reload::apply(&self.reload, &request_body::read(body).await?).await
-            }
-            // Of tokens that are not read yet nothing can be said, and nothing be held against them.
-            Resource::Tokens | Resource::Token(_) | Resource::Revocation
-                if !shared.tokens.is_ready() =>
-            {
-                Err(Refusal::Starting)
-            }
-            Resource::Introspection => {
-                if !self.secrets.introspection.is_presented(&parts.headers) {
-                    return Err(Refusal::SecretRefused);
-                }
-                let token = parameters::token(&parts.headers, &request_body::read(body).await?);
-                let token = token.map_err(Refusal::AdminMalformed)?;
-                if !shared.tokens.is_ready() {
-                    return Err(Refusal::Starting);
-                }
-                introspection::introspect(shared, &token).await
-            }
-            Resource::Tokens => {
-                let page = Page::parse(parts.uri.query().unwrap_or_default());
-                tokens::list(shared, &page.map_err(Refusal::AdminMalformed)?).await
-            }
-            Resource::Token(token) if parts.method == Method::DELETE => {
-                let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
-                match revoked.await? {
-                    Ended { count: 0, .. } => Err(Refusal::NotFound),
-                    ended => Ok(tokens::revoked(ended)),
-                }
-            }
-            Resource::Token(token) => {
-                let shown = tokens::show(shared, token).await?;
-                shown.ok_or(Refusal::NotFound)
-            }
-            Resource::Revocation => {
-                if !request::is_plain_json(&parts.headers) {
-                    return Err(Refusal::UnsupportedMediaType);
-                }
-                let selector = Selector::parse(&request_body::read(body).await?);
-                let selector = selector.map_err(Refusal::AdminMalformed)?;
-                tokens::revoke_selected(shared, id, &selector)
-                    .await
-                    .map(tokens::revoked)
-            }
         }
     }
 }

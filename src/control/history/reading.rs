@@ -108,12 +108,15 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::UnixMillis;
     use crate::metrics::{Finished, MethodLabel};
 
     /// A refused request of a route that has a name of its own.
     pub(in crate::control::history) fn finished(route: &str) -> Finished<'static> {
         let route: &'static Arc<str> = Box::leak(Box::new(Arc::from(route)));
         Finished {
+            at: UnixMillis::EPOCH,
+            user: None,
             route: Some(route),
             method: MethodLabel::Post,
             status: StatusClass::ClientError,

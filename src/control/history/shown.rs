@@ -11,7 +11,7 @@ use crate::metrics::ServerName;
 
 /// What the whole gateway did.
 #[derive(Serialize)]
-pub(in crate::control) struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     interval_s: u32,
     points: Vec<ShownPoint<'a>>,
     routes: Vec<Sums<'a, RouteSums>>,
@@ -63,7 +63,7 @@ struct ServerSums {
 
 /// What one route or one server did.
 #[derive(Serialize)]
-pub(in crate::control) struct Named {
+pub(crate) struct Named {
     interval_s: u32,
     points: Vec<NamedPoint>,
 }
@@ -78,7 +78,7 @@ struct NamedPoint {
 
 impl History {
     /// The points that end after `after`.
-    pub(in crate::control) fn show(&self, span: Span, after: UnixSeconds) -> Shown<'_> {
+    pub(crate) fn show(&self, span: Span, after: UnixSeconds) -> Shown<'_> {
         let ring = self.ring(span);
         let points = ring.after(after).map(|point| ShownPoint {
             at: point.at.timestamp().to_string(),
@@ -100,12 +100,7 @@ impl History {
     }
 
     /// The points of a route that end after `after`; empty for a name without requests.
-    pub(in crate::control) fn show_route(
-        &self,
-        span: Span,
-        after: UnixSeconds,
-        name: &str,
-    ) -> Named {
+    pub(crate) fn show_route(&self, span: Span, after: UnixSeconds, name: &str) -> Named {
         self.named(span, after, |point| {
             let mut routes = point.routes.iter();
             let found = routes.find(|(route, _)| **route == *name);
@@ -114,12 +109,7 @@ impl History {
     }
 
     /// The points of a server, by its upstream's name and its own with a slash between.
-    pub(in crate::control) fn show_server(
-        &self,
-        span: Span,
-        after: UnixSeconds,
-        name: &str,
-    ) -> Named {
+    pub(crate) fn show_server(&self, span: Span, after: UnixSeconds, name: &str) -> Named {
         self.named(span, after, |point| {
             let mut servers = point.servers.iter();
             let found = servers.find(|(server, _)| full_name(server) == name);
