@@ -3,6 +3,7 @@
 mod account_file;
 mod admin_client;
 mod check;
+mod dashboard;
 mod demo;
 mod demo_client;
 mod explain;
@@ -67,6 +68,7 @@ enum Command {
     Check(check::CheckCommand),
     Explain(explain::ExplainCommand),
     Run(run::RunCommand),
+    Dashboard(dashboard::DashboardCommand),
     Reload(reload::ReloadCommand),
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
@@ -145,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
+        Command::Dashboard(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),

@@ -41,7 +41,7 @@ use tokio::sync::oneshot;
 use super::Reload;
 use crate::gateway::Current;
 
-use host::OwnHosts;
+pub(crate) use host::OwnHosts;
 use listener::Listener;
 pub(crate) use secret::AdminSecrets;
 pub use secret::SecretError;

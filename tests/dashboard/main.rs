@@ -6,7 +6,11 @@
 
 use syncgate_test_support as support;
 
+mod command;
 #[path = "../gateway/described.rs"]
 mod described;
 mod history;
+mod many;
+mod page;
+mod started;
 mod users;
