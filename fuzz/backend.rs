@@ -2,36 +2,38 @@
 //! request that it cannot be sure of.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// The paths that may arrive, as the gateway is configured to write them.
 const PATHS: [&str; 3] = ["/api/SyncData", "/api/SyncVoucher", "/api/GetData"];
 
 pub struct Backend {
-    address: SocketAddr,
     requests: Arc<AtomicUsize>,
 }
 
 impl Backend {
-    pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
+    /// Serves over TLS, if there is a configuration for it.
+    pub fn start(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&requests);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let requests = Arc::clone(&counted);
-                thread::spawn(move || serve(stream, &requests));
+                let (requests, tls) = (Arc::clone(&counted), tls.clone());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &requests),
+                    Some(tls) => {
+                        let session = ServerConnection::new(tls).expect("a session");
+                        serve(StreamOwned::new(session, stream), &requests);
+                    }
+                });
             }
         });
-        Self { address, requests }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Self { requests }
     }
 
     /// How many heads have arrived.
@@ -40,8 +42,8 @@ impl Backend {
     }
 }
 
-fn serve(mut stream: TcpStream, requests: &AtomicUsize) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+fn serve(stream: impl Read + Write, requests: &AtomicUsize) {
+    let mut reader = BufReader::new(stream);
     while let Some(head) = head(&mut reader) {
         requests.fetch_add(1, Ordering::SeqCst);
         let body = check(&head);
@@ -49,7 +51,8 @@ fn serve(mut stream: TcpStream, requests: &AtomicUsize) {
             return;
         }
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        if stream.write_all(answer).is_err() {
+        let stream = reader.get_mut();
+        if stream.write_all(answer).is_err() || stream.flush().is_err() {
             return;
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use syncgate::app::{Server, Startup};
 use syncgate::clock::Clock;
 use syncgate::config::Config;
@@ -20,9 +20,18 @@ const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n
 
 const PASSWORD: &str = "hunter2-fuzz";
 
+/// How the gateway speaks to its backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    Plain,
+    Tls,
+}
+
 pub struct Gateway {
     address: SocketAddr,
     pub tls: Arc<ClientConfig>,
+    /// What a backend that is reached over TLS shows.
+    pub backend_tls: Arc<ServerConfig>,
     pub token: Vec<u8>,
     _server: Server,
 }
@@ -31,6 +40,7 @@ impl Gateway {
     /// Starts one in front of a backend. `meanwhile` is called while its files are there.
     pub fn start<T>(
         backend: SocketAddr,
+        link: Link,
         meanwhile: impl FnOnce(&Server, &Config) -> T,
     ) -> (Self, T) {
         let directory = std::env::temp_dir().join(format!("syncgate-fuzz-{}", std::process::id()));
@@ -40,10 +50,16 @@ impl Gateway {
         let users = format!("[users.fuzz]\nallow = \"*\"\npassword = \"{hash}\"\n");
         write_private(&directory.join("users.toml"), &users);
         let config = directory.join("config.toml");
+        let upstream = match link {
+            Link::Plain => format!("url = \"http://{backend}\""),
+            Link::Tls => format!(
+                "url = \"https://{backend}\"\ntls = {{ ca_file = \"server.pem\", server_name = \"localhost\" }}"
+            ),
+        };
         let text = format!(
             "[listen]\nhttps = [\"127.0.0.1:0\"]\nworkers = 1\n\
              [tls]\ncertificates = [{{ certificate = \"server.pem\", key = \"server.key\" }}]\n\
-             [upstream]\nurl = \"http://{backend}\"\n\
+             [upstream]\n{upstream}\n\
              [login]\ndelay = \"0s\"\n\
              [limits]\nlinger = \"100ms\"\nheader_size = \"16KiB\"\n"
         );
@@ -52,10 +68,16 @@ impl Gateway {
         let server = Server::start(Startup::of(config.clone())).expect("a gateway");
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(&written.certificate);
-        roots
-            .add(certificate.expect("a certificate"))
-            .expect("one to trust");
+        let certificate = certificate.expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&written.key).expect("a key");
+        roots.add(certificate.clone()).expect("one to trust");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let backend_tls = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a key that fits");
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
@@ -65,6 +87,7 @@ impl Gateway {
         let mut gateway = Self {
             address: server.https()[0],
             tls: Arc::new(tls),
+            backend_tls: Arc::new(backend_tls),
             token: Vec::new(),
             _server: server,
         };

@@ -4,7 +4,8 @@
 //! would be forwarded if one of its bytes were ever read as a head. Client, gateway and backend share
 //! a thread whose clock stands still unless the input lets it run, so that every deadline can pass.
 //!
-//! The input: how many requests, four bytes for each, then steps of the client.
+//! The input: how many requests, four bytes for each, then steps of the client. The backend is reached
+//! over TLS if its length is odd.
 
 #![no_main]
 
@@ -19,26 +20,28 @@ use libfuzzer_sys::fuzz_target;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use syncgate::server::LocalGateway;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::task::{JoinSet, spawn_local, yield_now};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 #[path = "../gateway.rs"]
 mod gateway;
 #[path = "../scene.rs"]
 mod scene;
 
-use gateway::Gateway;
+use gateway::{Gateway, Link};
 use scene::{After, Answering, Request, Scene, Step};
 
 thread_local! {
-    static WORLD: World = World::start();
+    static PLAIN: World = World::start(Link::Plain);
+    static TLS: World = World::start(Link::Tls);
 }
 
 fuzz_target!(|input: &[u8]| {
-    WORLD.with(|world| {
+    let worlds = if input.len() % 2 == 0 { &PLAIN } else { &TLS };
+    worlds.with(|world| {
         if let Some(scene) = world.scene(input) {
             world.runtime.block_on(world.play(scene));
         }
@@ -58,7 +61,7 @@ struct World {
 }
 
 impl World {
-    fn start() -> Self {
+    fn start(link: Link) -> Self {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().start_paused(true);
         let runtime = runtime
@@ -68,10 +71,14 @@ impl World {
         let backend = bind().expect("a free port");
         let listener = bind().expect("a free port");
         let at = backend.local_addr().expect("an address");
-        let (gateway, local) = Gateway::start(at, |server, config| {
+        let (gateway, local) = Gateway::start(at, link, |server, config| {
             server.local(config).expect("a gateway on this thread")
         });
-        runtime.spawn_local(serve_backend(backend));
+        let acceptor = TlsAcceptor::from(Arc::clone(&gateway.backend_tls));
+        runtime.spawn_local(serve_backend(
+            backend,
+            (link == Link::Tls).then_some(acceptor),
+        ));
         Self {
             address: listener.local_addr().expect("an address"),
             listener,
@@ -211,11 +218,19 @@ thread_local! {
 /// How long the kernel may take to hand on what was sent, on a machine that has much else to do.
 const REAL_PATIENCE: Duration = Duration::from_secs(30);
 
-async fn serve_backend(listener: TcpListener) {
+async fn serve_backend(listener: TcpListener, tls: Option<TlsAcceptor>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
-        connections.spawn_local(serve(stream));
+        match tls.clone() {
+            None => connections.spawn_local(serve(stream)),
+            Some(tls) => connections.spawn_local(async move {
+                // The gateway may have gone meanwhile.
+                if let Ok(stream) = tls.accept(stream).await {
+                    serve(stream).await;
+                }
+            }),
+        };
         while connections.try_join_next().is_some_and(|ended| {
             if let Err(error) = ended {
                 // Not caught: what was wrong ends the process.
@@ -232,7 +247,7 @@ fn wrong(what: &str, scene: &Scene) -> ! {
     std::process::abort();
 }
 
-async fn serve(mut stream: TcpStream) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut buffer = Vec::new();
     loop {
         let Some(head) = read_head(&mut stream, &mut buffer).await else {
@@ -271,7 +286,8 @@ async fn serve(mut stream: TcpStream) {
         loop {
             if !answered && (body.ended || body.received.len() >= early) {
                 answered = true;
-                if stream.write_all(&request.answer()).await.is_err() {
+                let answer = request.answer();
+                if stream.write_all(&answer).await.is_err() || stream.flush().await.is_err() {
                     return;
                 }
                 if then == scene::Then::Close {
@@ -306,7 +322,10 @@ fn check_body(scene: &Scene, request: &Request, received: &[u8]) {
 }
 
 /// The lines of a head in small letters, or nothing where the connection ends before one is whole.
-async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<String>> {
+async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+) -> Option<Vec<String>> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = buffer.drain(..end + 4).collect::<Vec<u8>>();
@@ -334,7 +353,12 @@ struct Body {
 
 impl Body {
     /// Reads on; whether the connection did not end.
-    async fn read(&mut self, stream: &mut TcpStream, buffer: &mut Vec<u8>, scene: &Scene) -> bool {
+    async fn read(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        buffer: &mut Vec<u8>,
+        scene: &Scene,
+    ) -> bool {
         if buffer.is_empty() && !fill(stream, buffer).await {
             return false;
         }

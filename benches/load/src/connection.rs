@@ -73,6 +73,11 @@ impl Connection {
         }
     }
 
+    /// Whether the last reply says that the connection takes no other request.
+    pub fn closes(&self) -> bool {
+        self.reply.closes()
+    }
+
     /// Says goodbye; dropping closes the socket.
     pub fn close(mut self) {
         self.tls.send_close_notify();

@@ -7,6 +7,7 @@ use std::io;
 pub struct ReplyReader {
     bytes: Vec<u8>,
     body_end: Option<usize>,
+    closes: bool,
 }
 
 impl ReplyReader {
@@ -17,7 +18,10 @@ impl ReplyReader {
             let Some(at) = self.bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
                 return Ok(None);
             };
-            self.body_end = Some(at + 4 + content_length(&self.bytes[..at])?);
+            let head = &self.bytes[..at];
+            self.body_end = Some(at + 4 + content_length(head)?);
+            self.closes =
+                header(head, "connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
         }
         let Some(end) = self.body_end.filter(|end| self.bytes.len() >= *end) else {
             return Ok(None);
@@ -31,6 +35,11 @@ impl ReplyReader {
         self.bytes.drain(..end);
         self.body_end = None;
         Ok(Some(status))
+    }
+
+    /// Whether the last reply says that the connection takes no other request.
+    pub fn closes(&self) -> bool {
+        self.closes
     }
 }
 
@@ -77,6 +86,10 @@ mod tests {
             .push(b"HTTP/1.1 204 No Content\r\n\r\n")
             .expect("next");
         assert_eq!(next, Some(204));
+        assert!(!reader.closes());
+        let last = reader.push(b"HTTP/1.1 200 OK\r\nconnection: Close\r\n\r\n");
+        assert_eq!(last.expect("last"), Some(200));
+        assert!(reader.closes());
     }
 
     #[test]

@@ -59,11 +59,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
     });
     println!(
-        r#"{{"sent":{},"done":{},"errors":{},"first_error":{first},"last_error":{last},"unsent":{},"rate":{rate:.1},{}}}"#,
+        r#"{{"sent":{},"done":{},"errors":{},"first_error":{first},"last_error":{last},"unsent":{},"reopened":{},"rate":{rate:.1},{}}}"#,
         run.sent,
         run.done,
         run.errors,
         run.due.len(),
+        run.reopened,
         run.latencies.members()
     );
     Ok(())
@@ -84,6 +85,8 @@ struct Run {
     sent: u64,
     done: u64,
     errors: u64,
+    /// How many connections took the place of one that ended.
+    reopened: u64,
     /// Of the first error and the last.
     error_times: [Option<Instant>; 2],
     latencies: Latencies,
@@ -129,6 +132,7 @@ impl Run {
             sent: 0,
             done: 0,
             errors: 0,
+            reopened: 0,
             error_times: [None; 2],
             latencies: Latencies::default(),
         };
@@ -226,8 +230,8 @@ impl Run {
         Ok(())
     }
 
-    /// Reads; when the reply to a request is whole, counts it. A broken connection counts as
-    /// an error and is opened again.
+    /// Reads; when the reply to a request is whole, counts it. A connection that ends is opened again, which
+    /// is an error unless it had no request, or the reply said so.
     fn advance(&mut self, index: usize, measured: Instant) -> io::Result<Option<()>> {
         let slot = &mut self.connections[index];
         match slot.connection.advance() {
@@ -243,19 +247,29 @@ impl Run {
                 if due >= measured {
                     self.latencies.push(due.elapsed());
                 }
+                if slot.connection.closes() {
+                    self.reopen(index)?;
+                }
                 Ok(Some(()))
             }
             Err(_) => {
-                count_error(&mut self.errors, &mut self.error_times);
-                let registry = self.poll.registry();
-                let token = Token(index);
-                slot.connection = Connection::open(registry, token, self.address, &self.config)?;
-                if slot.due.take().is_some() {
-                    return Ok(Some(()));
+                let had_request = slot.due.take().is_some();
+                self.reopen(index)?;
+                if !had_request {
+                    return Ok(None);
                 }
-                Ok(None)
+                count_error(&mut self.errors, &mut self.error_times);
+                Ok(Some(()))
             }
         }
+    }
+
+    fn reopen(&mut self, index: usize) -> io::Result<()> {
+        let registry = self.poll.registry();
+        let opened = Connection::open(registry, Token(index), self.address, &self.config)?;
+        self.connections[index].connection = opened;
+        self.reopened += 1;
+        Ok(())
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
