@@ -257,6 +257,7 @@ fn write_access_record(c: &mut Criterion) {
         method: Some(Method::POST),
         is_login: false,
         route: Some("/api/SyncData".into()),
+        token: None,
         account,
         status: Some(StatusCode::OK),
         reason: None,

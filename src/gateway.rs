@@ -1,6 +1,7 @@
 //! The request path on one screen: [`Gateway::handle`] never fails, `Gateway::answer` takes the
 //! steps, each of which may refuse.
 
+mod audited;
 mod call;
 mod contain;
 mod current;
@@ -264,6 +265,7 @@ impl Gateway {
         parts: Parts,
     ) -> Result<GatewayResponse, Refusal> {
         let digest = bearer::presented(&parts.headers)?.digest();
+        call.active.record.token = Some(digest.id());
         let session = match self.shared.tokens.find(digest, call.now) {
             Found::Known(known) => known,
             // Rare: on the heap, so that every other request is small.

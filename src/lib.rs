@@ -23,6 +23,7 @@ pub mod server;
 // The steps of a request.
 pub mod access;
 pub mod accounts;
+pub mod audit;
 pub mod body;
 pub mod cluster;
 pub mod identity;

@@ -33,6 +33,7 @@ const LAYERS: &[&str] = &[
     // What a request needs on its way.
     "tls",
     "identity",
+    "audit",
     "traffic",
     "replay",
     "route",

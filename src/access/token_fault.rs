@@ -37,6 +37,21 @@ pub enum TokenFault {
     UserDisabled,
 }
 
+impl TokenFault {
+    /// Whether the token was issued here once.
+    #[must_use]
+    pub fn is_of_issued_token(self) -> bool {
+        match self {
+            Self::Ended(_) | Self::PasswordChanged | Self::UserGone | Self::UserDisabled => true,
+            Self::Missing
+            | Self::Repeated
+            | Self::WholeObject
+            | Self::Malformed(_)
+            | Self::Unknown => false,
+        }
+    }
+}
+
 /// The description of a token's end, for its client.
 fn describe(end: End) -> &'static str {
     match end {

@@ -2,6 +2,7 @@
 
 mod account;
 mod change;
+mod difference;
 mod edit;
 mod file;
 mod grants;
@@ -13,6 +14,7 @@ mod validate;
 pub use crate::private_file::PrivateFileError;
 pub use account::{Account, MAX_USERNAME, NameError, check_name};
 pub use change::{AccountFile, ChangeError, ChangeOutcome, InitialRights};
+pub use difference::AccountChange;
 pub use edit::EditError;
 pub use grants::Grant;
 pub use provenance::Provenance;

@@ -6,6 +6,7 @@ use ring::rand::SystemRandom;
 
 use super::{StartError, cores};
 use crate::accounts::Accounts;
+use crate::audit::{Audit, PreparedTrail};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{AdminSecrets, memory};
@@ -32,6 +33,7 @@ impl Components {
         clock: Clock,
         resolver: Resolver,
         tokens: Prepared,
+        trail: PreparedTrail,
     ) -> Result<Self, StartError> {
         let certificates = Arc::new(Certificates::open(&config.tls, &clock)?);
         let tls = Arc::new(tls::server_config(Arc::clone(&certificates))?);
@@ -45,12 +47,15 @@ impl Components {
         let failures = tokens.shared_failures();
         let is_shared = config.tokens.store == StoreKind::Shared;
         let limits = &config.limits;
+        let identities = Arc::new(Identities::open(&config.identity)?);
+        let audit = Audit::start(trail, &config.audit, &clock, &identities);
         let shared = Shared {
             lifecycle: Arc::default(),
             metrics: Arc::default(),
             routes: Arc::new(config.routes()),
             accounts,
-            identities: Arc::new(Identities::open(&config.identity)?),
+            identities,
+            audit: Arc::new(audit.map_err(StartError::Threads)?),
             credentials: Arc::new(BackendCredentials::open(&config.routes)?),
             upstreams: upstreams(&Upstreams::none(resolver), config, &clock)?,
             certificates,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
@@ -33,6 +33,8 @@ pub(super) struct Reconfigure {
     pub(super) logs: Option<LogControl>,
     /// The only ports that the process can connect to, if it is confined to some.
     pub(super) ports: Option<BTreeSet<u16>>,
+    /// What the last configuration that was put in force has changed.
+    pub(super) changes: Mutex<Vec<String>>,
 }
 
 /// Why a configuration was not put in force.
@@ -64,6 +66,11 @@ impl Configuration {
 impl control::Configuration for Configuration {
     fn managed(&self) -> &dyn ManagedFiles {
         &self.0
+    }
+
+    fn take_changes(&self) -> Vec<String> {
+        let mut changes = self.0.loader().changes();
+        std::mem::take(&mut *changes)
     }
 
     fn preview(&self) -> Result<control::Preview, String> {
@@ -108,9 +115,10 @@ impl Loader for Reconfigure {
         if !loaded.warnings.is_empty() {
             tracing::warn!("the configuration is used as it is:\n{}", loaded.warnings);
         }
-        for change in changes {
+        for change in &changes {
             tracing::info!(change, "a setting was changed");
         }
+        *self.changes() = changes;
         Ok(loaded.config)
     }
 
@@ -120,6 +128,10 @@ impl Loader for Reconfigure {
 }
 
 impl Reconfigure {
+    fn changes(&self) -> MutexGuard<'_, Vec<String>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, reader: &mut Reader, before: &Config) -> Result<config::Loaded, Problems> {
         let text = config::text_of(reader, &self.path);
         config::load_in_place_of(before, &self.path, text)
@@ -150,6 +162,7 @@ impl Reconfigure {
         let accounts = Arc::clone(&next.accounts);
         accounts.put_in_force();
         configure(&next, config);
+        next.audit.set_identities(&next.identities);
         self.current.replace(next);
         self.listeners.replace(listeners, config.limits.connections);
         if let Some(logs) = &self.logs {

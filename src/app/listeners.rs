@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use super::StartError;
+use crate::audit::PreparedTrail;
 use crate::config::Config;
 use crate::control::AdminListeners;
 use crate::process::RunAs;
@@ -13,7 +14,7 @@ use crate::process::service_manager::PassedListeners;
 use crate::server::{self, ListenAddress, Protocol, Service};
 use crate::store::Prepared;
 
-/// The bound listeners of a gateway that does not serve yet, and its token store. Nothing after this needs
+/// The bound listeners of a gateway that does not serve yet, its token store and its audit trail. Nothing after this needs
 /// more privileges than serving does.
 #[derive(Debug)]
 pub struct Listeners {
@@ -21,14 +22,15 @@ pub struct Listeners {
     pub(super) http: Vec<(SocketAddr, TcpListener)>,
     pub(super) admin: AdminListeners,
     pub(super) tokens: Prepared,
+    pub(super) trail: PreparedTrail,
 }
 
 impl Listeners {
-    /// Binds the configured addresses and opens the token file. The files among them will belong to `owner`,
+    /// Binds the configured addresses and opens the token file and the audit trail. The files among them will belong to `owner`,
     /// if the process is to become another user.
     ///
     /// # Errors
-    /// The first address that cannot be bound, or the token file.
+    /// The first address that cannot be bound, or the token file, or the trail.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
         Self::bind_unless_passed(config, owner, PassedListeners::default())
     }
@@ -46,6 +48,7 @@ impl Listeners {
         let (https, http) = (&config.listen.https, &config.listen.http);
         let listeners = Self {
             tokens: Prepared::open(&config.tokens, owner)?,
+            trail: PreparedTrail::open(&config.audit, owner)?,
             admin: AdminListeners::bind(&config.admin, owner)?,
             https: bind_all(https, &mut passed)?,
             http: bind_all(http, &mut passed)?,

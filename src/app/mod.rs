@@ -12,13 +12,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::accounts::Accounts;
+use crate::audit::{AuditStatus, TrailFault};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigFile};
 use crate::control::{self, Admin, AdminError, Reload, SecretError, Watcher, end_kept_disowned};
@@ -99,6 +100,9 @@ pub enum StartError {
     /// The credentials for the backend.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// The audit trail.
+    #[error(transparent)]
+    Audit(#[from] TrailFault),
     /// The token store.
     #[error(transparent)]
     Tokens(#[from] StoreOpenError),
@@ -152,6 +156,7 @@ impl Server {
             http,
             admin,
             tokens,
+            trail,
         } = listeners;
         let Startup {
             config,
@@ -162,7 +167,7 @@ impl Server {
             logs,
             ports,
         } = startup;
-        let components = Components::open(&config, clock, resolver, tokens)?;
+        let components = Components::open(&config, clock, resolver, tokens, trail)?;
         let current = components.current;
         let shared = current.load();
         let bound = https.first().and_then(|(_, it)| it.local_addr().ok());
@@ -188,6 +193,7 @@ impl Server {
                 listeners,
                 logs,
                 ports,
+                changes: Mutex::default(),
             };
             Box::new(Configuration::of(config, file, reconfigure))
                 as Box<dyn control::Configuration>
@@ -262,6 +268,18 @@ impl Server {
         shared.quotas.sync_queue().map_or(0, SyncQueue::rounds)
     }
 
+    /// How the audit trail does, if there is one.
+    #[must_use]
+    pub fn audit(&self) -> Option<AuditStatus> {
+        self.current.load().audit.status()
+    }
+
+    /// Writes to the audit trail what was counted of refusals, signs a checkpoint, and goes on in another file if
+    /// somebody moved the present one away. This also happens once a minute.
+    pub fn tend_audit(&self) {
+        self.current.load().audit.tick();
+    }
+
     /// The memory reserved for requests without a live token, in bytes.
     #[must_use]
     pub fn held_unauthenticated(&self) -> u64 {
@@ -330,6 +348,7 @@ impl Drop for Server {
         drop(self.admin.take());
         let shared = self.current.load();
         shared.tokens.close();
+        shared.audit.close();
         shared.accounts.log_reported();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::quotas;
 use crate::control::memory;
@@ -15,12 +15,13 @@ use crate::upstream::Maintenance;
 
 /// The periodic tasks of a gateway.
 pub(super) fn periodic_tasks(current: &Arc<Current>) -> Vec<PeriodicTask> {
-    let [watched, shared, maintained, swept] = [(); 4].map(|()| Arc::clone(current));
+    let [watched, shared, maintained, swept, audited] = [(); 5].map(|()| Arc::clone(current));
     vec![
         Box::new(|| spawn_local(watch_memory(watched))),
         Box::new(|| spawn_local(quotas::share(shared))),
         Box::new(|| spawn_local(maintain_upstreams(maintained))),
         Box::new(|| spawn_local(sweep(swept))),
+        Box::new(|| spawn_local(tend_audit(audited))),
     ]
 }
 
@@ -59,6 +60,16 @@ async fn sweep(current: Arc<Current>) {
     }
 }
 
+/// Writes to the audit trail what was counted, and has it signed and its files looked after.
+async fn tend_audit(current: Arc<Current>) {
+    let mut tick = interval_at(Instant::now() + AUDIT_INTERVAL, AUDIT_INTERVAL);
+    loop {
+        tick.tick().await;
+        // Its own thread does the work.
+        current.load().audit.tick();
+    }
+}
+
 /// Monitors the memory of the process, on a thread that serves no requests.
 async fn watch_memory(current: Arc<Current>) {
     let mut tick = interval(MEMORY_POLL);
@@ -76,6 +87,9 @@ async fn watch_memory(current: Arc<Current>) {
 
 /// How often expired tokens are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the audit trail has a checkpoint, if there is anything to sign.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often memory is checked: growth in between must fit between the limit and the total.
 const MEMORY_POLL: Duration = Duration::from_millis(250);

@@ -10,13 +10,14 @@ use super::failure::Failure;
 use super::run::needs;
 use super::{ConfigFile, print, warn};
 use crate::accounts::Accounts;
+use crate::audit::PreparedTrail;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::AdminSecrets;
 use crate::identity::Identities;
 use crate::process::{self, ProcessError, RunAs};
 use crate::server::ListenAddress;
-use crate::store::{self, StoreOpenError};
+use crate::store;
 use crate::tls::Certificates;
 use crate::upstream::{BackendCredentials, check_tls};
 
@@ -41,7 +42,11 @@ impl CheckCommand {
         // In the order of `run`: the token file with the rights of the start, all else with those left.
         let owner = process::target_user(&loaded.config.process);
         let numbers = owner.as_ref().ok().and_then(Option::as_ref);
-        let kept = store::look(&loaded.config.tokens, numbers.map(RunAs::ids));
+        let numbers = numbers.map(RunAs::ids);
+        let kept = [
+            store::look(&loaded.config.tokens, numbers).map_err(Into::into),
+            PreparedTrail::look(&loaded.config.audit, numbers).map_err(Into::into),
+        ];
         if let Err(error) = owner {
             // Report everything else that is wrong too.
             let mut errors = vec![ProcessError::User(error).into()];
@@ -72,19 +77,19 @@ impl CheckCommand {
     }
 }
 
-/// Opens everything the configuration names that needs no socket, and returns a line on each; `kept` is the
-/// line on the token store.
+/// Opens everything the configuration names that needs no socket, and returns a line on each; `kept` are the
+/// lines on the token store and the audit trail.
 ///
 /// # Errors
 /// Everything that could not be opened.
 fn open_all(
     config: &Config,
     clock: &Clock,
-    kept: Result<Option<String>, StoreOpenError>,
-) -> Result<Vec<String>, Vec<Box<dyn Error + Send + Sync>>> {
+    kept: [Result<Option<String>, AnyError>; 2],
+) -> Result<Vec<String>, Vec<AnyError>> {
     let mut facts = vec![listeners(config)];
     facts.extend(forwarding(config));
-    let mut errors: Vec<Box<dyn Error + Send + Sync>> = Vec::new();
+    let mut errors: Vec<AnyError> = Vec::new();
     match Certificates::open(&config.tls, clock) {
         Ok(_) => facts.push(counted(config.tls.certificates.len(), "certificate")),
         Err(error) => errors.push(error.into()),
@@ -102,10 +107,12 @@ fn open_all(
         Ok(identities) => facts.push(counted(identities.published(), "identity key")),
         Err(error) => errors.push(error.into()),
     }
-    match kept {
-        Ok(None) => {}
-        Ok(Some(fact)) => facts.push(fact),
-        Err(error) => errors.push(error.into()),
+    for kept in kept {
+        match kept {
+            Ok(None) => {}
+            Ok(Some(fact)) => facts.push(fact),
+            Err(error) => errors.push(error),
+        }
     }
     for (_, upstream) in config.upstreams() {
         if let Err(error) = check_tls(upstream, clock) {
@@ -154,6 +161,8 @@ fn forwarding(config: &Config) -> impl Iterator<Item = String> {
         format!("{} to {upstream}", paths.join(", "))
     })
 }
+
+type AnyError = Box<dyn Error + Send + Sync>;
 
 fn counted(count: usize, what: &str) -> String {
     match count {

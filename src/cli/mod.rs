@@ -2,6 +2,8 @@
 
 mod account_file;
 mod admin_client;
+mod audit;
+mod audit_list;
 mod check;
 mod dashboard;
 mod demo;
@@ -58,7 +60,8 @@ To try it out:        syncgate demo
 To set it up:         syncgate init, syncgate check, syncgate run
 
 Exit status: 0 on success, 64 if the configuration or the command line is wrong, 1 for
-any other error (healthcheck: 1 for any; explain: 1 if the request would be refused, 2 for any other error; selftest: 1 if a
+any other error (healthcheck: 1 for any; explain: 1 if the request would be refused, 2 for any other error; audit: 1 if the trail was changed, 2 for any other
+error; selftest: 1 if a
 check failed, 2 if it could not run).";
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +77,7 @@ enum Command {
     User(user::UserCommand),
     Tokens(tokens::TokensCommand),
     Upstreams(upstreams::UpstreamsCommand),
+    Audit(audit::AuditCommand),
     Healthcheck(healthcheck::HealthcheckCommand),
     Hash(hash::HashCommand),
     IdentityKey(identity_key::IdentityKeyCommand),
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => command.run(),
         Command::Tokens(command) => command.run(),
         Command::Upstreams(command) => command.run(),
+        Command::Audit(command) => return audit(&command),
         Command::Healthcheck(command) => return healthcheck(&command),
         Command::Hash(command) => command.run(),
         Command::IdentityKey(command) => command.run(),
@@ -175,6 +180,17 @@ fn healthcheck(command: &healthcheck::HealthcheckCommand) -> ExitCode {
         Err(failure) => {
             report(&failure);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit status is an answer.
+fn audit(command: &audit::AuditCommand) -> ExitCode {
+    match command.run() {
+        Ok(is_whole) => u8::from(!is_whole).into(),
+        Err(failure) => {
+            report(&failure);
+            explain::exit_code(&failure)
         }
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn needs(path: &Path, config: &Config) -> RequiredAccess {
     RequiredAccess {
         files,
         socket: config.admin.socket.clone(),
+        trail: config.audit.path.clone(),
         names: config.tokens.servers().any(|server| is_name(&server.host))
             || upstreams.any(|(host, _)| is_name(host)),
         ports: ports(config),
@@ -155,6 +156,7 @@ impl From<StartError> for Failure {
             | StartError::Secret(_) => Self::usage(error),
             StartError::Listen { .. }
             | StartError::Admin(_)
+            | StartError::Audit(_)
             | StartError::Tokens(_)
             | StartError::Logins(_)
             | StartError::Threads(_) => Self::other(error),

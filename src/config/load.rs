@@ -197,6 +197,7 @@ impl Config {
         files.extend(routes);
         files.extend(self.identity.files());
         files.extend(self.admin.files());
+        files.extend(self.audit.files());
         files.extend(self.tokens.files());
         files.extend(self.upstream.files(&[Step::Key("upstream")]));
         for (name, upstream) in &mut self.upstreams {

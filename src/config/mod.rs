@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::accounts::AccountsSection;
+use crate::audit::AuditSection;
 use crate::control::AdminSection;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::IdentitySection;
@@ -59,6 +60,8 @@ pub struct Config {
     pub answers: AnswersSection,
     /// The admin interface.
     pub admin: AdminSection,
+    /// The audit trail.
+    pub audit: AuditSection,
     /// Logging.
     pub log: LogSection,
     /// Privileges of the process.
@@ -82,6 +85,7 @@ impl Default for Config {
             identity: IdentitySection::default(),
             answers: AnswersSection::default(),
             admin: AdminSection::default(),
+            audit: AuditSection::default(),
             log: LogSection::default(),
             process: ProcessSection::default(),
         }
@@ -90,7 +94,7 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 16] = [
+    pub const SECTIONS: [&'static str; 17] = [
         "listen",
         "tls",
         "upstream",
@@ -105,6 +109,7 @@ impl Config {
         "identity",
         "answers",
         "admin",
+        "audit",
         "log",
         "process",
     ];
@@ -133,6 +138,7 @@ impl Config {
             identity: document.section("identity").unwrap_or_default(),
             answers: document.section("answers").unwrap_or_default(),
             admin: document.section("admin").unwrap_or_default(),
+            audit: document.section("audit").unwrap_or_default(),
             log: document.section("log").unwrap_or_default(),
             process: document.section("process").unwrap_or_default(),
         }

@@ -38,6 +38,7 @@ impl Config {
             kept.one("tokens.on_limit", &mut tokens.on_limit, &old.on_limit);
         }
         kept.one("admin", &mut self.admin, &before.admin);
+        kept.one("audit", &mut self.audit, &before.audit);
         kept.one("log.format", &mut self.log.format, &before.log.format);
         kept.one("process", &mut self.process, &before.process);
     }

@@ -5,6 +5,8 @@
 //! secret. Everything else is served on the unix socket alone, and the TCP listener answers 404 for it
 //! ([`resource`] says which is which).
 
+mod audit;
+mod caller;
 mod history;
 mod host;
 mod idle_connections;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::accounts::Disowned;
+use crate::audit::Event;
 use crate::gateway::{Current, Shared};
 use crate::session::AccountId;
 use crate::session::End;
@@ -64,12 +65,14 @@ fn reconcile(current: &Weak<Current>, mut step: Reconcile) {
             let done = shared.tokens.reconcile(&step, shared.clock.now());
             runtime.block_on(done).map_err(io::Error::other)
         });
+        let audit = Arc::clone(&shared.audit);
         drop(shared);
         match done {
             Ok(Reconciled { ended, last }) => {
                 for (user, why, ended) in ended {
                     tracing::info!(user = &*user, ended, "{}", because(why));
                     revoked += ended;
+                    audit.record_now([tokens_ended(user.as_ref().into(), why, ended)]);
                 }
                 match last {
                     Some(last) => step = step.after(last),
@@ -137,9 +140,16 @@ fn end_here(shared: &Shared, accounts: &[(AccountId, Disowned)]) -> Vec<(Account
         let user = user.as_deref().unwrap_or_default();
         match runtime.block_on(end(shared, account, why)) {
             Ok(0) => {}
-            Ok(ended) => tracing::info!(user, ended, "{}", because(why)),
+            Ok(ended) => {
+                tracing::info!(user, ended, "{}", because(why));
+                shared
+                    .audit
+                    .record_now([tokens_ended(user.into(), why, ended)]);
+            }
             Err(error) => {
                 tracing::error!(user, %error, "{}, but that could not be kept", because(why));
+                // In this process they are ended, however many they were.
+                shared.audit.record_now([tokens_ended(user.into(), why, 0)]);
                 if shared.tokens.is_shared() {
                     // Nor can it be told of the others now, of whom the log need not say so each.
                     left.extend_from_slice(&accounts[index + 1..]);
@@ -160,6 +170,15 @@ async fn end(shared: &Shared, account: AccountId, why: Disowned) -> Result<usize
     };
     let now = shared.clock.now();
     shared.tokens.end(&selection, End::from(why), now).await
+}
+
+fn tokens_ended(user: Arc<str>, why: Disowned, ended: usize) -> Event {
+    let reason = End::from(why).name();
+    Event::TokensEnded {
+        user,
+        reason,
+        ended,
+    }
 }
 
 fn because(why: Disowned) -> &'static str {

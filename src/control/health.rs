@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::reload::Reload;
+use crate::audit::AuditStatus;
 use crate::gateway::Shared;
 use crate::lifecycle::Stage;
 use crate::store::StoreReadiness;
@@ -61,6 +62,7 @@ pub(super) fn checks(shared: &Shared, reload: &Reload) -> Vec<Check> {
     vec![
         Check::of("draining", draining(shared.lifecycle.stage())),
         Check::of("store", store(shared.tokens.readiness())),
+        Check::of("audit", audit(shared.audit.status())),
         Check::of(
             "certificates",
             certificates(&shared.certificates.ends(), now),
@@ -88,6 +90,20 @@ fn store(readiness: StoreReadiness) -> Vec<(CheckState, String)> {
         StoreReadiness::Degraded(reason) => vec![(CheckState::Warning, reason)],
         StoreReadiness::Unready(reason) => vec![(CheckState::Failed, reason)],
     }
+}
+
+/// While nobody can log in, requests with tokens are served all the same.
+fn audit(status: Option<AuditStatus>) -> Vec<(CheckState, String)> {
+    let Some(status) = status.filter(|status| status.is_failing) else {
+        return Vec::new();
+    };
+    let path = status.path.display();
+    let logins = match status.refuses {
+        true => "nobody can log in",
+        false => "what happens is not recorded yet",
+    };
+    let reason = format!("the audit trail {path} cannot be written: {logins}");
+    vec![(CheckState::Warning, reason)]
 }
 
 /// While one of several certificates is good, there are clients to serve.

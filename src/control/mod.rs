@@ -2,6 +2,7 @@
 //! reads files.
 
 mod admin;
+mod audited;
 mod disowned;
 mod health;
 mod history;

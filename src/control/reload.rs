@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::AdminSecrets;
+use super::{AdminSecrets, audited};
+use crate::audit::{By, Event};
 use crate::gateway::{Current, Shared};
 use crate::managed_file::{ManagedFiles, Messages, ReloadOutcome, Trigger};
 use crate::metrics::Counts;
@@ -16,6 +17,9 @@ use crate::metrics::Counts;
 pub(crate) trait Configuration: fmt::Debug + Send + Sync {
     /// What puts it in force.
     fn managed(&self) -> &dyn ManagedFiles;
+
+    /// What the last reload has changed, if nobody has asked before.
+    fn take_changes(&self) -> Vec<String>;
 
     /// What a reload would change.
     ///
@@ -85,7 +89,12 @@ impl Reload {
     /// Reloads everything and logs the result. On return, every new request sees the new configuration and
     /// accounts, those with older tokens included, and every new connection the new certificates.
     pub fn all(&self) -> ReloadReport {
-        self.refresh(Trigger::Requested)
+        self.all_by(By::Signal)
+    }
+
+    /// As [`all`](Self::all), on account of `by`.
+    pub(super) fn all_by(&self, by: By) -> ReloadReport {
+        self.refresh(Trigger::Requested, by)
     }
 
     /// What [`all`](Self::all) would change of the configuration.
@@ -101,26 +110,35 @@ impl Reload {
 
     /// Reloads what has changed or failed to load. Logs no failure twice.
     pub(super) fn due(&self) {
-        self.refresh(Trigger::IfDue);
+        self.refresh(Trigger::IfDue, By::FileChange);
     }
 
-    fn refresh(&self, trigger: Trigger) -> ReloadReport {
+    fn refresh(&self, trigger: Trigger, by: By) -> ReloadReport {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut report = ReloadReport::default();
+        let shared = self.current.load();
+        let audit = Arc::clone(&shared.audit);
+        let first = Arc::clone(&shared.accounts.table());
         // First, since it says which the other files are.
         if let Some(configuration) = &self.configuration {
-            self.refresh_one(configuration.managed(), trigger, &mut report);
+            let files = configuration.managed();
+            if self.refresh_one(files, (trigger, by), &mut report) {
+                audited::settings(&audit, &configuration.take_changes(), by);
+            }
         }
         let shared = self.current.load();
         let before = shared.accounts.table();
-        if self.refresh_one(shared.accounts.managed(), trigger, &mut report) {
+        let files = shared.accounts.managed();
+        let is_new = self.refresh_one(files, (trigger, by), &mut report);
+        audit.record_now(audited::accounts(&first, &shared.accounts.table(), by));
+        if is_new {
             let accounts = shared.accounts.table();
             shared.logins.apply(&accounts);
             super::end_disowned(&self.current, accounts.disowned_since(&before));
             shared.accounts.log_warnings();
         }
         for files in self.others(&shared) {
-            self.refresh_one(files, trigger, &mut report);
+            self.refresh_one(files, (trigger, by), &mut report);
         }
         self.note(&report);
         report
@@ -130,7 +148,7 @@ impl Reload {
     fn refresh_one(
         &self,
         files: &dyn ManagedFiles,
-        trigger: Trigger,
+        (trigger, by): (Trigger, By),
         report: &mut ReloadReport,
     ) -> bool {
         let Messages {
@@ -143,6 +161,8 @@ impl Reload {
             ReloadOutcome::Loaded { count, recovered } => {
                 self.counts.add_shared((name, "loaded"), 1);
                 tracing::info!(count, recovered, "{reloaded}");
+                let audit = &self.current.load().audit;
+                audit.record_now([Event::FilesReloaded { files: name, by }]);
                 report.reloaded.push(reloaded);
                 true
             }
@@ -154,6 +174,8 @@ impl Reload {
                     false => tracing::error!("{refused}: {reason}"),
                 }
                 report.refused.push((refused, reason));
+                let audit = &self.current.load().audit;
+                audit.record_now([Event::FilesRefused { files: name, by }]);
                 false
             }
         }

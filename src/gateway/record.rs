@@ -19,6 +19,7 @@ use crate::connection::ClientConnection;
 use crate::metrics::{Recorder, WorkerMetrics};
 use crate::observe::{AccessSink, Style};
 use crate::request_id::RequestId;
+use crate::token::TokenId;
 use crate::upstream::{Attempts, Delivery};
 
 /// What is recorded of a request. Holds names from the configuration and numbers only, nothing that
@@ -41,6 +42,8 @@ pub struct AccessRecord {
     pub is_login: bool,
     /// The path of the route as configured.
     pub route: Option<Arc<str>>,
+    /// The token that was presented.
+    pub token: Option<TokenId>,
     /// Who logged in or holds the token.
     pub account: Option<Arc<Account>>,
     /// The status of the answer; none when the client was gone before.
@@ -174,6 +177,7 @@ impl AccessRecord {
             method: None,
             is_login: false,
             route: None,
+            token: None,
             account: None,
             status: None,
             reason: None,

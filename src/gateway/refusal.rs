@@ -225,6 +225,9 @@ pub enum Refusal {
              before that succeeds undoes it (tokens.store)"
     )]
     RevocationUnkept,
+    /// What was to happen cannot be recorded, and must not happen unrecorded.
+    #[error("the audit trail cannot be written (fail closed): the log says why (audit.on_failure)")]
+    AuditUnavailable,
     /// The stored tokens have not all been loaded yet.
     #[error("the gateway is starting: it is still loading its tokens")]
     Starting,
@@ -291,6 +294,7 @@ impl Refusal {
             | Self::StoreUnavailable
             | Self::StoreRolledBack
             | Self::RevocationUnkept
+            | Self::AuditUnavailable
             | Self::Starting
             | Self::NoRandom
             | Self::Panicked => StatusCode::SERVICE_UNAVAILABLE,
@@ -376,6 +380,7 @@ impl Refusal {
                 "It is refused from now on, but that could not be kept yet: a restart of the gateway before \
                  it is would undo it"
             }
+            Self::AuditUnavailable => "Nobody can log in at present; try again shortly",
             Self::Starting => "The gateway is starting; try again shortly",
             Self::NoRandom => "No token can be issued at present; try again shortly",
             Self::Panicked => "The gateway failed at this request",
@@ -445,6 +450,7 @@ impl Refusal {
             | Self::StoreUnavailable
             | Self::StoreRolledBack
             | Self::RevocationUnkept
+            | Self::AuditUnavailable
             | Self::Starting
             | Self::NoRandom
             | Self::Panicked => "proxy_internal_error",
@@ -518,6 +524,7 @@ impl Refusal {
             | Self::StoreUnavailable
             | Self::StoreRolledBack
             | Self::RevocationUnkept
+            | Self::AuditUnavailable
             | Self::Starting
             | Self::NoRandom
             | Self::Panicked => None,
@@ -586,6 +593,7 @@ impl Refusal {
             | Self::StoreUnavailable
             | Self::StoreRolledBack
             | Self::RevocationUnkept
+            | Self::AuditUnavailable
             | Self::Starting
             | Self::NoRandom => self.code().replace('_', " "),
         }
@@ -653,10 +661,25 @@ impl Refusal {
             Self::StoreUnavailable => "store_unavailable",
             Self::StoreRolledBack => "store_rolled_back",
             Self::RevocationUnkept => "revocation_unkept",
+            Self::AuditUnavailable => "audit_unavailable",
             Self::Starting => "starting",
             Self::NoRandom => "no_random",
             Self::Panicked => "panicked",
         }
+    }
+
+    /// Whether it refuses somebody what he is not authorized to, so that it is audited.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::LoginFailed(_)
+                | Self::TooManyAttempts { .. }
+                | Self::TokenRefused(_)
+                | Self::Forbidden(_)
+                | Self::NotAdmitted(_)
+                | Self::FormRefused(_)
+        )
     }
 
     /// After how long the client may try again, for the refusals that pass by themselves.
@@ -672,7 +695,7 @@ impl Refusal {
             | Self::TooMuchAtOnce { .. }
             | Self::TooMuchUnauthenticated => Some(Duration::from_secs(1)),
             Self::UpstreamUnavailable | Self::Overloaded => Some(Duration::from_secs(5)),
-            Self::RevocationUnkept => Some(Duration::from_secs(5)),
+            Self::RevocationUnkept | Self::AuditUnavailable => Some(Duration::from_secs(5)),
             Self::StoreFull
             | Self::StoreRolledBack
             | Self::TooManyTokens { .. }
@@ -813,6 +836,7 @@ mod tests {
             R::LoginsSaturated,
             R::StoreFull,
             R::StoreUnavailable,
+            R::AuditUnavailable,
             R::Starting,
             R::NoRandom,
             R::UpstreamConnectTimeout,

@@ -26,6 +26,7 @@ impl Gateway {
         version: Version,
         waits: bool,
     ) -> Response<ResponseBody> {
+        self.audit_refusal(&call, refusal);
         let record = &mut call.active.record;
         record.reason = Some(refusal.code());
         if refusal.status().is_server_error() {

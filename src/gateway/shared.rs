@@ -8,6 +8,7 @@ use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 
 use crate::accounts::Accounts;
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::Identities;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub tls: Arc<ServerConfig>,
     /// What answers tell.
     pub answers: AnswersSection,
+    /// What happened, for the record.
+    pub audit: Arc<Audit>,
     /// Live tokens.
     pub tokens: Arc<TokenStore>,
     /// How long tokens live.

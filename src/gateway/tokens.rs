@@ -11,6 +11,7 @@ use super::call::Call;
 use crate::access::token_fault::TokenFault;
 use crate::access::{bearer, permit};
 use crate::accounts::{Account, Disowned};
+use crate::audit::Event;
 use crate::clock::UnixMillis;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::Reply;
@@ -49,6 +50,8 @@ impl Gateway {
         let body = call.take_body().collect().await?;
         let credentials = Credentials::parse(&body).map_err(Refusal::MalformedCredentials)?;
         drop(body);
+        // Whatever the password: nothing may tell a right one from a wrong one while none helps.
+        self.shared.audit.check()?;
         let account = credentials
             .username()
             .and_then(|name| self.shared.accounts.find(name));
@@ -66,8 +69,7 @@ impl Gateway {
             }
             Err(error) => return Err(error.into()),
         };
-        let source = Source::of(from.accountable());
-        match self.issue_to(&passed.account, source).await {
+        match self.issue_to(call, &passed.account).await {
             Ok(issued) => Ok(issued),
             Err(refusal) => {
                 self.shared.logins.equalize_work(passed).await?;
@@ -77,7 +79,8 @@ impl Gateway {
     }
 
     /// A fresh token of an account whose password was given just now.
-    async fn issue_to(&self, account: &Account, source: Source) -> Result<Reply, Refusal> {
+    async fn issue_to(&self, call: &Call<'_>, account: &Account) -> Result<Reply, Refusal> {
+        let source = Source::of(call.address().accountable());
         let now = self.shared.clock.now();
         let token = IssuedToken::generate(&self.shared.random).map_err(|_| Refusal::NoRandom)?;
         let login = Login {
@@ -90,8 +93,10 @@ impl Gateway {
         let session = Session::restored(login, now.seconds(), until);
         let expires = session.expires();
         let kept = self.shared.tokens.issue(token.digest(), session, now);
-        kept.await.map_err(not_kept)?;
+        let evicted = kept.await.map_err(not_kept)?;
         self.check_owned(token.digest().id(), session, now).await?;
+        self.audit_issue(call, token.digest().id(), expires, evicted)
+            .await?;
         Ok(Reply::TokenIssued { token, expires })
     }
 
@@ -127,6 +132,7 @@ impl Gateway {
         let presented = bearer::presented(&parts.headers)?;
         drop(parts);
         let old = presented.digest();
+        call.active.record.token = Some(old.id());
         let held = self.begin_own_body(call)?;
         let found = self.find_or_ask(old, call.now).await?;
         let user = permit::authenticate(found, &self.shared.accounts, call.now)?;
@@ -138,6 +144,7 @@ impl Gateway {
         call.active.in_flight = Some(quotas.admit_user(name, usage, call.now)?);
         drop(held);
         forget_body(call).await?;
+        self.shared.audit.check()?;
         let (now, lifetimes) = (self.shared.clock.now(), self.shared.lifetimes);
         let session = found
             .ok()
@@ -149,6 +156,8 @@ impl Gateway {
         let tokens = &self.shared.tokens;
         let kept = tokens.renew(old.id(), token.digest(), session, until, now);
         kept.await.map_err(not_kept)?;
+        self.audit_renewal(call, token.digest().id(), old.id(), expires)
+            .await?;
         Ok(Reply::TokenIssued { token, expires })
     }
 
@@ -171,6 +180,7 @@ impl Gateway {
         let Some(digest) = presented.map(|token| token.digest()) else {
             return Ok(Reply::TokenRevoked);
         };
+        call.active.record.token = Some(digest.id());
         let found = self.shared.tokens.find_or_ask(digest, call.now).await;
         let account = match found.map_err(not_kept)? {
             Ok(session) => Some(session.account()),
@@ -188,7 +198,9 @@ impl Gateway {
             .shared
             .tokens
             .end(&selection, End::RevokedByClient, now);
-        ended.await.map_err(not_revoked)?;
+        let ended = ended.await;
+        self.audit_revocation(call, digest.id(), ended).await;
+        ended.map_err(not_revoked)?;
         Ok(Reply::TokenRevoked)
     }
 
@@ -226,8 +238,14 @@ impl Gateway {
             .collect();
         let lineage = lineage.join(" ");
         let selection = Selection::One(token);
-        let ended = tokens.end(&selection, End::Replayed, now);
-        match ended.await {
+        let ended = tokens.end(&selection, End::Replayed, now).await;
+        let event = Event::TokenReplayed {
+            token,
+            user: user.into(),
+            ended: ended.unwrap_or_default(),
+        };
+        self.shared.audit.record([event]).await;
+        match ended {
             Ok(ended) => tracing::warn!(
                 user,
                 %token,

@@ -10,7 +10,8 @@ use ring::digest::{SHA256, digest};
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, Signature,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair as _, Signature, UnparsedPublicKey, VerificationAlgorithm,
 };
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use serde::{Deserialize, Serialize};
@@ -222,6 +223,17 @@ impl PublicKey {
         &self.id
     }
 
+    /// Whether its private half made this signature of the message, in the format of RFC 7518.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let algorithm: &dyn VerificationAlgorithm = match self.algorithm {
+            Algorithm::Es256 => &ECDSA_P256_SHA256_FIXED,
+            Algorithm::Ed25519 => &ED25519,
+        };
+        let key = UnparsedPublicKey::new(algorithm, &self.point);
+        key.verify(message, signature).is_ok()
+    }
+
     fn jwk(&self) -> Jwk<'_> {
         let (kty, crv, x, y) = match self.algorithm {
             Algorithm::Es256 => {
@@ -383,6 +395,20 @@ mod tests {
         for (pem, expected) in [("", KeyError::NoKey), (&other, KeyError::Unsupported)] {
             let error = PublicKey::all_from_pem(pem.as_bytes(), &random).err();
             assert_eq!(error, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_signature_is_of_one_message_and_one_key() {
+        let random = SystemRandom::new();
+        for algorithm in [Algorithm::Es256, Algorithm::Ed25519] {
+            let (key, other) = (key(algorithm), key(algorithm));
+            let signature = key.sign(b"a message", &random).unwrap();
+            let signature = signature.as_ref();
+            assert!(key.public().verifies(b"a message", signature));
+            assert!(!key.public().verifies(b"another", signature));
+            assert!(!other.public().verifies(b"a message", signature));
+            assert!(!key.public().verifies(b"a message", &signature[1..]));
         }
     }
 

@@ -150,6 +150,20 @@ impl Identities {
         Ok(Some(value))
     }
 
+    /// Signs a text that is no identity, with the key's id and in the format of RFC 7518; `None` without a key.
+    ///
+    /// # Errors
+    /// If the key needs random numbers and the operating system's generator fails.
+    pub fn sign_text(&self, text: &[u8]) -> Result<Option<(String, Vec<u8>)>, Unspecified> {
+        let Some(keys) = &self.keys else {
+            return Ok(None);
+        };
+        let keys = keys.value();
+        let key = keys.signer.key();
+        let signature = key.sign(text, &self.random)?.as_ref().to_owned();
+        Ok(Some((key.public().id().to_owned(), signature)))
+    }
+
     /// The number of published keys.
     #[must_use]
     pub fn published(&self) -> usize {
@@ -222,6 +236,30 @@ impl Loader for KeyLoader {
 /// If the file is not private, or contains anything but one private key.
 pub fn read_signing_key(path: &Path, random: &SystemRandom) -> Result<SigningKey, IdentityError> {
     signing_key(&mut Reader::for_command(), path, random)
+}
+
+/// Reads the public halves of all keys of a section, for a command.
+///
+/// # Errors
+/// The first file that cannot be used.
+pub fn read_public_keys(section: &IdentitySection) -> Result<Vec<PublicKey>, IdentityError> {
+    let (random, mut reader) = (SystemRandom::new(), Reader::for_command());
+    let mut keys = Vec::new();
+    if let Some(path) = &section.key {
+        keys.push(signing_key(&mut reader, path, &random)?.public().clone());
+    }
+    for path in &section.published {
+        keys.extend(public_keys(&mut reader, path, &random)?);
+    }
+    Ok(keys)
+}
+
+/// Reads the public halves of the keys in a file, for a command.
+///
+/// # Errors
+/// If the file cannot be read, or holds anything but keys.
+pub fn read_public_keys_of(path: &Path) -> Result<Vec<PublicKey>, IdentityError> {
+    public_keys(&mut Reader::for_command(), path, &SystemRandom::new())
 }
 
 fn signing_key(

@@ -20,6 +20,8 @@ pub(crate) struct RequiredAccess {
     pub(crate) files: Vec<PathBuf>,
     /// A socket file that is removed on shutdown.
     pub(crate) socket: Option<PathBuf>,
+    /// A file that is written, and whose directory gets others when it is rotated.
+    pub(crate) trail: Option<PathBuf>,
     /// Whether host names have to be resolved.
     pub(crate) names: bool,
     /// The ports to connect to; `None` if only a server will announce them.
@@ -78,6 +80,10 @@ pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetErro
     }
     if let Some(folder) = needs.socket.as_deref().map(folder) {
         allow(folder, AccessFs::RemoveFile.into())?;
+    }
+    if let Some(folder) = needs.trail.as_deref().map(folder) {
+        let write = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+        allow(folder, read | write | AccessFs::Truncate)?;
     }
     for port in needs.connected() {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;

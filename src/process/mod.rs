@@ -163,14 +163,25 @@ pub(crate) fn protect(
     }
     // Last, since the steps before need more system calls than serving does.
     if section.seccomp {
-        filter_calls(&mut done, !needs.reload_ports.is_empty())?;
+        let extra = ExtraCalls {
+            listen: !needs.reload_ports.is_empty(),
+            rename: needs.trail.is_some(),
+        };
+        filter_calls(&mut done, extra)?;
     }
     Ok(done)
 }
 
+/// System calls that only some configurations need.
+#[derive(Debug, Clone, Copy, Default)]
+struct ExtraCalls {
+    listen: bool,
+    rename: bool,
+}
+
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn filter_calls(done: &mut Protections, may_listen: bool) -> Result<(), ProcessError> {
-    seccomp::filter_calls(may_listen).map_err(|cause| ProcessError::Refused {
+fn filter_calls(done: &mut Protections, extra: ExtraCalls) -> Result<(), ProcessError> {
+    seccomp::filter_calls(extra).map_err(|cause| ProcessError::Refused {
         what: "system calls (process.seccomp)",
         cause,
     })?;
@@ -180,7 +191,7 @@ fn filter_calls(done: &mut Protections, may_listen: bool) -> Result<(), ProcessE
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn filter_calls(done: &mut Protections, _may_listen: bool) -> Result<(), ProcessError> {
+fn filter_calls(done: &mut Protections, _extra: ExtraCalls) -> Result<(), ProcessError> {
     done.off.push(
         "any system call: none are listed for this architecture (process.seccomp)".to_owned(),
     );

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::ExtraCalls;
 use libc::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, EPERM, c_long};
 use seccompiler::{
     BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp,
@@ -17,21 +18,24 @@ use seccompiler::{
 ///
 /// # Errors
 /// If the kernel has no seccomp.
-pub(super) fn filter_calls(may_listen: bool) -> io::Result<()> {
-    let program = program(may_listen).map_err(io::Error::other)?;
+pub(super) fn filter_calls(extra: ExtraCalls) -> io::Result<()> {
+    let program = program(extra).map_err(io::Error::other)?;
     apply_filter(&program).map_err(|error| match error {
         Error::Prctl(cause) | Error::Seccomp(cause) => cause,
         Error::Backend(_) | Error::EmptyFilter | Error::ThreadSync(_) => io::Error::other(error),
     })
 }
 
-fn program(may_listen: bool) -> Result<BpfProgram, BackendError> {
+fn program(extra: ExtraCalls) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in CALLS.iter().chain(CALLS_OF_THE_ARCHITECTURE) {
         rules.insert(*call, Vec::new());
     }
-    if may_listen {
+    if extra.listen {
         rules.insert(libc::SYS_listen, Vec::new());
+    }
+    if extra.rename {
+        rules.extend(RENAME.iter().map(|call| (*call, Vec::new())));
     }
     let family = |family: i32| {
         let family = u64::from(family.unsigned_abs());
@@ -172,6 +176,12 @@ const CALLS: &[c_long] = &[
     libc::SYS_uname,
 ];
 
+/// For the rotation of files.
+#[cfg(target_arch = "x86_64")]
+const RENAME: &[c_long] = &[libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
+#[cfg(not(target_arch = "x86_64"))]
+const RENAME: &[c_long] = &[libc::SYS_renameat, libc::SYS_renameat2];
+
 /// Legacy variants of some of those, which newer architectures lack.
 #[cfg(target_arch = "x86_64")]
 const CALLS_OF_THE_ARCHITECTURE: &[c_long] = &[
@@ -207,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_not_used_is_refused() {
         let filtered = std::thread::spawn(|| {
-            filter_calls(false).unwrap();
+            filter_calls(ExtraCalls::default()).unwrap();
             let denied = |result: io::Result<()>, what: &str| {
                 let kind = result.unwrap_err().kind();
                 assert_eq!(kind, ErrorKind::PermissionDenied, "{what}");
@@ -216,6 +226,7 @@ mod tests {
             let path = std::env::temp_dir().join(name);
             denied(std::fs::create_dir(&path), "making a directory");
             denied(std::os::unix::fs::chroot("/"), "another root");
+            denied(std::fs::rename("/nowhere", "/nowhere.1"), "renaming");
             let program = std::process::Command::new("/bin/true").status();
             denied(program.map(drop), "starting a program");
             let packets = socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::RAW, None);

@@ -37,6 +37,7 @@ use super::http2::scheduler::{StreamExecutor, StreamScheduler};
 use super::stream::{ClientStream, Wire};
 use super::{http1, http2};
 use crate::app::Components;
+use crate::audit::PreparedTrail;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{ClientConnection, Http1, Http2, SlotKind, State, Transport};
@@ -343,7 +344,9 @@ impl World {
         std::fs::write(&config, text).expect("written");
         let config = Config::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
         let tokens = Prepared::open(&config.tokens, None).expect("a store");
-        let components = Components::open(&config, clock.clone(), Resolver::system(), tokens);
+        let trail = PreparedTrail::open(&config.audit, None).expect("no trail");
+        let resolver = Resolver::system();
+        let components = Components::open(&config, clock.clone(), resolver, tokens, trail);
         let current = components.unwrap_or_else(|error| panic!("{error}")).current;
         let shared = current.load();
         shared.tokens.load(clock.now()).expect("nothing to load");

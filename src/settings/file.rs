@@ -28,6 +28,9 @@ pub(crate) enum FileUse {
     },
     /// It is opened, and created if missing, before the process drops its privileges.
     Opened,
+    /// It is written, created if missing, and followed by others in its directory, which must exist and hold nothing
+    /// else that is configured.
+    Appended,
     /// A unix socket that the gateway creates, in an existing directory.
     Bound,
     /// A unix socket of the backend.

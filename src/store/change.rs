@@ -17,6 +17,8 @@ pub(super) struct Change {
     pub(super) shortened: Vec<(TokenId, UnixSeconds)>,
     /// Tokens that have ended, and how.
     pub(super) ended: Vec<(TokenId, End)>,
+    /// Those of them that were evicted for the new one. Nothing more is to be done with these.
+    pub(super) evicted: Vec<TokenId>,
 }
 
 /// A new token.
@@ -56,6 +58,7 @@ impl Change {
             restored,
             shortened,
             ended,
+            evicted: _,
         } = self;
         issued.is_none()
             && replaced.is_none()

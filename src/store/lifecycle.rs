@@ -11,7 +11,8 @@ use crate::token::{TokenDigest, TokenId};
 
 impl TokenStore {
     /// Keeps the session of a token that is about to be told to its client. Once this has returned,
-    /// the token is good; a call that is cancelled leaves none, or one that nobody knows.
+    /// the token is good; a call that is cancelled leaves none, or one that nobody knows. Returns the tokens
+    /// of its user that were evicted for it.
     ///
     /// # Errors
     /// [`StoreError::Full`] and [`StoreError::UserFull`] when as many tokens are kept as the
@@ -21,7 +22,7 @@ impl TokenStore {
         digest: TokenDigest,
         session: Session,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<TokenId>, StoreError> {
         let issued = self.issue_now(digest, session, now);
         self.measure(Operation::Issue, issued).await
     }
@@ -31,19 +32,40 @@ impl TokenStore {
         digest: TokenDigest,
         session: Session,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<TokenId>, StoreError> {
         if let Backing::Shared(shared) = &self.backing {
             return shared.commit(Change::issuing(digest, session), now).await;
         }
         self.can_keep()?;
-        let queue = |change| self.queue(change);
+        let mut evicted = Vec::new();
+        let queue = |mut change: Change| {
+            evicted = std::mem::take(&mut change.evicted);
+            self.queue(change)
+        };
         let queued = self.live.issue(digest, session, now, queue)?;
         self.forget_faded();
         let unkept = self.unkept(digest.id(), None);
         point().await;
         kept(queued).await?;
         unkept.keep();
-        Ok(())
+        Ok(evicted)
+    }
+
+    /// Takes back a token that was issued for a login and that its client has not received.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when that cannot be kept; the token is ended in this process all the same.
+    pub async fn withdraw(&self, id: TokenId, now: UnixMillis) -> Result<(), StoreError> {
+        match &self.backing {
+            Backing::Memory | Backing::Durable(_) => {
+                drop(self.unkept(id, None));
+                Ok(())
+            }
+            Backing::Shared(shared) => {
+                let ended = shared.end(Selection::One(id), End::Revoked, now).await;
+                ended.map(drop)
+            }
+        }
     }
 
     /// Keeps the session of a token that is about to take the place of `old`, which is good until
@@ -79,7 +101,7 @@ impl TokenStore {
                 replaced: Some((old, until)),
                 ..Change::issuing(digest, session)
             };
-            return shared.commit(change, now).await;
+            return shared.commit(change, now).await.map(drop);
         }
         self.can_keep()?;
         let queue = |change| self.queue(change);

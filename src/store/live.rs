@@ -205,17 +205,18 @@ impl LiveTokens {
         if user.live >= self.bounds.per_user() {
             gone = self.remove_ended(&mut user, now);
         }
-        let mut displaced = 0;
+        let mut evicted = Vec::new();
         while user.live >= self.bounds.per_user() {
             let oldest = match self.bounds.on_limit() {
                 OnLimit::Refuse => None,
                 OnLimit::EvictOldest => self.take_out_oldest(&mut user, now),
             };
             let limit = self.bounds.per_user();
-            gone.push(oldest.ok_or(StoreError::UserFull { limit })?);
-            displaced += 1;
+            let oldest = oldest.ok_or(StoreError::UserFull { limit })?;
+            gone.push(oldest);
+            evicted.push(oldest);
         }
-        match displaced {
+        match evicted.len() {
             0 => self.reserve()?,
             // The new one has the place of the last.
             more => self.release(more - 1),
@@ -228,6 +229,7 @@ impl LiveTokens {
             issued: Some(Issued::first(digest, session)),
             shortened: remembered.into_iter().map(|id| (id, over)).collect(),
             ended: gone.into_iter().map(|id| (id, End::Evicted)).collect(),
+            evicted,
             ..Change::default()
         });
         let queued = queued.inspect_err(|_| self.release(1))?;

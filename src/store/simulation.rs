@@ -445,7 +445,7 @@ impl Simulation {
         };
         Box::pin(async move {
             let mut outcome = Outcome::new(&world, index, None);
-            outcome.done(store.issue(digest, session, now).await);
+            outcome.done(store.issue(digest, session, now).await.map(drop));
         })
     }
 

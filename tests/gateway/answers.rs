@@ -359,6 +359,11 @@ async fn capacities(gallery: &mut Gallery) {
         drop(child);
     }
 
+    let harness = Harness::start(crate::audit::with_trail);
+    crate::audit::lose_directory(&harness);
+    let login = Ask::login("till-01", &password("till-01"));
+    gallery.show("AuditUnavailable", &harness.anonymous().send(login).await);
+
     let harness = Harness::start(|files| files.set("tokens.capacity", 1));
     harness.signed_in().await;
     let again = Ask::login("till-01", &password("till-01"));

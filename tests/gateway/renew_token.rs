@@ -14,7 +14,7 @@ fn sync() -> Ask {
 }
 
 /// The same client with the token that it was given.
-fn with_token_in(client: &Client, answer: &Answer) -> Client {
+pub fn with_token_in(client: &Client, answer: &Answer) -> Client {
     assert_eq!(answer.status, 200, "{answer:?}");
     let token = answer.json()["token"]["accesstoken"]
         .as_str()

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -20,11 +20,17 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
         let problem = Problem::error(error.to_string()).remedy(error.remedy());
         report(document, &["process", error.key()].map(Step::Key), problem);
     }
+    let others = match config.process.confine {
+        true => others(config),
+        // It can write to what its user can, anyway.
+        false => Vec::new(),
+    };
     let mut config = config.clone();
     for FileSetting { key, path, usage } in config.file_settings() {
         let problem = match usage {
             FileUse::Read { missing } => unreadable(path, &missing),
             FileUse::Opened => None,
+            FileUse::Appended => without_directory(path).or_else(|| beside(path, &others)),
             FileUse::Bound => without_directory(path),
             FileUse::Connected => path.is_dir().then(|| {
                 Problem::error(format!("{} is a directory", path.display()))
@@ -37,9 +43,36 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
     }
 }
 
-/// The problem with a socket whose directory does not exist.
-fn without_directory(socket: &Path) -> Option<Problem> {
-    let directory = socket.parent()?;
+/// The files that a confined process must not be able to write to.
+fn others(config: &Config) -> Vec<PathBuf> {
+    let mut config = config.clone();
+    let files = config.file_settings().into_iter();
+    let others = files.filter(|file| match file.usage {
+        FileUse::Read { .. } | FileUse::Opened => true,
+        FileUse::Appended | FileUse::Bound | FileUse::Connected => false,
+    });
+    others.map(|file| file.path.clone()).collect()
+}
+
+/// The problem with a file whose directory the process may write to, if that holds any of `others`.
+fn beside(file: &Path, others: &[PathBuf]) -> Option<Problem> {
+    let folder = |file: &Path| match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        Some(parent) => parent.canonicalize().ok(),
+        None => None,
+    };
+    let own = folder(file)?;
+    let holds = |other: &&PathBuf| folder(other).is_some_and(|it| it.starts_with(&own));
+    let other = others.iter().find(holds)?.display();
+    let problem = Problem::error(format!(
+        "the directory that this is in holds {other}, which syncgate could write to then"
+    ));
+    Some(problem.remedy("name a file in a directory of its own, such as \"audit/audit.log\""))
+}
+
+/// The problem with a file that is to be created in a directory that does not exist.
+fn without_directory(file: &Path) -> Option<Problem> {
+    let directory = file.parent()?;
     if directory.as_os_str().is_empty() || directory.is_dir() {
         return None;
     }

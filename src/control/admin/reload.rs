@@ -4,22 +4,31 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::By;
 use crate::control::{Preview, Reload, ReloadReport};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::Reply;
 
-/// Reloads as the body asks for.
+/// Reloads as the body asks for. Returns what that is called beside the answer.
 ///
 /// # Errors
 /// When the body is malformed. That a file cannot be used is part of the answer.
-pub(super) async fn apply(reload: &Arc<Reload>, body: &[u8]) -> Result<Reply, Refusal> {
+pub(super) async fn apply(
+    reload: &Arc<Reload>,
+    body: &[u8],
+    by: By,
+) -> Result<(Reply, &'static str), Refusal> {
     let Options { dry_run } =
         serde_json::from_slice(body).map_err(|_| Refusal::AdminMalformed(OPTIONS))?;
     let reload = Arc::clone(reload);
     // Files are read, and a server may have to be told of tokens that end.
-    let outcome = tokio::task::spawn_blocking(move || Outcome::of(&reload, dry_run));
+    let outcome = tokio::task::spawn_blocking(move || Outcome::of(&reload, dry_run, by));
     let outcome = outcome.await.map_err(|_| Refusal::Panicked)?;
-    Ok(Reply::document(&outcome))
+    let done = match dry_run {
+        true => "reload.dry_run",
+        false => "reload",
+    };
+    Ok((Reply::document(&outcome), done))
 }
 
 #[derive(Deserialize)]
@@ -46,10 +55,10 @@ struct Refused {
 }
 
 impl Outcome {
-    fn of(reload: &Reload, dry_run: bool) -> Self {
+    fn of(reload: &Reload, dry_run: bool, by: By) -> Self {
         let (preview, mut report) = (reload.preview(), ReloadReport::default());
         match (&preview, dry_run) {
-            (_, false) => report = reload.all(),
+            (_, false) => report = reload.all_by(by),
             (Ok(_), true) => {}
             (Err(reason), true) => report.refused.push((CONFIGURATION, reason.clone())),
         }

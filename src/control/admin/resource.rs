@@ -42,6 +42,8 @@ pub(super) enum Resource {
     Server(Action),
     /// A reload of the configuration and its files.
     Reload,
+    /// How the audit trail does.
+    Audit,
 }
 
 impl Resource {
@@ -65,6 +67,7 @@ impl Resource {
             "/upstreams/drain" => Some(Self::Server(Action::Drain)),
             "/upstreams/enable" => Some(Self::Server(Action::Enable)),
             "/reload" => Some(Self::Reload),
+            "/audit" => Some(Self::Audit),
             _ => {
                 let id = path.strip_prefix("/tokens/")?;
                 id.parse().ok().map(Self::Token)
@@ -94,6 +97,7 @@ impl Resource {
             Self::Server(Action::Drain) => "/upstreams/drain",
             Self::Server(Action::Enable) => "/upstreams/enable",
             Self::Reload => "/reload",
+            Self::Audit => "/audit",
         }
     }
 
@@ -117,7 +121,8 @@ impl Resource {
             | Self::Revocation
             | Self::Upstreams
             | Self::Server(_)
-            | Self::Reload => false,
+            | Self::Reload
+            | Self::Audit => false,
         }
     }
 
@@ -134,6 +139,7 @@ impl Resource {
             | Self::Refusals
             | Self::KeySet
             | Self::Tokens
+            | Self::Audit
             | Self::Upstreams => &[Method::GET, Method::HEAD],
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Introspection | Self::Revocation | Self::Server(_) | Self::Reload => {
@@ -157,6 +163,7 @@ impl Resource {
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
+            | Self::Audit
             | Self::Upstreams => false,
         }
     }
@@ -190,6 +197,7 @@ mod tests {
             Resource::Server(Action::Drain),
             Resource::Server(Action::Enable),
             Resource::Reload,
+            Resource::Audit,
         ]
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use super::caller::Caller;
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::listener::Listener;
@@ -113,7 +114,8 @@ impl AdminService {
                     tokio::task::spawn_local(async move {
                         // Until the event loop has polled for data that has already arrived.
                         yield_now().await;
-                        service.serve(listener, stream, &idle, id, closed).await;
+                        let from = (listener, peer);
+                        service.serve(from, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
                         drop(slot);
                     });
@@ -131,7 +133,7 @@ impl AdminService {
     /// One connection: one request, within one deadline.
     async fn serve<S>(
         self: Rc<Self>,
-        listener: Listener,
+        (listener, peer): (Listener, Peer),
         stream: S,
         idle: &Rc<Idle>,
         id: u64,
@@ -147,7 +149,7 @@ impl AdminService {
                 // This drops the handle too, so that the connection cannot be evicted any more.
                 idle.borrow_mut().remove(id);
                 answering.set(true);
-                Ok::<_, Infallible>(service.respond(listener, request).await)
+                Ok::<_, Infallible>(service.respond(listener, peer, request).await)
             }
         });
         let serving = http1::Builder::new()
@@ -231,11 +233,13 @@ impl AdminService {
     async fn respond(
         &self,
         listener: Listener,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let id = self.ids.next(self.clock.now());
+        let caller = Caller::new(id.clone(), peer);
         let (parts, body) = request.into_parts();
-        let mut response = match self.answer(listener, &id, &parts, body).await {
+        let mut response = match self.answer(listener, &caller, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
             Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
         };

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::parameters::{Page, Selector};
 use crate::accounts::check_name;
+use crate::audit::{Event, Which};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::Reply;
 use crate::gateway::{Shared, not_kept, not_revoked};
-use crate::request_id::RequestId;
 use crate::session::AccountId;
 use crate::session::End;
 use crate::store::{Ended, Selection, StoreError, TokenInfo, TokenStore};
@@ -82,65 +83,78 @@ pub(super) fn revoked(ended: Ended) -> Reply {
 /// When the store cannot persist it.
 pub(super) async fn revoke_selected(
     shared: &Arc<Shared>,
-    id: &RequestId,
+    caller: &Caller,
     selector: &Selector,
 ) -> Result<Ended, Refusal> {
     match selector {
         Selector::User(name) => match account_of(shared, name) {
             Some(account) => {
                 // A name of no user may be a token pasted in the wrong field: it is not logged.
-                let of_user = match shared.accounts.find(name) {
-                    Some(_) => format!("those of the user {name:?}"),
-                    None => "those of a user who has no account here".to_owned(),
-                };
-                revoke(shared, id, Selection::OfUser(account), &of_user).await
+                let known = shared.accounts.find(name);
+                let user = known.map(|account| Arc::clone(account.name()));
+                let which = Which::User { user };
+                revoke(shared, caller, Selection::OfUser(account), which).await
             }
             None => Ok(Ended::default()),
         },
         Selector::Before(moment) => {
-            let before = format!("those of logins before {}", moment.timestamp());
-            revoke(shared, id, Selection::AuthenticatedBefore(*moment), &before).await
+            let which = Which::Before { before: *moment };
+            let selection = Selection::AuthenticatedBefore(*moment);
+            revoke(shared, caller, selection, which).await
         }
-        Selector::All => revoke(shared, id, Selection::All, "all").await,
+        Selector::All => revoke(shared, caller, Selection::All, Which::All {}).await,
     }
 }
 
-/// Revokes tokens and logs it. Once begun it runs to the end, even if the client disconnects.
+/// Revokes tokens, and logs and records it. Once begun it runs to the end, even if the client disconnects.
 ///
 /// # Errors
 /// When the store cannot persist it.
 pub(super) async fn revoke(
     shared: &Arc<Shared>,
-    id: &RequestId,
+    caller: &Caller,
     selection: Selection,
-    which: &str,
+    which: Which,
 ) -> Result<Ended, Refusal> {
-    let (shared, id, which) = (Arc::clone(shared), id.clone(), which.to_owned());
+    let (shared, caller) = (Arc::clone(shared), caller.clone());
     let revocation = tokio::task::spawn_local(async move {
         let now = shared.clock.now();
         let ended = end_all(&shared.tokens, &selection, now).await;
-        match (&ended, selection) {
-            (Ok(Ended { count: revoked, .. }), Selection::One(token)) => {
-                tracing::info!(%id, which, %token, revoked, "tokens were revoked");
-            }
-            (
-                Ok(Ended { count: revoked, .. }),
-                Selection::OfUser(_)
-                | Selection::OfOtherPasswords(..)
-                | Selection::OfUserBefore(..)
-                | Selection::AuthenticatedBefore(_)
-                | Selection::All,
-            ) => {
-                tracing::info!(%id, which, revoked, "tokens were revoked");
-            }
-            (Err(error), _) => {
-                tracing::error!(%id, which, %error, "tokens could not be revoked");
-            }
-        }
+        log(&caller, &which, &ended);
+        let event = Event::TokensRevoked {
+            which,
+            ended: ended.as_ref().map_or(0, |ended| ended.count),
+            kept: ended.is_ok(),
+            operator: caller.operator(),
+        };
+        shared.audit.record([event]).await;
         ended
     });
     let ended = revocation.await.map_err(|_| Refusal::Panicked)?;
     ended.map_err(not_revoked)
+}
+
+fn log(caller: &Caller, which: &Which, ended: &Result<Ended, StoreError>) {
+    let id = &caller.id;
+    let words = match which {
+        Which::Token { .. } => "one by its id".to_owned(),
+        Which::User { user: Some(user) } => format!("those of the user {user:?}"),
+        Which::User { user: None } => "those of a user who has no account here".to_owned(),
+        Which::Before { before } => format!("those of logins before {}", before.timestamp()),
+        Which::All {} => "all".to_owned(),
+    };
+    match (ended, which) {
+        (Ok(Ended { count: revoked, .. }), Which::Token { token }) => {
+            tracing::info!(%id, which = words, %token, revoked, "tokens were revoked");
+        }
+        (
+            Ok(Ended { count: revoked, .. }),
+            Which::User { .. } | Which::Before { .. } | Which::All {},
+        ) => tracing::info!(%id, which = words, revoked, "tokens were revoked"),
+        (Err(error), _) => {
+            tracing::error!(%id, which = words, %error, "tokens could not be revoked");
+        }
+    }
 }
 
 /// Revokes tokens until none is left. A token that is being renewed during a scan may be replaced by a new

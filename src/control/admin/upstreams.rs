@@ -31,11 +31,15 @@ pub(super) fn shown(upstreams: &Upstreams) -> Vec<Shown> {
     shown.collect()
 }
 
-/// Does it to the server that the body names, and shows all of them.
+/// Does it to the server that the body names, and shows all of them; the server is returned beside.
 ///
 /// # Errors
 /// When the body names none, or one that does not exist.
-pub(super) fn apply(upstreams: &Upstreams, action: Action, body: &[u8]) -> Result<Reply, Refusal> {
+pub(super) fn apply(
+    upstreams: &Upstreams,
+    action: Action,
+    body: &[u8],
+) -> Result<(Reply, String), Refusal> {
     let named: Named =
         serde_json::from_slice(body).map_err(|_| Refusal::AdminMalformed(ONE_SERVER))?;
     let exists = match action {
@@ -43,7 +47,10 @@ pub(super) fn apply(upstreams: &Upstreams, action: Action, body: &[u8]) -> Resul
         Action::Enable => upstreams.enable(&named.upstream, &named.server),
     };
     match exists {
-        true => Ok(list(upstreams)),
+        true => {
+            let server = format!("{}/{}", named.upstream, named.server);
+            Ok((list(upstreams), server))
+        }
         false => Err(Refusal::NotFound),
     }
 }

@@ -115,16 +115,20 @@ pub(super) fn list(shared: &Shared, query: &UsersQuery) -> Reply {
     })
 }
 
-/// One user, with the rights as they are decided.
+/// The account that a query names.
 ///
 /// # Errors
-/// When the query names none, or one that has no account.
-pub(super) fn show(shared: &Shared, query: &str) -> Result<Reply, Refusal> {
+/// When it names none, or one that does not exist.
+pub(super) fn named(shared: &Shared, query: &str) -> Result<Arc<Account>, Refusal> {
     let unknown = "the parameter here is name";
     let given = Parameters::parse(query, &["name"], unknown);
     let name = given.map_err(Refusal::AdminMalformed)?.take("name");
     let name = name.ok_or(Refusal::AdminMalformed(unknown))?;
-    let account = shared.accounts.find(&name).ok_or(Refusal::NotFound)?;
+    shared.accounts.find(&name).ok_or(Refusal::NotFound)
+}
+
+/// One user, with the rights as they are decided.
+pub(super) fn show(shared: &Shared, account: &Account) -> Reply {
     let used = Used::by_name(&shared.metrics);
     let used = used.get(account.name()).copied().unwrap_or_default();
     let routes = shared.routes.forwarded().map(|route| Decided {
@@ -133,11 +137,11 @@ pub(super) fn show(shared: &Shared, query: &str) -> Result<Reply, Refusal> {
             .map(|method| DecidedMethod::of(method, account.rights().decide(route.index(), method)))
             .collect(),
     });
-    Ok(Reply::document(&One {
-        user: Shown::of(&account, used, shared.tokens.held_by(account.id())),
+    Reply::document(&One {
+        user: Shown::of(account, used, shared.tokens.held_by(account.id())),
         limits: account.admission().to_string(),
         rights: routes.collect(),
-    }))
+    })
 }
 
 /// What a user did, in all workers.

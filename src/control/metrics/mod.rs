@@ -30,6 +30,7 @@ fn write(to: &mut Exposition<'_, '_>, shared: &Shared, reload: &Reload) -> fmt::
     state::tokens(to, &shared.tokens)?;
     state::certificates(to, &shared.certificates.ends())?;
     state::reloads(to, reload)?;
+    state::audit(to, shared.audit.status().as_ref())?;
     state::health(to, shared, reload)?;
     process::workers(to, &workers)?;
     process::process(to, shared)

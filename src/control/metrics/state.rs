@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Sums, add, series, single};
+use crate::audit::AuditStatus;
 use crate::control::health::{self, CheckState};
 use crate::control::reload::Reload;
 use crate::gateway::Shared;
@@ -104,6 +105,32 @@ pub(super) fn reloads(to: &mut Exposition<'_, '_>, reload: &Reload) -> fmt::Resu
         series(&reloads, |(files, outcome)| {
             vec![("files", *files), ("outcome", *outcome)]
         }),
+    )
+}
+
+/// The audit trail, if there is one.
+pub(super) fn audit(to: &mut Exposition<'_, '_>, status: Option<&AuditStatus>) -> fmt::Result {
+    let one = |value: fn(&AuditStatus) -> u64| status.map(|it| (Vec::new(), value(it)));
+    to.counter(
+        "syncgate_audit_lines",
+        "Lines that were written to the audit trail.",
+        one(|it| it.written),
+    )?;
+    to.counter(
+        "syncgate_audit_lines_dropped",
+        "Lines that the audit trail does not have.",
+        one(|it| it.lost),
+    )?;
+    to.counter(
+        "syncgate_audit_failures",
+        "Writes to the audit trail that failed.",
+        one(|it| it.failures),
+    )?;
+    let head = status.and_then(|it| it.head);
+    to.gauge(
+        "syncgate_audit_head_line",
+        "The number of the last line of the audit trail.",
+        head.map(|head| (Vec::new(), head.seq as f64)),
     )
 }
 

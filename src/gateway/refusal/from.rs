@@ -3,6 +3,7 @@
 use super::Refusal;
 use crate::access::permit::Denied;
 use crate::access::token_fault::TokenFault;
+use crate::audit::Unrecorded;
 use crate::body::BodyError;
 use crate::login::LoginError;
 use crate::message::request::RequestError;
@@ -38,6 +39,12 @@ impl From<RouteError> for Refusal {
 impl From<TokenFault> for Refusal {
     fn from(fault: TokenFault) -> Self {
         Self::TokenRefused(fault)
+    }
+}
+
+impl From<Unrecorded> for Refusal {
+    fn from(Unrecorded: Unrecorded) -> Self {
+        Self::AuditUnavailable
     }
 }
 

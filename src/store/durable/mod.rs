@@ -296,6 +296,7 @@ impl Journal {
             restored,
             shortened,
             ended,
+            evicted: _,
         } = change;
         let named = issued.map(|issued| {
             let user = self.accounts.name_of(issued.session.account());

@@ -24,7 +24,7 @@ use crate::store::settings::OnLimit;
 use crate::token::{TokenDigest, TokenId};
 
 /// How far an issue got, for taking it back.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Done {
     /// Whether capacity is reserved for the token.
     reserved: bool,
@@ -32,6 +32,8 @@ pub(super) struct Done {
     entered: bool,
     /// The first token of the lineage that it was added to.
     joined: Option<TokenId>,
+    /// The tokens that were evicted for it.
+    pub(super) evicted: Vec<TokenId>,
 }
 
 /// How a token was added to its user's set.
@@ -119,8 +121,9 @@ impl Engine {
             // What has to end for the user's sake may free one. Room is made for a stand-in, which is no
             // token: whoever ends the user's meanwhile finds no place to give back.
             let stand_in = id.stand_in();
-            self.make_room(link, stand_in, session, &name, None, now)
-                .await?;
+            let room = self.make_room(link, stand_in, session, &name, None, now);
+            let (_, evicted) = room.await?;
+            done.evicted.extend(evicted);
             let place = self.reserve(link, session.expires(), now);
             done.reserved = place.await.map_err(failed)?;
             let gone = self.unlink(link, stand_in, &name).await;
@@ -131,7 +134,9 @@ impl Engine {
         }
         let old = replaced.map(|(old, _)| old);
         done.entered = true;
-        let room = self.make_room(link, id, session, &name, old, now).await?;
+        let room = self.make_room(link, id, session, &name, old, now);
+        let (room, evicted) = room.await?;
+        done.evicted.extend(evicted);
         let mut flight = self.cache.begin(id);
         let key = self.keys.token(id);
         let mut set = cmd("SET");
@@ -241,7 +246,7 @@ impl Engine {
         left(over.max(session.expires()), now)
     }
 
-    /// Adds a token to its user's set, evicting others until there is room.
+    /// Adds a token to its user's set, evicting others until there is room; returns which.
     async fn make_room(
         &self,
         link: &Link,
@@ -250,7 +255,7 @@ impl Engine {
         name: &str,
         replaced: Option<TokenId>,
         now: UnixMillis,
-    ) -> Result<Room, StoreError> {
+    ) -> Result<(Room, Vec<TokenId>), StoreError> {
         let failed = |error: LinkError| self.failed(&error);
         // A key that is never there would make the others look half moved while their slot moves.
         let keys = self.keys.user(name);
@@ -265,6 +270,7 @@ impl Engine {
         let idle = self.idle.map(|idle| idle.as_secs().to_string());
         add.arg(idle.unwrap_or_default());
         let limit = self.per_user;
+        let mut evicted = Vec::new();
         for _ in 0..MOST_LOGINS {
             let answer = link
                 .run(&self.keys.user(name)[0], &add)
@@ -274,8 +280,10 @@ impl Engine {
                 return Err(failed(LinkError::Answer("tokens of a user")));
             };
             match &over[..] {
-                [] => return Ok(Room::Free),
-                [one] if text(one) == Some(scripts::OF_REPLACED) => return Ok(Room::OfReplaced),
+                [] => return Ok((Room::Free, evicted)),
+                [one] if text(one) == Some(scripts::OF_REPLACED) => {
+                    return Ok((Room::OfReplaced, evicted));
+                }
                 _ => {}
             }
             for one in &over {
@@ -283,6 +291,9 @@ impl Engine {
                 let end = how.unwrap_or(End::Evicted);
                 let ended = self.end_entry(link, one, end, name, now).await;
                 ended.map_err(failed)?;
+                if how.is_none() {
+                    evicted.push(one);
+                }
             }
         }
         Err(StoreError::Unavailable)

@@ -98,9 +98,14 @@ impl Engine {
         Err(StoreError::Unavailable)
     }
 
-    /// Applies a change.
-    pub(super) async fn commit(&self, change: Change, now: UnixMillis) -> Result<(), StoreError> {
+    /// Applies a change. Returns the tokens that were evicted for a new one.
+    pub(super) async fn commit(
+        &self,
+        change: Change,
+        now: UnixMillis,
+    ) -> Result<Vec<TokenId>, StoreError> {
         let link = self.link()?;
+        let mut evicted = Vec::new();
         if let Some(Issued {
             digest, session, ..
         }) = change.issued
@@ -116,12 +121,13 @@ impl Engine {
                 }
                 return Err(error);
             }
+            evicted = done.evicted;
         }
         for (id, end) in change.ended {
             let ended = self.end_one(&link, id, end, None, now).await;
             ended.map_err(|error| self.failed(&error))?;
         }
-        Ok(())
+        Ok(evicted)
     }
 
     /// Ends the selected tokens.

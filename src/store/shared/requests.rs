@@ -109,7 +109,7 @@ pub(super) enum Request {
     Commit {
         change: Change,
         now: UnixMillis,
-        reply: Reply<()>,
+        reply: Reply<Vec<TokenId>>,
     },
     DryRun {
         account: Option<AccountId>,
@@ -359,7 +359,7 @@ impl SharedTokens {
         send(&self.requests, self.patience, request).await
     }
 
-    /// Applies a change, on the server and then to the map.
+    /// Applies a change, on the server and then to the map. Returns the tokens that were evicted for a new one.
     ///
     /// # Errors
     /// When there is no room, or the server cannot be reached; whatever was done of it by then is
@@ -368,7 +368,7 @@ impl SharedTokens {
         &self,
         change: Change,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<TokenId>, StoreError> {
         let request = |reply| Request::Commit { change, now, reply };
         // Several steps, one after the other.
         send(&self.requests, self.patience * 2, request).await

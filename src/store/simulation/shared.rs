@@ -477,7 +477,7 @@ impl<'a> Simulation<'a> {
         let store = Rc::clone(&at.store);
         let task = at.local.spawn_local(async move {
             let issued = match replaced {
-                None => store.issue(digest, session, now).await,
+                None => store.issue(digest, session, now).await.map(drop),
                 Some(old) => {
                     store
                         .renew(old, digest, session, until.seconds(), now)

@@ -5,19 +5,21 @@ use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 
 use super::AdminService;
+use crate::audit::Which;
+use crate::control::admin::caller::Caller;
 use crate::control::admin::history::HistoryQuery;
 use crate::control::admin::listener::Listener;
 use crate::control::admin::parameters::{self, Page, Selector};
 use crate::control::admin::refusals::RefusalsQuery;
 use crate::control::admin::resource::Resource;
+use crate::control::admin::upstreams::Action;
 use crate::control::admin::users::UsersQuery;
-use crate::control::admin::{introspection, overview, probes, refusals, reload};
+use crate::control::admin::{audit, introspection, overview, probes, refusals, reload};
 use crate::control::admin::{request_body, tokens, upstreams, users};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::Reply;
 use crate::lifecycle::Stage;
 use crate::message::request;
-use crate::request_id::RequestId;
 use crate::store::{Ended, Selection};
 
 impl AdminService {
@@ -28,7 +30,7 @@ impl AdminService {
     pub(super) async fn answer(
         &self,
         listener: Listener,
-        id: &RequestId,
+        caller: &Caller,
         parts: &Parts,
         body: Incoming,
     ) -> Result<Reply, Refusal> {
@@ -59,6 +61,7 @@ impl AdminService {
         }
         let shared = &self.current.load();
         match resource {
+            Resource::Audit => Ok(audit::show(&shared.audit)),
             Resource::KeySet => Ok(Reply::KeySet {
                 json: shared.identities.key_set(),
             }),
@@ -81,15 +84,20 @@ impl AdminService {
             Resource::Overview => Ok(overview::show(shared, &self.reload)),
             Resource::Users => {
                 let query = UsersQuery::parse(parts.uri.query().unwrap_or_default());
-                Ok(users::list(
-                    shared,
-                    &query.map_err(Refusal::AdminMalformed)?,
-                ))
+                let query = query.map_err(Refusal::AdminMalformed)?;
+                caller.saw(&shared.audit, "users.list", None);
+                Ok(users::list(shared, &query))
             }
-            Resource::User => users::show(shared, parts.uri.query().unwrap_or_default()),
+            Resource::User => {
+                let account = users::named(shared, parts.uri.query().unwrap_or_default())?;
+                let name = account.name().to_string();
+                caller.saw(&shared.audit, "users.show", Some(name));
+                Ok(users::show(shared, &account))
+            }
             Resource::Refusals => {
                 let query = RefusalsQuery::parse(parts.uri.query().unwrap_or_default());
                 let query = query.map_err(Refusal::AdminMalformed)?;
+                caller.saw(&shared.audit, "refusals.list", None);
                 Ok(refusals::list(&shared.metrics, &query))
             }
             Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
@@ -97,13 +105,24 @@ impl AdminService {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                upstreams::apply(&shared.upstreams, action, &request_body::read(body).await?)
+                let body = request_body::read(body).await?;
+                let (reply, server) = upstreams::apply(&shared.upstreams, action, &body)?;
+                let done = match action {
+                    Action::Drain => "upstream.drain",
+                    Action::Enable => "upstream.enable",
+                };
+                caller.did(&shared.audit, done, Some(server)).await;
+                Ok(reply)
             }
             Resource::Reload => {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                reload::apply(&self.reload, &request_body::read(body).await?).await
+                let (reply, done) =
+                    reload::apply(&self.reload, &request_body::read(body).await?, caller.by)
+                        .await?;
+                caller.did(&shared.audit, done, None).await;
+                Ok(reply)
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
@@ -124,16 +143,20 @@ impl AdminService {
             }
             Resource::Tokens => {
                 let page = Page::parse(parts.uri.query().unwrap_or_default());
-                tokens::list(shared, &page.map_err(Refusal::AdminMalformed)?).await
+                let page = page.map_err(Refusal::AdminMalformed)?;
+                caller.saw(&shared.audit, "tokens.list", None);
+                tokens::list(shared, &page).await
             }
             Resource::Token(token) if parts.method == Method::DELETE => {
-                let revoked = tokens::revoke(shared, id, Selection::One(token), "one by its id");
+                let which = Which::Token { token };
+                let revoked = tokens::revoke(shared, caller, Selection::One(token), which);
                 match revoked.await? {
                     Ended { count: 0, .. } => Err(Refusal::NotFound),
                     ended => Ok(tokens::revoked(ended)),
                 }
             }
             Resource::Token(token) => {
+                caller.saw(&shared.audit, "tokens.show", Some(token.to_string()));
                 let shown = tokens::show(shared, token).await?;
                 shown.ok_or(Refusal::NotFound)
             }
@@ -143,7 +166,7 @@ impl AdminService {
                 }
                 let selector = Selector::parse(&request_body::read(body).await?);
                 let selector = selector.map_err(Refusal::AdminMalformed)?;
-                tokens::revoke_selected(shared, id, &selector)
+                tokens::revoke_selected(shared, caller, &selector)
                     .await
                     .map(tokens::revoked)
             }

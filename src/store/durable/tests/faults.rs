@@ -33,7 +33,7 @@ fn a_failing_disk_makes_refusals_and_no_grants_and_passes_by_itself() {
         let refused = loop {
             let token = digest();
             match wait(store.issue(token, session(account, at(0)), at(0))) {
-                Ok(()) => granted.push(token),
+                Ok(_) => granted.push(token),
                 Err(error) => {
                     assert_eq!(error, StoreError::Unavailable);
                     assert_eq!(find(&store, token, at(0)), Err(Absent::Unknown));
