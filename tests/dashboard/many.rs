@@ -36,7 +36,7 @@ fn many_users_and_tokens_are_listed_page_by_page() {
         let last = format!("u{:05}", users - 1);
         let many = tokens / users;
         for (target, list, expected) in [
-            ("/overview".to_owned(), "checks", 5),
+            ("/overview".to_owned(), "upstreams", 1),
             ("/history".to_owned(), "points", 0),
             ("/users".to_owned(), "users", 100),
             (

@@ -49,6 +49,9 @@ pub(super) fn show(shared: &Shared, reload: &Reload) -> Reply {
 /// What to do about a check that is not well.
 fn remedy(check: &str) -> Option<&'static str> {
     match check {
+        "audit" => Some(
+            "make room on the disk of the audit trail, or mend the modes of its directory (docs/audit.md)",
+        ),
         "draining" => Some("wait until the process has ended; its service manager starts another"),
         "store" => Some(
             "syncgate healthcheck says more; docs/tokens.md and docs/shared-store.md, what mends it",
