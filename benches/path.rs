@@ -36,7 +36,6 @@ use syncgate::token::{IssuedToken, TokenDigest};
 use syncgate::upstream::Attempts;
 use tempfile::TempDir;
 use tokio::time::Instant;
-use tracing_appender::non_blocking::NonBlockingBuilder;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -270,15 +269,19 @@ fn write_access_record(c: &mut Criterion) {
         duration: Duration::ZERO,
         own: Some(Duration::from_micros(56)),
         upstream: Some(Duration::from_micros(1234)),
+        request_body: None,
         bytes_in: 1024,
         bytes_out: 120,
         complete: true,
     };
     let client = client();
     let mut group = c.benchmark_group("access_record");
-    for (name, style) in [("json", Style::Json), ("text", Style::Text)] {
-        let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
-        let sink = AccessSink::new(writer, style);
+    for (name, style) in [
+        ("json", Style::Json),
+        ("text", Style::Text),
+        ("common", Style::Common),
+    ] {
+        let sink = AccessSink::new(std::io::sink(), style);
         let log = AccessLog::new(Some(sink), Arc::default());
         group.bench_function(name, |b| {
             b.iter(|| log.record(black_box(&mut record), &client));

@@ -21,7 +21,6 @@ use syncgate::observe::{AccessSink, Style};
 use syncgate::token::IssuedToken;
 use syncgate_test_support::harness::{Files, NAME, password};
 use syncgate_test_support::{Ask, Client, run, tls};
-use tracing_appender::non_blocking::NonBlockingBuilder;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -41,8 +40,7 @@ fn a_request_costs_no_more_allocations_than_it_did() {
     // Nothing regular may fall into what is counted.
     files.set("listen.workers", 1);
     let config = Config::load(&files.write()).unwrap();
-    let (writer, _guard) = NonBlockingBuilder::default().finish(std::io::sink());
-    let sink = AccessSink::new(writer, Style::Json);
+    let sink = AccessSink::new(std::io::sink(), Style::Json);
     let server = Server::start(Startup {
         sink: Some(sink),
         ..Startup::of(config)

@@ -153,6 +153,34 @@ fn check_says_what_is_in_order_and_shows_every_setting() {
 }
 
 #[test]
+fn check_refuses_a_file_of_access_records_that_exposes_others_or_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    write_certificate(&here.join("certs"), &[], Clock::system().now().timestamp()).unwrap();
+    private(&here.join("users.toml"), "");
+    fs::create_dir(here.join("logs")).unwrap();
+    private(&here.join("logs/mine.log"), "one\n");
+    private(&here.join("logs/everybodys.log"), "");
+    readable(&here.join("logs/everybodys.log"));
+    for (file, status, expected) in [
+        ("access.log", 64, "which syncgate could write to then"),
+        ("nowhere/access.log", 64, "mkdir -m 700"),
+        ("logs/everybodys.log", 64, "chmod o-rwx"),
+        ("logs/new.log", 0, "access records to logs/new.log"),
+        ("logs/mine.log", 0, "access records to logs/mine.log"),
+    ] {
+        let config = format!("process.allow_root = true\nlog.access_file = \"{file}\"\n");
+        fs::write(here.join("config.toml"), config).unwrap();
+        let output = syncgate(here, &["check"]);
+        let printed = [text(&output.stdout), text(&output.stderr)].concat();
+        assert_eq!(output.status.code(), Some(status), "{file}: {printed}");
+        assert!(printed.contains(expected), "{file}: {printed}");
+    }
+    assert!(!here.join("logs/new.log").exists());
+    assert_eq!(fs::read(here.join("logs/mine.log")).unwrap(), b"one\n");
+}
+
+#[test]
 fn init_writes_what_check_finds_in_order_and_overwrites_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
@@ -377,6 +405,13 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// Writes a file that only its owner can read.
+/// Lets everybody read the file.
+fn readable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+}
+
 fn private(path: &Path, content: &str) {
     use std::os::unix::fs::PermissionsExt as _;
 

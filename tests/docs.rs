@@ -221,3 +221,110 @@ fn the_index_lists_every_page() {
         }
     }
 }
+
+/// The commands that a page tells to type: lines of code blocks, and code spans, that begin with `syncgate`.
+fn commands(text: &str) -> Vec<String> {
+    let blocks = text.lines().filter_map(|line| line.strip_prefix("    "));
+    let typed = blocks.filter(|line| line.starts_with("syncgate "));
+    let prose = prose(text).join("\n");
+    let spans = prose.split('`').skip(1).step_by(2);
+    let spans = spans.filter(|span| span.starts_with("syncgate "));
+    let without_comment = |line: &str| {
+        let (command, _) = line.split_once(" #").unwrap_or((line, ""));
+        command.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    typed.chain(spans).map(without_comment).collect()
+}
+
+/// What the program says of a command, by its words.
+struct Help(BTreeMap<Vec<String>, String>);
+
+impl Help {
+    fn of(&mut self, words: &[String]) -> &str {
+        self.0.entry(words.to_vec()).or_insert_with(|| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_syncgate"));
+            let output = command.args(words).arg("--help").output();
+            let output = output.expect("a program that runs");
+            String::from_utf8(output.stdout).expect("text")
+        })
+    }
+
+    fn has_command(&mut self, words: &[String], name: &str) -> bool {
+        let commands = self.of(words).split_once("Commands:\n");
+        let (_, commands) = commands.unwrap_or_default();
+        let mut names = commands
+            .lines()
+            .map_while(|line| line.split_whitespace().next());
+        names.any(|it| it == name)
+    }
+
+    /// What is wrong with a command line, if anything.
+    fn fault(&mut self, line: &str) -> Option<String> {
+        let mut words = Vec::new();
+        for word in line.split(' ').skip(1) {
+            if let Some(option) = word.strip_prefix("--") {
+                let (option, _) = option.split_once('=').unwrap_or((option, ""));
+                let is_known = self.of(&words).contains(&format!("--{option}"));
+                if !is_known && option != "version" {
+                    return Some(format!("there is no --{option}"));
+                }
+            } else if self.has_command(&words, word) {
+                words.push(word.to_owned());
+            } else if words.is_empty() && word != "..." {
+                return Some(format!("there is no command {word}"));
+            }
+        }
+        None
+    }
+}
+
+#[test]
+fn every_command_that_a_page_tells_to_type_exists() {
+    let mut help = Help(BTreeMap::new());
+    let mut checked = 0;
+    for page in pages() {
+        if page.starts_with("docs") || page == Path::new("README.md") {
+            for line in commands(&read(&page)) {
+                checked += 1;
+                let fault = help.fault(&line);
+                assert_eq!(fault, None, "{}: {line}", page.display());
+            }
+        }
+    }
+    assert!(checked > 50, "{checked} commands");
+    assert!(help.fault("syncgate reload --dry-run").is_none());
+    for wrong in [
+        "syncgate reboot",
+        "syncgate reload --wet-run",
+        "syncgate tokens revoke --some",
+    ] {
+        assert!(help.fault(wrong).is_some(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_runbook_has_its_cases_and_names_metrics_that_exist() {
+    let (runbook, metrics) = (
+        read(Path::new("docs/runbook.md")),
+        read(Path::new("docs/metrics.md")),
+    );
+    let cases = prose(&runbook)
+        .iter()
+        .filter(|line| line.starts_with("## "))
+        .count();
+    assert!(cases >= 15, "{cases} cases");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = runbook.split(|c| !is_name(c));
+    let named = words.filter(|word| {
+        let prefix = word.starts_with("syncgate_") || word.starts_with("process_");
+        prefix && !word.ends_with('_')
+    });
+    let named: BTreeSet<_> = named.collect();
+    assert!(named.len() > 5, "{named:?}");
+    for name in named {
+        assert!(
+            metrics.contains(&format!("`{name}`")),
+            "docs/metrics.md has no {name}"
+        );
+    }
+}

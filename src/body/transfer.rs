@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -72,6 +73,13 @@ impl Transfer {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received.get()
+    }
+
+    /// How long after `started` the last of the body had arrived, if all of it has and there was any.
+    #[must_use]
+    pub fn ended_after(&self, started: Instant) -> Option<Duration> {
+        let ended = self.is_ended() && self.received.get() > 0;
+        ended.then(|| self.last.get().saturating_duration_since(started))
     }
 
     /// Since when only the upstream can make progress: now if the client has to send the next chunk, otherwise

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::AdminSecrets;
 use crate::identity::Identities;
+use crate::observe::check_access_file;
 use crate::process::{self, ProcessError, RunAs};
 use crate::server::ListenAddress;
 use crate::store;
@@ -121,6 +122,12 @@ fn open_all(
     }
     if let Err(error) = BackendCredentials::open(&config.routes) {
         errors.push(error.into());
+    }
+    if let Some(file) = &config.log.access_file {
+        match check_access_file(file) {
+            Ok(()) => facts.push(format!("access records to {}", file.display())),
+            Err(error) => errors.push(error.into()),
+        }
     }
     if let Err(error) = AdminSecrets::open(&config.admin, &SystemRandom::new()) {
         errors.push(error.into());

@@ -46,7 +46,7 @@ impl DemoCommand {
         let backend = SampleBackend::start().map_err(Failure::other)?;
         let users = Users::write(&password).map_err(Failure::other)?;
         let config = self.config(&certificate, &backend, &users)?;
-        let logs = Logs::start(&config.log);
+        let logs = Logs::start(&config.log)?;
         let server = Server::start(Startup {
             sink: Some(logs.access_sink()),
             ..Startup::of(config.clone())
@@ -68,7 +68,9 @@ impl DemoCommand {
         print(shown.as_bytes())?;
         print(instructions(address, &certificate, &users, &password).as_bytes())?;
         let signals = Signals::receive().map_err(Failure::other)?;
-        signals.serve_until_stopped(server).map_err(Failure::other)
+        signals
+            .serve_until_stopped(server, &|| {})
+            .map_err(Failure::other)
     }
 
     fn certificate(&self) -> io::Result<(CertificateFiles, bool)> {

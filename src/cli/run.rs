@@ -13,7 +13,7 @@ use crate::app::{Listeners, Server, StartError, Startup};
 use crate::clock::Clock;
 use crate::cluster::SharedMode;
 use crate::config::{self, Config};
-use crate::observe::Logs;
+use crate::observe::{AccessFileError, Logs};
 use crate::process::service_manager::PassedListeners;
 use crate::process::{self, ProcessError, RequiredAccess};
 use crate::store::{self, StoreKind, StoreOpenError};
@@ -23,7 +23,7 @@ use crate::upstream::UpstreamUrl;
 /// Run the gateway until SIGTERM or Ctrl-C
 ///
 /// Logs to standard error. Changes to the configuration, the account file, certificates and secret files are
-/// reloaded automatically; SIGHUP reloads all of them. SIGTERM and Ctrl-C stop accepting connections and drain
+/// reloaded automatically; SIGHUP reloads all of them. SIGUSR1 opens log files again that were moved away. SIGTERM and Ctrl-C stop accepting connections and drain
 /// requests in flight; a second one exits at once.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
@@ -51,7 +51,7 @@ impl RunCommand {
         let listeners = Listeners::bind_unless_passed(&config, owner.as_ref(), passed)?;
         let needs = needs(&self.config.path, &config);
         let protections = process::protect(&config.process, &needs)?;
-        let logs = Logs::start(&config.log);
+        let logs = Logs::start(&config.log)?;
         protections.log();
         match discarded {
             Some(Some(aside)) => {
@@ -79,7 +79,9 @@ impl RunCommand {
             upstreams = ?config.upstreams().map(|(_, it)| it.to_string()).collect::<Vec<_>>(),
             "serving"
         );
-        signals.serve_until_stopped(server).map_err(Failure::other)
+        let control = logs.control();
+        let served = signals.serve_until_stopped(server, &|| control.reopen());
+        served.map_err(Failure::other)
     }
 }
 
@@ -98,6 +100,7 @@ pub(super) fn needs(path: &Path, config: &Config) -> RequiredAccess {
     }
     RequiredAccess {
         files,
+        records: config.log.access_file.clone(),
         socket: config.admin.socket.clone(),
         trail: config.audit.path.clone(),
         names: config.tokens.servers().any(|server| is_name(&server.host))
@@ -135,6 +138,12 @@ impl From<ProcessError> for Failure {
             | ProcessError::Refused { .. }
             | ProcessError::Confine(_) => Self::other(error),
         }
+    }
+}
+
+impl From<AccessFileError> for Failure {
+    fn from(error: AccessFileError) -> Self {
+        Self::usage(error)
     }
 }
 

@@ -40,6 +40,7 @@ struct Received {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_defined: Signal,
 }
 
 impl Signals {
@@ -54,18 +55,20 @@ impl Signals {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
                 hang_up: signal(SignalKind::hangup())?,
+                user_defined: signal(SignalKind::user_defined1())?,
             })
         })?;
         Ok(Self { runtime, received })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: readiness is off at once, and no connections are accepted
-    /// after `limits.drain_delay`. SIGHUP reloads everything. The service manager is told of all of it.
+    /// after `limits.drain_delay`. SIGHUP reloads everything; SIGUSR1 has `reopen` called, which must not block, also
+    /// while the gateway drains. The service manager is told of all of it.
     ///
     /// # Errors
     /// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end
     /// with it.
-    pub(super) fn serve_until_stopped(self, server: Server) -> io::Result<()> {
+    pub(super) fn serve_until_stopped(self, server: Server, reopen: &dyn Fn()) -> io::Result<()> {
         let Self {
             runtime,
             received: mut signals,
@@ -73,7 +76,7 @@ impl Signals {
         let outcome = runtime.block_on(async {
             service_manager::notify(Notice::Ready);
             let mut watchdog = Watchdog::new(&server);
-            signals.stop_requested(&server, &mut watchdog).await;
+            signals.stop_requested(&server, &mut watchdog, reopen).await;
             service_manager::notify(Notice::Stopping);
             server.begin_drain();
             let delay = server.drain_delay();
@@ -81,7 +84,7 @@ impl Signals {
                 tracing::info!(?delay, "stopping: not ready any more, but still serving");
                 let over = sleep(delay);
                 signals
-                    .unless_stopped(over, || watchdog.look(&server))
+                    .unless_stopped(over, || watchdog.look(&server), reopen)
                     .await?;
             }
             tracing::info!("stopping: no new connections, what is under way is finished");
@@ -93,7 +96,7 @@ impl Signals {
             })?;
             // How long that takes is bounded by itself (`limits.drain`).
             let alive = || service_manager::notify(Notice::Alive);
-            signals.unless_stopped(done, alive).await?;
+            signals.unless_stopped(done, alive, reopen).await?;
             tracing::info!("stopped");
             Ok(())
         });
@@ -108,7 +111,12 @@ fn stopped_at_once() -> io::Error {
 }
 
 impl Received {
-    async fn stop_requested(&mut self, server: &Server, watchdog: &mut Watchdog) {
+    async fn stop_requested(
+        &mut self,
+        server: &Server,
+        watchdog: &mut Watchdog,
+        reopen: &dyn Fn(),
+    ) {
         let mut reload: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
@@ -121,6 +129,7 @@ impl Received {
                     // Files are read, and a server may have to be told of tokens that end.
                     reload = Some(spawn_blocking(move || drop(all.all())));
                 }
+                _ = self.user_defined.recv() => reopen(),
                 () = ended(&mut reload) => {
                     reload = None;
                     service_manager::notify(Notice::Ready);
@@ -138,6 +147,7 @@ impl Received {
         &mut self,
         event: impl Future,
         mut tell: impl FnMut(),
+        reopen: &dyn Fn(),
     ) -> io::Result<()> {
         let mut event = pin!(event);
         let mut pulse = Pulse::new();
@@ -146,6 +156,7 @@ impl Received {
                 _ = &mut event => return Ok(()),
                 _ = self.terminate.recv() => return Err(stopped_at_once()),
                 _ = self.interrupt.recv() => return Err(stopped_at_once()),
+                _ = self.user_defined.recv() => reopen(),
                 () = pulse.due() => tell(),
             }
         }

@@ -26,7 +26,9 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    load_with(path, |config, document| checks::files(config, document))
+    load_with(path, |config, document| {
+        checks::files(config, document, path)
+    })
 }
 
 /// As [`load`], but does not check that the files it names exist.
@@ -75,7 +77,7 @@ pub fn open(path: &Path) -> Result<(Loaded, ConfigFile), Problems> {
     let mut reader = Reader::default();
     let text = text_of(&mut reader, path);
     let loaded = load_from(path, text, |config, document| {
-        checks::files(config, document)
+        checks::files(config, document, path);
     })?;
     let path = path.to_owned();
     Ok((loaded, ConfigFile { path, reader }))
@@ -99,7 +101,7 @@ pub(crate) fn load_in_place_of(
 ) -> Result<Loaded, Problems> {
     load_from(path, text, |config, document| {
         config.keep_fixed(before, document);
-        checks::files(config, document);
+        checks::files(config, document, path);
     })
 }
 
@@ -197,6 +199,7 @@ impl Config {
         files.extend(routes);
         files.extend(self.identity.files());
         files.extend(self.admin.files());
+        files.extend(self.log.files());
         files.extend(self.audit.files());
         files.extend(self.tokens.files());
         files.extend(self.upstream.files(&[Step::Key("upstream")]));

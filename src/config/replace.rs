@@ -40,6 +40,11 @@ impl Config {
         kept.one("admin", &mut self.admin, &before.admin);
         kept.one("audit", &mut self.audit, &before.audit);
         kept.one("log.format", &mut self.log.format, &before.log.format);
+        kept.one(
+            "log.access_file",
+            &mut self.log.access_file,
+            &before.log.access_file,
+        );
         kept.one("process", &mut self.process, &before.process);
     }
 

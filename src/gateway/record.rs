@@ -1,11 +1,13 @@
 //! The access record: what is counted and logged of a request. Its line is formatted into a buffer of the
 //! worker's own and handed to the log's writer in blocks, so that a request neither locks nor waits for it.
 
+mod common;
 mod count;
 mod line;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,8 @@ use crate::accounts::Account;
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::connection::ClientConnection;
 use crate::metrics::{Recorder, WorkerMetrics};
-use crate::observe::{AccessSink, Style};
+use crate::observe::{AccessPolicy, AccessSink, Style};
+use crate::origin::ClientAddress;
 use crate::request_id::RequestId;
 use crate::token::TokenId;
 use crate::upstream::{Attempts, Delivery};
@@ -68,6 +71,8 @@ pub struct AccessRecord {
     pub own: Option<Duration>,
     /// How long the upstream took until its response head.
     pub upstream: Option<Duration>,
+    /// When the last of the request body had arrived, from the start, if all of it has.
+    pub request_body: Option<Duration>,
     /// Bytes of the request body that arrived.
     pub bytes_in: u64,
     /// Bytes of the response body that were handed to the connection.
@@ -85,6 +90,7 @@ pub struct AccessLog {
     second: Cell<Option<UnixSeconds>>,
     /// The calendar form of `second`.
     calendar: RefCell<String>,
+    random: Cell<u64>,
 }
 
 impl AccessLog {
@@ -97,6 +103,7 @@ impl AccessLog {
             buffer: RefCell::default(),
             second: Cell::new(None),
             calendar: RefCell::default(),
+            random: Cell::new(RandomState::new().hash_one(0) | 1),
         }
     }
 
@@ -112,33 +119,78 @@ impl AccessLog {
         count::count(&self.recorder, record);
         let source = record.client.unwrap_or(client.ends.address().accountable());
         count::keep_refused(&self.recorder, record, source);
-        let Some(sink) = self.sink.as_ref().filter(|sink| sink.is_enabled()) else {
+        let Some(sink) = &self.sink else {
             return;
         };
-        self.calendar_second(record.at);
-        {
-            let calendar = self.calendar.borrow();
-            let mut buffer = self.buffer.borrow_mut();
-            let ends = client.text();
-            let address = record.client.map(|address| address.to_string());
-            let ends = match &address {
-                Some(address) => line::Ends {
-                    peer: address,
-                    via: Some(&ends.peer),
-                },
-                None => line::Ends {
-                    peer: &ends.peer,
-                    via: ends.via.as_deref(),
-                },
-            };
-            match sink.style() {
-                Style::Json => line::json(&mut buffer, record, ends, &calendar),
-                Style::Text => line::text(&mut buffer, record, ends, &calendar),
-            }
+        let policy = **sink.policy();
+        if !policy.is_enabled {
+            return;
         }
+        let is_slow = policy.slow.is_some_and(|slow| record.duration > slow);
+        let sample = match !is_slow && record.is_routine() {
+            true => policy.sample.get(),
+            false => 1,
+        };
+        if sample > 1 && !self.chooses(sample) {
+            self.metrics().records_left_out.add(1);
+            return;
+        }
+        self.calendar_second(record.at);
+        self.write(record, client, &policy, (is_slow, sample));
         if self.buffer.borrow().len() >= BLOCK {
             self.flush();
         }
+    }
+
+    fn write(
+        &self,
+        record: &AccessRecord,
+        client: &ClientConnection,
+        policy: &AccessPolicy,
+        (is_slow, sample): (bool, u32),
+    ) {
+        let calendar = self.calendar.borrow();
+        let mut buffer = self.buffer.borrow_mut();
+        let ends = client.text();
+        let address = record.client.map(|address| address.to_string());
+        let ends = match &address {
+            Some(address) => line::Ends {
+                peer: address,
+                via: Some(&ends.peer),
+            },
+            None => line::Ends {
+                peer: &ends.peer,
+                via: ends.via.as_deref(),
+            },
+        };
+        let context = line::Context {
+            ends,
+            calendar: &calendar,
+            is_slow,
+            sample,
+        };
+        let host = || match (record.client, client.ends.address()) {
+            (Some(address), _) | (None, ClientAddress::Known(address)) => Some(address),
+            (None, ClientAddress::Unknown { .. }) => None,
+        };
+        match policy.style {
+            Style::Json => line::json(&mut buffer, record, &context),
+            Style::Text => line::text(&mut buffer, record, &context),
+            Style::Common => common::common(&mut buffer, record, host(), &calendar),
+            Style::Combined => common::combined(&mut buffer, record, host(), &calendar),
+        }
+    }
+
+    /// Chooses one of `sample` requests, at random, so that no pattern of clients is left out.
+    fn chooses(&self, sample: u32) -> bool {
+        // xorshift64*: Marsaglia, and Vigna.
+        let mut next = self.random.get();
+        next ^= next >> 12;
+        next ^= next << 25;
+        next ^= next >> 27;
+        self.random.set(next);
+        let high = next.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
+        (high * u64::from(sample)) >> 32 == 0
     }
 
     /// Hands over what is buffered. Called by the worker several times a second.
@@ -190,6 +242,7 @@ impl AccessRecord {
             duration: Duration::ZERO,
             own: None,
             upstream: None,
+            request_body: None,
             bytes_in: 0,
             bytes_out: 0,
             complete: false,
@@ -199,6 +252,23 @@ impl AccessRecord {
     /// How long the request took, in microseconds.
     pub(super) fn took_micros(&self) -> u64 {
         u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// How long it took from the response's head to the end, where the upstream responded.
+    pub(super) fn response_body(&self) -> Option<Duration> {
+        let head = self.own? + self.upstream?;
+        self.relayed.then(|| self.duration.saturating_sub(head))
+    }
+
+    /// Whether the request was forwarded and nothing is worth noting but that it succeeded.
+    fn is_routine(&self) -> bool {
+        let succeeded = self.status.is_some_and(|it| it.as_u16() < 400);
+        succeeded
+            && self.relayed
+            && self.complete
+            && self.reason.is_none()
+            && self.would_refuse.is_none()
+            && self.attempts.retries.is_empty()
     }
 
     pub(super) fn level(&self) -> &'static str {

@@ -280,6 +280,7 @@ impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let record = &mut self.record;
         record.bytes_in = self.transfer.received();
+        record.request_body = self.transfer.ended_after(record.started);
         record.would_refuse = record.would_refuse.or_else(|| {
             let found = self.transfer.would_refuse();
             found.map(|violation| Refusal::FormRefused(violation).code())

@@ -27,6 +27,8 @@ pub struct WorkerMetrics {
     pub logins: Counts<&'static str>,
     /// Connections.
     pub connections: ConnectionMetrics,
+    /// Access records of successful requests that were left out by sampling.
+    pub records_left_out: Counter,
     /// The processor time of its thread in nanoseconds, as last noted.
     pub processor: Counter,
 }

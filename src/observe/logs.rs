@@ -1,10 +1,9 @@
-//! The log writer: a thread behind a bounded queue, so that a slow terminal or a stuck log collector never
-//! delays a request. Lines are dropped and counted while the queue is full.
+//! The log on standard error: written by a thread behind a bounded queue, so that a slow terminal or a stuck log
+//! collector never delays anything. Lines are dropped and counted while the queue is full.
 
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -12,23 +11,27 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Registry, reload};
 
+use super::access_file::AccessFileError;
+use super::access_sink::{AccessPolicy, AccessSink, Style};
+use super::record_queue::Drained;
 use super::settings::{LogFormat, LogLevel, LogSection};
 
-/// The running log writer. Dropping it writes what is queued and stops the thread.
+/// The running logs. To be dropped after everything that writes access records: that writes what is queued and
+/// stops the threads.
 #[derive(Debug)]
 pub struct Logs {
-    writer: NonBlocking,
-    style: Style,
     control: LogControl,
-    dropped: ErrorCounter,
+    // The first to be dropped, since it may have something to say.
+    _access: Drained,
     _guard: WorkerGuard,
 }
 
-/// Changes what the running log writes.
+/// Changes what the running logs write.
 #[derive(Clone)]
 pub struct LogControl {
-    /// Whether access records are written.
-    access: Arc<AtomicBool>,
+    access: AccessSink,
+    /// Of the lines that are no access records.
+    style: Style,
     set_filter: Arc<dyn Fn(Targets) + Send + Sync>,
 }
 
@@ -39,45 +42,50 @@ impl fmt::Debug for LogControl {
 }
 
 impl LogControl {
-    /// Writes this level, and access records or none, from now on. The format stays, and the environment
-    /// variable has precedence as at the start.
+    /// Writes this level, and these access records, from now on. The format of other lines and the file stay, and
+    /// the environment variable has precedence as at the start.
     pub(crate) fn configure(&self, section: &LogSection) {
         let directives = env::var("SYNCGATE_LOG").unwrap_or_default();
         (self.set_filter)(filter(&directives, section.level).0);
-        self.access.store(section.access, Ordering::Relaxed);
+        self.access
+            .set_policy(AccessPolicy::of(section, self.style));
+    }
+
+    /// Opens the file of access records again, if there is one. A record that is written after this call is in
+    /// the new file; if that cannot be opened, in the former one, and the log says so.
+    pub(crate) fn reopen(&self) {
+        self.access.reopen();
     }
 }
 
-/// The style of lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+/// Counts what the process's logs drop, once there are some.
+static DROPPED: OnceLock<(ErrorCounter, AccessSink)> = OnceLock::new();
 
-/// Counts the writes that the process's log drops, once there is one.
-static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
-
-/// How many writes the process's log has dropped because its queue was full.
-pub(crate) fn lost() -> u64 {
+/// How many lines the process's log has dropped because its queue was full.
+pub(crate) fn dropped_lines() -> u64 {
     DROPPED
         .get()
-        .map_or(0, |dropped| dropped.dropped_lines() as u64)
+        .map_or(0, |(lines, _)| lines.dropped_lines() as u64)
+}
+
+/// How many access records the process has dropped because their queue or their output was full.
+pub(crate) fn dropped_records() -> u64 {
+    DROPPED.get().map_or(0, |(_, access)| access.dropped())
 }
 
 impl Logs {
-    /// Starts the writer on standard error and installs it as the process's log.
+    /// Starts the writer on standard error and installs it as the process's log, and the writer of access records.
     ///
     /// The environment variable `SYNCGATE_LOG` overrides the level: like `RUST_LOG`, it is a list of levels for
     /// everything or for one target (`warn,syncgate::store=debug`). Invalid directives are ignored, with a
     /// line on standard error.
     ///
+    /// # Errors
+    /// If the file of access records cannot be opened.
+    ///
     /// # Panics
-    /// If the writer's thread cannot be started.
-    #[must_use]
-    pub fn start(section: &LogSection) -> Self {
+    /// If a writer's thread cannot be started.
+    pub fn start(section: &LogSection) -> Result<Self, AccessFileError> {
         let terminal = io::stderr().is_terminal();
         let style = match section.format {
             LogFormat::Text => Style::Text,
@@ -85,7 +93,9 @@ impl Logs {
             LogFormat::Auto if terminal => Style::Text,
             LogFormat::Auto => Style::Json,
         };
+        let (access, drained) = AccessSink::open(section, style)?;
         let (writer, guard) = writer(io::stderr(), QUEUE);
+        let _ = DROPPED.set((writer.error_counter(), access.clone()));
         let directives = env::var("SYNCGATE_LOG").unwrap_or_default();
         let (filter, ignored) = filter(&directives, section.level);
         for directive in ignored {
@@ -98,11 +108,11 @@ impl Logs {
         // Which lines are written is the filter's decision, which can change.
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(terminal)
-            .with_writer(writer.clone());
+            .with_writer(writer);
         let subscriber = Registry::default().with(filter);
         let set = match style {
             Style::Text => tracing::subscriber::set_global_default(subscriber.with(lines)),
-            Style::Json => {
+            Style::Json | Style::Common | Style::Combined => {
                 let lines = lines.json().flatten_event(true);
                 tracing::subscriber::set_global_default(subscriber.with(lines))
             }
@@ -111,80 +121,34 @@ impl Logs {
             tracing::debug!("the process has a log already");
         }
         let control = LogControl {
-            access: Arc::new(AtomicBool::new(section.access)),
+            access,
+            style,
             set_filter: Arc::new(move |filter| {
                 // It fails only when there is no log any more.
                 let _ = handle.reload(filter);
             }),
         };
-        let dropped = writer.error_counter();
-        let _ = DROPPED.set(dropped.clone());
-        Self {
-            writer,
-            style,
+        Ok(Self {
             control,
-            dropped,
+            _access: drained,
             _guard: guard,
-        }
+        })
     }
 
     /// The sink for the workers' access records.
     #[must_use]
     pub fn access_sink(&self) -> AccessSink {
-        AccessSink {
-            enabled: Arc::clone(&self.control.access),
-            ..AccessSink::new(self.writer.clone(), self.style)
-        }
+        self.control.access.clone()
     }
 
-    /// What changes the log while it runs.
+    /// What changes the logs while they run.
     #[must_use]
     pub fn control(&self) -> LogControl {
         self.control.clone()
     }
-
-    /// How many writes were dropped because the queue was full.
-    #[must_use]
-    pub fn lost(&self) -> usize {
-        self.dropped.dropped_lines()
-    }
 }
 
-/// Puts access records into the log's queue.
-#[derive(Clone, Debug)]
-pub struct AccessSink {
-    writer: NonBlocking,
-    style: Style,
-    enabled: Arc<AtomicBool>,
-}
-
-impl AccessSink {
-    /// Access records go to `writer` in this style; [`Logs::access_sink`] gives the process's own.
-    #[must_use]
-    pub fn new(writer: NonBlocking, style: Style) -> Self {
-        Self {
-            writer,
-            style,
-            enabled: Arc::new(AtomicBool::new(true)),
-        }
-    }
-
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn style(&self) -> Style {
-        self.style
-    }
-
-    /// Queues whole lines; never waits.
-    pub(crate) fn write(&self, lines: &[u8]) {
-        // A full queue is counted by the writer, there is nobody else to tell.
-        let _ = self.writer.clone().write_all(lines);
-    }
-}
-
-/// Starts a thread that writes to `output` from a queue of `room` blocks.
+/// Starts a thread that writes to `output` from a queue of `room` lines.
 fn writer(output: impl io::Write + Send + 'static, room: usize) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default()
         .buffered_lines_limit(room)
@@ -226,7 +190,7 @@ fn filter(directives: &str, level: LogLevel) -> (Targets, Vec<&str>) {
     (chosen, ignored)
 }
 
-/// Blocks waiting to be written; with 32 KiB each for access records, at most 32 MiB.
+/// Lines waiting to be written.
 const QUEUE: usize = 1024;
 
 #[cfg(test)]

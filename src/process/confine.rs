@@ -18,6 +18,8 @@ use landlock::{
 pub(crate) struct RequiredAccess {
     /// Files that may be reloaded.
     pub(crate) files: Vec<PathBuf>,
+    /// A file that is written, and created again in its directory.
+    pub(crate) records: Option<PathBuf>,
     /// A socket file that is removed on shutdown.
     pub(crate) socket: Option<PathBuf>,
     /// A file that is written, and whose directory gets others when it is rotated.
@@ -77,6 +79,9 @@ pub(super) fn confine(needs: &RequiredAccess) -> Result<Confinement, RulesetErro
     }
     for path in NAMES.iter().filter(|_| needs.names) {
         allow(Path::new(path), read)?;
+    }
+    if let Some(folder) = needs.records.as_deref().map(folder) {
+        allow(folder, AccessFs::WriteFile | AccessFs::MakeReg)?;
     }
     if let Some(folder) = needs.socket.as_deref().map(folder) {
         allow(folder, AccessFs::RemoveFile.into())?;

@@ -7,6 +7,7 @@
 //! acknowledgement that is missing, since it may be on its way, nor a reset.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -58,6 +59,10 @@ pub struct Attempts {
     pub retries: Vec<RetryReason>,
     /// The server that was chosen last: the one that answered, if any did.
     pub server: Option<Arc<ServerName>>,
+    /// How long it waited for a server that takes another request, if it had to.
+    pub queued: Option<Duration>,
+    /// How long connecting took, if a connection was opened for it or tried to be.
+    pub connecting: Option<Duration>,
 }
 
 impl Upstream {
@@ -111,7 +116,10 @@ impl<'a> Forwarding<'a> {
     }
 
     async fn wait(&mut self, mut request: UpstreamRequest<'a>) -> State<'a> {
-        match self.upstream.wait(self.user).await {
+        let since = Instant::now();
+        let waited = self.upstream.wait(self.user).await;
+        self.attempts.queued = Some(since.elapsed());
+        match waited {
             Ok(server) => {
                 request.since = Instant::now();
                 self.address(server, request)
@@ -136,7 +144,11 @@ impl<'a> Forwarding<'a> {
     }
 
     async fn connect(&mut self, server: Assigned<'a>, mut message: Message) -> State<'a> {
-        let error = match server.pool.connect().await {
+        let since = Instant::now();
+        let connected = server.pool.connect().await;
+        let before = self.attempts.connecting.unwrap_or_default();
+        self.attempts.connecting = Some(before + since.elapsed());
+        let error = match connected {
             Ok(connection) => {
                 return State::Sending(server, message, connection, Some(Instant::now()));
             }

@@ -6,6 +6,7 @@
 
 use syncgate_test_support as support;
 
+mod access_log;
 mod admin_doors;
 mod admin_tokens;
 mod answers;

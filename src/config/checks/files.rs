@@ -14,14 +14,14 @@ use crate::settings::Problem;
 use crate::settings::document::{Document, Step};
 use crate::settings::file::{FileSetting, FileUse};
 
-/// Checks the files, and the user of the process.
-pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
+/// Checks the files that the configuration at `path` names, and the user of the process.
+pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>, path: &Path) {
     if let Err(error) = RunAs::find(&config.process) {
         let problem = Problem::error(error.to_string()).remedy(error.remedy());
         report(document, &["process", error.key()].map(Step::Key), problem);
     }
     let others = match config.process.confine {
-        true => others(config),
+        true => others(config, path),
         // It can write to what its user can, anyway.
         false => Vec::new(),
     };
@@ -43,15 +43,16 @@ pub(in crate::config) fn files(config: &Config, document: &mut Document<'_>) {
     }
 }
 
-/// The files that a confined process must not be able to write to.
-fn others(config: &Config) -> Vec<PathBuf> {
+/// The files that a confined process must not be able to write to, with the configuration at `path`.
+fn others(config: &Config, path: &Path) -> Vec<PathBuf> {
     let mut config = config.clone();
     let files = config.file_settings().into_iter();
     let others = files.filter(|file| match file.usage {
         FileUse::Read { .. } | FileUse::Opened => true,
         FileUse::Appended | FileUse::Bound | FileUse::Connected => false,
     });
-    others.map(|file| file.path.clone()).collect()
+    let others = others.map(|file| file.path.clone());
+    others.chain([path.to_owned()]).collect()
 }
 
 /// The problem with a file whose directory the process may write to, if that holds any of `others`.
@@ -67,7 +68,9 @@ fn beside(file: &Path, others: &[PathBuf]) -> Option<Problem> {
     let problem = Problem::error(format!(
         "the directory that this is in holds {other}, which syncgate could write to then"
     ));
-    Some(problem.remedy("name a file in a directory of its own, such as \"audit/audit.log\""))
+    let (stem, name) = (file.file_stem()?.display(), file.file_name()?.display());
+    let own = format!("name a file in a directory of its own, such as \"{stem}/{name}\"");
+    Some(problem.remedy(own))
 }
 
 /// The problem with a file that is to be created in a directory that does not exist.

@@ -31,6 +31,11 @@ pub(super) fn workers(to: &mut Exposition<'_, '_>, workers: &[Arc<WorkerMetrics>
         "Those of them that rest: idle, with only their TLS stream kept.",
         each().map(|(number, worker)| (labels(number), worker.load.resting() as f64)),
     )?;
+    to.counter(
+        "syncgate_access_records_left_out",
+        "Access records of successful requests that were left out by sampling.",
+        single(workers.iter().map(|it| it.records_left_out.get()).sum()),
+    )?;
     to.seconds(
         "syncgate_worker_cpu",
         "Processor time of a worker.",
@@ -42,8 +47,13 @@ pub(super) fn workers(to: &mut Exposition<'_, '_>, workers: &[Arc<WorkerMetrics>
 pub(super) fn process(to: &mut Exposition<'_, '_>, shared: &Shared) -> fmt::Result {
     to.counter(
         "syncgate_log_lines_dropped",
-        "Writes to the log that were dropped because its queue was full.",
-        single(observe::lost()),
+        "Lines of the log that were dropped because its queue was full.",
+        single(observe::dropped_lines()),
+    )?;
+    to.counter(
+        "syncgate_access_records_dropped",
+        "Access records that were dropped because their queue or their output was full.",
+        single(observe::dropped_records()),
     )?;
     to.counter(
         "syncgate_panics",

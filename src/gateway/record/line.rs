@@ -21,6 +21,18 @@ pub(super) struct Ends<'a> {
     pub(super) via: Option<&'a str>,
 }
 
+/// What a line says beside its record.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) ends: Ends<'a>,
+    /// The date and time of the record's second.
+    pub(super) calendar: &'a str,
+    /// Whether the line says where the time went.
+    pub(super) is_slow: bool,
+    /// For how many requests the record stands.
+    pub(super) sample: u32,
+}
+
 /// A line of JSON that is being written. Keys are literals of [`key!`].
 pub(super) struct JsonLine<'b> {
     buffer: &'b mut Vec<u8>,
@@ -69,10 +81,11 @@ impl<'b> JsonLine<'b> {
     }
 }
 
-/// The line of a record as JSON; `calendar` is the date and time of its second.
-pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, calendar: &str) {
+/// The line of a record as JSON.
+pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, context: &Context<'_>) {
+    let ends = context.ends;
     let mut line = JsonLine::begin(buffer);
-    line.plain(key!("timestamp"), &timestamp(calendar, record.at));
+    line.plain(key!("timestamp"), &timestamp(context.calendar, record.at));
     line.plain(key!("level"), record.level().as_bytes());
     line.plain(key!("target"), TARGET);
     line.plain(key!("id"), record.id.text().as_bytes());
@@ -126,12 +139,34 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     if let Some(upstream) = record.upstream {
         line.number(key!("upstream_us"), micros(upstream));
     }
+    if context.is_slow {
+        line.flag(key!("slow"), true);
+        for (key, time) in json_phases(record) {
+            if let Some(time) = time {
+                line.number(key, micros(time));
+            }
+        }
+    }
+    if context.sample > 1 {
+        line.number(key!("sample"), context.sample.into());
+    }
     line.end();
 }
 
+/// Where the time of a slow request went, beside what every record has.
+fn json_phases(record: &AccessRecord) -> [(&'static str, Option<Duration>); 4] {
+    [
+        (key!("request_body_us"), record.request_body),
+        (key!("queue_us"), record.attempts.queued),
+        (key!("connect_us"), record.attempts.connecting),
+        (key!("response_body_us"), record.response_body()),
+    ]
+}
+
 /// The line of a record for people.
-pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, calendar: &str) {
-    buffer.extend_from_slice(&timestamp(calendar, record.at));
+pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, context: &Context<'_>) {
+    let ends = context.ends;
+    buffer.extend_from_slice(&timestamp(context.calendar, record.at));
     let method = record.method.as_ref().map_or("-", http::Method::as_str);
     let status = record.status.map_or(0, |status| status.as_u16());
     let user = record
@@ -161,6 +196,22 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, ends: Ends<'_>, 
     }
     if let Some(upstream) = record.upstream {
         also("upstream", &Micros(micros(upstream)).to_string());
+    }
+    if context.is_slow {
+        also("slow", "yes");
+        for (key, time) in [
+            ("request_body", record.request_body),
+            ("queue", record.attempts.queued),
+            ("connect", record.attempts.connecting),
+            ("response_body", record.response_body()),
+        ] {
+            if let Some(time) = time {
+                also(key, &Micros(micros(time)).to_string());
+            }
+        }
+    }
+    if context.sample > 1 {
+        also("sample", &context.sample.to_string());
     }
     if let Some(server) = &record.attempts.server {
         also("server", &format!("{}/{}", server.upstream, server.server));
