@@ -5,6 +5,7 @@ mod admin_client;
 mod audit;
 mod audit_list;
 mod check;
+mod dashboard;
 mod demo;
 mod demo_client;
 mod explain;
@@ -72,6 +73,7 @@ enum Command {
     Check(check::CheckCommand),
     Explain(explain::ExplainCommand),
     Run(run::RunCommand),
+    Dashboard(dashboard::DashboardCommand),
     Reload(reload::ReloadCommand),
     Upgrade(upgrade::UpgradeCommand),
     Selftest(selftest::SelftestCommand),
@@ -154,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
+        Command::Dashboard(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Upgrade(command) => command.run(),
         Command::Selftest(command) => command.run(),

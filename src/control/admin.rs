@@ -7,13 +7,16 @@
 
 mod audit;
 mod caller;
+mod history;
 mod host;
 mod idle_connections;
 mod introspection;
 mod listener;
+mod overview;
 mod parameters;
 mod probes;
 mod refusal_counter;
+mod refusals;
 mod reload;
 mod request_body;
 mod resource;
@@ -24,6 +27,7 @@ mod socket;
 mod tokens;
 mod upgrade;
 mod upstreams;
+mod users;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -44,7 +48,7 @@ use super::{Reload, Upgrade};
 use crate::gateway::Current;
 use crate::takeover::{Inherited, ListenerKind, Offered};
 
-use host::OwnHosts;
+pub(crate) use host::OwnHosts;
 use listener::Listener;
 pub(crate) use secret::AdminSecrets;
 pub use secret::SecretError;
@@ -310,6 +314,7 @@ async fn serve_until(
         () = unix => false,
         () = tcp => false,
         () = service.report_regularly() => false,
+        () = service.keep_history() => false,
     };
     if is_retired {
         let _ = stopped.await;

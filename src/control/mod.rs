@@ -5,13 +5,14 @@ mod admin;
 mod audited;
 mod disowned;
 mod health;
+mod history;
 pub(crate) mod memory;
 mod metrics;
 mod reload;
 mod upgrade;
 mod watch;
 
-pub(crate) use admin::{Admin, AdminListeners, AdminSecrets, Controls};
+pub(crate) use admin::{Admin, AdminListeners, AdminSecrets, Controls, OwnHosts};
 pub use admin::{AdminError, AdminHost, AdminSection, LoopbackAddress, SecretError};
 pub(crate) use disowned::end_kept as end_kept_disowned;
 pub(crate) use disowned::end_tokens as end_disowned;
