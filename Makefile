@@ -48,6 +48,6 @@ release:
 
 clean:
 	cargo clean
-	rm -rf examples/clients/node-axios/node_modules fuzz/target fuzz/corpus fuzz/artifacts
+	rm -rf examples/clients/node-axios/node_modules tests/dashboard/browser/node_modules fuzz/target fuzz/corpus fuzz/artifacts
 
 -include benches/bench.mk

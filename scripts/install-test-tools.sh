@@ -44,6 +44,7 @@ need faketime command -v faketime
 need redis-server command -v redis-server
 need redis-tools command -v redis-cli
 need prometheus command -v promtool
+need chromium command -v chromium
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
     if ! command -v apt-get >/dev/null; then
@@ -66,6 +67,13 @@ clients=examples/clients
 if [[ ! -d $clients/node-axios/node_modules/axios ]]; then
     say "npm: the libraries of $clients/node-axios"
     npm install --prefix "$clients/node-axios" --no-audit --no-fund --loglevel=error
+fi
+
+browser=tests/dashboard/browser
+if ! cmp --silent "$browser/package.json" "$browser/node_modules/package.json"; then
+    say "npm: what drives Chromium, into $browser"
+    npm install --prefix "$browser" --no-audit --no-fund --no-package-lock --loglevel=error
+    cp "$browser/package.json" "$browser/node_modules/package.json"
 fi
 
 # A copy of the requirements marks a finished installation, and a changed one an outdated.

@@ -206,6 +206,12 @@ impl UnixMillis {
         )
     }
 
+    /// So many milliseconds after 1970 began.
+    #[must_use]
+    pub fn new(millis: u64) -> Self {
+        Self(millis)
+    }
+
     /// `by` before this moment, in whole milliseconds, but not before 1970.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {

@@ -276,9 +276,13 @@ fn only_the_clock_asks_for_the_time_of_day() {
 
 #[test]
 fn only_the_reply_makes_answers() {
-    // The sample backend is another server, which stands behind the gateway.
+    // The sample backend and the dashboard are other servers, behind the gateway and beside it.
     only_in(
-        &["gateway/reply.rs", "sample_backend.rs"],
+        &[
+            "gateway/reply.rs",
+            "sample_backend.rs",
+            "cli/dashboard/respond.rs",
+        ],
         &["Response::new", "Response::builder", "Response::default"],
     );
 }

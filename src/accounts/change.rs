@@ -174,6 +174,19 @@ impl<'a> AccountFile<'a> {
         })
     }
 
+    /// Has the rights of an account enforced, which were only reported.
+    ///
+    /// # Errors
+    /// As for every change: see [`ChangeError`].
+    pub fn enforce(&self, name: &str) -> Result<ChangeOutcome, ChangeError> {
+        self.change(None, |draft| {
+            if draft.account(name)?.contains_key("mode") {
+                draft.set(name, "mode", "enforce")?;
+            }
+            Ok(())
+        })
+    }
+
     /// Removes an account.
     ///
     /// # Errors

@@ -60,6 +60,20 @@ impl AccountFileOption {
 }
 
 impl AccountFileOption {
+    /// The configuration.
+    pub(super) fn config(&self) -> &ConfigFile {
+        &self.config
+    }
+
+    /// Has the rights of a user enforced from now on, and returns whether they were not.
+    pub(super) fn enforce(&self, name: &str) -> Result<bool, Failure> {
+        let opened = self.open()?;
+        match opened.file().enforce(name).map_err(failure)? {
+            ChangeOutcome::Changed => Ok(true),
+            ChangeOutcome::Unchanged => Ok(false),
+        }
+    }
+
     /// Has the running gateway end the tokens of a user, whose change it may not have read yet, and says in
     /// a sentence what came of it.
     pub(super) fn end_tokens(&self, name: &str) -> String {

@@ -137,6 +137,17 @@ impl AdminClient {
         answer.map_err(|cause| self.unanswered(cause))
     }
 
+    /// Asks what a page asks for, and returns the status and the body, whichever they are.
+    pub(super) fn relay(
+        &self,
+        method: &Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Vec<u8>), Failure> {
+        let answer = self.exchange_bytes(method, target, body, TIMEOUT);
+        answer.map_err(|cause| self.unanswered(cause))
+    }
+
     fn unanswered(&self, cause: io::Error) -> Failure {
         let place = self.place.clone();
         let kind = cause.kind();
@@ -156,6 +167,17 @@ impl AdminClient {
         body: Option<&Value>,
         timeout: Duration,
     ) -> io::Result<(u16, Value)> {
+        let (status, body) = self.exchange_bytes(method, target, body, timeout)?;
+        Ok((status, serde_json::from_slice(&body)?))
+    }
+
+    fn exchange_bytes(
+        &self,
+        method: &Method,
+        target: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> io::Result<(u16, Vec<u8>)> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let host = match &self.place {
             Place::Socket(_) => "syncgate".to_owned(),
@@ -176,7 +198,7 @@ impl AdminClient {
         let answer = connection
             .reading_up_to(MAX_BODY)
             .exchange(&request, timeout)?;
-        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+        Ok((answer.status, answer.body))
     }
 }
 

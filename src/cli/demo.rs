@@ -193,6 +193,8 @@ fn instructions(
          List the tokens, and revoke them:\n\n\
          syncgate tokens list --config {config}\n\
          syncgate tokens revoke --all --config {config}\n\n\
+         See all of it in a browser:\n\n\
+         syncgate dashboard --config {config}\n\n\
          Every request is logged below. Press Ctrl-C to stop.\n\n",
     )
 }

@@ -5,6 +5,7 @@ mod admin_client;
 mod audit;
 mod audit_list;
 mod check;
+mod dashboard;
 mod demo;
 mod demo_client;
 mod explain;
@@ -70,6 +71,7 @@ enum Command {
     Check(check::CheckCommand),
     Explain(explain::ExplainCommand),
     Run(run::RunCommand),
+    Dashboard(dashboard::DashboardCommand),
     Reload(reload::ReloadCommand),
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
@@ -149,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => return status(command.run()),
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
+        Command::Dashboard(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),

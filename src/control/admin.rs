@@ -7,13 +7,16 @@
 
 mod audit;
 mod caller;
+mod history;
 mod host;
 mod idle_connections;
 mod introspection;
 mod listener;
+mod overview;
 mod parameters;
 mod probes;
 mod refusal_counter;
+mod refusals;
 mod reload;
 mod request_body;
 mod resource;
@@ -23,6 +26,7 @@ mod settings;
 mod socket;
 mod tokens;
 mod upstreams;
+mod users;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -39,7 +43,7 @@ use tokio::sync::oneshot;
 use super::Reload;
 use crate::gateway::Current;
 
-use host::OwnHosts;
+pub(crate) use host::OwnHosts;
 use listener::Listener;
 pub(crate) use secret::AdminSecrets;
 pub use secret::SecretError;
@@ -222,5 +226,6 @@ async fn serve_until(
         () = unix => {}
         () = tcp => {}
         () = service.report_regularly() => {}
+        () = service.keep_history() => {}
     }
 }

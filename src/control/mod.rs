@@ -5,12 +5,13 @@ mod admin;
 mod audited;
 mod disowned;
 mod health;
+mod history;
 pub(crate) mod memory;
 mod metrics;
 mod reload;
 mod watch;
 
-pub(crate) use admin::{Admin, AdminListeners, AdminSecrets};
+pub(crate) use admin::{Admin, AdminListeners, AdminSecrets, OwnHosts};
 pub use admin::{AdminError, AdminHost, AdminSection, LoopbackAddress, SecretError};
 pub(crate) use disowned::end_kept as end_kept_disowned;
 pub(crate) use disowned::end_tokens as end_disowned;

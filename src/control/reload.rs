@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
+
 use super::{AdminSecrets, audited};
 use crate::audit::{By, Event};
 use crate::gateway::{Current, Shared};
@@ -44,6 +46,16 @@ pub struct ReloadReport {
     pub refused: Vec<(&'static str, String)>,
 }
 
+/// Files that were read again.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct LastReload {
+    at: String,
+    /// What is in force since then.
+    reloaded: Vec<&'static str>,
+    /// What could not be used.
+    refused: Vec<&'static str>,
+}
+
 /// Everything that can be reloaded while the gateway runs.
 #[derive(Debug)]
 pub struct Reload {
@@ -53,6 +65,7 @@ pub struct Reload {
     configuration: Option<Box<dyn Configuration>>,
     /// How often which files were read again, with which outcome.
     counts: Counts<(&'static str, &'static str)>,
+    last: Mutex<Option<LastReload>>,
     /// Held until a reload is in force everywhere, so that the latest one wins.
     turn: Mutex<()>,
 }
@@ -68,6 +81,7 @@ impl Reload {
             secrets,
             configuration,
             counts: Counts::default(),
+            last: Mutex::new(None),
             turn: Mutex::new(()),
         }
     }
@@ -126,6 +140,7 @@ impl Reload {
         for files in self.others(&shared) {
             self.refresh_one(files, (trigger, by), &mut report);
         }
+        self.note(&report);
         report
     }
 
@@ -173,6 +188,27 @@ impl Reload {
         let shared = self.current.load();
         let refusal = |files: &dyn ManagedFiles| Some((files.messages().refused, files.refusal()?));
         self.managed(&shared).filter_map(refusal).collect()
+    }
+
+    /// Remembers what came of reading files again, if any were.
+    fn note(&self, report: &ReloadReport) {
+        if *report == ReloadReport::default() {
+            return;
+        }
+        let at = self.current.load().clock.now().seconds().timestamp();
+        let refused = report.refused.iter().map(|(what, _)| *what);
+        let last = LastReload {
+            at: at.to_string(),
+            reloaded: report.reloaded.clone(),
+            refused: refused.collect(),
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
+
+    /// The last time that files were read again.
+    pub(super) fn last(&self) -> Option<LastReload> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
     /// How often which files were read again since the start, with which outcome.

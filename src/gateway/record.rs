@@ -117,6 +117,8 @@ impl AccessLog {
     pub fn record(&self, record: &mut AccessRecord, client: &ClientConnection) {
         record.duration = record.started.elapsed();
         count::count(&self.recorder, record);
+        let source = record.client.unwrap_or(client.ends.address().accountable());
+        count::keep_refused(&self.recorder, record, source);
         let Some(sink) = &self.sink else {
             return;
         };

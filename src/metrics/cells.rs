@@ -93,6 +93,35 @@ impl Distribution {
     pub fn sum(&self) -> f64 {
         self.nanos as f64 / 1e9
     }
+
+    /// Those that were counted after `before`, an earlier state of the same histograms.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let pairs = |at: usize| self.buckets[at].saturating_sub(before.buckets[at]);
+        Self {
+            buckets: std::array::from_fn(pairs),
+            nanos: self.nanos.saturating_sub(before.nanos),
+        }
+    }
+
+    /// The duration that a share of them, from 0 to 1, does not exceed: as if those of a bucket were spread over
+    /// it evenly, and those over the last bound were at it. `None` if there are none.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let count = self.count();
+        let rank = (share * count as f64).max(f64::MIN_POSITIVE);
+        let (mut below, mut lower) = (0, 0);
+        for (many, upper) in self.buckets.iter().zip(BOUNDS.iter().chain(BOUNDS.last())) {
+            if *many > 0 && (below + many) as f64 >= rank {
+                let within = (rank - below as f64) / *many as f64;
+                let nanos = lower as f64 + within * (upper - lower) as f64;
+                return Some(Duration::from_nanos(nanos as u64));
+            }
+            below += many;
+            lower = *upper;
+        }
+        None
+    }
 }
 
 impl AddAssign<&Self> for Distribution {
@@ -220,6 +249,31 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_quantile_is_within_the_bucket_that_it_falls_in() {
+        let of = |micros: &[u64]| {
+            let histogram = Histogram::default();
+            for micros in micros {
+                histogram.observe(Duration::from_micros(*micros));
+            }
+            histogram.read()
+        };
+        let few = [11, 11, 11, 600];
+        for (micros, share, expected) in [
+            (&[][..], 0.5, None),
+            (&[11], 1.0, Some(25)),
+            (&[11], 0.0, Some(10)),
+            (&few, 0.5, Some(20)),
+            (&few, 0.75, Some(25)),
+            (&few, 1.0, Some(1000)),
+            (&[90_000_000], 0.5, Some(60_000_000)),
+        ] {
+            let found = of(micros).quantile(share).map(|it| it.as_micros());
+            assert_eq!(found, expected, "{micros:?} {share}");
+        }
+        assert_eq!(of(&few).since(&of(&[11, 600])), of(&[11, 11]));
+    }
 
     #[test]
     fn a_duration_is_in_the_first_bucket_that_it_fits_in() {

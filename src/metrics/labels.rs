@@ -101,6 +101,15 @@ impl StatusClass {
         }
     }
 
+    /// Whether the request failed, for whatever reason.
+    #[must_use]
+    pub fn is_error(self) -> bool {
+        match self {
+            Self::ClientError | Self::ServerError | Self::Absent => true,
+            Self::Informational | Self::Successful | Self::Redirection | Self::Other => false,
+        }
+    }
+
     /// The value of the label.
     #[must_use]
     pub fn name(self) -> &'static str {

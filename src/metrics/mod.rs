@@ -10,6 +10,7 @@ mod exposition;
 mod format;
 mod labels;
 mod load;
+mod recent;
 mod worker;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,9 +23,10 @@ pub(crate) use exposition::{Exposition, Labels, render};
 pub(crate) use format::Format;
 pub use labels::{MethodLabel, StatusClass};
 pub(crate) use load::{Counted, Load, Resting};
+pub use recent::{RecentRefusals, RefusedRequest};
 pub use worker::{
     ConnectionMetrics, Finished, Recorder, RouteMetrics, SentRequest, ServerMetrics, ServerName,
-    WorkerMetrics,
+    UserMetrics, WorkerMetrics,
 };
 
 /// What all workers count.

@@ -7,6 +7,8 @@ use super::by_name::{ByName, Writer};
 use super::cells::{Counter, Counts, Histogram};
 use super::labels::{MethodLabel, StatusClass};
 use super::load::Load;
+use super::recent::RecentRefusals;
+use crate::clock::UnixMillis;
 
 /// The counts of one worker, which it writes and anybody may read.
 #[derive(Debug, Default)]
@@ -17,6 +19,10 @@ pub struct WorkerMetrics {
     pub routes: ByName<Arc<str>, RouteMetrics>,
     /// Requests by the server that they were sent to.
     pub servers: ByName<Arc<ServerName>, ServerMetrics>,
+    /// Requests by the name of their user, which no metric tells.
+    pub users: ByName<Arc<str>, UserMetrics>,
+    /// The latest requests that were refused.
+    pub refused: RecentRefusals,
     /// Logins by how they ended.
     pub logins: Counts<&'static str>,
     /// Connections.
@@ -59,6 +65,40 @@ pub struct RouteMetrics {
     pub bytes_out: Counter,
 }
 
+/// The requests of one user.
+#[derive(Debug, Default)]
+pub struct UserMetrics {
+    /// All of them but logins.
+    pub requests: Counter,
+    /// Those of them with a status of 4xx or 5xx, or none.
+    pub errors: Counter,
+    /// Those that would have been refused, were rights enforced.
+    pub reported: Counter,
+    /// Logins that failed.
+    pub failed_logins: Counter,
+    /// Bytes of request bodies.
+    pub bytes_in: Counter,
+    /// Bytes of response bodies.
+    pub bytes_out: Counter,
+    /// When the last of them began, in milliseconds since 1970; 0 if there was none.
+    pub last: Counter,
+}
+
+impl UserMetrics {
+    fn record(&self, request: &Finished<'_>) {
+        if request.is_login {
+            self.failed_logins.add(request.refusal.is_some().into());
+            return;
+        }
+        self.requests.add(1);
+        self.errors.add(request.status.is_error().into());
+        self.reported.add(request.reported.is_some().into());
+        self.bytes_in.add(request.bytes_in);
+        self.bytes_out.add(request.bytes_out);
+        self.last.set(self.last.get().max(request.at.as_u64()));
+    }
+}
+
 /// A server by its upstream's name and its own.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerName {
@@ -84,6 +124,10 @@ pub struct ServerMetrics {
 /// A request that is over.
 #[derive(Debug)]
 pub struct Finished<'a> {
+    /// When it began.
+    pub at: UnixMillis,
+    /// Whose it is, or whose name a login gave.
+    pub user: Option<&'a Arc<str>>,
     /// Its route, if it has one.
     pub route: Option<&'a Arc<str>>,
     /// Its method.
@@ -125,6 +169,7 @@ pub struct Recorder {
     counts: Arc<WorkerMetrics>,
     routes: Writer<str, RouteMetrics>,
     servers: Writer<ServerName, ServerMetrics>,
+    users: Writer<str, UserMetrics>,
     /// Takes the place of the route of a request that has none.
     no_route: Arc<str>,
 }
@@ -137,6 +182,7 @@ impl Recorder {
             counts,
             routes: Writer::default(),
             servers: Writer::default(),
+            users: Writer::default(),
             no_route: NO_ROUTE.into(),
         }
     }
@@ -171,6 +217,9 @@ impl Recorder {
             counts.bytes_in.add(request.bytes_in);
             counts.bytes_out.add(request.bytes_out);
         });
+        if let Some(user) = request.user {
+            (self.users).count(&self.counts.users, user, |counts| counts.record(request));
+        }
         if request.is_login {
             let outcome = match (request.refusal, request.status) {
                 (Some(refusal), _) => refusal,

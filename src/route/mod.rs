@@ -129,6 +129,11 @@ impl Routes {
         }
     }
 
+    /// Those that lead to upstreams, by their path.
+    pub fn forwarded(&self) -> impl Iterator<Item = &Route> {
+        self.forwarded.iter()
+    }
+
     /// One of the gateway's own paths, as a route's name in logs.
     #[must_use]
     pub fn name_of(&self, own: OwnPath) -> &Arc<str> {
@@ -177,6 +182,12 @@ impl Routes {
 }
 
 impl Route {
+    /// The methods it takes.
+    #[must_use]
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
     /// Its place in the configuration, from 0.
     #[must_use]
     pub fn index(&self) -> usize {

@@ -12,7 +12,7 @@ mod lineage;
 pub(super) use cached::Use;
 pub(super) use kept::Kept;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -365,16 +365,22 @@ impl LiveTokens {
     /// after `after`.
     pub(super) fn list(
         &self,
+        source: Option<Source>,
         account: Option<AccountId>,
         after: Option<TokenId>,
         most: usize,
         now: UnixSeconds,
     ) -> Vec<TokenInfo> {
-        let mut found = std::collections::BTreeMap::new();
+        let mut found = BTreeMap::new();
         let present = self.present(now);
         for entry in &self.tokens {
             let (id, token) = entry.pair();
-            let wanted = account.is_none_or(|account| token.account == account)
+            // Most of a million tokens belong to other pages, and are told by their id.
+            let is_beyond =
+                found.len() == most && found.last_key_value().is_some_and(|(last, _)| last < id);
+            let wanted = !is_beyond
+                && account.is_none_or(|account| token.account == account)
+                && source.is_none_or(|source| token.source == source)
                 && after.is_none_or(|after| *id > after)
                 && token.end(present, self.bounds.idle).is_none();
             if wanted {
@@ -385,6 +391,11 @@ impl LiveTokens {
             }
         }
         found.into_values().collect()
+    }
+
+    /// How many tokens of a user there are.
+    pub(super) fn held_by(&self, account: AccountId) -> usize {
+        self.users.get(&account).map_or(0, |user| user.live)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -50,6 +50,7 @@ use thiserror::Error;
 
 use crate::accounts::Accounts;
 use crate::clock::{Clock, UnixMillis, UnixSeconds};
+use crate::origin::Source;
 use crate::session::End;
 use crate::session::{Absent, Session};
 use crate::session::{AccountId, PasswordMark};
@@ -378,8 +379,27 @@ impl TokenStore {
         most: usize,
         now: UnixSeconds,
     ) -> Result<Listing, StoreError> {
+        self.list_from(None, account, after, most, now).await
+    }
+
+    /// The same, of those alone that were issued to a source.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn list_from(
+        &self,
+        source: Option<Source>,
+        account: Option<AccountId>,
+        after: Option<Position>,
+        most: usize,
+        now: UnixSeconds,
+    ) -> Result<Listing, StoreError> {
+        let is_wanted =
+            |token: &TokenInfo| source.is_none_or(|source| token.session.source() == source);
         if let Backing::Shared(shared) = &self.backing {
-            return shared.list(account, after, most, now).await;
+            let mut listing = shared.list(account, after, most, now).await?;
+            listing.tokens.retain(is_wanted);
+            return Ok(listing);
         }
         let after = match after {
             Some(Position::Id(id)) => Some(id),
@@ -387,7 +407,7 @@ impl TokenStore {
             None => None,
         };
         // One more tells whether there is another page.
-        let mut tokens = self.live.list(account, after, most + 1, now);
+        let mut tokens = self.live.list(source, account, after, most + 1, now);
         let more = tokens.len() > most;
         tokens.truncate(most);
         let last = tokens.last().filter(|_| more);
@@ -401,6 +421,23 @@ impl TokenStore {
         match &self.backing {
             Backing::Memory | Backing::Durable(_) => Position::of_id(text),
             Backing::Shared(_) => Position::of_issue(text),
+        }
+    }
+
+    /// How many tokens of a user are in memory, expired ones that were not swept yet included; `None` where
+    /// others than this process keep them.
+    #[must_use]
+    pub fn held_by(&self, account: AccountId) -> Option<usize> {
+        (!self.is_shared()).then(|| self.live.held_by(account))
+    }
+
+    /// What keeps tokens, as the configuration names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &self.backing {
+            Backing::Memory => "memory",
+            Backing::Durable(_) => "durable",
+            Backing::Shared(_) => "shared",
         }
     }
 

@@ -14,14 +14,14 @@ use super::settings::AdminHost;
 
 /// The host names that a request to the TCP address may carry.
 #[derive(Debug)]
-pub(super) struct OwnHosts {
+pub(crate) struct OwnHosts {
     port: u16,
     hosts: Vec<AdminHost>,
 }
 
 impl OwnHosts {
     /// Accepts `localhost` and the loopback addresses with this port, and `hosts`.
-    pub(super) fn new(port: u16, hosts: Vec<AdminHost>) -> Self {
+    pub(crate) fn new(port: u16, hosts: Vec<AdminHost>) -> Self {
         Self { port, hosts }
     }
 
@@ -29,7 +29,7 @@ impl OwnHosts {
     ///
     /// # Errors
     /// The first that does not.
-    pub(super) fn check(&self, parts: &Parts) -> Result<(), &'static str> {
+    pub(crate) fn check(&self, parts: &Parts) -> Result<(), &'static str> {
         if let Some(authority) = parts.uri.authority()
             && !self.is_own(authority)
         {

@@ -1,5 +1,7 @@
 //! Pure: the parameters of admin requests, in the query or the body.
 
+use std::collections::HashMap;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
@@ -7,12 +9,15 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
+use crate::origin::Source;
 
 /// Which page of the token list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
     /// Only tokens of this user.
     pub(super) user: Option<String>,
+    /// Only tokens issued to this source.
+    pub(super) source: Option<Source>,
     /// Only tokens after this position, in the store's own notation.
     pub(super) after: Option<String>,
     /// The largest number of tokens to return.
@@ -25,30 +30,68 @@ impl Page {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(query: &str) -> Result<Self, &'static str> {
-        let (mut user, mut after, mut limit) = (None, None, None);
+        let unknown = "the parameters here are user, source, after and limit";
+        let known = ["user", "source", "after", "limit"];
+        let mut given = Parameters::parse(query, &known, unknown)?;
+        let source = given.take("source").map(|text| source(&text));
+        Ok(Self {
+            user: given.take("user"),
+            source: source.transpose()?,
+            after: given.take("after"),
+            limit: limit(given.take("limit"))?,
+        })
+    }
+}
+
+/// The parameters of a query, of which each may occur once.
+#[derive(Debug)]
+pub(super) struct Parameters(HashMap<String, String>);
+
+impl Parameters {
+    /// Reads a query that has none but the `known` ones.
+    ///
+    /// # Errors
+    /// That one occurs twice, or `unknown` for any other.
+    pub(super) fn parse(
+        query: &str,
+        known: &[&str],
+        unknown: &'static str,
+    ) -> Result<Self, &'static str> {
+        let mut given = HashMap::new();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            let again = match &*key {
-                "user" => user.replace(value.into_owned()).is_some(),
-                "after" => after.replace(value.into_owned()).is_some(),
-                "limit" => {
-                    let number = value
-                        .parse()
-                        .ok()
-                        .filter(|number| (1..=MAX_LIMIT).contains(number));
-                    limit.replace(number.ok_or(LIMIT)?).is_some()
-                }
-                _ => return Err("the parameters here are user, after and limit"),
-            };
-            if again {
+            if !known.contains(&&*key) {
+                return Err(unknown);
+            }
+            if given.insert(key.into_owned(), value.into_owned()).is_some() {
                 return Err("a parameter occurs twice");
             }
         }
-        Ok(Self {
-            user,
-            after,
-            limit: limit.unwrap_or(DEFAULT_LIMIT),
-        })
+        Ok(Self(given))
     }
+
+    /// The value of one, if it is there.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+}
+
+/// How many entries a list has at most.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn limit(text: Option<String>) -> Result<usize, &'static str> {
+    let Some(text) = text else {
+        return Ok(DEFAULT_LIMIT);
+    };
+    let number = text.parse().ok();
+    let number = number.filter(|number| (1..=MAX_LIMIT).contains(number));
+    number.ok_or(LIMIT)
+}
+
+/// The source that is written as an address or as tokens show it.
+fn source(text: &str) -> Result<Source, &'static str> {
+    let address = text.strip_suffix("/64").unwrap_or(text).parse();
+    address.map(Source::of).map_err(|_| SOURCE)
 }
 
 /// Which tokens to revoke.
@@ -133,6 +176,7 @@ const ONE_TOKEN: &str = "the body is application/x-www-form-urlencoded and has o
 const MAX_LIMIT: usize = 1000;
 /// The page size without a `limit` parameter.
 const DEFAULT_LIMIT: usize = 100;
+const SOURCE: &str = "source is an address, as 192.0.2.1 or 2001:db8::/64";
 const LIMIT: &str = "limit is a number from 1 to 1000";
 const ONE_SELECTOR: &str = "the body is an object with one of user, before, and all, which is true";
 const TIME: &str = "before is a time as in 2026-01-31T18:00:00Z, from 1970 to 2106";
@@ -144,6 +188,7 @@ mod tests {
     fn page(user: Option<&str>, after: Option<&str>, limit: usize) -> Page {
         Page {
             user: user.map(str::to_owned),
+            source: None,
             after: after.map(str::to_owned),
             limit,
         }
@@ -160,14 +205,20 @@ mod tests {
             ("limit=1001", Err(LIMIT)),
             ("limit=-1", Err(LIMIT)),
             ("limit=", Err(LIMIT)),
+            ("source=x", Err(SOURCE)),
             ("user=a&user=b", Err("a parameter occurs twice")),
             (
                 "User=a",
-                Err("the parameters here are user, after and limit"),
+                Err("the parameters here are user, source, after and limit"),
             ),
         ];
         for (query, expected) in cases {
             assert_eq!(Page::parse(query), expected, "{query}");
+        }
+        for (text, same) in [("192.0.2.1", "192.0.2.1"), ("2001:db8::7", "2001:db8::/64")] {
+            let of = |text| Page::parse(&format!("source={text}")).unwrap().source;
+            assert_eq!(of(text), of(same));
+            assert_eq!(of(same).unwrap().to_string(), same);
         }
     }
 

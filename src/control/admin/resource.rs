@@ -16,6 +16,16 @@ pub(super) enum Resource {
     Health,
     /// Metrics.
     Metrics,
+    /// What the gateway did in the last hour or day.
+    History,
+    /// How the gateway is at present.
+    Overview,
+    /// Users, and how much each did.
+    Users,
+    /// One user, with rights.
+    User,
+    /// The latest requests that were refused.
+    Refusals,
     /// The keys that verify signed identities.
     KeySet,
     /// Token introspection (RFC 7662).
@@ -44,6 +54,11 @@ impl Resource {
             "/readyz" => Some(Self::Readiness),
             "/health" => Some(Self::Health),
             "/metrics" => Some(Self::Metrics),
+            "/history" => Some(Self::History),
+            "/overview" => Some(Self::Overview),
+            "/users" => Some(Self::Users),
+            "/user" => Some(Self::User),
+            "/refusals" => Some(Self::Refusals),
             "/.well-known/jwks.json" => Some(Self::KeySet),
             "/introspect" => Some(Self::Introspection),
             "/tokens" => Some(Self::Tokens),
@@ -68,6 +83,11 @@ impl Resource {
             Self::Readiness => "/readyz",
             Self::Health => "/health",
             Self::Metrics => "/metrics",
+            Self::History => "/history",
+            Self::Overview => "/overview",
+            Self::Users => "/users",
+            Self::User => "/user",
+            Self::Refusals => "/refusals",
             Self::KeySet => "/.well-known/jwks.json",
             Self::Introspection => "/introspect",
             Self::Tokens => "/tokens",
@@ -91,7 +111,12 @@ impl Resource {
             | Self::Metrics
             | Self::KeySet
             | Self::Introspection => true,
-            Self::Tokens
+            Self::History
+            | Self::Overview
+            | Self::Users
+            | Self::User
+            | Self::Refusals
+            | Self::Tokens
             | Self::Token(_)
             | Self::Revocation
             | Self::Upstreams
@@ -107,6 +132,11 @@ impl Resource {
             | Self::Readiness
             | Self::Health
             | Self::Metrics
+            | Self::History
+            | Self::Overview
+            | Self::Users
+            | Self::User
+            | Self::Refusals
             | Self::KeySet
             | Self::Tokens
             | Self::Audit
@@ -125,6 +155,11 @@ impl Resource {
             | Self::Readiness
             | Self::Health
             | Self::Metrics
+            | Self::History
+            | Self::Overview
+            | Self::Users
+            | Self::User
+            | Self::Refusals
             | Self::KeySet
             | Self::Tokens
             | Self::Token(_)
@@ -148,6 +183,11 @@ mod tests {
             Resource::Readiness,
             Resource::Health,
             Resource::Metrics,
+            Resource::History,
+            Resource::Overview,
+            Resource::Users,
+            Resource::User,
+            Resource::Refusals,
             Resource::KeySet,
             Resource::Introspection,
             Resource::Tokens,

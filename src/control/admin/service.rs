@@ -1,4 +1,6 @@
-//! The admin service: accepts connections, routes requests and answers them.
+//! The admin service: accepts connections, answers requests and keeps the history.
+
+mod answer;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -12,36 +14,28 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::caller::Caller;
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::listener::Listener;
-use super::parameters::{self, Page, Selector};
 use super::refusal_counter::{self, RefusalCounter};
-use super::request_body::read;
 use super::resource::Resource;
 use super::secret::AdminSecrets;
-use super::upstreams::Action;
-use super::{audit, introspection, probes, reload, tokens, upstreams};
-use crate::audit::Which;
 use crate::clock::Clock;
 use crate::control::Reload;
-use crate::gateway::Current;
-use crate::gateway::refusal::Refusal;
-use crate::gateway::reply::{DateField, Detail, Reply};
-use crate::lifecycle::Stage;
-use crate::message::request;
+use crate::control::history::{History, Reading};
+use crate::gateway::reply::{DateField, Detail};
+use crate::gateway::{Current, Shared};
 use crate::request_id::{RequestId, RequestIds};
-use crate::store::{Ended, Selection};
 
 /// Who connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +60,7 @@ pub(super) struct AdminService {
     ids: RequestIds,
     date: DateField,
     counter: RefCell<RefusalCounter>,
+    history: RefCell<History>,
     started: Instant,
 }
 
@@ -80,6 +75,7 @@ impl AdminService {
         let (clock, now) = (shared.clock.clone(), shared.clock.now());
         shared.metrics.note_start(now);
         let date = DateField::new(now.seconds());
+        let history = History::begin(now.seconds(), read(&shared));
         Self {
             current,
             reload,
@@ -89,6 +85,7 @@ impl AdminService {
             ids: RequestIds::new(),
             date,
             counter: RefCell::default(),
+            history: RefCell::new(history),
             started: Instant::now(),
         }
     }
@@ -214,6 +211,24 @@ impl AdminService {
         }
     }
 
+    /// Adds to the history what has become due.
+    pub(super) async fn keep_history(&self) {
+        let mut tick = interval(HISTORY_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.update_history();
+        }
+    }
+
+    fn update_history(&self) {
+        let now = self.clock.now().seconds();
+        let mut history = self.history.borrow_mut();
+        if history.is_due(now) {
+            history.add(now, read(&self.current.load()));
+        }
+    }
+
     /// Never fails: whatever goes wrong is a refusal.
     async fn respond(
         &self,
@@ -243,9 +258,12 @@ impl AdminService {
             _ => "other",
         };
         let often = match (listener, resource) {
-            // As often as any local user likes, or as the backend gets requests.
+            // As often as any local user likes, as the backend gets requests, or every two seconds.
             (Listener::Tcp, _) => true,
-            (Listener::Socket, Some(Resource::Introspection)) => status.is_success(),
+            (
+                Listener::Socket,
+                Some(Resource::Introspection | Resource::Overview | Resource::History),
+            ) => status.is_success(),
             (Listener::Socket, _) => false,
         };
         let status_code = status.as_u16();
@@ -261,127 +279,10 @@ impl AdminService {
             self.note(RefusalCounter::refuse);
         }
     }
+}
 
-    async fn answer(
-        &self,
-        listener: Listener,
-        caller: &Caller,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<Reply, Refusal> {
-        if listener == Listener::Tcp {
-            let hosts = self.hosts.as_ref();
-            let checked = hosts.map_or(Ok(()), |hosts| hosts.check(parts));
-            checked.map_err(Refusal::ForeignRequest)?;
-        }
-        let resource = Resource::find(parts.uri.path()).ok_or(Refusal::NotFound)?;
-        if listener == Listener::Tcp && !resource.is_public() {
-            return Err(Refusal::NotFound);
-        }
-        if resource == Resource::Introspection && !self.secrets.introspection.is_set() {
-            return Err(Refusal::NotFound);
-        }
-        if resource == Resource::Metrics && listener == Listener::Tcp {
-            probes::may_scrape(&self.secrets, &parts.headers)?;
-        }
-        let methods = resource.methods();
-        if !methods.contains(&parts.method) {
-            let allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
-            return Err(Refusal::MethodNotAllowed {
-                allow: allow.join(", "),
-            });
-        }
-        if !resource.takes_body() && !body.is_end_stream() {
-            return Err(Refusal::BodyTooLarge { limit: 0 });
-        }
-        let shared = &self.current.load();
-        match resource {
-            Resource::Audit => Ok(audit::show(&shared.audit)),
-            Resource::KeySet => Ok(Reply::KeySet {
-                json: shared.identities.key_set(),
-            }),
-            Resource::Liveness => Ok(Reply::Alive),
-            Resource::Readiness => Ok(probes::readiness(shared, &self.reload, listener)),
-            Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
-            Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
-                Ok(probes::readiness(shared, &self.reload, listener))
-            }
-            Resource::Health => Ok(Reply::Healthy {
-                store: shared.tokens.health(),
-                upstreams: shared.upstreams.availability().collect(),
-            }),
-            Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
-            Resource::Upstreams => Ok(upstreams::list(&shared.upstreams)),
-            Resource::Server(action) => {
-                if !request::is_plain_json(&parts.headers) {
-                    return Err(Refusal::UnsupportedMediaType);
-                }
-                let body = read(body).await?;
-                let (reply, server) = upstreams::apply(&shared.upstreams, action, &body)?;
-                let done = match action {
-                    Action::Drain => "upstream.drain",
-                    Action::Enable => "upstream.enable",
-                };
-                caller.did(&shared.audit, done, Some(server)).await;
-                Ok(reply)
-            }
-            Resource::Reload => {
-                if !request::is_plain_json(&parts.headers) {
-                    return Err(Refusal::UnsupportedMediaType);
-                }
-                let (reply, done) =
-                    reload::apply(&self.reload, &read(body).await?, caller.by).await?;
-                caller.did(&shared.audit, done, None).await;
-                Ok(reply)
-            }
-            // Of tokens that are not read yet nothing can be said, and nothing be held against them.
-            Resource::Tokens | Resource::Token(_) | Resource::Revocation
-                if !shared.tokens.is_ready() =>
-            {
-                Err(Refusal::Starting)
-            }
-            Resource::Introspection => {
-                if !self.secrets.introspection.is_presented(&parts.headers) {
-                    return Err(Refusal::SecretRefused);
-                }
-                let token = parameters::token(&parts.headers, &read(body).await?);
-                let token = token.map_err(Refusal::AdminMalformed)?;
-                if !shared.tokens.is_ready() {
-                    return Err(Refusal::Starting);
-                }
-                introspection::introspect(shared, &token).await
-            }
-            Resource::Tokens => {
-                let page = Page::parse(parts.uri.query().unwrap_or_default());
-                let page = page.map_err(Refusal::AdminMalformed)?;
-                caller.saw(&shared.audit, "tokens.list", None);
-                tokens::list(shared, &page).await
-            }
-            Resource::Token(token) if parts.method == Method::DELETE => {
-                let which = Which::Token { token };
-                let revoked = tokens::revoke(shared, caller, Selection::One(token), which);
-                match revoked.await? {
-                    Ended { count: 0, .. } => Err(Refusal::NotFound),
-                    ended => Ok(tokens::revoked(ended)),
-                }
-            }
-            Resource::Token(token) => {
-                caller.saw(&shared.audit, "tokens.show", Some(token.to_string()));
-                let shown = tokens::show(shared, token).await?;
-                shown.ok_or(Refusal::NotFound)
-            }
-            Resource::Revocation => {
-                if !request::is_plain_json(&parts.headers) {
-                    return Err(Refusal::UnsupportedMediaType);
-                }
-                let selector = Selector::parse(&read(body).await?);
-                let selector = selector.map_err(Refusal::AdminMalformed)?;
-                tokens::revoke_selected(shared, caller, &selector)
-                    .await
-                    .map(tokens::revoked)
-            }
-        }
-    }
+fn read(shared: &Shared) -> Reading {
+    Reading::of(&shared.metrics, shared.tokens.len())
 }
 
 /// Connections open at once, per listener. Many more than may be idle, so that idle ones cannot use them up.
@@ -390,5 +291,7 @@ const CONNECTIONS: usize = 256;
 const HEADER_SIZE: usize = 16 * 1024;
 /// How long a client may take to send the request head.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is looked whether something is due for the history: short beside its points.
+const HISTORY_TICK: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);

@@ -36,7 +36,7 @@ pub(super) async fn list(shared: &Shared, page: &Page) -> Result<Reply, Refusal>
     let now = shared.clock.now().seconds();
     let found = shared
         .tokens
-        .list(account, after.transpose()?, page.limit, now);
+        .list_from(page.source, account, after.transpose()?, page.limit, now);
     let found = found.await.map_err(not_kept)?;
     let tokens = found.tokens.iter().map(|token| Shown::of(token, shared));
     Ok(Reply::document(&List {

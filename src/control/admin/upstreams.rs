@@ -17,14 +17,18 @@ pub(super) enum Action {
 
 /// All servers, upstream by upstream.
 pub(super) fn list(upstreams: &Upstreams) -> Reply {
+    let upstreams = shown(upstreams);
+    Reply::document(&List { upstreams })
+}
+
+/// The same, for another answer.
+pub(super) fn shown(upstreams: &Upstreams) -> Vec<Shown> {
     let shown = upstreams.statuses().map(|upstream| Shown {
         name: upstream.name,
         waiting: upstream.waiting,
         servers: upstream.servers.into_iter().map(ShownServer::of).collect(),
     });
-    Reply::document(&List {
-        upstreams: shown.collect(),
-    })
+    shown.collect()
 }
 
 /// Does it to the server that the body names, and shows all of them; the server is returned beside.
@@ -63,8 +67,9 @@ struct List {
     upstreams: Vec<Shown>,
 }
 
+/// An upstream.
 #[derive(Serialize)]
-struct Shown {
+pub(super) struct Shown {
     name: String,
     waiting: usize,
     servers: Vec<ShownServer>,

@@ -34,6 +34,12 @@ impl FormSet {
                 .is_some_and(|at| has_prefix(form, &self.prefixes[at]))
     }
 
+    /// The names in it, and the prefixes with a `*` after each.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let prefixes = self.prefixes.iter().map(|prefix| format!("{prefix}*"));
+        self.names.iter().map(ToString::to_string).chain(prefixes)
+    }
+
     pub(super) fn compile(entry: usize, forms: &[String]) -> Result<Self, RightsError> {
         if forms.is_empty() {
             return Err(RightsError::NoForms { entry });

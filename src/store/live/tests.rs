@@ -244,7 +244,7 @@ fn lists_go_on_where_the_last_one_ended() {
     let mut pages = Vec::new();
     let mut after = None;
     loop {
-        let page = store.list(Some(AccountId::new(1)), after, 7, now);
+        let page = store.list(None, Some(AccountId::new(1)), after, 7, now);
         let Some(last) = page.last() else { break };
         after = Some(last.id);
         pages.extend(page);
@@ -255,8 +255,11 @@ fn lists_go_on_where_the_last_one_ended() {
         .iter()
         .all(|info| info.session.account() == AccountId::new(1));
     assert!(all);
-    assert_eq!(store.list(None, None, 100, now).len(), 50);
-    assert_eq!(store.list(None, None, 100, at(100).seconds()).len(), 0);
+    assert_eq!(store.list(None, None, None, 100, now).len(), 50);
+    assert_eq!(
+        store.list(None, None, None, 100, at(100).seconds()).len(),
+        0
+    );
 }
 
 #[test]
