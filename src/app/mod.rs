@@ -41,6 +41,7 @@ use crate::upstream::{CredentialError, Resolver};
 
 #[cfg(test)]
 pub(crate) use components::Components;
+pub(crate) use descriptors::needed_descriptors;
 pub use listeners::Listeners;
 use prepared::Prepared;
 
