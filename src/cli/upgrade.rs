@@ -8,7 +8,7 @@ use super::admin_client::{AdminAnswer, AdminClient};
 use super::failure::Failure;
 use super::{ConfigFile, print};
 
-/// Have a new process of the program take over from the running one, without an interruption
+/// Replace the running gateway by a new process, without a pause
 ///
 /// Asks the running gateway over its admin socket; SIGUSR2 does the same. The new process is started from the file
 /// that the running one was started from, with the same arguments, and reads the configuration anew. It takes over

@@ -135,6 +135,8 @@ impl Frontend {
 
 impl Drop for Frontend {
     fn drop(&mut self) {
+        // No other descriptor keeps a listener open.
+        self.listeners.forget();
         // The acceptor ends, then the workers, whose inboxes it held.
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
