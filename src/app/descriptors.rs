@@ -2,6 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::workers_of;
 use crate::config::Config;
 use crate::server::OVERFLOW;
 
@@ -29,6 +30,11 @@ pub(super) fn prepare(config: &Config, workers: usize) {
              `ulimit -Hn`), or lower limits.connections or upstream.max_connections"
         );
     }
+}
+
+/// The file descriptors that a gateway with this configuration can use.
+pub(crate) fn needed_descriptors(config: &Config) -> u64 {
+    needed(config, workers_of(config))
 }
 
 /// The descriptors that all connections together can use.

@@ -36,6 +36,7 @@ use crate::upstream::{CredentialError, Resolver};
 
 pub(crate) use components::Components;
 use configuration::{Configuration, Reconfigure};
+pub(crate) use descriptors::needed_descriptors;
 pub use listeners::Listeners;
 use listeners::services;
 use periodic_tasks::periodic_tasks;

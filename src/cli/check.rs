@@ -1,7 +1,12 @@
 //! `syncgate check`.
 
+mod finding;
+mod kernel;
+mod live;
+
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
 use clap::Args;
 use ring::rand::SystemRandom;
@@ -21,12 +26,18 @@ use crate::server::ListenAddress;
 use crate::store;
 use crate::tls::Certificates;
 use crate::upstream::{BackendCredentials, check_tls};
+use finding::{Severity, document, text, worst};
+use live::{ask_around, look_around};
 
 /// Check the configuration and everything it refers to
 ///
 /// Reads the configuration, the accounts, the certificates and their keys as `run` would, and reports
 /// everything that is wrong. Started as root, it switches to the user of [process] and checks that this
-/// user can read the files. Opens no listener and connects to nothing.
+/// user can read the files. Opens no listener, and without --live connects to nothing.
+///
+/// With --live it also looks at the certificates as a client would, at who can change the files, and asks the running
+/// gateway, the backend's servers and the server of a shared token store, each for at most a few seconds. The exit
+/// status then is 1 if there is a warning, and 2 if there is a problem.
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     #[command(flatten)]
@@ -34,10 +45,16 @@ pub(super) struct CheckCommand {
     /// Print every setting, including defaults
     #[arg(long)]
     show: bool,
+    /// Also look at what the gateway depends on as it is now
+    #[arg(long)]
+    live: bool,
+    /// Print what was found as JSON
+    #[arg(long, requires = "live", conflicts_with = "show")]
+    json: bool,
 }
 
 impl CheckCommand {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let loaded = config::load(&self.config.path)?;
         warn(&loaded.warnings);
         // In the order of `run`: the token file with the rights of the start, all else with those left.
@@ -55,11 +72,25 @@ impl CheckCommand {
             errors.extend(more.err().unwrap_or_default());
             return Err(Failure::Usage(errors));
         }
+        let clock = Clock::system();
+        let path = &self.config.path;
+        let mut findings = match self.live {
+            true => look_around(path, &loaded.config, &clock).map_err(Failure::other)?,
+            false => Vec::new(),
+        };
         let protections = process::protect(
             &loaded.config.process,
             &needs(&self.config.path, &loaded.config),
         )?;
-        let facts = open_all(&loaded.config, &Clock::system(), kept).map_err(Failure::Usage)?;
+        let facts = open_all(&loaded.config, &clock, kept).map_err(Failure::Usage)?;
+        if self.live {
+            let asked = ask_around(&loaded.config, &clock, &protections);
+            findings.extend(asked.map_err(Failure::other)?);
+        }
+        if self.json {
+            print(format!("{:#}\n", document(&findings)).as_bytes())?;
+            return Ok(exit_code(worst(&findings)));
+        }
         for missing in &protections.off {
             // Standard error being closed is not a failure of the command.
             let _ = writeln!(io::stderr(), "warning: {missing}");
@@ -74,7 +105,21 @@ impl CheckCommand {
             output.push('\n');
             output.push_str(&settings);
         }
-        print(output.as_bytes())
+        if self.live {
+            output.push('\n');
+            output.push_str(&text(&findings));
+        }
+        print(output.as_bytes())?;
+        Ok(exit_code(worst(&findings)))
+    }
+}
+
+/// The exit status of the command.
+fn exit_code(worst: Severity) -> ExitCode {
+    match worst {
+        Severity::Ok => ExitCode::SUCCESS,
+        Severity::Warning => 1.into(),
+        Severity::Problem => 2.into(),
     }
 }
 

@@ -60,7 +60,7 @@ To try it out:        syncgate demo
 To set it up:         syncgate init, syncgate check, syncgate run
 
 Exit status: 0 on success, 64 if the configuration or the command line is wrong, 1 for
-any other error (healthcheck: 1 for any; explain: 1 if the request would be refused, 2 for any other error; audit: 1 if the trail was changed, 2 for any other
+any other error (check --live: 1 for a warning, 2 for a problem; healthcheck: 1 for any; explain: 1 if the request would be refused, 2 for any other error; audit: 1 if the trail was changed, 2 for any other
 error; selftest: 1 if a
 check failed, 2 if it could not run).";
 
@@ -148,7 +148,7 @@ pub fn main() -> ExitCode {
     let outcome = match command_line.command {
         Command::Demo(command) => command.run(),
         Command::Init(command) => command.run(),
-        Command::Check(command) => command.run(),
+        Command::Check(command) => return status(command.run()),
         Command::Explain(command) => return explain(&command),
         Command::Run(command) => command.run(),
         Command::Dashboard(command) => command.run(),
@@ -193,6 +193,14 @@ fn audit(command: &audit::AuditCommand) -> ExitCode {
             explain::exit_code(&failure)
         }
     }
+}
+
+/// The exit status is an answer.
+fn status(outcome: Result<ExitCode, Failure>) -> ExitCode {
+    outcome.unwrap_or_else(|failure| {
+        report(&failure);
+        failure.exit_code()
+    })
 }
 
 /// The exit status is an answer.

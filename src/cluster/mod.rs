@@ -4,6 +4,7 @@
 
 mod connect;
 mod link;
+mod probe;
 #[cfg(test)]
 pub(crate) mod seam;
 mod settings;
@@ -12,5 +13,6 @@ mod slot;
 pub use connect::ConnectError;
 pub(crate) use connect::{Connector, LinkError};
 pub(crate) use link::{Layout, Link, breaks_link, is_command_error, is_foreign, is_out_of_memory};
+pub(crate) use probe::probe;
 pub use settings::{ServerAddress, SharedMode, SharedSection};
 pub(crate) use slot::{HashTag, slot};

@@ -93,6 +93,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Connections that the kernel completes before they are accepted; it cuts it to its own maximum.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

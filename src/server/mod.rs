@@ -41,7 +41,7 @@ use slots::ConnectionSlots;
 use worker::Worker;
 
 pub(crate) use connection::{Protocol, Service};
-pub(crate) use listener::bind;
+pub(crate) use listener::{BACKLOG, bind};
 pub(crate) use listening::{Listener, ListenerControl};
 pub use local::LocalGateway;
 pub use settings::{ListenAddress, ListenSection};

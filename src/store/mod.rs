@@ -68,6 +68,7 @@ pub use readiness::StoreReadiness;
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
 pub use shared::SharedFailures;
+pub(crate) use shared::layout;
 
 /// The tokens that were issued and have not ended.
 #[derive(Debug)]

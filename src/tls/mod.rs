@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod development;
+pub(crate) mod inspect;
 mod settings;
 mod x509;
 

@@ -69,6 +69,15 @@ pub(super) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
     key.to_der().ok()
 }
 
+/// Whether the one names the other as its issuer.
+pub(super) fn is_issued_by(certificate: &[u8], issuer: &[u8]) -> bool {
+    let parsed = [certificate, issuer].map(Certificate::from_der);
+    let [Ok(certificate), Ok(issuer)] = parsed else {
+        return false;
+    };
+    certificate.tbs_certificate().issuer() == issuer.tbs_certificate().subject()
+}
+
 fn seconds(time: Time) -> Option<i64> {
     i64::try_from(time.to_unix_duration().as_secs()).ok()
 }

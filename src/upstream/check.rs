@@ -52,7 +52,11 @@ async fn ask(server: &Server, path: &CheckPath, settings: &CheckSection) -> Resu
     }
 }
 
-async fn send(connection: &mut Connection, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of the bytes.
+///
+/// # Errors
+/// If the connection breaks.
+pub(super) async fn send(connection: &mut Connection, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = poll_fn(|cx| connection.stream.poll_write(cx, bytes)).await?;
         if written == 0 {

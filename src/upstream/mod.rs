@@ -18,6 +18,7 @@ mod keep_alive;
 mod maintenance;
 mod message;
 mod pool;
+pub(crate) mod probe;
 mod relayed;
 mod resolve;
 mod selection;

@@ -19,6 +19,7 @@ mod backend_tls;
 mod bodies;
 mod bounds;
 mod brute_force;
+mod check_live;
 mod clocks;
 mod described;
 mod durable;

@@ -5,6 +5,7 @@
 
 use syncgate_test_support as support;
 
+mod check_live;
 mod clocks;
 mod cluster;
 mod entries;

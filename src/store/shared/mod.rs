@@ -41,8 +41,16 @@ mod supervise;
 mod sync;
 mod usage;
 
+use crate::cluster::{Layout, SharedSection};
+use keys::Keys;
+
 pub use failures::SharedFailures;
 pub(super) use requests::SharedTokens;
+
+/// What the data on the server is found by.
+pub(crate) fn layout(section: &SharedSection) -> Layout {
+    Keys::new(section.prefix.as_str()).layout()
+}
 
 #[cfg(test)]
 mod tests;
