@@ -137,6 +137,10 @@ impl Audit {
                  changed it"
             );
         }
+        match place.head == Head::START {
+            true => tracing::info!(path = %path.display(), "an audit trail begins"),
+            false => tracing::info!(head = %place.head, "the audit trail goes on"),
+        }
         let writer = Writer {
             queue: Arc::clone(&queue),
             clock: clock.clone(),
@@ -149,6 +153,8 @@ impl Audit {
             retry: RETRY,
             // Whether the last line is a checkpoint is not known.
             unsigned: place.head.seq.min(1),
+            logged: (place.head, clock.now()),
+            is_cut: false,
             failed: None,
             kept: Vec::new(),
         };

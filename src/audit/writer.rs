@@ -37,6 +37,10 @@ pub(super) struct Writer {
     pub(super) retry: Duration,
     /// Lines since the last checkpoint.
     pub(super) unsigned: u64,
+    /// The last line that the log names, and when it did.
+    pub(super) logged: (Head, UnixMillis),
+    /// Whether somebody cut the file off since the last line, perhaps within one.
+    pub(super) is_cut: bool,
     /// When the present failure began.
     pub(super) failed: Option<UnixMillis>,
     /// Lines that could not be written yet.
@@ -69,6 +73,17 @@ impl Writer {
         tracing::info!(%head, "the audit trail ends here");
     }
 
+    /// Names the last line in the log from time to time, for whoever looks for lines that were cut off.
+    fn log_head(&mut self) {
+        let (last, at) = self.logged;
+        let (head, now) = (self.head, self.clock.now());
+        let is_due = now.since(at).is_none_or(|since| since >= LOG_INTERVAL);
+        if is_due && head != last {
+            tracing::info!(%head, "the audit trail so far");
+            self.logged = (head, now);
+        }
+    }
+
     fn write(&mut self, work: &Work) -> io::Result<()> {
         if self.failed.is_some() {
             self.file.undo()?;
@@ -79,6 +94,7 @@ impl Writer {
                 "the audit trail was cut off by somebody else: `syncgate audit verify` shows where"
             );
             self.file.accept_length()?;
+            self.is_cut = true;
         }
         if self.file.length() >= self.max_size && self.rest.is_none() {
             self.checkpoint(work.identities.as_deref())?;
@@ -130,6 +146,9 @@ impl Writer {
             }
             let (bytes, sha256) = (rest.bytes, rest.hash);
             self.add(batch, now, &Event::Sealed { bytes, sha256 });
+        }
+        if self.is_cut && self.file.length() > 0 {
+            batch.text.push(b'\n');
         }
         if self.file.first().is_some() {
             return Vec::new();
@@ -204,6 +223,7 @@ impl Writer {
         let (first, lines) = (self.head.seq + 1, batch.head.seq - self.head.seq);
         self.file.append(&batch.text, first)?;
         (self.head, self.unsigned, self.rest) = (batch.head, batch.unsigned, None);
+        self.is_cut = false;
         self.queue
             .counts
             .written
@@ -223,6 +243,9 @@ impl Writer {
             if let Some(told) = entry.told {
                 told(Ok(()));
             }
+        }
+        if work.is_due {
+            self.log_head();
         }
     }
 
@@ -253,5 +276,7 @@ impl Writer {
     }
 }
 
+/// How often the log names the last line.
+const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Lines after which a checkpoint is due, however soon.
 const SIGNED_TOGETHER: u64 = 1000;

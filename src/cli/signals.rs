@@ -88,8 +88,8 @@ impl Signals {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: readiness is off at once, and no connections are accepted
-    /// after `limits.drain_delay`. SIGHUP reloads everything; SIGUSR1 has `reopen` called, which must not block, also
-    /// while the gateway drains. The service manager is told of all of it.
+    /// after `limits.drain_delay`. SIGHUP reloads everything; SIGUSR1 has the audit trail looked after, and `reopen`
+    /// called, which must not block, also while the gateway drains. The service manager is told of all of it.
     ///
     /// # Errors
     /// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end
@@ -203,7 +203,10 @@ impl Received {
                     // Files are read, and a server may have to be told of tokens that end.
                     reload = Some(spawn_blocking(move || drop(all.all())));
                 }
-                _ = self.user_defined.recv() => reopen(),
+                _ = self.user_defined.recv() => {
+                    reopen();
+                    server.tend_audit();
+                }
                 () = ended(&mut reload) => {
                     reload = None;
                     service_manager::notify(Notice::Ready);

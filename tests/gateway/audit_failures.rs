@@ -2,13 +2,21 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::Value;
+use syncgate::audit::{Audit, AuditSection, Event, PreparedTrail, Verifier, files_of};
+use syncgate::clock::Clock;
+use syncgate::identity::{Identities, IdentitySection};
 
 use crate::audit::{audit_in, id, lines_in, lose_directory, path_of, verified, with_trail};
+use crate::process::{NOBODY, hand_over, is_root, nobody};
 use crate::renew_token::with_token_in;
-use crate::support::harness::password;
+use crate::support::harness::{Files, password};
 use crate::support::{Ask, Child, Client, Harness, Token, run, tls, within};
 
 fn sync() -> Ask {
@@ -177,6 +185,154 @@ fn bytes_that_a_killed_process_left_are_noted_by_the_next() {
     });
 }
 
+#[test]
+fn a_confined_process_goes_on_in_further_files() {
+    run(async {
+        let child = Child::start(|files| {
+            with_trail(files);
+            files.set("audit.max_size", "1KiB");
+            files.set("audit.keep", 3);
+            if is_root() {
+                files.set("process.user", NOBODY);
+                hand_over(files.directory());
+            }
+        })
+        .await;
+        for _ in 0..12 {
+            child.signed_in().await;
+        }
+        let path = path_of(child.files().directory());
+        let files = files_of(&path).unwrap();
+        assert_eq!(files.len(), 4);
+        for file in files.iter().filter(|_| is_root()) {
+            assert_eq!(fs::metadata(file).unwrap().uid(), nobody().0);
+        }
+        // As logrotate does it, before it compresses what it moved away.
+        fs::rename(&path, path.with_file_name("audit.log.moved")).unwrap();
+        child.signed_in().await;
+        assert_eq!(first_event(&path).as_deref(), Some("trail.continued"));
+        fs::rename(&path, path.with_file_name("audit.log.again")).unwrap();
+        child.signal(Signal::USR1);
+        within("another file", async {
+            while !path.exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        child.signed_in().await;
+        assert_eq!(verified(child.files().directory()).findings, []);
+        child.signal(Signal::TERM);
+        let (status, _) = child.exit().await;
+        assert!(status.success());
+    });
+}
+
+#[test]
+fn a_directory_that_the_user_of_the_process_cannot_write_to_is_refused_at_once() {
+    if !is_root() {
+        return;
+    }
+    let (mut files, _) = Files::new("http://127.0.0.1:9");
+    files.set("process.user", NOBODY);
+    hand_over(files.directory());
+    with_trail(&mut files);
+    let config = files.write();
+    hand_over_file(&config);
+    for command in ["check", "run"] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_syncgate"))
+            .args([command, "--config"])
+            .arg(&config)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{command}");
+        let (user, group) = nobody();
+        assert!(
+            errors.contains(&format!("chown {user}:{group} ")),
+            "{command}: {errors}"
+        );
+    }
+}
+
+fn hand_over_file(file: &Path) {
+    let (user, group) = nobody();
+    std::os::unix::fs::chown(file, Some(user), Some(group)).unwrap();
+}
+
+#[test]
+fn a_file_that_is_cut_off_while_the_gateway_runs_is_found_and_goes_on() {
+    run(async {
+        let mut harness = Harness::start(with_trail);
+        harness.signed_in().await;
+        let path = path_of(harness.files().directory());
+        let length = fs::metadata(&path).unwrap().len();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(length - 40).unwrap();
+        let client = harness.signed_in().await;
+        harness.stop();
+        let found = verified(harness.files().directory());
+        assert_eq!(found.findings.len(), 1, "{found:?}");
+        assert!(found.findings[0].fault.is_change());
+        assert_eq!(found.findings[0].at.line, 3);
+        // What came after it is whole.
+        assert!(found.is_stopped);
+        assert!(has(
+            &lines_with_torn(harness.files().directory()),
+            "token.issued",
+            &id(&client)
+        ));
+    });
+}
+
+/// The event of the first line of a file, if there is one.
+fn first_event(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line: Value = serde_json::from_str(text.lines().next()?).ok()?;
+    line["event"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn lines_of_many_threads_are_one_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let section = AuditSection {
+        path: Some(directory.path().join("audit.log")),
+        ..AuditSection::default()
+    };
+    let identities = Arc::new(Identities::open(&IdentitySection::default()).unwrap());
+    let trail = PreparedTrail::open(&section, None).unwrap();
+    let audit = Audit::start(trail, &section, &Clock::system(), &identities).unwrap();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..LINES {
+                    audit.record_now([Event::Started { version: "1" }]);
+                }
+            });
+        }
+    });
+    let took = begun.elapsed();
+    let each = Instant::now();
+    for _ in 0..LINES {
+        audit.record_now([Event::Started { version: "1" }]);
+    }
+    let alone = each.elapsed() / u32::try_from(LINES).unwrap();
+    println!("{THREADS} threads, {LINES} lines each: {took:?}; one alone: {alone:?} a line");
+    audit.close();
+    let path = section.path.unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let mut verifier = Verifier::new(&[], Vec::new());
+    verifier.file(&path, &bytes[..]).unwrap();
+    let found = verifier.finish();
+    assert_eq!(found.findings, []);
+    // With the first line of all, that of the start and that of the end.
+    let expected = (THREADS * LINES + LINES + 3) as u64;
+    assert_eq!((found.lines, found.is_stopped), (expected, true));
+}
+
+const THREADS: usize = 8;
+const LINES: usize = 100;
+
 /// What was answered, in the words of the trail.
 type Answered = Arc<Mutex<HashSet<(&'static str, String)>>>;
 
@@ -276,8 +432,8 @@ fn no_kill_loses_a_change_that_was_answered() {
 }
 
 /// All lines, but for what a killed process left unfinished.
-fn lines_with_torn(directory: &std::path::Path) -> Vec<Value> {
-    let files = syncgate::audit::files_of(&path_of(directory)).unwrap();
+fn lines_with_torn(directory: &Path) -> Vec<Value> {
+    let files = files_of(&path_of(directory)).unwrap();
     let texts: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
     let lines = texts
         .iter()

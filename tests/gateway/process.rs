@@ -16,9 +16,9 @@ use crate::support::harness::{Files, users_toml, write};
 use crate::support::{Ask, Child, run};
 
 /// Owns nothing on any machine.
-const NOBODY: &str = "nobody";
+pub const NOBODY: &str = "nobody";
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     let root = geteuid().is_root();
     if !root {
         println!("not root: there is no right to give up");
@@ -27,7 +27,7 @@ fn is_root() -> bool {
 }
 
 /// The numbers of user and group.
-fn nobody() -> (u32, u32) {
+pub fn nobody() -> (u32, u32) {
     let list = fs::read_to_string("/etc/passwd").unwrap();
     let line = list.lines().find(|line| line.starts_with("nobody:"));
     let mut fields = line.expect("a user nobody").split(':').skip(2);
@@ -36,7 +36,7 @@ fn nobody() -> (u32, u32) {
 }
 
 /// Gives the directory and all files in it to nobody.
-fn hand_over(directory: &Path) {
+pub fn hand_over(directory: &Path) {
     let (user, group) = nobody();
     chown(directory, Some(user), Some(group)).unwrap();
     for entry in fs::read_dir(directory).unwrap() {

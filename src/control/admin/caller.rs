@@ -1,7 +1,7 @@
 //! Who calls the admin interface, and what that leaves in the audit trail.
 
 use super::service::Peer;
-use crate::audit::{Audit, By, Event, Operator};
+use crate::audit::{Audit, By, Client, Event, Operator, Refused};
 use crate::request_id::RequestId;
 
 /// Who calls the admin interface, by which request.
@@ -38,6 +38,22 @@ impl Caller {
             operator,
         };
         audit.record([event]).await;
+    }
+
+    /// Counts that the caller was refused for want of a secret.
+    pub(super) fn was_refused(&self, audit: &Audit, reason: &'static str) {
+        let client = Client {
+            user: None,
+            from: None,
+            request: self.id.clone(),
+        };
+        let refused = Refused {
+            reason,
+            route: None,
+            token: None,
+            client,
+        };
+        audit.refuse(refused, false);
     }
 
     /// Records that the caller has seen something that is not public, without waiting.

@@ -32,6 +32,7 @@ use super::refusal_counter::{self, RefusalCounter};
 use super::resource::Resource;
 use crate::clock::Clock;
 use crate::control::history::{History, Reading};
+use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::{DateField, Detail};
 use crate::gateway::{Current, Shared};
 use crate::request_id::{RequestId, RequestIds};
@@ -250,7 +251,12 @@ impl AdminService {
         let (parts, body) = request.into_parts();
         let mut response = match self.answer(listener, &caller, &parts, body).await {
             Ok(reply) => reply.into_response(&id),
-            Err(refusal) => refusal.to_response(&id, Detail::Disclosed),
+            Err(refusal) => {
+                if let Refusal::SecretRefused = refusal {
+                    caller.was_refused(&self.current.load().audit, refusal.code());
+                }
+                refusal.to_response(&id, Detail::Disclosed)
+            }
         };
         self.date
             .add(response.headers_mut(), self.clock.now().seconds());
