@@ -31,6 +31,7 @@ pub mod login;
 pub mod replay;
 pub mod route;
 pub mod store;
+mod takeover;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;

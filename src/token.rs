@@ -150,6 +150,12 @@ impl TokenDigest {
         Self { id, rest }
     }
 
+    /// Of an id and the [`rest`](Self::rest).
+    #[must_use]
+    pub(crate) fn of_parts(id: TokenId, rest: [u8; REST_LENGTH]) -> Self {
+        Self { id, rest }
+    }
+
     /// All 32 bytes, for external stores.
     #[must_use]
     pub fn to_bytes(self) -> [u8; DIGEST_LENGTH] {

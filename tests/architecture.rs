@@ -40,6 +40,7 @@ const LAYERS: &[&str] = &[
     "accounts",
     "body",
     "cluster",
+    "takeover",
     "store",
     "login",
     "access",

@@ -13,6 +13,7 @@ use crate::process::RunAs;
 use crate::process::service_manager::PassedListeners;
 use crate::server::{self, ListenAddress, Protocol, Service};
 use crate::store::Prepared;
+use crate::takeover::{Inherited, ListenerKind};
 
 /// The bound listeners of a gateway that does not serve yet, its token store and its audit trail. Nothing after this needs
 /// more privileges than serving does.
@@ -32,10 +33,12 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be bound, or the token file, or the trail.
     pub fn bind(config: &Config, owner: Option<&RunAs>) -> Result<Self, StartError> {
-        Self::bind_unless_passed(config, owner, PassedListeners::default())
+        let passed = PassedListeners::default();
+        Self::bind_unless_passed(config, owner, passed, &mut Inherited::default())
     }
 
-    /// As [`bind`](Self::bind), but for the addresses that the service manager has bound.
+    /// As [`bind`](Self::bind), but for what the service manager has bound, or the process has open that this one
+    /// takes over from.
     ///
     /// # Errors
     /// The same, and a listener that was passed and is for no configured address.
@@ -43,15 +46,16 @@ impl Listeners {
         config: &Config,
         owner: Option<&RunAs>,
         mut passed: PassedListeners,
+        inherited: &mut Inherited,
     ) -> Result<Self, StartError> {
         let owner = owner.map(RunAs::ids);
         let (https, http) = (&config.listen.https, &config.listen.http);
         let listeners = Self {
-            tokens: Prepared::open(&config.tokens, owner)?,
+            tokens: Prepared::open_or_inherit(&config.tokens, owner, inherited)?,
             trail: PreparedTrail::open(&config.audit, owner)?,
-            admin: AdminListeners::bind(&config.admin, owner)?,
-            https: bind_all(https, &mut passed)?,
-            http: bind_all(http, &mut passed)?,
+            admin: AdminListeners::bind(&config.admin, owner, inherited)?,
+            https: bind_all(https, ListenerKind::Https, &mut passed, inherited)?,
+            http: bind_all(http, ListenerKind::Http, &mut passed, inherited)?,
         };
         match passed.left() {
             None => Ok(listeners),
@@ -69,12 +73,14 @@ impl Listeners {
 
 fn bind_all(
     addresses: &[ListenAddress],
+    kind: ListenerKind,
     passed: &mut PassedListeners,
+    inherited: &mut Inherited,
 ) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     let bind = |&ListenAddress { address, .. }: &ListenAddress| {
-        let listener = passed
-            .take(address)
-            .map_or_else(|| server::bind(address), Ok);
+        let open = passed.take(address);
+        let open = open.or_else(|| inherited.tcp(address, kind));
+        let listener = open.map_or_else(|| server::bind(address), Ok);
         match listener {
             Ok(listener) => Ok((address, listener)),
             Err(cause) => Err(StartError::Listen { address, cause }),

@@ -6,13 +6,15 @@ mod configuration;
 mod descriptors;
 mod listeners;
 mod periodic_tasks;
+mod prepared;
 mod quotas;
+mod takeover;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,29 +24,32 @@ use crate::accounts::Accounts;
 use crate::audit::{AuditStatus, TrailFault};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigFile};
-use crate::control::{self, Admin, AdminError, Reload, SecretError, Watcher, end_kept_disowned};
+use crate::control::{Admin, AdminError, Reload, SecretError, Upgrade, Watcher, end_kept_disowned};
 use crate::gateway::Current;
 use crate::identity::IdentityError;
+use crate::lifecycle::{Lifecycle, Stage};
 use crate::login::AuthenticatorError;
 use crate::observe::{AccessSink, LogControl};
-use crate::server::{Frontend, Listener, LocalGateway, Protocol, Serving};
+use crate::process::Launcher;
+use crate::server::{Frontend, LocalGateway, Protocol};
 use crate::settings::Problems;
 use crate::store::{StoreOpenError, TokenStore};
+use crate::takeover::Takeover;
 use crate::tls::{self, Certificates, TlsError};
 use crate::traffic::SyncQueue;
 use crate::upstream::{CredentialError, Resolver};
 
+#[cfg(test)]
 pub(crate) use components::Components;
-use configuration::{Configuration, Reconfigure};
 pub(crate) use descriptors::needed_descriptors;
 pub use listeners::Listeners;
-use listeners::services;
-use periodic_tasks::periodic_tasks;
+use prepared::Prepared;
 
 /// A running gateway. Dropping it drains it.
 #[derive(Debug)]
 pub struct Server {
     reload: Arc<Reload>,
+    upgrade: Arc<Upgrade>,
     watcher: Option<Watcher>,
     admin: Option<Admin>,
     frontend: Option<Frontend>,
@@ -68,6 +73,8 @@ pub struct Startup {
     pub logs: Option<LogControl>,
     /// The only ports that the process can connect to, if it is confined to some.
     pub ports: Option<BTreeSet<u16>>,
+    /// What starts a new process that is to take over.
+    pub launcher: Option<Launcher>,
 }
 
 impl Startup {
@@ -82,6 +89,7 @@ impl Startup {
             sink: None,
             logs: None,
             ports: None,
+            launcher: None,
         }
     }
 }
@@ -134,6 +142,9 @@ pub enum StartError {
     /// A thread.
     #[error("the operating system cannot start a thread")]
     Threads(#[source] io::Error),
+    /// The process to take over from.
+    #[error("cannot take over from the process that serves")]
+    Takeover(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Server {
@@ -152,70 +163,34 @@ impl Server {
     /// # Errors
     /// What could not be opened. Nothing keeps running then.
     pub fn start_on(listeners: Listeners, startup: Startup) -> Result<Self, StartError> {
-        let Listeners {
-            https,
-            http,
-            admin,
-            tokens,
-            trail,
-        } = listeners;
-        let Startup {
-            config,
-            file,
-            clock,
-            resolver,
-            sink,
-            logs,
-            ports,
-        } = startup;
-        let components = Components::open(&config, clock, resolver, tokens, trail)?;
-        let current = components.current;
-        let shared = current.load();
-        let bound = https.first().and_then(|(_, it)| it.local_addr().ok());
-        let services = services(&config, &shared.tls, bound);
-        let sockets = https.into_iter().chain(http);
-        let listeners = sockets
-            .zip(services)
-            .map(|((configured, socket), (_, service))| Listener::on(configured, socket, service));
-        let listeners = listeners.collect::<io::Result<Vec<_>>>();
-        let frontend = Frontend::start(Serving {
-            listeners: listeners.map_err(StartError::Threads)?,
-            workers: workers_of(&config),
-            periodic_tasks: periodic_tasks(&current),
-            current: Arc::clone(&current),
-            sink,
-        });
-        let frontend = frontend.map_err(StartError::Threads)?;
-        let configuration = file.map(|file| {
-            let listeners = frontend.listeners().clone();
-            let reconfigure = Reconfigure {
-                path: file.path.clone(),
-                current: Arc::clone(&current),
-                listeners,
-                logs,
-                ports,
-                changes: Mutex::default(),
-            };
-            Box::new(Configuration::of(config, file, reconfigure))
-                as Box<dyn control::Configuration>
-        });
-        let secrets = components.secrets;
-        let reload = Reload::new(Arc::clone(&current), Arc::clone(&secrets), configuration);
-        let mut server = Self {
-            reload: Arc::new(reload),
-            watcher: None,
-            admin: None,
-            frontend: Some(frontend),
-            current,
-        };
-        let (current, reload) = (Arc::clone(&server.current), Arc::clone(&server.reload));
-        let admin = Admin::start(admin, current, reload, secrets);
-        server.admin = admin.map_err(StartError::Threads)?;
+        let mut prepared = Prepared::open(listeners, startup)?;
+        prepared.accept();
+        let Prepared { mut server, .. } = prepared;
+        let shared = server.current.load();
         shared.tokens.load(shared.clock.now())?;
-        end_kept_disowned(&server.current);
-        let watcher = Watcher::start(Arc::clone(&server.reload)).map_err(StartError::Threads)?;
-        server.watcher = Some(watcher);
+        server.begin_upkeep()?;
         Ok(server)
+    }
+
+    /// As [`Server::start_on`], in the place of the process that started this one: it serves until this one does.
+    ///
+    /// # Errors
+    /// What could not be opened, or taken over; the other process goes on then.
+    pub(crate) fn take_over(
+        listeners: Listeners,
+        startup: Startup,
+        takeover: &mut Takeover,
+        taken: Vec<bool>,
+    ) -> Result<Self, StartError> {
+        takeover::take_over(listeners, startup, takeover, taken)
+    }
+
+    /// What is done once all tokens are there.
+    fn begin_upkeep(&mut self) -> Result<(), StartError> {
+        end_kept_disowned(&self.current);
+        let watcher = Watcher::start(Arc::clone(&self.reload)).map_err(StartError::Threads)?;
+        self.watcher = Some(watcher);
+        Ok(())
     }
 
     /// Raises the process's limit of open files as far as possible, and logs a warning if that is too low for
@@ -260,6 +235,11 @@ impl Server {
     #[must_use]
     pub fn reload(&self) -> &Arc<Reload> {
         &self.reload
+    }
+
+    /// Has a new process take over.
+    pub(crate) fn upgrade(&self) -> &Arc<Upgrade> {
+        &self.upgrade
     }
 
     /// How many times this gateway has synchronized quotas with its peers, or tried to.
@@ -333,6 +313,24 @@ impl Server {
         frontend.map_or_else(Vec::new, Frontend::beats)
     }
 
+    /// Another process serves: closes the listeners and answers what comes on connections there are, each of which
+    /// ends with its next request. To be dropped then, as for [`drain`](Self::drain).
+    pub(crate) fn hand_over(&mut self) {
+        let shared = self.current.load();
+        shared.lifecycle.hand_over();
+        if let Some(frontend) = &self.frontend {
+            frontend.listeners().forget();
+        }
+        if let Some(admin) = &mut self.admin {
+            admin.retire();
+        }
+    }
+
+    /// Where the process is in its life.
+    pub(crate) fn lifecycle(&self) -> Arc<Lifecycle> {
+        Arc::clone(&self.current.load().lifecycle)
+    }
+
     /// Stops accepting, lets requests in flight finish within `limits.drain`, and returns once all threads
     /// have ended.
     pub fn drain(self) {
@@ -342,7 +340,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.begin_drain();
+        if self.lifecycle().stage() == Stage::Serving {
+            self.begin_drain();
+        }
         drop(self.watcher.take());
         drop(self.frontend.take());
         // Not before, so that whoever checks its health is told of the end.

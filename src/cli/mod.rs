@@ -15,6 +15,7 @@ mod hash;
 mod healthcheck;
 mod identity_key;
 mod init;
+mod launcher;
 mod man;
 mod password;
 mod reload;
@@ -23,6 +24,7 @@ mod selftest;
 mod signals;
 mod token_list;
 mod tokens;
+mod upgrade;
 mod upstreams;
 mod user;
 mod user_list;
@@ -73,6 +75,7 @@ enum Command {
     Run(run::RunCommand),
     Dashboard(dashboard::DashboardCommand),
     Reload(reload::ReloadCommand),
+    Upgrade(upgrade::UpgradeCommand),
     Selftest(selftest::SelftestCommand),
     User(user::UserCommand),
     Tokens(tokens::TokensCommand),
@@ -83,6 +86,8 @@ enum Command {
     IdentityKey(identity_key::IdentityKeyCommand),
     Completions(CompletionsCommand),
     Man(man::ManCommand),
+    #[command(hide = true)]
+    Launcher(launcher::LauncherCommand),
 }
 
 /// The configuration a command uses.
@@ -153,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::Dashboard(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Upgrade(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Tokens(command) => command.run(),
@@ -163,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::IdentityKey(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
+        Command::Launcher(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

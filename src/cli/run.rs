@@ -1,6 +1,7 @@
 //! `syncgate run`.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -15,16 +16,18 @@ use crate::cluster::SharedMode;
 use crate::config::{self, Config};
 use crate::observe::{AccessFileError, Logs};
 use crate::process::service_manager::PassedListeners;
-use crate::process::{self, ProcessError, RequiredAccess};
+use crate::process::{self, Launcher, ProcessError, RequiredAccess};
 use crate::store::{self, StoreKind, StoreOpenError};
+use crate::takeover::{Inherited, Takeover};
 use crate::tls;
 use crate::upstream::UpstreamUrl;
 
 /// Run the gateway until SIGTERM or Ctrl-C
 ///
 /// Logs to standard error. Changes to the configuration, the account file, certificates and secret files are
-/// reloaded automatically; SIGHUP reloads all of them. SIGUSR1 opens log files again that were moved away. SIGTERM and Ctrl-C stop accepting connections and drain
-/// requests in flight; a second one exits at once.
+/// reloaded automatically; SIGHUP reloads all of them. SIGUSR1 opens log files again that were moved away. SIGUSR2
+/// has a new process of the program take over, as `syncgate upgrade` does. SIGTERM and Ctrl-C stop accepting
+/// connections and drain requests in flight; a second one exits at once.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
     #[command(flatten)]
@@ -33,22 +36,45 @@ pub(super) struct RunCommand {
     /// again
     #[arg(long)]
     discard_tokens: bool,
+    /// Take over from the process that started this one; only the gateway itself says so
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 impl RunCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if !self.take_over {
+            return self.serve(None);
+        }
+        let (mut takeover, inherited) = Takeover::begin().map_err(Failure::other)?;
+        let outcome = self.serve(Some((&mut takeover, inherited)));
+        if let Err(failure) = &outcome {
+            takeover.fail(&failure.report(false));
+        }
+        outcome
+    }
+
+    fn serve(&self, from: Option<(&mut Takeover, Inherited)>) -> Result<(), Failure> {
         let (loaded, file) = config::open(&self.config.path)?;
         warn(&loaded.warnings);
         let config = loaded.config;
         // In this order: bind with the initial privileges, then drop them, and only then start a second
         // thread.
         let owner = process::target_user(&config.process).map_err(ProcessError::User)?;
-        let discarded = match self.discard_tokens {
+        // Whoever takes tokens over has not begun without them.
+        let discarded = match self.discard_tokens && from.is_none() {
             true => Some(store::discard(&config.tokens, Clock::system().now())?),
             false => None,
         };
+        let (takeover, inherited) = from.unzip();
         let passed = PassedListeners::receive().map_err(Failure::other)?;
-        let listeners = Listeners::bind_unless_passed(&config, owner.as_ref(), passed)?;
+        let mut inherited = inherited.unwrap_or_default();
+        let listeners =
+            Listeners::bind_unless_passed(&config, owner.as_ref(), passed, &mut inherited)?;
+        let taken = inherited.taken();
+        // What is not configured any more is to be closed when the process before closes it.
+        drop(inherited);
+        let launcher = launcher(&config);
         let needs = needs(&self.config.path, &config);
         let protections = process::protect(&config.process, &needs)?;
         let logs = Logs::start(&config.log)?;
@@ -61,6 +87,10 @@ impl RunCommand {
             Some(None) => tracing::info!("there is no token file to discard (--discard-tokens)"),
             None => {}
         }
+        let launcher = launcher.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no launcher: upgrades take a restart (process.upgrade)");
+            None
+        });
         Server::prepare_process(&config);
         // Before anything reports that it serves.
         let signals = Signals::receive().map_err(Failure::other)?;
@@ -69,9 +99,13 @@ impl RunCommand {
             sink: Some(logs.access_sink()),
             logs: Some(logs.control()),
             ports: needs.connectable().filter(|_| config.process.confine),
+            launcher,
             ..Startup::of(config.clone())
         };
-        let server = Server::start_on(listeners, startup)?;
+        let server = match takeover {
+            Some(takeover) => Server::take_over(listeners, startup, takeover, taken)?,
+            None => Server::start_on(listeners, startup)?,
+        };
         tracing::info!(
             https = ?server.https(),
             http = ?server.http(),
@@ -82,6 +116,14 @@ impl RunCommand {
         let control = logs.control();
         let served = signals.serve_until_stopped(server, &|| control.reopen());
         served.map_err(Failure::other)
+    }
+}
+
+/// What is to start another process later, with the privileges that this one still has.
+fn launcher(config: &Config) -> io::Result<Option<Launcher>> {
+    match config.process.upgrade {
+        true => Launcher::start(),
+        false => Ok(None),
     }
 }
 
@@ -167,6 +209,7 @@ impl From<StartError> for Failure {
             | StartError::Admin(_)
             | StartError::Audit(_)
             | StartError::Tokens(_)
+            | StartError::Takeover(_)
             | StartError::Logins(_)
             | StartError::Threads(_) => Self::other(error),
         }

@@ -13,6 +13,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, interval_at, sleep};
 
 use crate::app::Server;
+use crate::control::UpgradeError;
+use crate::error_chain::chain;
 use crate::process::service_manager::{self, Notice};
 
 /// Lets a write beyond the limit of file sizes (`RLIMIT_FSIZE`) fail like one to a full disk. Without this the
@@ -29,6 +31,20 @@ pub(super) fn outlive_file_size_limit() -> io::Result<()> {
     signal(SignalKind::from_raw(Process::XFSZ.as_raw())).map(drop)
 }
 
+/// Lets the signals have no effect that have a running gateway reload, open its logs again or be upgraded.
+///
+/// # Errors
+/// When signals cannot be received.
+pub(super) fn outlive_reloads() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    signal(SignalKind::hangup()).map(drop)?;
+    signal(SignalKind::user_defined1()).map(drop)?;
+    signal(SignalKind::user_defined2()).map(drop)
+}
+
 /// The signals of the operating system. From [`receive`](Self::receive) on none of them ends the
 /// process by itself: a signal that arrives while the server starts is handled once it serves.
 pub(super) struct Signals {
@@ -41,6 +57,15 @@ struct Received {
     interrupt: Signal,
     hang_up: Signal,
     user_defined: Signal,
+    upgrade: Signal,
+}
+
+/// Why a gateway stops serving.
+enum Stop {
+    /// It was told to.
+    Requested,
+    /// Another process serves.
+    HandedOver,
 }
 
 impl Signals {
@@ -56,6 +81,7 @@ impl Signals {
                 interrupt: signal(SignalKind::interrupt())?,
                 hang_up: signal(SignalKind::hangup())?,
                 user_defined: signal(SignalKind::user_defined1())?,
+                upgrade: signal(SignalKind::user_defined2())?,
             })
         })?;
         Ok(Self { runtime, received })
@@ -68,7 +94,11 @@ impl Signals {
     /// # Errors
     /// At a second SIGTERM or SIGINT, at once, while the gateway still drains: the process is to end
     /// with it.
-    pub(super) fn serve_until_stopped(self, server: Server, reopen: &dyn Fn()) -> io::Result<()> {
+    pub(super) fn serve_until_stopped(
+        self,
+        mut server: Server,
+        reopen: &dyn Fn(),
+    ) -> io::Result<()> {
         let Self {
             runtime,
             received: mut signals,
@@ -76,7 +106,14 @@ impl Signals {
         let outcome = runtime.block_on(async {
             service_manager::notify(Notice::Ready);
             let mut watchdog = Watchdog::new(&server);
-            signals.stop_requested(&server, &mut watchdog, reopen).await;
+            match signals.stop_requested(&server, &mut watchdog, reopen).await {
+                Stop::Requested => {}
+                Stop::HandedOver => {
+                    tracing::info!("handed over: what is under way here is finished");
+                    server.hand_over();
+                    return signals.finish(server).await;
+                }
+            }
             service_manager::notify(Notice::Stopping);
             server.begin_drain();
             let delay = server.drain_delay();
@@ -111,17 +148,54 @@ fn stopped_at_once() -> io::Error {
 }
 
 impl Received {
+    /// Lets what is in flight finish after another process has taken over. That one is who the service manager
+    /// watches.
+    ///
+    /// # Errors
+    /// At a second SIGTERM or SIGINT.
+    async fn finish(&mut self, server: Server) -> io::Result<()> {
+        let lifecycle = server.lifecycle();
+        let (drained, mut done) = oneshot::channel();
+        let draining = std::thread::Builder::new().name("syncgate-drain".to_owned());
+        draining.spawn(move || {
+            server.drain();
+            let _ = drained.send(());
+        })?;
+        loop {
+            tokio::select! {
+                _ = &mut done => break,
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            // Connections that are idle are not waited for any more.
+            if !lifecycle.drain() {
+                return Err(stopped_at_once());
+            }
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
     async fn stop_requested(
         &mut self,
         server: &Server,
         watchdog: &mut Watchdog,
         reopen: &dyn Fn(),
-    ) {
+    ) -> Stop {
         let mut reload: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Stop::Requested,
+                _ = self.interrupt.recv() => return Stop::Requested,
+                () = server.upgrade().handed_over() => return Stop::HandedOver,
+                _ = self.upgrade.recv() => {
+                    let upgrade = Arc::clone(server.upgrade());
+                    // The log says what it comes to.
+                    drop(spawn_blocking(move || match upgrade.run() {
+                        Ok(_) | Err(UpgradeError::NewFailed(_)) => {}
+                        Err(error) => tracing::error!("upgrade: {}", chain(&error)),
+                    }));
+                }
                 // One after the other; further signals wait.
                 _ = self.hang_up.recv(), if reload.is_none() => {
                     service_manager::notify(Notice::Reloading);

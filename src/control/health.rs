@@ -80,6 +80,7 @@ pub(super) fn is_ready(checks: &[Check]) -> bool {
 fn draining(stage: Stage) -> Vec<(CheckState, String)> {
     match stage {
         Stage::Serving => Vec::new(),
+        Stage::HandedOver => vec![(CheckState::Failed, "another process serves now".to_owned())],
         Stage::Draining => vec![(CheckState::Failed, "the process is about to end".to_owned())],
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -66,8 +66,18 @@ pub struct Reload {
     /// How often which files were read again, with which outcome.
     counts: Counts<(&'static str, &'static str)>,
     last: Mutex<Option<LastReload>>,
-    /// Held until a reload is in force everywhere, so that the latest one wins.
-    turn: Mutex<()>,
+    /// Held until a reload is in force everywhere, so that the latest one wins. True once there are no more.
+    turn: Mutex<bool>,
+}
+
+/// Keeps everything as it is.
+pub(super) struct Held<'a>(MutexGuard<'a, bool>);
+
+impl Held<'_> {
+    /// Nothing is reloaded in this process any more: another one serves.
+    pub(super) fn end(&mut self) {
+        *self.0 = true;
+    }
 }
 
 impl Reload {
@@ -82,7 +92,7 @@ impl Reload {
             configuration,
             counts: Counts::default(),
             last: Mutex::new(None),
-            turn: Mutex::new(()),
+            turn: Mutex::new(false),
         }
     }
 
@@ -95,6 +105,11 @@ impl Reload {
     /// As [`all`](Self::all), on account of `by`.
     pub(super) fn all_by(&self, by: By) -> ReloadReport {
         self.refresh(Trigger::Requested, by)
+    }
+
+    /// Waits for a reload that is under way. Others wait for as long as the result is held.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held(self.turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What [`all`](Self::all) would change of the configuration.
@@ -114,8 +129,11 @@ impl Reload {
     }
 
     fn refresh(&self, trigger: Trigger, by: By) -> ReloadReport {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut report = ReloadReport::default();
+        if *turn {
+            return report;
+        }
         let shared = self.current.load();
         let audit = Arc::clone(&shared.audit);
         let first = Arc::clone(&shared.accounts.table());

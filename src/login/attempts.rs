@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 
 use super::LoginSection;
 use super::queue::Caller;
-use super::throttle::{AttemptKey, LoginThrottle, ThrottleDecision};
+use super::throttle::{AttemptKey, Failures, LoginThrottle, ThrottleDecision, ThrottleSecret};
 use crate::clock::{Clock, UnixMillis};
 use crate::origin::Source;
-use crate::store::{SharedFailures, StoreError};
-use crate::traffic::Recorded;
+use crate::store::{LoginOutcomes, SharedFailures, StoreError};
+use crate::traffic::{LoginOutcome, Recorded};
 
 /// Tracks the login attempts of all clients.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ struct State {
     throttle: LoginThrottle,
     /// Dropping these wakes the attempts that wait for the outcome of others.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Who is told of outcomes beside, since it has taken over what was known before.
+    successor: Option<LoginOutcomes>,
 }
 
 /// A login attempt that may proceed. If it is dropped without an outcome, it counts neither way.
@@ -53,11 +55,16 @@ pub(super) enum AttemptError {
 }
 
 impl Attempts {
-    pub(super) fn new(section: &LoginSection, shared: Option<SharedFailures>) -> Self {
+    pub(super) fn new(
+        section: &LoginSection,
+        shared: Option<SharedFailures>,
+        secret: ThrottleSecret,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
-                throttle: LoginThrottle::new(section, CAPACITY),
+                throttle: LoginThrottle::new(section, CAPACITY, secret),
                 waiting: Vec::new(),
+                successor: None,
             }),
             shared,
         }
@@ -121,6 +128,45 @@ impl Attempts {
         }
     }
 
+    /// All that is known; `successor` is told of the outcomes from then on.
+    pub(super) fn export(&self, successor: Option<LoginOutcomes>) -> Failures {
+        let mut state = self.lock();
+        state.successor = successor;
+        state.throttle.export()
+    }
+
+    /// Nobody takes over.
+    pub(super) fn keep(&self) {
+        self.lock().successor = None;
+    }
+
+    /// Goes on with what the process before knew.
+    pub(super) fn import(&self, failures: Failures, now: UnixMillis) {
+        self.settle(|throttle| throttle.import(failures, now));
+    }
+
+    /// An attempt of the process before is over.
+    pub(super) fn note(&self, outcome: LoginOutcome) {
+        self.settle(|throttle| throttle.note(outcome));
+    }
+
+    /// As [`settle`](Self::settle), and tells the process that takes over, if it has not been told already.
+    fn settle_and_tell<T>(
+        &self,
+        outcome: LoginOutcome,
+        how: impl FnOnce(&mut LoginThrottle) -> T,
+    ) -> T {
+        let mut state = self.lock();
+        if let Some(successor) = &state.successor {
+            successor.tell(outcome);
+        }
+        let settled = how(&mut state.throttle);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
+        settled
+    }
+
     pub(super) fn sweep(&self, now: UnixMillis) {
         self.lock().throttle.sweep(now);
     }
@@ -166,14 +212,17 @@ impl Attempt<'_> {
         };
         self.settled = true;
         let settle = |it: &mut LoginThrottle| it.failed(self.key, counted, now);
-        self.attempts.settle(settle);
+        let outcome = self.key.outcome(Some(counted), now);
+        self.attempts.settle_and_tell(outcome, settle);
     }
 
     /// The login succeeded. If this cannot be published, the other gateways do not forgive earlier
     /// failures.
     pub(super) async fn succeeded(mut self, now: UnixMillis) {
         self.settled = true;
-        let forgiven = self.attempts.settle(|it| it.succeeded(self.key, now));
+        let outcome = self.key.outcome(None, now);
+        let settle = |it: &mut LoginThrottle| it.succeeded(self.key, now);
+        let forgiven = self.attempts.settle_and_tell(outcome, settle);
         if forgiven && let Some((shared, [user, _])) = self.shared.take() {
             let forget = self.attempts.lock().throttle.forgets_after();
             shared.forgive(&user, forget).await;

@@ -15,13 +15,15 @@ use super::attempts::{AttemptError, Attempts};
 use super::body::Credentials;
 use super::hashing::{Caller, HashingPool, Saturated};
 use super::password_cache::PasswordCache;
+use super::throttle::ThrottleSecret;
 use crate::accounts::{Account, AccountTable};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Distribution;
 use crate::origin::ClientAddress;
 use crate::password::Password;
 use crate::policy::admission::NotAdmitted;
-use crate::store::{SharedFailures, StoreError};
+use crate::store::{LoginOutcomes, SharedFailures, StoreError};
+use crate::traffic::LoginOutcome;
 
 /// Authenticates logins, for all workers.
 #[derive(Debug)]
@@ -72,13 +74,42 @@ impl Authenticator {
             .or(NonZeroUsize::new(cores / 2))
             .unwrap_or(NonZeroUsize::MIN);
         let password_cache = PasswordCache::new(section.cache, random);
+        let mut secret = [0; 32];
+        let filled = random.fill(&mut secret);
+        filled.map_err(|_| AuthenticatorError::NoRandom)?;
         Ok(Self {
-            attempts: Attempts::new(section, shared),
+            attempts: Attempts::new(section, shared, ThrottleSecret::of(secret)),
             password_cache: password_cache.map_err(|_| AuthenticatorError::NoRandom)?,
             hashing: HashingPool::start(threads, section.hash_queue)
                 .map_err(AuthenticatorError::Threads)?,
             hash_wait: AtomicU64::new(millis(section.hash_wait)),
         })
+    }
+
+    /// What failed logins there were, as the process that takes over reads it; `successor` is told of further
+    /// ones.
+    #[must_use]
+    pub fn export(&self, successor: Option<LoginOutcomes>) -> Vec<u8> {
+        let failures = self.attempts.export(successor);
+        serde_json::to_vec(&failures).unwrap_or_default()
+    }
+
+    /// Nobody takes over.
+    pub fn keep(&self) {
+        self.attempts.keep();
+    }
+
+    /// Goes on with the failed logins that the process before knew. Says whether it could be read.
+    #[must_use]
+    pub fn import(&self, bytes: &[u8], now: UnixMillis) -> bool {
+        let failures = serde_json::from_slice(bytes);
+        let failures = failures.map(|failures| self.attempts.import(failures, now));
+        failures.is_ok()
+    }
+
+    /// An attempt that the process before had begun is over.
+    pub fn note(&self, outcome: LoginOutcome) {
+        self.attempts.note(outcome);
     }
 
     /// Goes by these settings from now on, but for the number of threads and of logins that wait for them.

@@ -6,16 +6,18 @@
 //! out all that share its address. Whether a user exists makes no difference. Neither names nor
 //! passwords are kept.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
+
+use ring::hmac;
+use serde::{Deserialize, Serialize};
 
 use super::LoginSection;
 use super::queue::Caller;
 use crate::aging_map::AgingMap;
 use crate::clock::UnixMillis;
 use crate::origin::Source;
-use crate::traffic::{ClusterFailures, FailureCount, Recorded};
+use crate::traffic::{ClusterFailures, FailureCount, LoginOutcome, Recorded};
 
 /// Failed logins, and successful ones as far as they matter for those.
 #[derive(Debug)]
@@ -24,9 +26,58 @@ pub(super) struct LoginThrottle {
     users: AgingMap<u64, FailureCounter>,
     networks: AgingMap<Source, FailureCounter>,
     successes: AgingMap<u64, Success>,
-    /// Keyed, so that nobody outside can choose names that collide.
-    hasher: RandomState,
+    secret: ThrottleSecret,
 }
+
+/// What names are hashed with, so that nobody outside can choose some that collide.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct ThrottleSecret([u8; 32]);
+
+impl std::fmt::Debug for ThrottleSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ThrottleSecret(redacted)")
+    }
+}
+
+impl ThrottleSecret {
+    pub(super) fn of(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    fn hash(&self, username: Option<&str>, network: Source) -> u64 {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut context = hmac::Context::with_key(&key);
+        match network {
+            Source::V4(bytes) => {
+                context.update(&[4]);
+                context.update(&bytes);
+            }
+            Source::V6(bytes) => {
+                context.update(&[6]);
+                context.update(&bytes);
+            }
+        }
+        context.update(&[u8::from(username.is_some())]);
+        context.update(username.unwrap_or_default().as_bytes());
+        let tag = context.sign();
+        let mut hash = [0; 8];
+        hash.copy_from_slice(&tag.as_ref()[..8]);
+        u64::from_be_bytes(hash)
+    }
+}
+
+/// All that a throttle knows, for the process that takes over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failures {
+    secret: ThrottleSecret,
+    users: Vec<(u64, Counted)>,
+    networks: Vec<(Source, Counted)>,
+    /// When earlier failures were last forgiven, in milliseconds since 1970.
+    successes: Vec<(u64, u64)>,
+}
+
+/// Failures of all gateways and of this one alone, and when the last was, in milliseconds since 1970.
+type Counted = (u32, u32, u64);
 
 /// What an attempt is counted under.
 #[derive(Debug, Clone, Copy)]
@@ -73,14 +124,26 @@ struct Success {
     forgave: UnixMillis,
 }
 
+impl AttemptKey {
+    /// How the process that took over knows the attempt.
+    pub(super) fn outcome(self, failed: Option<[Recorded; 2]>, now: UnixMillis) -> LoginOutcome {
+        LoginOutcome {
+            user: self.user,
+            network: self.network,
+            failed,
+            at: now.as_u64(),
+        }
+    }
+}
+
 impl LoginThrottle {
-    pub(super) fn new(section: &LoginSection, capacity: usize) -> Self {
+    pub(super) fn new(section: &LoginSection, capacity: usize, secret: ThrottleSecret) -> Self {
         Self {
             limits: ThrottleLimits::new(section),
             users: AgingMap::new(capacity, section.forget_failures),
             networks: AgingMap::new(capacity, section.forget_failures),
             successes: AgingMap::new(capacity, RECENT_LOGIN),
-            hasher: RandomState::new(),
+            secret,
         }
     }
 
@@ -104,7 +167,7 @@ impl LoginThrottle {
     /// The key of a login as `username`; `None` for a name too long to be anyone's.
     pub(super) fn key(&self, username: Option<&str>, from: IpAddr) -> AttemptKey {
         let network = Source::of(from);
-        let user = self.hasher.hash_one((username, network));
+        let user = self.secret.hash(username, network);
         AttemptKey { user, network }
     }
 
@@ -214,6 +277,57 @@ impl LoginThrottle {
     pub(super) fn abandoned(&mut self, key: AttemptKey) {
         finish(&mut self.users, &key.user);
         finish(&mut self.networks, &key.network);
+    }
+
+    /// All that is known, without what is in flight.
+    pub(super) fn export(&self) -> Failures {
+        let counted = |it: &FailureCounter| (it.cluster, it.unpublished, it.last_failure.as_u64());
+        let users = self.users.iter().map(|(key, it)| (*key, counted(it)));
+        let networks = self.networks.iter().map(|(key, it)| (*key, counted(it)));
+        let successes = self.successes.iter();
+        Failures {
+            secret: self.secret,
+            users: users.collect(),
+            networks: networks.collect(),
+            successes: successes
+                .map(|(key, it)| (*key, it.forgave.as_u64()))
+                .collect(),
+        }
+    }
+
+    /// Goes on with what the process before knew.
+    pub(super) fn import(&mut self, failures: Failures, now: UnixMillis) {
+        self.secret = failures.secret;
+        let at = |millis| UnixMillis::EPOCH.plus(Duration::from_millis(millis));
+        let counter = |(cluster, unpublished, last)| FailureCounter {
+            cluster,
+            unpublished,
+            in_flight: 0,
+            last_failure: at(last),
+        };
+        for (key, counted) in failures.users {
+            self.users.insert(key, counter(counted), now);
+        }
+        for (key, counted) in failures.networks {
+            self.networks.insert(key, counter(counted), now);
+        }
+        for (key, forgave) in failures.successes {
+            let forgave = at(forgave);
+            self.successes.insert(key, Success { forgave }, now);
+        }
+    }
+
+    /// An attempt that the process before had begun is over.
+    pub(super) fn note(&mut self, outcome: LoginOutcome) {
+        let now = UnixMillis::EPOCH.plus(Duration::from_millis(outcome.at));
+        let key = AttemptKey {
+            user: outcome.user,
+            network: outcome.network,
+        };
+        match outcome.failed {
+            Some(counted) => self.failed(key, counted, now),
+            None => drop(self.succeeded(key, now)),
+        }
     }
 
     /// Frees the memory of expired entries.
@@ -361,6 +475,7 @@ mod tests {
     use proptest::prelude::*;
 
     const ALL: [Recorded; 2] = [Recorded::Cluster; 2];
+    const SECRET: ThrottleSecret = ThrottleSecret([7; 32]);
     const HERE: &str = "192.0.2.1";
     const ELSEWHERE: &str = "192.0.2.2";
 
@@ -376,7 +491,7 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            Self(LoginThrottle::new(&LoginSection::default(), 1000))
+            Self(LoginThrottle::new(&LoginSection::default(), 1000, SECRET))
         }
 
         fn key(&self, name: &str, from: &str) -> AttemptKey {
@@ -610,7 +725,7 @@ mod tests {
             delay: Duration::ZERO,
             ..LoginSection::default()
         };
-        let mut scene = Scene(LoginThrottle::new(&section, 1000));
+        let mut scene = Scene(LoginThrottle::new(&section, 1000, SECRET));
         for _ in 0..100 {
             assert_eq!(scene.fail("till", HERE, 0), ThrottleDecision::Allow);
         }

@@ -3,6 +3,8 @@
 //! second one.
 
 mod confine;
+pub(crate) mod descriptors;
+pub(crate) mod launcher;
 pub mod panics;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod seccomp;
@@ -22,6 +24,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use thiserror::Error;
 
 pub(crate) use confine::RequiredAccess;
+pub use launcher::Launcher;
 pub use settings::ProcessSection;
 pub use user::{RunAs, UserError};
 

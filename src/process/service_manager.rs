@@ -19,6 +19,8 @@ pub(crate) enum Notice {
     Stopping,
     /// It makes progress.
     Alive,
+    /// Another process is the one to watch from now on.
+    MainProcess(u32),
 }
 
 /// Tells the service manager, if there is one.
@@ -30,6 +32,7 @@ pub(crate) fn notify(notice: Notice) {
             .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
         Notice::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
         Notice::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
+        Notice::MainProcess(pid) => sd_notify::notify(&[NotifyState::MainPid(pid)]),
     };
     if let Err(error) = told {
         tracing::warn!(%error, ?notice, "the service manager cannot be told");

@@ -1,8 +1,11 @@
 //! Pure: the section `[process]`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::settings::units::positive_duration;
 
 /// `[process]`: the privileges of the process once it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,11 @@ pub struct ProcessSection {
     pub seccomp: bool,
     /// Whether a crash may write a core dump, which contains secrets.
     pub core_dumps: bool,
+    /// Whether a new process can take over without an interruption, for which a launcher stays beside this one.
+    pub upgrade: bool,
+    /// How long that may take.
+    #[serde(with = "positive_duration")]
+    pub upgrade_timeout: Duration,
 }
 
 impl Default for ProcessSection {
@@ -34,6 +42,8 @@ impl Default for ProcessSection {
             reload_ports: BTreeSet::new(),
             seccomp: false,
             core_dumps: false,
+            upgrade: true,
+            upgrade_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -170,6 +170,12 @@ impl Entry {
         Self { state, ..self }
     }
 
+    /// Whether it is being forwarded.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight { .. })
+    }
+
     /// How many bytes of a stored answer it has.
     #[must_use]
     pub fn stored(&self) -> u64 {

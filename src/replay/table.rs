@@ -120,6 +120,22 @@ impl Table {
         self.insert(key, entry.orphaned(), Some(until));
     }
 
+    /// Takes over what another process of this machine remembered, which goes on forwarding what is in flight.
+    pub fn take_over(&mut self, key: ReplayKey, entry: Entry, until: UnixMillis) {
+        self.remove(&key);
+        let until = (!entry.is_in_flight()).then_some(until);
+        self.insert(key, entry, until);
+    }
+
+    /// All that is remembered, and until when; what is in flight has no end.
+    pub fn all(&self) -> impl Iterator<Item = (ReplayKey, &Entry, Option<UnixMillis>)> {
+        let entries = self.entries.iter();
+        entries.map(|(key, known)| {
+            let until = known.until.filter(|_| !known.entry.is_in_flight());
+            (*key, &known.entry, until)
+        })
+    }
+
     /// Forgets what is over, at most so many. Returns what was forgotten.
     pub fn forget_over(&mut self, now: UnixMillis, most: usize) -> Vec<ReplayKey> {
         let over = self.over.iter().take_while(|(until, _)| *until <= now);

@@ -12,6 +12,7 @@ use crate::metrics::{Counted, Resting};
 /// The stop signal of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
+    lingers: Cell<bool>,
     begun: Cell<bool>,
     next: Cell<u64>,
     watching: RefCell<HashMap<u64, Waker>>,
@@ -22,6 +23,14 @@ impl Drain {
     /// From now on connections finish what is under way and end.
     pub(super) fn begin(&self) {
         self.begun.set(true);
+        for waker in self.watching.borrow().values() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// From now on each connection ends with its next request, if there comes one.
+    pub(super) fn linger(&self) {
+        self.lingers.set(true);
         for waker in self.watching.borrow().values() {
             waker.wake_by_ref();
         }
@@ -68,6 +77,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn has_begun(&self) -> bool {
         self.drain.has_begun()
+    }
+
+    /// Whether the next request is the last.
+    pub(super) fn lingers(&self) -> bool {
+        self.drain.lingers.get()
     }
 
     /// The connection has nothing to do until what this gives is dropped.

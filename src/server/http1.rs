@@ -113,7 +113,7 @@ async fn run(
         let (gateway, client) = (Rc::clone(gateway), Rc::clone(client));
         async move {
             let response = gateway.handle(&client, request).await;
-            Ok::<_, Infallible>(match client.is_used_up() {
+            Ok::<_, Infallible>(match client.is_used_up() || watch.lingers() {
                 true => {
                     // The client may have sent another request already.
                     http1.will_linger();

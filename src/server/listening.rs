@@ -17,6 +17,8 @@ pub(crate) struct Listener {
     address: Address,
     /// None where it is open already.
     pub(super) socket: Option<TcpListener>,
+    /// Another descriptor of the socket, for the process that is to take over.
+    kept: Arc<TcpListener>,
     pub(super) service: Service,
 }
 
@@ -43,6 +45,7 @@ impl Listener {
         };
         Ok(Self {
             address,
+            kept: Arc::new(socket.try_clone()?),
             socket: Some(socket),
             service,
         })
@@ -51,6 +54,22 @@ impl Listener {
     /// Tells it from the others that are open.
     pub(super) fn bound(&self) -> SocketAddr {
         self.address.bound
+    }
+}
+
+/// An open listener.
+#[derive(Debug, Clone)]
+struct Open {
+    address: Address,
+    kept: Arc<TcpListener>,
+}
+
+impl Open {
+    fn of(listener: &Listener) -> Self {
+        Self {
+            address: listener.address,
+            kept: Arc::clone(&listener.kept),
+        }
     }
 }
 
@@ -65,13 +84,13 @@ pub(super) struct Update {
 /// Changes what is listened on.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerControl {
-    open: Arc<Mutex<Vec<Address>>>,
+    open: Arc<Mutex<Vec<Open>>>,
     acceptor: UnboundedSender<Update>,
 }
 
 impl ListenerControl {
     pub(super) fn new(listeners: &[Listener], acceptor: UnboundedSender<Update>) -> Self {
-        let open = listeners.iter().map(|it| it.address).collect();
+        let open = listeners.iter().map(Open::of).collect();
         Self {
             open: Arc::new(Mutex::new(open)),
             acceptor,
@@ -89,11 +108,13 @@ impl ListenerControl {
         let mut open = self.open().clone();
         let listener = |(configured, service): (SocketAddr, Service)| {
             let is_https = matches!(service.protocol, Protocol::Https { .. });
-            let same = |it: &Address| it.configured == configured && it.is_https == is_https;
+            let same =
+                |it: &Open| (it.address.configured, it.address.is_https) == (configured, is_https);
             if let Some(place) = open.iter().position(same) {
-                let address = open.remove(place);
+                let Open { address, kept } = open.remove(place);
                 return Ok(Listener {
                     address,
+                    kept,
                     socket: None,
                     service,
                 });
@@ -107,7 +128,7 @@ impl ListenerControl {
 
     /// Serves these from now on and so many connections; closes the other listeners. Connections stay.
     pub(crate) fn replace(&self, listeners: Vec<Listener>, connections: NonZeroUsize) {
-        *self.open() = listeners.iter().map(|it| it.address).collect();
+        *self.open() = listeners.iter().map(Open::of).collect();
         let (done, is_done) = channel();
         let update = Update {
             listeners,
@@ -132,11 +153,32 @@ impl ListenerControl {
 
     fn bound(&self, is_https: bool) -> Vec<SocketAddr> {
         let open = self.open();
-        let of_kind = open.iter().filter(|it| it.is_https == is_https);
-        of_kind.map(|it| it.bound).collect()
+        let of_kind = open.iter().filter(|it| it.address.is_https == is_https);
+        of_kind.map(|it| it.address.bound).collect()
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<Address>> {
+    /// The sockets, each with the address that it was configured with, and whether it serves HTTPS.
+    pub(crate) fn sockets(&self) -> Vec<(SocketAddr, bool, Arc<TcpListener>)> {
+        let open = self.open();
+        let sockets = open.iter();
+        sockets
+            .map(|it| {
+                let Address {
+                    configured,
+                    is_https,
+                    ..
+                } = it.address;
+                (configured, is_https, Arc::clone(&it.kept))
+            })
+            .collect()
+    }
+
+    /// Keeps no descriptor any more.
+    pub(crate) fn forget(&self) {
+        self.open().clear();
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::connection::{self, Arrived, Service};
 use super::drain::Drain;
@@ -18,6 +18,7 @@ use super::http2::scheduler::StreamScheduler;
 use super::slots::ConnectionSlot;
 use crate::gateway::record::AccessLog;
 use crate::gateway::{Current, WorkerGateway};
+use crate::lifecycle::Stage;
 use crate::metrics::{Counted, Load};
 use crate::observe::AccessSink;
 
@@ -98,8 +99,18 @@ async fn work(
         );
         tokio::task::spawn_local(serve(accepted, counted, gateway, drain, scheduler));
     }
-    drain.begin();
     let grace = gateway.limits().drain;
+    let lifecycle = Arc::clone(&gateway.shared().lifecycle);
+    if lifecycle.stage() == Stage::HandedOver {
+        // A client may send another request on a connection that is idle, and is not to find it closed.
+        drain.linger();
+        tokio::select! {
+            () = drain.emptied() => {}
+            () = lifecycle.draining() => {}
+            () = sleep(grace) => {}
+        }
+    }
+    drain.begin();
     if timeout(grace, drain.emptied()).await.is_err() {
         tracing::warn!(
             "requests were still in flight when the drain timeout expired (limits.drain)"

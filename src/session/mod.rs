@@ -6,6 +6,8 @@ mod password_mark;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::UnixSeconds;
 use crate::origin::Source;
 
@@ -198,7 +200,7 @@ pub enum Absent {
 }
 
 /// How a token ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// It expired.
     Expired,
@@ -221,6 +223,30 @@ pub enum End {
 }
 
 impl End {
+    const ALL: [Self; 9] = [
+        Self::Expired,
+        Self::Unused,
+        Self::Revoked,
+        Self::RevokedByClient,
+        Self::Evicted,
+        Self::Replayed,
+        Self::UserDisabled,
+        Self::UserRemoved,
+        Self::PasswordChanged,
+    ];
+
+    /// A number for it.
+    #[must_use]
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The one of that number.
+    #[must_use]
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.number() == number)
+    }
+
     /// A word for it, as the value of a label.
     #[must_use]
     pub fn name(self) -> &'static str {

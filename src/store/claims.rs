@@ -9,7 +9,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{Backing, StoreError, TokenStore};
+use super::handover::WireSettle;
+use super::{Backing, Op, StoreError, TokenStore, Turn};
 use crate::clock::UnixMillis;
 use crate::replay::{
     Entry, Fingerprint, Full, Owner, ReplayGuardSection, ReplayKey, Settlement, Table, Verdict,
@@ -42,6 +43,11 @@ pub enum ClaimError {
 pub struct Waiting(Option<watch::Receiver<()>>);
 
 impl Waiting {
+    /// For a request that another process has in flight.
+    pub(super) fn unknown() -> Self {
+        Self(None)
+    }
+
     /// Returns once the request is settled, or after `most`. Where only the server knows, after `pause`.
     pub async fn over(self, most: Duration, pause: Duration) {
         match self.0 {
@@ -95,6 +101,19 @@ impl Claims {
         kept
     }
 
+    /// Takes over what the process before remembers.
+    pub(super) fn take_over(&self, key: ReplayKey, entry: Entry, until: UnixMillis) {
+        self.local().table.take_over(key, entry, until);
+    }
+
+    /// All that is remembered, and until when.
+    pub(super) fn all(&self) -> Vec<(ReplayKey, Entry, Option<UnixMillis>)> {
+        let local = self.local();
+        let all = local.table.all();
+        all.map(|(key, entry, until)| (key, entry.clone(), until))
+            .collect()
+    }
+
     fn forget_over(&self, now: UnixMillis, most: usize) -> Vec<ReplayKey> {
         self.local().table.forget_over(now, most)
     }
@@ -129,8 +148,16 @@ impl TokenStore {
         claim: Claim,
         settings: &ReplayGuardSection,
     ) -> Result<(Verdict, Waiting), ClaimError> {
+        if let Backing::Shared(shared) = &self.backing {
+            let verdict = shared.claim(key, claim, settings).await??;
+            return Ok((verdict, Waiting(None)));
+        }
+        let _turn = match self.handover.gate.turn().await? {
+            Turn::Delegated(delegate) => return self.claim_elsewhere(&delegate, key, claim).await,
+            turn @ Turn::Own { .. } => turn,
+        };
         match &self.backing {
-            Backing::Memory => {
+            Backing::Memory | Backing::Shared(_) => {
                 self.claims.forget_over(claim.now, FORGOTTEN_AT_ONCE);
                 Ok(self.claims.claim(key, claim, settings)?)
             }
@@ -147,10 +174,6 @@ impl TokenStore {
                 }
                 Ok((verdict, waiting))
             }
-            Backing::Shared(shared) => {
-                let verdict = shared.claim(key, claim, settings).await??;
-                Ok((verdict, Waiting(None)))
-            }
         }
     }
 
@@ -164,15 +187,32 @@ impl TokenStore {
         settings: &ReplayGuardSection,
         now: UnixMillis,
     ) {
+        if let Backing::Shared(shared) = &self.backing {
+            return shared.settle(key, owner, settlement, settings);
+        }
+        let told = settlement.clone();
+        self.handover.gate.now_or_told(
+            || self.settle_here(key, owner, settlement, settings, now),
+            |delegate| delegate.tell(Op::Settle(WireSettle::of(key, owner, told, now))),
+        );
+    }
+
+    fn settle_here(
+        &self,
+        key: ReplayKey,
+        owner: Owner,
+        settlement: Settlement,
+        settings: &ReplayGuardSection,
+        now: UnixMillis,
+    ) {
         match &self.backing {
-            Backing::Memory => {
+            Backing::Memory | Backing::Shared(_) => {
                 self.claims.settle(key, owner, settlement, settings, now);
             }
             Backing::Durable(journal) => {
                 let kept = self.claims.settle(key, owner, settlement, settings, now);
                 journal.note(key, kept);
             }
-            Backing::Shared(shared) => shared.settle(key, owner, settlement, settings),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::change::Change;
 use super::counts::Operation;
-use super::{Backing, Ended, Reconcile, Reconciled, Selection, StoreError, TokenStore};
+use super::{Backing, Ended, Op, Reconcile, Reconciled, Selection, StoreError, TokenStore, Turn};
 use crate::accounts::{Accounts, Disowned};
 use crate::clock::{UnixMillis, UnixSeconds};
 use crate::session::AccountId;
@@ -36,6 +36,14 @@ impl TokenStore {
         if let Backing::Shared(shared) = &self.backing {
             return shared.commit(Change::issuing(digest, session), now).await;
         }
+        let _turn = match self.handover.gate.turn().await? {
+            Turn::Delegated(delegate) => {
+                let session = self.wire_session(digest, session)?;
+                let now = now.as_u64();
+                return delegate.ask(Op::Issue { session, now }).await?.issued();
+            }
+            turn @ Turn::Own { .. } => turn,
+        };
         self.can_keep()?;
         let mut evicted = Vec::new();
         let queue = |mut change: Change| {
@@ -57,10 +65,17 @@ impl TokenStore {
     /// [`StoreError::Unavailable`] when that cannot be kept; the token is ended in this process all the same.
     pub async fn withdraw(&self, id: TokenId, now: UnixMillis) -> Result<(), StoreError> {
         match &self.backing {
-            Backing::Memory | Backing::Durable(_) => {
-                drop(self.unkept(id, None));
-                Ok(())
-            }
+            Backing::Memory | Backing::Durable(_) => match self.handover.gate.turn().await? {
+                Turn::Delegated(delegate) => {
+                    let one = Selection::One(id);
+                    let ended = self.end_elsewhere(&delegate, &one, End::Revoked, now).await;
+                    ended.map(drop)
+                }
+                Turn::Own { .. } => {
+                    drop(self.unkept(id, None));
+                    Ok(())
+                }
+            },
             Backing::Shared(shared) => {
                 let ended = shared.end(Selection::One(id), End::Revoked, now).await;
                 ended.map(drop)
@@ -103,6 +118,18 @@ impl TokenStore {
             };
             return shared.commit(change, now).await.map(drop);
         }
+        let _turn = match self.handover.gate.turn().await? {
+            Turn::Delegated(delegate) => {
+                let renewal = Op::Renew {
+                    old: old.to_bytes(),
+                    session: self.wire_session(digest, session)?,
+                    until: until.as_u32(),
+                    now: now.as_u64(),
+                };
+                return delegate.ask(renewal).await?.done();
+            }
+            turn @ Turn::Own { .. } => turn,
+        };
         self.can_keep()?;
         let queue = |change| self.queue(change);
         let new = (digest, session);
@@ -163,6 +190,12 @@ impl TokenStore {
             let ended = shared.end(*selection, end, now).await;
             return ended.inspect(|ended| self.count_ended(end, ended.count));
         }
+        let _turn = match self.handover.gate.turn().await? {
+            Turn::Delegated(delegate) => {
+                return self.end_elsewhere(&delegate, selection, end, now).await;
+            }
+            turn @ Turn::Own { .. } => turn,
+        };
         // Before the kept tokens were read, none of them is found.
         let is_ready = self.is_ready();
         let (mut count, mut all_kept) = (0, Ok(()));
@@ -252,6 +285,11 @@ impl TokenStore {
                 Ok(None)
             }
         }
+    }
+
+    /// Returns once everything that was queued is persisted.
+    pub(super) async fn flush(&self) -> Result<(), StoreError> {
+        kept(self.queue(Change::default())?).await
     }
 
     /// Queues the end of tokens; it is persisted once what is queued after it is.

@@ -10,7 +10,7 @@ mod kept;
 mod lineage;
 
 pub(super) use cached::Use;
-pub(super) use kept::Kept;
+pub(super) use kept::{Kept, Used};
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};

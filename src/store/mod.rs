@@ -31,12 +31,15 @@ mod claims;
 mod contract;
 mod counts;
 mod durable;
+mod handover;
 mod lifecycle;
 mod listing;
 mod live;
 mod prepared;
 mod readiness;
 mod reconcile;
+mod record;
+mod restoring;
 mod settings;
 pub(crate) mod shared;
 #[cfg(test)]
@@ -45,7 +48,7 @@ mod simulation;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::accounts::Accounts;
@@ -61,9 +64,11 @@ pub use claims::{Claim, ClaimError, Waiting};
 pub use counts::StoreCounts;
 use counts::{Operation, StoreMetrics};
 pub use durable::{FileFault, TokenFile};
+pub use handover::{Frozen, ImportError, Imported, LoginOutcomes, Successor};
+use handover::{Handover, Op, Turn};
 pub use listing::{Listing, Position, TokenInfo};
 use live::LiveTokens;
-pub use prepared::{Prepared, StoreOpenError, discard, look};
+pub use prepared::{Prepared, StoreOpenError, discard, look, place};
 pub use readiness::StoreReadiness;
 pub use reconcile::{Reconcile, Reconciled};
 pub use settings::{DurableSection, OnLimit, StoreKind, TokensSection};
@@ -79,6 +84,8 @@ pub struct TokenStore {
     /// What is remembered of requests, unless the server of a shared store does.
     claims: claims::Claims,
     metrics: StoreMetrics,
+    /// Whether this process is the one that has the tokens.
+    handover: Handover,
 }
 
 /// What keeps tokens outside the process.
@@ -129,6 +136,7 @@ impl TokenStore {
             backing: Backing::Memory,
             claims: claims::Claims::default(),
             metrics: StoreMetrics::default(),
+            handover: Handover::default(),
         }
     }
 
@@ -166,6 +174,7 @@ impl TokenStore {
             backing,
             claims: claims::Claims::default(),
             metrics: StoreMetrics::default(),
+            handover: Handover::of(accounts),
         })
     }
 
@@ -252,10 +261,20 @@ impl TokenStore {
 
     /// Finishes what is to be kept, and closes what keeps it. Nothing is kept from then on.
     pub fn close(&self) {
+        self.handover.gate.close();
         match &self.backing {
             Backing::Memory => {}
             Backing::Durable(journal) => journal.close(),
             Backing::Shared(_) => {}
+        }
+    }
+
+    /// The token file, for the process that is to take it over, and its path; none where there is none.
+    #[must_use]
+    pub fn file(&self) -> Option<(&std::fs::File, &std::path::Path)> {
+        match &self.backing {
+            Backing::Memory | Backing::Shared(_) => None,
+            Backing::Durable(journal) => journal.file(),
         }
     }
 
@@ -264,6 +283,7 @@ impl TokenStore {
     #[must_use]
     pub fn find(&self, digest: TokenDigest, now: UnixMillis) -> Found {
         match &self.backing {
+            Backing::Memory | Backing::Durable(_) if !self.handover.gate.may_look() => Found::Ask,
             Backing::Memory | Backing::Durable(_) => Found::of(self.live.find(digest, now)),
             Backing::Shared(shared) if shared.trusts_map() => match self.live.find(digest, now) {
                 Err(Absent::Unknown) => Found::Ask,
@@ -281,6 +301,23 @@ impl TokenStore {
     /// refuses a token for where it comes from must not keep it from ending unused. Nothing is counted of one
     /// that ended meanwhile.
     pub fn count_use(&self, id: TokenId, now: UnixMillis) {
+        let gate = &self.handover.gate;
+        if gate.is_own() {
+            return self.count_use_here(id, now);
+        }
+        let (id_bytes, millis) = (id.to_bytes(), now.as_u64());
+        gate.now_or_told(
+            || self.count_use_here(id, now),
+            |delegate| {
+                delegate.tell(Op::Use {
+                    id: id_bytes,
+                    now: millis,
+                });
+            },
+        );
+    }
+
+    fn count_use_here(&self, id: TokenId, now: UnixMillis) {
         let counted = self.live.count_use(id, now.seconds());
         if let (Backing::Shared(shared), Some((account, before))) = (&self.backing, counted)
             && self.live.is_long_since(before, now.seconds())
@@ -299,7 +336,10 @@ impl TokenStore {
         now: UnixMillis,
     ) -> Result<Result<Session, Absent>, StoreError> {
         match &self.backing {
-            Backing::Memory | Backing::Durable(_) => Ok(self.live.find(digest, now)),
+            Backing::Memory | Backing::Durable(_) if self.handover.gate.may_look() => {
+                Ok(self.live.find(digest, now))
+            }
+            Backing::Memory | Backing::Durable(_) => self.find_elsewhere(digest, now).await,
             Backing::Shared(shared) => match self
                 .measure(Operation::Find, shared.ask(digest, now))
                 .await
@@ -348,6 +388,14 @@ impl TokenStore {
         if let Backing::Shared(shared) = &self.backing {
             return shared.dry_run(account, now).await;
         }
+        let _turn = match self.handover.gate.turn().await? {
+            Turn::Delegated(delegate) => {
+                let user = account.and_then(|account| self.name_of(account));
+                let now = now.as_u64();
+                return delegate.ask(Op::DryRun { user, now }).await?.done();
+            }
+            turn @ Turn::Own { .. } => turn,
+        };
         self.can_keep()?;
         self.live.can_take()
     }
@@ -459,6 +507,9 @@ impl TokenStore {
         if let Backing::Shared(shared) = &self.backing {
             shared.sweep(now);
         }
+        let Some(_turn) = self.handover.gate.try_turn() else {
+            return 0;
+        };
         let swept = self.live.sweep(now, |gone| {
             self.forget(&gone.expired);
             // A revocation finds them no more, and is acknowledged once this is kept.
@@ -515,7 +566,7 @@ pub struct Ended {
 pub const EXPIRED_TRACE: Duration = Duration::from_secs(3600);
 
 /// Why a store did not keep a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum StoreError {
     /// The configured number of tokens is reached.
     #[error("the token store is full (tokens.capacity)")]

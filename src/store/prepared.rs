@@ -14,6 +14,7 @@ use super::shared::SharedTokens;
 use crate::accounts::Accounts;
 use crate::clock::UnixMillis;
 use crate::cluster::ConnectError;
+use crate::takeover::Inherited;
 
 /// What is open of a store that is not in use yet.
 #[derive(Debug)]
@@ -50,14 +51,35 @@ impl Prepared {
         section: &TokensSection,
         owner: Option<(u32, u32)>,
     ) -> Result<Self, StoreOpenError> {
+        Self::open_or_inherit(section, owner, &mut Inherited::default())
+    }
+
+    /// As [`open`](Self::open), but for a file that the process before has open.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn open_or_inherit(
+        section: &TokensSection,
+        owner: Option<(u32, u32)>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, StoreOpenError> {
         match section.store {
             StoreKind::Memory => Ok(Self(Kind::Memory)),
             StoreKind::Durable => {
-                let file = TokenFile::open(&section.durable.path, owner)?;
+                let path = &section.durable.path;
+                let file = match inherited.token_file(path) {
+                    Some(file) => TokenFile::inherited(path, file, owner)?,
+                    None => TokenFile::open(path, owner)?,
+                };
                 Ok(Self(Kind::Durable(file)))
             }
             StoreKind::Shared => Ok(Self(Kind::Shared)),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_file(file: TokenFile) -> Self {
+        Self(Kind::Durable(file))
     }
 
     /// For `TokenStore::start`.
@@ -94,6 +116,16 @@ pub fn discard(
     match section.store {
         StoreKind::Memory | StoreKind::Shared => Ok(None),
         StoreKind::Durable => Ok(TokenFile::move_aside(&section.durable.path, now)?),
+    }
+}
+
+/// What tokens are kept in: a process cannot take them over from one that keeps them elsewhere.
+#[must_use]
+pub fn place(section: &TokensSection) -> String {
+    match section.store {
+        StoreKind::Memory => "memory".to_owned(),
+        StoreKind::Durable => format!("file {}", section.durable.path.display()),
+        StoreKind::Shared => format!("server {:?}", section.shared.servers),
     }
 }
 

@@ -256,6 +256,7 @@ impl Simulation {
                 live: Arc::new(LiveTokens::with_shards(&section, SHARDS)),
                 backing: Backing::Memory,
                 metrics: StoreMetrics::default(),
+                handover: Default::default(),
             }),
             tasks: Vec::new(),
             section,
@@ -284,6 +285,7 @@ impl Simulation {
             live,
             backing: Backing::Durable(journal),
             metrics: StoreMetrics::default(),
+            handover: Default::default(),
         });
     }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::origin::Source;
+
 /// The failures of a user or a network, counted by all gateways together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FailureCount {
@@ -21,8 +25,20 @@ pub(crate) enum ClusterFailures {
     Unavailable,
 }
 
+/// What became of a login attempt, for the process that takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginOutcome {
+    /// What stands for the user and the network.
+    pub(crate) user: u64,
+    pub(crate) network: Source,
+    /// Where its failure counts for user and network; none if it succeeded.
+    pub(crate) failed: Option<[Recorded; 2]>,
+    /// In milliseconds since 1970.
+    pub(crate) at: u64,
+}
+
 /// Where a failed login has been recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Recorded {
     /// In the count that all gateways limit.
     Cluster,

@@ -16,9 +16,10 @@ mod usage_sync;
 
 pub use connections::{SourceConnection, SourceConnectionLimit};
 pub use distributed_limit::{PeerUsage, SYNC_INTERVAL, UsageCounts};
+pub use login_failures::LoginOutcome;
 pub(crate) use login_failures::{ClusterFailures, FailureCount, Recorded};
 pub use memory_pressure::MemoryPressure;
-pub use quotas::{Quotas, RouteLimit};
+pub use quotas::{Quotas, RatesUsed, RouteLimit};
 pub use rate_limit::{Bucket, Exceeded, Rate, RateLimit};
 pub use scope::{QuotaExceeded, RateScope};
 pub use settings::QuotasSection;

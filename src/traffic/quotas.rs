@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     BodyInFlight, Bucket, Exceeded, InFlight, QuotaExceeded, QuotasSection, Rate, RateLimit,
     RateScope, SYNC_INTERVAL, SyncQueue, Usage,
@@ -26,6 +28,15 @@ pub struct Quotas {
     sources: Option<Arc<Sources>>,
     /// Usage to publish to other gateways, if the quotas are shared with any.
     sync_queue: Option<Arc<SyncQueue>>,
+}
+
+/// How much routes and sources have used of their rates, as buckets have it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct RatesUsed {
+    /// By path.
+    pub routes: Vec<(String, u64)>,
+    /// By address.
+    pub sources: Vec<(Source, u64)>,
 }
 
 /// The configured rate limit of a route, for all users together.
@@ -181,6 +192,41 @@ impl Quotas {
         usage.body(self.user_bodies)
     }
 
+    /// How much of their rates routes and sources have used, for the process that takes over.
+    #[must_use]
+    pub fn export(&self) -> RatesUsed {
+        let routes = self.routes.iter().flatten();
+        let mut used = RatesUsed {
+            routes: routes
+                .map(|route| (route.path.clone(), route.usage.rate_state()))
+                .collect(),
+            ..RatesUsed::default()
+        };
+        for shard in self.sources.iter().flat_map(|sources| &sources.shards) {
+            let shard = locked(shard);
+            let sources = shard
+                .iter()
+                .map(|(source, bucket)| (*source, bucket.state()));
+            used.sources.extend(sources);
+        }
+        used
+    }
+
+    /// Goes on with what was used in the process before.
+    pub fn import(&self, used: RatesUsed, now: UnixMillis) {
+        for (path, state) in used.routes {
+            let mut routes = self.routes.iter().flatten();
+            if let Some(route) = routes.find(|route| route.path == path) {
+                route.usage.restore_rate(state);
+            }
+        }
+        if let Some(sources) = &self.sources {
+            for (source, state) in used.sources {
+                sources.restore(source, state, now);
+            }
+        }
+    }
+
     /// Frees the memory of idle sources.
     pub fn sweep(&self, now: UnixMillis) {
         if let Some(sources) = &self.sources {
@@ -212,9 +258,16 @@ impl Sources {
         }
     }
 
+    fn shard(&self, source: Source) -> MutexGuard<'_, AgingMap<Source, Bucket>> {
+        locked(&self.shards[self.hasher.hash_one(source) as usize % SHARDS])
+    }
+
+    fn restore(&self, source: Source, state: u64, now: UnixMillis) {
+        self.shard(source).touch(source, now).restore(state);
+    }
+
     fn take(&self, source: Source, now: UnixMillis) -> Result<(), QuotaExceeded> {
-        let shard = self.hasher.hash_one(source) as usize % SHARDS;
-        let mut buckets = locked(&self.shards[shard]);
+        let mut buckets = self.shard(source);
         self.rate_limit
             .take(buckets.touch(source, now), now)
             .map_err(|exceeded| QuotaExceeded::Rate(RateScope::Source, exceeded))

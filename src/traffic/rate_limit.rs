@@ -38,6 +38,19 @@ pub struct RateLimit {
 #[derive(Debug, Default)]
 pub struct Bucket(AtomicU64);
 
+impl Bucket {
+    /// Its state, for the process that takes over.
+    #[must_use]
+    pub fn state(&self) -> u64 {
+        self.0.load(RELAXED)
+    }
+
+    /// The state that it had in the process before.
+    pub fn restore(&self, state: u64) {
+        self.0.store(state, RELAXED);
+    }
+}
+
 /// A rate limit was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {

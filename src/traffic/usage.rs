@@ -63,6 +63,17 @@ impl Usage {
         self.reported.swap(0, RELAXED)
     }
 
+    /// How much of its rate is used, for the process that takes over.
+    #[must_use]
+    pub fn rate_state(&self) -> u64 {
+        self.bucket.state()
+    }
+
+    /// What it was in the process before.
+    pub fn restore_rate(&self, state: u64) {
+        self.bucket.restore(state);
+    }
+
     /// Requests and bytes of request bodies in flight on this gateway.
     pub(super) fn in_flight(&self) -> [u64; 2] {
         let requests = self.requests.load(RELAXED);

@@ -26,6 +26,8 @@ pub struct Child {
     output: Arc<Output>,
     pipes: Vec<std::thread::JoinHandle<()>>,
     files: Files,
+    /// The program of its own, where it has one.
+    program: Option<tempfile::TempDir>,
 }
 
 #[derive(Default)]
@@ -86,6 +88,101 @@ impl Child {
         Self::launch(command, &[], adjust).await
     }
 
+    /// The same with an admin socket, from a file of its own that can be replaced by another program.
+    pub async fn start_replaceable(adjust: impl FnOnce(&mut Files)) -> Self {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let path = place.path().join("syncgate");
+        put_program(&path);
+        let with_socket = |files: &mut Files| {
+            let socket = files.directory().join("admin.sock");
+            files.set("admin.socket", socket.to_str().expect("a path of text"));
+            adjust(files);
+        };
+        let mut child = Self::launch(command(&path), &[], with_socket).await;
+        child.program = Some(place);
+        child
+    }
+
+    /// Puts a shell script in the place of the program that it was started from, or the program again.
+    pub fn replace_program(&self, script: Option<&str>) {
+        let place = self.program.as_ref().expect("a program of its own");
+        let (path, new) = (place.path().join("syncgate"), place.path().join("new"));
+        match script {
+            Some(script) => {
+                super::harness::write(&new, &format!("#!/bin/sh\n{script}\n"), 0o755);
+            }
+            None => put_program(&new),
+        }
+        std::fs::rename(&new, &path).expect("a file to replace");
+    }
+
+    /// Begins `syncgate upgrade`.
+    pub fn begin_upgrade(&self) -> tokio::task::JoinHandle<Printed> {
+        let mut upgrade = command(program());
+        upgrade
+            .arg("upgrade")
+            .arg("--config")
+            .arg(self.files.write());
+        tokio::task::spawn_blocking(move || {
+            let output = upgrade.output().expect("a command that runs");
+            Printed {
+                is_done: output.status.success(),
+                out: String::from_utf8_lossy(&output.stdout).into_owned(),
+                err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            }
+        })
+    }
+
+    /// Runs `syncgate upgrade`.
+    pub async fn upgrade(&self) -> Printed {
+        within("an upgrade", self.begin_upgrade())
+            .await
+            .expect("a thread that ends")
+    }
+
+    /// The numbers of the processes that were started for upgrades.
+    pub fn upgraded(&self) -> Vec<u32> {
+        let lines = self.lines();
+        let started = lines.iter().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let is_it = line["message"] == "upgrade: a new process was started";
+            u32::try_from(line["pid"].as_u64().filter(|_| is_it)?).ok()
+        });
+        started.collect()
+    }
+
+    /// Waits for the process that was started first, which has handed over.
+    pub async fn first_exit(&mut self) -> ExitStatus {
+        let mut process = std::mem::replace(&mut self.process, nothing());
+        let waiting = tokio::task::spawn_blocking(move || process.wait());
+        within("the end of the first process", waiting)
+            .await
+            .expect("the wait for the process")
+            .expect("a status")
+    }
+
+    /// Ends the process that took over last, and waits until none is left that could write.
+    pub async fn stop_last(mut self) -> Vec<String> {
+        let last = self.upgraded().last().copied().expect("an upgrade");
+        let pid = i32::try_from(last).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), Signal::TERM).expect("a process to signal");
+        let pipes: Vec<_> = self.pipes.drain(..).collect();
+        let ending = tokio::task::spawn_blocking(move || {
+            for pipe in pipes {
+                pipe.join().expect("a pipe that was read to its end");
+            }
+        });
+        within("the end of all output", ending)
+            .await
+            .expect("the wait for it");
+        let lines = self.lines();
+        for secret in ["SGT1", PASSWORD_MARKER, BODY_MARKER] {
+            let is_in = lines.iter().any(|line| line.contains(secret));
+            assert!(!is_in, "a secret was logged");
+        }
+        lines
+    }
+
     /// The same with a listener that somebody else has bound, handed over as systemd does it.
     pub async fn start_on(socket: &TcpListener, adjust: impl FnOnce(&mut Files)) -> Self {
         let mut shell = passing(socket);
@@ -119,6 +216,7 @@ impl Child {
             output,
             pipes,
             files,
+            program: None,
         };
         child.https = child.until("the address it listens on", listening).await;
         child
@@ -331,6 +429,27 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // Those that came of upgrades are nobody's children.
+        for upgraded in self.upgraded() {
+            if let Some(pid) = i32::try_from(upgraded).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// What a command has printed.
+#[derive(Debug)]
+pub struct Printed {
+    pub is_done: bool,
+    pub out: String,
+    pub err: String,
+}
+
+/// The program at another path.
+fn put_program(path: &std::path::Path) {
+    if std::fs::hard_link(program(), path).is_err() {
+        std::fs::copy(program(), path).expect("a copy of the program");
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Resource {
     Server(Action),
     /// A reload of the configuration and its files.
     Reload,
+    /// A new process in place of this one.
+    Upgrade,
     /// How the audit trail does.
     Audit,
 }
@@ -67,6 +69,7 @@ impl Resource {
             "/upstreams/drain" => Some(Self::Server(Action::Drain)),
             "/upstreams/enable" => Some(Self::Server(Action::Enable)),
             "/reload" => Some(Self::Reload),
+            "/upgrade" => Some(Self::Upgrade),
             "/audit" => Some(Self::Audit),
             _ => {
                 let id = path.strip_prefix("/tokens/")?;
@@ -97,6 +100,7 @@ impl Resource {
             Self::Server(Action::Drain) => "/upstreams/drain",
             Self::Server(Action::Enable) => "/upstreams/enable",
             Self::Reload => "/reload",
+            Self::Upgrade => "/upgrade",
             Self::Audit => "/audit",
         }
     }
@@ -122,6 +126,7 @@ impl Resource {
             | Self::Upstreams
             | Self::Server(_)
             | Self::Reload
+            | Self::Upgrade
             | Self::Audit => false,
         }
     }
@@ -142,15 +147,21 @@ impl Resource {
             | Self::Audit
             | Self::Upstreams => &[Method::GET, Method::HEAD],
             Self::Token(_) => &[Method::GET, Method::HEAD, Method::DELETE],
-            Self::Introspection | Self::Revocation | Self::Server(_) | Self::Reload => {
-                &[Method::POST]
-            }
+            Self::Introspection
+            | Self::Revocation
+            | Self::Server(_)
+            | Self::Reload
+            | Self::Upgrade => &[Method::POST],
         }
     }
 
     pub(super) fn takes_body(self) -> bool {
         match self {
-            Self::Introspection | Self::Revocation | Self::Server(_) | Self::Reload => true,
+            Self::Introspection
+            | Self::Revocation
+            | Self::Server(_)
+            | Self::Reload
+            | Self::Upgrade => true,
             Self::Liveness
             | Self::Readiness
             | Self::Health
@@ -197,6 +208,7 @@ mod tests {
             Resource::Server(Action::Drain),
             Resource::Server(Action::Enable),
             Resource::Reload,
+            Resource::Upgrade,
             Resource::Audit,
         ]
     }

@@ -19,19 +19,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use super::Controls;
 use super::caller::Caller;
 use super::host::OwnHosts;
 use super::idle_connections::IdleConnections;
 use super::listener::Listener;
 use super::refusal_counter::{self, RefusalCounter};
 use super::resource::Resource;
-use super::secret::AdminSecrets;
 use crate::clock::Clock;
-use crate::control::Reload;
 use crate::control::history::{History, Reading};
 use crate::gateway::reply::{DateField, Detail};
 use crate::gateway::{Current, Shared};
@@ -52,9 +51,8 @@ type Idle = RefCell<IdleConnections<Peer, oneshot::Sender<()>>>;
 /// Answers admin requests.
 pub(super) struct AdminService {
     current: Arc<Current>,
-    reload: Arc<Reload>,
+    controls: Controls,
     clock: Clock,
-    secrets: Arc<AdminSecrets>,
     /// The host names of the TCP listener, if there is one.
     hosts: Option<OwnHosts>,
     ids: RequestIds,
@@ -62,15 +60,14 @@ pub(super) struct AdminService {
     counter: RefCell<RefusalCounter>,
     history: RefCell<History>,
     started: Instant,
+    /// How many connections there are.
+    open: Cell<usize>,
+    /// That there is one less.
+    closed: Notify,
 }
 
 impl AdminService {
-    pub(super) fn new(
-        current: Arc<Current>,
-        reload: Arc<Reload>,
-        secrets: Arc<AdminSecrets>,
-        hosts: Option<OwnHosts>,
-    ) -> Self {
+    pub(super) fn new(current: Arc<Current>, controls: Controls, hosts: Option<OwnHosts>) -> Self {
         let shared = current.load();
         let (clock, now) = (shared.clock.clone(), shared.clock.now());
         shared.metrics.note_start(now);
@@ -78,10 +75,11 @@ impl AdminService {
         let history = History::begin(now.seconds(), read(&shared));
         Self {
             current,
-            reload,
+            controls,
             clock,
-            secrets,
             hosts,
+            open: Cell::new(0),
+            closed: Notify::new(),
             ids: RequestIds::new(),
             date,
             counter: RefCell::default(),
@@ -111,13 +109,17 @@ impl AdminService {
                     if evicted {
                         self.note(RefusalCounter::close);
                     }
+                    self.open.set(self.open.get() + 1);
                     tokio::task::spawn_local(async move {
+                        let closing = Rc::clone(&service);
                         // Until the event loop has polled for data that has already arrived.
                         yield_now().await;
                         let from = (listener, peer);
                         service.serve(from, stream, &idle, id, closed).await;
                         idle.borrow_mut().remove(id);
                         drop(slot);
+                        closing.open.set(closing.open.get() - 1);
+                        closing.closed.notify_one();
                     });
                     // However long the accept queue, accepted connections are polled in between.
                     yield_now().await;
@@ -127,6 +129,13 @@ impl AdminService {
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
+        }
+    }
+
+    /// Returns once there are no connections.
+    pub(super) async fn idle(&self) {
+        while self.open.get() > 0 {
+            self.closed.notified().await;
         }
     }
 

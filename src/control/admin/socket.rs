@@ -5,23 +5,65 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::takeover::{Offered, SocketMark};
 
 /// The file of a socket. Dropping it removes it, unless another file has taken its place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    made: Mark,
+    /// Inode numbers are reused, so that the change time is part of it.
+    made: SocketMark,
+    /// Whether it is another process's to remove.
+    released: Arc<AtomicBool>,
 }
 
-/// What tells a file from any later one of the same name: inode numbers are reused, so that the change
-/// time is part of it.
-type Mark = (u64, u64, i64, i64);
-
-fn mark(path: &Path) -> io::Result<Mark> {
+fn mark(path: &Path) -> io::Result<SocketMark> {
     let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
+    Ok(SocketMark {
+        device: found.dev(),
+        inode: found.ino(),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
+}
+
+/// The socket of the process before, with its file, which stays that process's until it is
+/// [claimed](SocketFile::claim); `None` if another file is at its place.
+pub(super) fn inherit(
+    path: &Path,
+    socket: UnixListener,
+    made: SocketMark,
+) -> Option<(UnixListener, SocketFile)> {
+    let file = SocketFile {
+        path: path.to_owned(),
+        made,
+        released: Arc::new(AtomicBool::new(true)),
+    };
+    (mark(path).ok()? == made).then_some((socket, file))
+}
+
+impl SocketFile {
+    /// As it is offered to the process that is to take over.
+    pub(super) fn offered(&self) -> Offered {
+        Offered::Unix {
+            path: self.path.clone(),
+            mark: self.made,
+        }
+    }
+
+    /// It goes with this process from now on.
+    pub(super) fn claim(&self) {
+        self.released.store(false, Ordering::Release);
+    }
+
+    /// To be set once that has it.
+    pub(super) fn released(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.released)
+    }
 }
 
 /// Binds `path`, and gives the file to the user and group `owner`, if any. A stale socket of a gateway that
@@ -45,6 +87,7 @@ pub(super) fn bind(
     let file = SocketFile {
         path: path.to_owned(),
         made: mark(path)?,
+        released: Arc::default(),
     };
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from(socket), file))
@@ -69,7 +112,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if mark(&self.path).is_ok_and(|present| present == self.made) {
+        let is_ours = !self.released.load(Ordering::Acquire);
+        if is_ours && mark(&self.path).is_ok_and(|present| present == self.made) {
             // If this fails, the next start replaces the file.
             let _ = fs::remove_file(&self.path);
         }
@@ -99,6 +143,30 @@ mod tests {
         assert!(path.exists());
         drop(new);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_file_of_an_inherited_socket_is_its_heir_s_once_that_serves() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let (listener, file) = bind(&path, None).unwrap();
+        let inherited = || {
+            inherit(&path, listener.try_clone().unwrap(), file.made)
+                .unwrap()
+                .1
+        };
+        // One that does not come up leaves it where it is.
+        drop(inherited());
+        assert!(path.exists());
+        let heir = inherited();
+        heir.claim();
+        file.released().store(true, Ordering::Release);
+        let made = file.made;
+        drop(file);
+        assert!(path.exists());
+        drop(heir);
+        assert!(!path.exists());
+        assert!(inherit(&path, listener, made).is_none());
     }
 
     #[test]

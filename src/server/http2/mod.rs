@@ -71,7 +71,8 @@ pub(super) async fn serve(
                 terminated = true;
                 idle.as_mut().reset(Instant::now() + limits.linger);
             }
-            if (watch.has_begun() || client.is_used_up()) && http2.goaway() == GoAway::Open {
+            let is_last = watch.has_begun() || watch.lingers() || client.is_used_up();
+            if is_last && http2.goaway() == GoAway::Open {
                 http2.drain();
                 connection.as_mut().graceful_shutdown();
                 continue;

@@ -51,6 +51,21 @@ impl TokenFile {
         }
     }
 
+    /// The file of a process that serves still, whose lock is this one's too.
+    ///
+    /// # Errors
+    /// When others can read it by now, or it is another user's.
+    pub(crate) fn inherited(
+        path: &Path,
+        file: File,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, FileFault> {
+        check(path, &file, owner)?;
+        lock(path, &file)?;
+        let path = path.to_owned();
+        Ok(Self { path, file })
+    }
+
     /// Says in a few words what there is, and changes nothing.
     ///
     /// # Errors

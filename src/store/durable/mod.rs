@@ -1,15 +1,16 @@
 //! Tokens that outlive the process, in a file of redb's. The map in memory answers every request; the
 //! file is read once, at the start, and written by one thread.
 
+mod backend;
 mod fault;
 mod file;
-mod record;
 mod table;
 mod writer;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,17 +20,16 @@ use tokio::time::timeout;
 use super::StoreError;
 use super::change::Change;
 use super::claims::Claims;
-use super::live::{Kept, LiveTokens};
+use super::live::LiveTokens;
+use super::record::Record;
+use super::restoring::{Found, Restoring};
 use crate::accounts::Accounts;
-use crate::clock::{UnixMillis, UnixSeconds};
+use crate::clock::UnixMillis;
 use crate::replay::{Entry as Remembered, ReplayKey};
-use crate::session::AccountId;
-use crate::session::{Login, Session};
 use crate::token::TokenId;
 
 pub use fault::FileFault;
 pub use file::TokenFile;
-use record::{Key, Record};
 use table::{Opener, Step};
 use writer::{Entry, Queue, Writer};
 
@@ -44,11 +44,17 @@ pub(super) struct Journal {
     /// How long after a failure the disk is tried again.
     retry: Duration,
     stage: Mutex<Stage>,
+    /// The file itself, for the process that is to take it over.
+    file: Option<File>,
+    /// Whether the file is left to another process, which has it or is about to.
+    is_lent: AtomicBool,
 }
 
 enum Stage {
     Prepared(Opener),
-    Running(JoinHandle<()>),
+    Running(JoinHandle<Opener>),
+    /// Closed for another process, and opened again if that does not take it.
+    Lent(Opener),
     Over,
 }
 
@@ -57,26 +63,21 @@ impl std::fmt::Debug for Stage {
         f.write_str(match self {
             Self::Prepared(_) => "Prepared",
             Self::Running(_) => "Running",
+            Self::Lent(_) => "Lent",
             Self::Over => "Over",
         })
     }
 }
 
-/// What was found in a file.
-#[derive(Default)]
-struct Found {
-    tokens: Vec<Kept>,
-    /// Those that are over, the first of their lineage, and until when they overlapped with another.
-    over: Vec<(TokenId, TokenId, Option<UnixSeconds>)>,
-    /// The keys and values of those that a clock ahead issued, as they are now.
-    set_right: Vec<(Key, Vec<u8>)>,
-}
-
 impl Journal {
     pub(super) fn new(file: TokenFile, wait: Duration, accounts: Arc<Accounts>) -> Self {
         let TokenFile { path, file } = file;
+        // Without another descriptor of it, no other process can take it over.
+        let kept = file.try_clone().ok();
         let opener = table::opener(file);
-        Self::with(opener, path, wait, RETRY, accounts)
+        let mut journal = Self::with(opener, path, wait, RETRY, accounts);
+        journal.file = kept;
+        journal
     }
 
     fn with(
@@ -93,6 +94,8 @@ impl Journal {
             wait,
             retry,
             stage: Mutex::new(Stage::Prepared(opener)),
+            file: None,
+            is_lent: AtomicBool::new(false),
         }
     }
 
@@ -106,10 +109,10 @@ impl Journal {
         claims: &Claims,
         now: UnixMillis,
     ) -> Result<(), FileFault> {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage();
         let opener = match std::mem::replace(&mut *stage, Stage::Over) {
             Stage::Prepared(opener) => opener,
-            other @ (Stage::Running(_) | Stage::Over) => {
+            other @ (Stage::Running(_) | Stage::Lent(_) | Stage::Over) => {
                 *stage = other;
                 return Ok(());
             }
@@ -117,12 +120,11 @@ impl Journal {
         let begun = Instant::now();
         let fault = |what| FileFault::new(&self.path, what);
         let database = opener().map_err(|error| fault(table::what(error)))?;
-        let mut found = Found::default();
-        let mut ids = HashMap::new();
+        let mut restoring = Restoring::new(&self.accounts, now);
         let mut forgotten = Vec::new();
         let read = table::read(
             &database,
-            |record| self.find(&record, now, &mut ids, &mut found),
+            |record| restoring.take(&record, None),
             |key, value| {
                 let read =
                     Remembered::from_bytes(value).ok_or("a remembered request is malformed")?;
@@ -140,7 +142,7 @@ impl Journal {
             tokens,
             over,
             set_right,
-        } = found;
+        } = restoring.found;
         let steps = set_right.iter().map(|(key, value)| Step::Put(key, value));
         let written = match set_right.is_empty() {
             true => Ok(()),
@@ -178,17 +180,7 @@ impl Journal {
             took = ?begun.elapsed(),
             "the kept tokens were read"
         );
-        let writer = Writer {
-            queue: Arc::clone(&self.queue),
-            path: self.path.clone(),
-            opener,
-            retry: self.retry,
-            database: Some(database),
-        };
-        let thread = Builder::new()
-            .name("syncgate-tokens".to_owned())
-            .spawn(move || writer.run());
-        *stage = Stage::Running(thread.map_err(FileFault::io("write", &self.path))?);
+        *stage = Stage::Running(self.write(opener, Some(database))?);
         self.queue.open(expired.into_iter().chain(left_out));
         for key in forgotten {
             self.note(key, None);
@@ -196,48 +188,73 @@ impl Journal {
         Ok(())
     }
 
-    fn find(
+    /// Starts the thread that writes.
+    fn write(
         &self,
-        record: &Record<'_>,
-        now: UnixMillis,
-        ids: &mut HashMap<Box<str>, AccountId>,
-        found: &mut Found,
-    ) {
-        let account = match ids.get(record.user) {
-            Some(id) => *id,
-            None => {
-                let id = self.accounts.id_of(record.user);
-                ids.insert(record.user.into(), id);
-                id
+        opener: Opener,
+        database: Option<redb::Database>,
+    ) -> Result<JoinHandle<Opener>, FileFault> {
+        let writer = Writer {
+            queue: Arc::clone(&self.queue),
+            path: self.path.clone(),
+            opener,
+            retry: self.retry,
+            database,
+        };
+        let thread = Builder::new()
+            .name("syncgate-tokens".to_owned())
+            .spawn(move || writer.run());
+        thread.map_err(FileFault::io("write", &self.path))
+    }
+
+    /// The file, for the process that is to take it over, and its path.
+    pub(super) fn file(&self) -> Option<(&File, &Path)> {
+        Some((self.file.as_ref()?, &self.path))
+    }
+
+    /// Writes what waits and closes the file, but not its descriptor and lock, so that another process can
+    /// open it. Nothing may be queued meanwhile. What was read stays valid.
+    pub(super) fn lend(&self) {
+        // Before the queue says that it is closed.
+        self.is_lent.store(true, Ordering::Release);
+        self.queue.stop();
+        let mut stage = self.stage();
+        *stage = match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running(thread) => thread.join().map_or(Stage::Over, Stage::Lent),
+            other @ (Stage::Prepared(_) | Stage::Lent(_) | Stage::Over) => other,
+        };
+    }
+
+    /// Goes on with the file that no other process took.
+    ///
+    /// # Errors
+    /// When there is no thread to write it; nothing can be kept then.
+    pub(super) fn resume(&self) -> Result<(), FileFault> {
+        let mut stage = self.stage();
+        match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Lent(opener) => {
+                // Before there is a thread, which would end again.
+                self.queue.start_again();
+                // It is opened with the first change.
+                *stage = Stage::Running(self.write(opener, None)?);
             }
-        };
-        let login = Login {
-            account,
-            mark: record.mark,
-            source: record.source,
-            at: record.authenticated,
-        };
-        let kept = Session::restored(login, record.issued, record.expires);
-        let session = kept.as_of(now.seconds());
-        if session != kept {
-            found.set_right.push(record.with(session));
+            other @ (Stage::Prepared(_) | Stage::Running(_) | Stage::Over) => *stage = other,
         }
-        let (id, first) = (record.digest.id(), record.first);
-        if session.is_live(now.seconds()) {
-            found.tokens.push(Kept {
-                digest: record.digest,
-                session,
-                first,
-                replaced: record.replaced,
-            });
-        } else {
-            found.over.push((id, first, record.replaced));
-        }
+        self.is_lent.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the file was read.
     pub(super) fn is_open(&self) -> bool {
-        self.queue.is_open()
+        self.is_lent() || self.queue.is_open()
+    }
+
+    fn is_lent(&self) -> bool {
+        self.is_lent.load(Ordering::Acquire)
     }
 
     /// # Errors
@@ -272,11 +289,15 @@ impl Journal {
     /// Writes what waits, and closes the file.
     pub(super) fn close(&self) {
         self.queue.stop();
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage();
         if let Stage::Running(thread) = std::mem::replace(&mut *stage, Stage::Over)
             && thread.join().is_err()
         {
             tracing::error!("the thread that writes tokens had panicked");
+        }
+        if let Some(file) = self.file.as_ref().filter(|_| !self.is_lent()) {
+            // What another process took has the same lock. Without this, it lasts until the last descriptor is closed.
+            let _ = file.unlock();
         }
     }
 

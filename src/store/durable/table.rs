@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Error, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table,
     TableDefinition, TableError,
@@ -13,10 +12,11 @@ use redb::{
 
 use rustix::fs::{Advice, fadvise};
 
+use super::backend::LockedFile;
 use super::fault::{KNOWN, What};
-use super::record::{BadRecord, Key, Record};
 use crate::clock::UnixSeconds;
 use crate::replay::ReplayKey;
+use crate::store::record::{BadRecord, Key, Record};
 use crate::token::TokenId;
 
 /// Opens the file, again after it failed.
@@ -50,7 +50,7 @@ pub(super) fn opener(file: File) -> Opener {
         }
         // All of it is about to be read. Where the system takes no advice, it reads page by page.
         let _ = fadvise(&file, 0, None, Advice::WillNeed);
-        open(FileBackend::new(file.try_clone()?)?)
+        open(LockedFile(file.try_clone()?))
     })
 }
 

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::disk::Disk;
 use super::*;
-use crate::session::{Absent, End};
+use crate::session::{Absent, AccountId, End};
 use crate::store::contract::{
     StoreUnderTest, at, digest, find, issued, nonzero, section, session, store_contract, wait,
 };
@@ -73,6 +73,7 @@ impl TestDirectory {
             live,
             backing: Backing::Durable(journal),
             metrics: StoreMetrics::default(),
+            handover: crate::store::Handover::of(&self.accounts),
         })
     }
 

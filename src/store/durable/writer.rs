@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use redb::{Database, Error};
 use tokio::sync::oneshot;
 
-use super::record::Key;
 use super::table::{self, Opener, ReplayBytes, Step};
 use crate::clock::UnixSeconds;
 use crate::replay::ReplayKey;
 use crate::store::StoreError;
+use crate::store::record::Key;
 use crate::token::TokenId;
 
 /// What waits, and how the disk does.
@@ -140,6 +140,12 @@ impl Queue {
         self.awake.notify_one();
     }
 
+    /// Takes changes again, for another thread.
+    pub(super) fn start_again(&self) {
+        self.waiting().stopping = false;
+        self.open.store(true, Ordering::Release);
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,8 +222,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes until the queue is stopped, and closes the file.
-    pub(super) fn run(mut self) {
+    /// Writes until the queue is stopped, and closes the file. Returns what opens it again.
+    pub(super) fn run(mut self) -> Opener {
         let mut left = Left::default();
         while let Next::Group(group) = self.queue.next(&left, self.retry) {
             let written = self.write(&left, &group);
@@ -238,6 +244,7 @@ impl Writer {
             let path = self.path.display();
             tracing::error!(%error, %path, "the token file could not be closed cleanly");
         }
+        self.opener
     }
 
     fn write(&mut self, left: &Left, group: &Group) -> Result<(), Error> {

@@ -58,6 +58,7 @@ fn kept(digest: TokenDigest, session: Session) -> Kept {
         session,
         first: digest.id(),
         replaced: None,
+        used: None,
     }
 }
 

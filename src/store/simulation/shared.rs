@@ -216,6 +216,7 @@ impl<'a> Simulation<'a> {
                 live,
                 backing: Backing::Shared(Box::new(shared)),
                 metrics: StoreMetrics::default(),
+                handover: Default::default(),
             }),
             local,
             born: self.born,

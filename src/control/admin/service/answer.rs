@@ -15,7 +15,7 @@ use crate::control::admin::resource::Resource;
 use crate::control::admin::upstreams::Action;
 use crate::control::admin::users::UsersQuery;
 use crate::control::admin::{audit, introspection, overview, probes, refusals, reload};
-use crate::control::admin::{request_body, tokens, upstreams, users};
+use crate::control::admin::{request_body, tokens, upgrade, upstreams, users};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::reply::Reply;
 use crate::lifecycle::Stage;
@@ -43,11 +43,11 @@ impl AdminService {
         if listener == Listener::Tcp && !resource.is_public() {
             return Err(Refusal::NotFound);
         }
-        if resource == Resource::Introspection && !self.secrets.introspection.is_set() {
+        if resource == Resource::Introspection && !self.controls.secrets.introspection.is_set() {
             return Err(Refusal::NotFound);
         }
         if resource == Resource::Metrics && listener == Listener::Tcp {
-            probes::may_scrape(&self.secrets, &parts.headers)?;
+            probes::may_scrape(&self.controls.secrets, &parts.headers)?;
         }
         let methods = resource.methods();
         if !methods.contains(&parts.method) {
@@ -66,22 +66,26 @@ impl AdminService {
                 json: shared.identities.key_set(),
             }),
             Resource::Liveness => Ok(Reply::Alive),
-            Resource::Readiness => Ok(probes::readiness(shared, &self.reload, listener)),
+            Resource::Readiness => Ok(probes::readiness(shared, &self.controls.reload, listener)),
             Resource::Health if !shared.tokens.is_ready() => Err(Refusal::Starting),
-            Resource::Health if shared.lifecycle.stage() == Stage::Draining => {
-                Ok(probes::readiness(shared, &self.reload, listener))
+            Resource::Health if shared.lifecycle.stage() != Stage::Serving => {
+                Ok(probes::readiness(shared, &self.controls.reload, listener))
             }
             Resource::Health => Ok(Reply::Healthy {
                 store: shared.tokens.health(),
                 upstreams: shared.upstreams.availability().collect(),
             }),
-            Resource::Metrics => Ok(probes::metrics(shared, &self.reload, &parts.headers)),
+            Resource::Metrics => Ok(probes::metrics(
+                shared,
+                &self.controls.reload,
+                &parts.headers,
+            )),
             Resource::History => {
                 let query = HistoryQuery::parse(parts.uri.query().unwrap_or_default());
                 self.update_history();
                 Ok((query.map_err(Refusal::AdminMalformed)?).answer(&self.history.borrow()))
             }
-            Resource::Overview => Ok(overview::show(shared, &self.reload)),
+            Resource::Overview => Ok(overview::show(shared, &self.controls.reload)),
             Resource::Users => {
                 let query = UsersQuery::parse(parts.uri.query().unwrap_or_default());
                 let query = query.map_err(Refusal::AdminMalformed)?;
@@ -118,11 +122,22 @@ impl AdminService {
                 if !request::is_plain_json(&parts.headers) {
                     return Err(Refusal::UnsupportedMediaType);
                 }
-                let (reply, done) =
-                    reload::apply(&self.reload, &request_body::read(body).await?, caller.by)
-                        .await?;
+                let (reply, done) = reload::apply(
+                    &self.controls.reload,
+                    &request_body::read(body).await?,
+                    caller.by,
+                )
+                .await?;
                 caller.did(&shared.audit, done, None).await;
                 Ok(reply)
+            }
+            Resource::Upgrade => {
+                if !request::is_plain_json(&parts.headers) {
+                    return Err(Refusal::UnsupportedMediaType);
+                }
+                // There is nothing to say in it yet.
+                drop(request_body::read(body).await?);
+                upgrade::apply(&self.controls.upgrade).await
             }
             // Of tokens that are not read yet nothing can be said, and nothing be held against them.
             Resource::Tokens | Resource::Token(_) | Resource::Revocation
@@ -131,7 +146,12 @@ impl AdminService {
                 Err(Refusal::Starting)
             }
             Resource::Introspection => {
-                if !self.secrets.introspection.is_presented(&parts.headers) {
+                if !self
+                    .controls
+                    .secrets
+                    .introspection
+                    .is_presented(&parts.headers)
+                {
                     return Err(Refusal::SecretRefused);
                 }
                 let token = parameters::token(&parts.headers, &request_body::read(body).await?);

@@ -10,10 +10,11 @@ use redb::Error;
 use super::{Group, Left, Queue, Writer, steps};
 use crate::accounts::Accounts;
 use crate::clock::UnixMillis;
-use crate::store::durable::record::{Key, Record};
+use crate::store::durable::Journal;
 use crate::store::durable::table::Step;
-use crate::store::durable::{Found, Journal};
 use crate::store::live::LiveTokens;
+use crate::store::record::{Key, Record};
+use crate::store::restoring::Restoring;
 
 /// What becomes of a commit.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +47,12 @@ impl Stepped {
         let (wait, retry) = (Duration::from_secs(10), Duration::ZERO);
         let path = PathBuf::new();
         let journal = Journal::with(opener(), path.clone(), wait, retry, Arc::clone(accounts));
-        let (mut found, mut ids) = (Found::default(), std::collections::HashMap::new());
+        let mut restoring = Restoring::new(accounts, now);
         for (key, value) in &file {
             let record = Record::read(*key, value).unwrap();
-            journal.find(&record, now, &mut ids, &mut found);
+            restoring.take(&record, None);
         }
+        let found = restoring.found;
         let left_out = live.restore(found.tokens, found.over, now.seconds());
         journal
             .queue

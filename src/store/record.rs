@@ -1,4 +1,4 @@
-//! Pure: a token as the file has it. The key is its id, the value a byte for the layout, fixed fields
+//! Pure: a token as a file has it, and as it goes from one process to the next. The key is its id, the value a byte for the layout, fixed fields
 //! (numbers big-endian) and the user's name. Nothing in it can log in.
 
 use std::ops::Range;
