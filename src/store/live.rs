@@ -373,20 +373,32 @@ impl LiveTokens {
     ) -> Vec<TokenInfo> {
         let mut found = BTreeMap::new();
         let present = self.present(now);
-        for entry in &self.tokens {
-            let (id, token) = entry.pair();
+        let mut consider = |id: TokenId, token: &Token| {
             // Most of a million tokens belong to other pages, and are told by their id.
             let is_beyond =
-                found.len() == most && found.last_key_value().is_some_and(|(last, _)| last < id);
+                found.len() == most && found.last_key_value().is_some_and(|(last, _)| *last < id);
             let wanted = !is_beyond
-                && account.is_none_or(|account| token.account == account)
                 && source.is_none_or(|source| token.source == source)
-                && after.is_none_or(|after| *id > after)
+                && after.is_none_or(|after| id > after)
                 && token.end(present, self.bounds.idle).is_none();
             if wanted {
-                found.insert(*id, token.info(*id, present));
+                found.insert(id, token.info(id, present));
                 if found.len() > most {
                     found.pop_last();
+                }
+            }
+        };
+        match account {
+            Some(account) => {
+                for id in self.ids_of(account, |_| true, usize::MAX) {
+                    if let Some(token) = self.tokens.get(&id) {
+                        consider(id, &token);
+                    }
+                }
+            }
+            None => {
+                for entry in &self.tokens {
+                    consider(*entry.key(), entry.value());
                 }
             }
         }

@@ -416,7 +416,7 @@ impl TokenStore {
     }
 
     /// What is known of the live tokens, of one user or of all: the first `most` after `after`, or
-    /// fewer. Looks at every token, unless they are shared; for a thread that serves no requests.
+    /// fewer. Looks at every token of these, unless they are shared; for a thread that serves no requests.
     ///
     /// # Errors
     /// When the store cannot be asked: no part of the list is passed off as the whole.

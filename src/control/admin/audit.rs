@@ -7,11 +7,17 @@ use crate::gateway::reply::Reply;
 
 /// The file and the last line, which tells a trail that was cut off from a whole one.
 pub(super) fn show(audit: &Audit) -> Reply {
-    Reply::document(&Shown::of(audit.status()))
+    Reply::document(&shown(audit))
 }
 
+/// The same, for another answer.
+pub(super) fn shown(audit: &Audit) -> Shown {
+    Shown::of(audit.status())
+}
+
+/// How the trail does.
 #[derive(Serialize, Default)]
-struct Shown {
+pub(super) struct Shown {
     /// None without a trail.
     path: Option<String>,
     /// The last line on the disk, as SEQ:HASH.

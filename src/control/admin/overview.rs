@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::upstreams;
+use super::{audit, upstreams};
 use crate::control::health::{self, CheckState};
 use crate::control::reload::{LastReload, Reload};
 use crate::gateway::Shared;
@@ -43,6 +43,7 @@ pub(super) fn show(shared: &Shared, reload: &Reload) -> Reply {
         connections: workers.iter().map(|it| it.load.connections()).sum(),
         upstreams: upstreams::shown(&shared.upstreams),
         reload: reload.last(),
+        audit: audit::shown(&shared.audit),
     })
 }
 
@@ -79,6 +80,7 @@ struct Overview {
     connections: usize,
     upstreams: Vec<upstreams::Shown>,
     reload: Option<LastReload>,
+    audit: audit::Shown,
 }
 
 #[derive(Serialize)]

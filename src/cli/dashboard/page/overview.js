@@ -41,7 +41,7 @@ function summary({ overview, points }) {
   const ends = overview.certificates.map((it) => it.ends).filter(Boolean).sort()[0];
   const available = overview.upstreams.map((it) => `${it.servers.filter((server) => ["up", "recovering"].includes(server.state)).length} of ${it.servers.length} (${it.name})`);
   const age = overview.started ? (Date.parse(overview.now) - Date.parse(overview.started)) / 1000 : null;
-  const { store, reload } = overview;
+  const { store, reload, audit } = overview;
   return facts([
     ["Requests", last ? rate(last.requests.requests / last.seconds) : "-"],
     ["Connections", count(overview.connections)],
@@ -51,6 +51,7 @@ function summary({ overview, points }) {
     ["Token store", store.server ? `${store.kind}, ${store.server.state}` : store.kind],
     ["Certificate ends", moment(ends)],
     ["Last reload", reload ? el("span", {}, reload.refused.length ? "partly refused, " : "", moment(reload.at)) : "none"],
+    ["Audit trail", audit.path == null ? "off" : audit.failing ? "cannot be written" : el("span", { title: audit.head ?? "" }, audit.head ? `line ${audit.head.split(":")[0]}` : "no line yet")],
     ["Running for", age == null ? "-" : lasting(age)],
     ["Version", overview.version],
   ]);
