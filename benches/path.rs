@@ -261,6 +261,7 @@ fn write_access_record(c: &mut Criterion) {
         status: Some(StatusCode::OK),
         reason: None,
         would_refuse: None,
+        origin_refused: false,
         cause: None,
         relayed: true,
         attempts: Attempts::default(),

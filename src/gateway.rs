@@ -4,6 +4,7 @@
 mod audited;
 mod call;
 mod contain;
+mod cross_origin;
 mod current;
 pub mod record;
 pub mod refusal;
@@ -49,6 +50,7 @@ use crate::upstream::{self, BackendCredential, UpstreamPools, UpstreamRequest, U
 
 use call::Call;
 use contain::{Panicked, poll_contained};
+use cross_origin::CrossOrigin;
 pub use current::{Current, WorkerGateway};
 use replay::{Guarded, Outgoing};
 use reply::Reply;
@@ -177,9 +179,12 @@ impl Gateway {
         };
         call.hear_proxies(&parts.headers);
         let mut deadline = self.shared.limits.deadline(started);
+        let cross_origin = CrossOrigin::of(&self.shared.routes, &parts);
+        call.active.record.origin_refused = cross_origin.as_ref().is_some_and(|it| it.is_refused());
         let answer = match &client.transport {
             Transport::Tls { server_name } => {
-                let mut work = pin!(self.answer(&mut call, server_name.as_deref(), parts));
+                let asked = cross_origin.as_deref();
+                let mut work = pin!(self.answer(&mut call, server_name.as_deref(), asked, parts));
                 poll_fn(
                     |cx| match (poll_contained(work.as_mut(), cx), &mut deadline) {
                         (Poll::Ready(Ok(answer)), _) => Poll::Ready(answer),
@@ -216,6 +221,9 @@ impl Gateway {
         {
             reply::secure(&mut response, hsts);
         }
+        if let Some(cross_origin) = cross_origin {
+            cross_origin.mark(response.headers_mut());
+        }
         let now = self.shared.clock.now().seconds();
         self.date.add(response.headers_mut(), now);
         response
@@ -226,6 +234,7 @@ impl Gateway {
         &self,
         call: &mut Call<'_>,
         server_name: Option<&str>,
+        cross_origin: Option<&CrossOrigin>,
         parts: Parts,
     ) -> Result<GatewayResponse, Refusal> {
         if call.client.slot_kind == SlotKind::Overflow || self.shared.pressure.is_high() {
@@ -236,14 +245,18 @@ impl Gateway {
         }
         let source = call.address().accountable();
         self.shared.quotas.admit_source(source, call.now)?;
-        match destination(
-            &parts,
-            server_name,
-            &self.shared.routes,
-            &self.shared.limits,
-        )? {
+        let (routes, limits) = (&self.shared.routes, &self.shared.limits);
+        if let Some(asked) = cross_origin
+            && let Some(answer) = asked.preflight()
+        {
+            request::check(&parts, limits)?.required()?;
+            request::check_server_name(&parts, server_name)?;
+            call.active.record.route = Some(Arc::clone(asked.route()));
+            return answer.map(GatewayResponse::Own);
+        }
+        match destination(&parts, server_name, routes, limits)? {
             Destination::Own(own) => {
-                let name = self.shared.routes.name_of(own);
+                let name = routes.name_of(own);
                 call.active.record.route = Some(Arc::clone(name));
                 call.active.record.is_login = own == OwnPath::IssueToken;
                 // Rare and large: on the heap, so that every other request is small.

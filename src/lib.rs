@@ -17,6 +17,7 @@ pub mod config;
 // Serving and controlling.
 pub mod connection;
 pub mod control;
+pub mod cors;
 pub mod gateway;
 pub mod server;
 

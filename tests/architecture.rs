@@ -30,6 +30,7 @@ const LAYERS: &[&str] = &[
     "limits",
     "message",
     "request_id",
+    "cors",
     // What a request needs on its way.
     "tls",
     "identity",

@@ -156,7 +156,7 @@ impl Config {
 
     /// The routing table.
     pub(crate) fn routes(&self) -> Routes {
-        let routes = Routes::new(&self.routes);
+        let routes = Routes::new(&self.routes).with_cors(&self.cors);
         match self.tokens.renew {
             true => routes,
             false => routes.without_renewal(),

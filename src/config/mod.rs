@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::accounts::AccountsSection;
 use crate::audit::AuditSection;
 use crate::control::AdminSection;
+use crate::cors::CorsSection;
 use crate::gateway::reply::AnswersSection;
 use crate::identity::IdentitySection;
 use crate::limits::Limits;
@@ -58,6 +59,8 @@ pub struct Config {
     pub identity: IdentitySection,
     /// The gateway's own responses.
     pub answers: AnswersSection,
+    /// Which web pages of other origins may call.
+    pub cors: CorsSection,
     /// The admin interface.
     pub admin: AdminSection,
     /// The audit trail.
@@ -84,6 +87,7 @@ impl Default for Config {
             replay_guard: ReplayGuardSection::default(),
             identity: IdentitySection::default(),
             answers: AnswersSection::default(),
+            cors: CorsSection::default(),
             admin: AdminSection::default(),
             audit: AuditSection::default(),
             log: LogSection::default(),
@@ -94,7 +98,7 @@ impl Default for Config {
 
 impl Config {
     /// The names of the sections, as written in the file.
-    pub const SECTIONS: [&'static str; 17] = [
+    pub const SECTIONS: [&'static str; 18] = [
         "listen",
         "tls",
         "upstream",
@@ -108,6 +112,7 @@ impl Config {
         "replay_guard",
         "identity",
         "answers",
+        "cors",
         "admin",
         "audit",
         "log",
@@ -137,6 +142,7 @@ impl Config {
             replay_guard: document.section("replay_guard").unwrap_or_default(),
             identity: document.section("identity").unwrap_or_default(),
             answers: document.section("answers").unwrap_or_default(),
+            cors: document.section("cors").unwrap_or_default(),
             admin: document.section("admin").unwrap_or_default(),
             audit: document.section("audit").unwrap_or_default(),
             log: document.section("log").unwrap_or_default(),

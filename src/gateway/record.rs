@@ -55,6 +55,8 @@ pub struct AccessRecord {
     pub reason: Option<&'static str>,
     /// Why the gateway would have refused, were the user's rights enforced.
     pub would_refuse: Option<&'static str>,
+    /// Whether it was made by a web page of an origin that may not call.
+    pub origin_refused: bool,
     /// The refusal's whole story, for the gateway's and the upstream's faults.
     pub cause: Option<String>,
     /// Whether the answer is the upstream's.
@@ -234,6 +236,7 @@ impl AccessRecord {
             status: None,
             reason: None,
             would_refuse: None,
+            origin_refused: false,
             cause: None,
             relayed: false,
             attempts: Attempts::default(),

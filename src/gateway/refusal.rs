@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::access::token_fault::TokenFault;
 use crate::body::BodyFault;
+use crate::cors::OriginNotAllowed;
 use crate::login::LoginFault;
 use crate::login::body::CredentialsError;
 use crate::policy::admission::NotAdmitted;
@@ -108,6 +109,9 @@ pub enum Refusal {
         /// The value of `Allow`.
         allow: String,
     },
+    /// A browser asks on behalf of a page whose origin may not call.
+    #[error(transparent)]
+    OriginNotAllowed(#[from] OriginNotAllowed),
     /// The client did not finish its header section in time.
     #[error("the client was too slow to send its header section (limits.header_read)")]
     HeadersTooSlow,
@@ -255,6 +259,7 @@ impl Refusal {
             Self::Forbidden(_)
             | Self::NotAdmitted(_)
             | Self::ForeignRequest(_)
+            | Self::OriginNotAllowed(_)
             | Self::PlainHttp => StatusCode::FORBIDDEN,
             Self::FormRefused(FormViolation::FormTooLate) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::FormRefused(_) => StatusCode::BAD_REQUEST,
@@ -333,6 +338,7 @@ impl Refusal {
             Self::ForeignRequest(_) => "The request is not meant for the admin interface",
             Self::NotFound => "No such resource",
             Self::MethodNotAllowed { .. } => "Method not allowed",
+            Self::OriginNotAllowed(_) => "Origin not allowed",
             Self::HeadersTooSlow => "The header section did not arrive in time",
             Self::BodyTooSlow => "The body arrived too slowly",
             Self::RequestTooLong => "The request took too long",
@@ -397,6 +403,7 @@ impl Refusal {
             | Self::AdminMalformed(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
+            | Self::OriginNotAllowed(_)
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
             | Self::RequestTooLong
@@ -500,6 +507,7 @@ impl Refusal {
             | Self::ForeignRequest(..)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
+            | Self::OriginNotAllowed(_)
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
             | Self::RequestTooLong
@@ -566,6 +574,7 @@ impl Refusal {
             | Self::SecretRefused
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
+            | Self::OriginNotAllowed(_)
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
             | Self::RequestTooLong
@@ -629,6 +638,7 @@ impl Refusal {
             Self::ForeignRequest(_) => "foreign_request",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::OriginNotAllowed(_) => "origin_not_allowed",
             Self::HeadersTooSlow => "headers_too_slow",
             Self::BodyTooSlow => "body_too_slow",
             Self::RequestTooLong => "request_too_long",
@@ -720,6 +730,7 @@ impl Refusal {
             | Self::ForeignRequest(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
+            | Self::OriginNotAllowed(_)
             | Self::HeadersTooSlow
             | Self::BodyTooSlow
             | Self::RequestTooLong
@@ -817,6 +828,7 @@ mod tests {
             R::MethodNotAllowed {
                 allow: "POST".into(),
             },
+            R::OriginNotAllowed(OriginNotAllowed),
             R::HeadersTooSlow,
             R::BodyTooSlow,
             R::RequestTooLong,

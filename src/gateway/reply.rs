@@ -9,7 +9,7 @@ use refused::PROXY_STATUS;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
@@ -106,6 +106,11 @@ pub enum Reply {
     },
     /// The backend's answer to an earlier request, of which this one is a repeat.
     Replayed(Answer),
+    /// A browser may make the request that it asks for.
+    Preflight {
+        /// Which ones it may.
+        fields: HeaderMap,
+    },
     /// Plain HTTP that can be repeated over HTTPS.
     RedirectToHttps {
         /// The absolute `https` address of what was asked for.
@@ -206,6 +211,12 @@ impl Reply {
                 if let Ok(mark) = HeaderValue::try_from(mark) {
                     headers.insert(PROXY_STATUS, mark);
                 }
+                response
+            }
+            Self::Preflight { fields } => {
+                let mut response = own(StatusCode::NO_CONTENT, Bytes::new(), id);
+                response.headers_mut().remove(CONTENT_TYPE);
+                response.headers_mut().extend(fields);
                 response
             }
             Self::RedirectToHttps { location } => {

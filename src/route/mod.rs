@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use thiserror::Error;
 
+use crate::cors::{CorsPolicy, CorsSection};
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 use crate::replay::GuardMode;
 
@@ -83,6 +84,16 @@ pub struct Route {
     signs_identity: bool,
     kept_headers: KeptHeaders,
     replay_guard: GuardMode,
+    cors: Cors,
+}
+
+/// What pages of other origins may do on a path.
+#[derive(Debug, PartialEq, Eq)]
+enum Cors {
+    /// The same as on the gateway's own paths.
+    AsConfiguredForAll,
+    /// What the route says, or nothing.
+    OfItsOwn(Option<Arc<CorsPolicy>>),
 }
 
 /// All routes, in an order that finds one quickly.
@@ -91,6 +102,10 @@ pub struct Routes {
     /// The names of the gateway's own paths in logs.
     own: [Arc<str>; OwnPath::ALL.len()],
     renewal: bool,
+    /// On the gateway's own paths, and on routes that do not say otherwise.
+    cors: Option<Arc<CorsPolicy>>,
+    /// Whether pages of other origins may do anything on any path.
+    has_cors: bool,
     forwarded: Vec<Route>,
 }
 
@@ -110,12 +125,18 @@ impl Routes {
                 signs_identity: section.identity,
                 kept_headers: section.keep_headers.clone(),
                 replay_guard: section.replay_guard,
+                cors: match &section.cors {
+                    None => Cors::AsConfiguredForAll,
+                    Some(section) => Cors::OfItsOwn(CorsPolicy::new(section).map(Arc::new)),
+                },
             })
             .collect();
         routes.sort_by(|a, b| compare_ignoring_case(&a.path, &b.path));
         Self {
             own: OwnPath::ALL.map(|own| own.as_str().into()),
             renewal: true,
+            cors: None,
+            has_cors: routes.iter().any(Route::has_cors_of_its_own),
             forwarded: routes,
         }
     }
@@ -127,6 +148,39 @@ impl Routes {
             renewal: false,
             ..self
         }
+    }
+
+    /// The same, with what pages of other origins may do where a route does not say otherwise.
+    #[must_use]
+    pub fn with_cors(self, section: &CorsSection) -> Self {
+        let cors = CorsPolicy::new(section).map(Arc::new);
+        Self {
+            has_cors: self.has_cors || cors.is_some(),
+            cors,
+            ..self
+        }
+    }
+
+    /// What pages of other origins may do on `path`, and with which methods; none where they may nothing.
+    #[must_use]
+    pub fn cors(&self, path: &str) -> Option<(&Arc<CorsPolicy>, &Arc<str>, &[Method])> {
+        if !self.has_cors {
+            return None;
+        }
+        if let Some(own) = OwnPath::find(path) {
+            let found = self.find_own(own, &Method::POST).ok();
+            return self
+                .cors
+                .as_ref()
+                .filter(|_| found.is_some())
+                .map(|policy| (policy, self.name_of(own), &[Method::POST][..]));
+        }
+        let route = self.forwarded_at(path)?;
+        let policy = match &route.cors {
+            Cors::AsConfiguredForAll => self.cors.as_ref(),
+            Cors::OfItsOwn(policy) => policy.as_ref(),
+        };
+        policy.map(|policy| (policy, &route.path, &route.methods[..]))
     }
 
     /// Those that lead to upstreams, by their path.
@@ -153,10 +207,7 @@ impl Routes {
         if let Some(own) = OwnPath::find(path) {
             return self.find_own(own, method);
         }
-        let found = self
-            .forwarded
-            .binary_search_by(|route| compare_ignoring_case(&route.path, path));
-        let Some(route) = found.ok().and_then(|at| self.forwarded.get(at)) else {
+        let Some(route) = self.forwarded_at(path) else {
             return Err(RouteError::NotFound);
         };
         if !route.methods.contains(method) {
@@ -166,6 +217,13 @@ impl Routes {
             });
         }
         Ok(Destination::Forward(route))
+    }
+
+    fn forwarded_at(&self, path: &str) -> Option<&Route> {
+        let found = self
+            .forwarded
+            .binary_search_by(|route| compare_ignoring_case(&route.path, path));
+        found.ok().and_then(|at| self.forwarded.get(at))
     }
 
     fn find_own(&self, own: OwnPath, method: &Method) -> Result<Destination<'_>, RouteError> {
@@ -222,6 +280,10 @@ impl Route {
     #[must_use]
     pub fn kept_headers(&self) -> &KeptHeaders {
         &self.kept_headers
+    }
+
+    fn has_cors_of_its_own(&self) -> bool {
+        matches!(self.cors, Cors::OfItsOwn(Some(_)))
     }
 
     /// How it is guarded against repeated requests.

@@ -10,6 +10,7 @@ use http::Method;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::cors::CorsSection;
 use crate::message::headers::{AuthorizationHeader, KeptHeaders};
 use crate::replay::GuardMode;
 use crate::settings::document::Step;
@@ -47,6 +48,9 @@ pub struct RouteSection {
     /// How it is guarded against repeated requests.
     #[serde(default)]
     pub replay_guard: GuardMode,
+    /// Which pages of other origins may call, where that is not what `[cors]` says.
+    #[serde(default)]
+    pub cors: Option<CorsSection>,
     /// Requests in a time, of all users together.
     #[serde(default)]
     pub rate: Option<Rate>,
@@ -91,6 +95,7 @@ impl RouteSection {
             keep_headers: KeptHeaders::default(),
             identity: signed(),
             replay_guard: GuardMode::default(),
+            cors: None,
             rate: None,
             burst: None,
         }

@@ -240,6 +240,13 @@ async fn missing_rights(gallery: &mut Gallery) {
             ),
         ]);
     });
+    let pages = Harness::start(|files| {
+        files.set("cors.origins", &["https://app.example"][..]);
+    });
+    let ask = Ask::new("OPTIONS", "/api/SyncData")
+        .field("origin", "https://other.example")
+        .field("access-control-request-method", "POST");
+    gallery.show("OriginNotAllowed", &pages.anonymous().send(ask).await);
     gallery.show("Forbidden", &harness.signed_in().await.send(sync()).await);
     let elsewhere = Ask::login("shop-02", &password("shop-02"));
     gallery.show("NotAdmitted", &harness.anonymous().send(elsewhere).await);

@@ -18,6 +18,7 @@ mod authorize;
 mod backend_tls;
 mod bodies;
 mod bounds;
+mod browsers;
 mod brute_force;
 mod check_live;
 mod clocks;

@@ -117,6 +117,9 @@ pub(super) fn json(buffer: &mut Vec<u8>, record: &AccessRecord, context: &Contex
     if let Some(would_refuse) = record.would_refuse {
         line.plain(key!("would_refuse"), would_refuse.as_bytes());
     }
+    if record.origin_refused {
+        line.plain(key!("cors"), b"origin_not_allowed");
+    }
     if let Some(cause) = &record.cause {
         line.text(key!("cause"), cause);
     }
@@ -221,6 +224,9 @@ pub(super) fn text(buffer: &mut Vec<u8>, record: &AccessRecord, context: &Contex
     }
     if let Some(would_refuse) = record.would_refuse {
         also("would_refuse", would_refuse);
+    }
+    if record.origin_refused {
+        also("cors", "origin_not_allowed");
     }
     if let Some(cause) = &record.cause {
         also("cause", &format!("{cause:?}"));
