@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Debian packages, the libraries of the example
-# clients, a TLS scanner, cargo-deny. Does nothing where all is there. Usage: install-test-tools.sh TARGET_DIRECTORY
+# clients, a TLS scanner, validators of the examples, cargo-deny and cargo-deb. Does nothing where all is there. Usage: install-test-tools.sh TARGET_DIRECTORY
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 target=$(realpath -m "$1")
 cargo_deny=0.20.2
+cargo_deb=3.8.0
 sslyze=6.3.1
 
 say() { echo "install-test-tools: $*"; }
@@ -44,6 +45,10 @@ need faketime command -v faketime
 need redis-server command -v redis-server
 need redis-tools command -v redis-cli
 need prometheus command -v promtool
+need dpkg-dev command -v dpkg-shlibdeps
+need logrotate test -x /usr/sbin/logrotate
+need man-db command -v man
+need iproute2 command -v ip
 need chromium command -v chromium
 if ((${#missing[@]})); then
     say "Debian packages: ${missing[*]}"
@@ -94,12 +99,25 @@ if [[ ! -e $venv/sslyze-$sslyze ]]; then
     touch "$venv/sslyze-$sslyze"
 fi
 
-if ! cargo deny --version &>/dev/null; then
-    say "cargo: cargo-deny $cargo_deny, into $target/tools"
-    # It runs for seconds: its own release profile, with fat LTO, takes far longer to build.
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-        cargo install --locked --quiet --root "$target/tools" --target-dir "$target/tools/build" \
-        "cargo-deny@$cargo_deny"
-    rm -rf "$target/tools/build"
+venv=$target/schemas-venv
+validators="check-jsonschema==0.39.0 kubernetes-validate==1.37.0"
+if [[ $(cat "$venv/validators" 2>/dev/null) != "$validators" ]]; then
+    say "pip: $validators, into $venv"
+    python3 -m venv "$venv"
+    # shellcheck disable=SC2086
+    "$venv/bin/pip" install --quiet --disable-pip-version-check $validators
+    echo "$validators" >"$venv/validators"
 fi
+
+# They run for seconds, and take minutes to build with optimization.
+cargo_tool() {
+    local crate=$1 version=$2
+    if cargo "${crate#cargo-}" --version &>/dev/null; then return; fi
+    say "cargo: $crate $version, into $target/tools"
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+        cargo install --locked --quiet --root "$target/tools" --target-dir "$target/tools/build" "$crate@$version"
+    rm -rf "$target/tools/build"
+}
+cargo_tool cargo-deny "$cargo_deny"
+cargo_tool cargo-deb "$cargo_deb"

@@ -37,6 +37,10 @@ pub(super) struct InitCommand {
     /// The directory to write to; created if missing
     #[arg(long, short, value_name = "DIRECTORY", default_value = ".")]
     directory: PathBuf,
+    /// Write the configuration of the service that the Debian package installs: to /etc/syncgate, with the
+    /// admin socket in /run/syncgate. To be run as the user of the service
+    #[arg(long, conflicts_with = "directory")]
+    service: bool,
     /// Ask nothing: unless given, the backend is http://127.0.0.1:8080 and the user is `partner`, with a
     /// generated password that is printed
     #[arg(long, short)]
@@ -48,6 +52,10 @@ pub(super) struct InitCommand {
 enum InitError {
     #[error("{} already exists; nothing was written. Choose another --directory, or delete the file", .0.display())]
     Exists(PathBuf),
+    #[error(
+        "the files would belong to root, and the service could not read them; run it as the user of the service: runuser -u syncgate -- syncgate init --service"
+    )]
+    RootForService,
     #[error("there is no terminal to ask on: give {0}, or --yes for the defaults")]
     NoTerminal(&'static str),
     #[error("cannot ask")]
@@ -62,14 +70,20 @@ enum InitError {
 
 impl InitCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let paths = Paths::new(&self.directory);
+        if self.service && process::is_root() {
+            return Err(Failure::usage(InitError::RootForService));
+        }
+        let paths = match self.service {
+            true => Paths::of_service(),
+            false => Paths::new(&self.directory),
+        };
         paths.refuse_existing().map_err(Failure::usage)?;
         let upstream = self.upstream().map_err(Failure::usage)?;
         let user = self.user().map_err(Failure::usage)?;
         let password = self.password(&user)?;
 
-        create_parents(&self.directory).map_err(|cause| {
-            let path = self.directory.clone();
+        create_parents(&paths.directory).map_err(|cause| {
+            let path = paths.directory.clone();
             Failure::other(InitError::Write { path, cause })
         })?;
         let certificate = paths.write_certificate()?;
@@ -77,7 +91,10 @@ impl InitCommand {
         AccountFile::new(&paths.users, None)
             .add(&user, &hash, &InitialRights::Everything)
             .map_err(Failure::other)?;
-        paths.make_socket_directory()?;
+        if !self.service {
+            // That of the service is made by systemd.
+            paths.make_socket_directory()?;
+        }
         // The configuration comes last: once it exists, everything it names exists.
         paths.write_configuration(&upstream)?;
         config::load(&paths.config)?;
@@ -180,8 +197,17 @@ struct Paths {
     config: PathBuf,
     users: PathBuf,
     certificate: CertificateFiles,
-    /// The directory of the admin socket.
-    run: PathBuf,
+    /// The admin socket, as the configuration names it.
+    socket: PathBuf,
+    /// What is to be done next.
+    next: Next,
+}
+
+/// How the gateway is started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Run,
+    StartService,
 }
 
 impl Paths {
@@ -191,7 +217,17 @@ impl Paths {
             config: directory.join("config.toml"),
             users: directory.join("users.toml"),
             certificate: CertificateFiles::in_directory(&directory.join("certs")),
-            run: directory.join("run"),
+            socket: "run/admin.sock".into(),
+            next: Next::Run,
+        }
+    }
+
+    /// What the unit of the Debian package expects.
+    fn of_service() -> Self {
+        Self {
+            socket: "/run/syncgate/admin.sock".into(),
+            next: Next::StartService,
+            ..Self::new(Path::new("/etc/syncgate"))
         }
     }
 
@@ -229,16 +265,13 @@ impl Paths {
     }
 
     fn make_socket_directory(&self) -> Result<(), Failure> {
-        create_directory(&self.run, 0o700).map_err(|cause| {
-            Failure::other(InitError::Write {
-                path: self.run.clone(),
-                cause,
-            })
-        })
+        let path = self.directory.join("run");
+        create_directory(&path, 0o700)
+            .map_err(|cause| Failure::other(InitError::Write { path, cause }))
     }
 
     fn write_configuration(&self, upstream: &UpstreamUrl) -> Result<(), Failure> {
-        let text = configuration(upstream, process::is_root());
+        let text = configuration(upstream, &self.socket, process::is_root());
         let written = write_new(&self.config, 0o644, &text);
         written.map_err(|cause| {
             Failure::other(InitError::Write {
@@ -266,6 +299,10 @@ impl Paths {
             ),
             None => (String::new(), "the password"),
         };
+        let next = match self.next {
+            Next::Run => format!("syncgate run{option}"),
+            Next::StartService => "systemctl start syncgate     (as root)".to_owned(),
+        };
         format!(
             "\
 Created:
@@ -275,7 +312,7 @@ Created:
 {known}
 Next:
   syncgate check{option}
-  syncgate run{option}
+  {next}
 Then, in another terminal, get a token:
   curl --cacert {cacert} --json @- https://localhost:8443/api/getToken <<'END'
   {{\"username\": \"{user}\", \"password\": \"{sent}\"}}
@@ -299,9 +336,10 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-fn configuration(upstream: &UpstreamUrl, root: bool) -> String {
+fn configuration(upstream: &UpstreamUrl, socket: &Path, root: bool) -> String {
     let process = if root { AS_ROOT } else { "" };
     let url = toml::Value::String(upstream.to_string());
+    let socket = toml::Value::String(socket.display().to_string());
     format!(
         "\
 # The configuration of syncgate, with the settings you are most likely to change. To see all settings
@@ -325,7 +363,7 @@ file = \"users.toml\"
 
 [admin]
 # A unix socket for `syncgate tokens`, which lists and revokes tokens. Keep its directory for the socket alone.
-socket = \"run/admin.sock\"
+socket = {socket}
 
 # What is forwarded: each path has its own [[routes]] section.
 [[routes]]
@@ -365,7 +403,7 @@ mod tests {
         ] {
             let url: UpstreamUrl = url.parse().unwrap();
             for root in [false, true] {
-                let text = configuration(&url, root);
+                let text = configuration(&url, Path::new("run/admin.sock"), root);
                 let loaded = config::parse("config.toml", &text).unwrap();
                 let mut expected = Config::default();
                 expected.upstream.url = Some(url.clone());
